@@ -1,0 +1,1 @@
+//! MOSE: `protocol`.
