@@ -1,0 +1,142 @@
+//! What an agent says of itself and of what runs on its host.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use mose_pam::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{HostName, ServiceName, Timestamp};
+
+/// What a host is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Runs services.
+    Edge,
+    /// Carries clients, whose flows follow the services.
+    Mobile,
+    /// Carries the orchestrator.
+    Controller,
+}
+
+impl Role {
+    /// The name that the wire and the command line use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Mobile => "mobile",
+            Self::Controller => "controller",
+        }
+    }
+}
+
+/// What an agent can do. A peer checks before it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capability {
+    /// Runs containers that can be dumped and restored.
+    Containers,
+    /// Takes part in the overlay.
+    Overlay,
+    /// Receives images over a TCP data connection.
+    TransferTcp,
+    /// Receives images over Zenoh.
+    TransferZenoh,
+    /// Something that a later release knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// An agent's introduction, exchanged before anything else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The host that it speaks for.
+    pub host: HostName,
+    /// What the host is for.
+    pub role: Role,
+    /// The release of the agent.
+    pub release: String,
+    /// The protocol version that it speaks.
+    pub protocol: u32,
+    /// What it can do.
+    pub capabilities: BTreeSet<Capability>,
+    /// Its address on the underlay, where tunnels and data connections end.
+    pub underlay: Ipv4Addr,
+    /// The versions of the tools that it works with, by name.
+    pub tools: Vec<(String, String)>,
+    /// Since when it runs, on its own clock.
+    pub started_at: Timestamp,
+}
+
+/// Whether a service runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceState {
+    /// It runs.
+    Running,
+    /// Its container is there and does not run.
+    Stopped,
+    /// A migration is moving it.
+    Migrating,
+    /// A hand-over went unanswered: nobody may start it before that is settled.
+    InDoubt,
+}
+
+impl ServiceState {
+    /// The name that people read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Migrating => "migrating",
+            Self::InDoubt => "in doubt",
+        }
+    }
+}
+
+/// A container and what its host knows of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceInfo {
+    /// Its name.
+    pub name: ServiceName,
+    /// Where it is.
+    pub host: HostName,
+    /// Whether it runs.
+    pub state: ServiceState,
+    /// Its image's name.
+    pub image: String,
+    /// Its address on the overlay; `None` where it is not on it, and cannot be moved.
+    pub address: Option<Ipv4Net>,
+    /// Resident memory of its processes; `None` where it does not run.
+    pub memory: Option<Bytes>,
+    /// Its processes.
+    pub processes: Option<u32>,
+}
+
+/// The newest figures of a host: the latest wins, a lost one does no harm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Telemetry {
+    /// The host.
+    pub host: HostName,
+    /// When they were taken, on the host's clock.
+    pub at: Timestamp,
+    /// Its services.
+    pub services: Vec<ServiceInfo>,
+    /// What went wrong while they were taken.
+    pub trouble: Option<String>,
+}
+
+/// Where an address of the overlay is to be found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The host that it is on.
+    pub host: HostName,
+    /// Grows with each hand-over of the address; the highest is right.
+    pub epoch: u64,
+}

@@ -1,0 +1,119 @@
+//! The wrapping of every message: its size is bounded and its version checked before its body is parsed.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{Refusal, RefusalCode};
+
+/// The version of this protocol. Peers of another version are seen, named, and not spoken to.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The largest message, in bytes. Bulk data does not travel in messages.
+pub const MAX_MESSAGE: usize = 4 << 20;
+
+#[derive(Serialize)]
+struct Sealed<'a, T> {
+    version: u32,
+    body: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Opened<T> {
+    body: T,
+}
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    version: u32,
+}
+
+/// `body` as bytes for the wire.
+///
+/// # Errors
+/// Where the body cannot be written as JSON or is larger than [`MAX_MESSAGE`].
+pub fn seal<T: Serialize>(body: &T) -> Result<Vec<u8>, Refusal> {
+    seal_as(PROTOCOL_VERSION, body)
+}
+
+/// Like [`seal`], claiming another version: what a peer of that version would send.
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_as<T: Serialize>(version: u32, body: &T) -> Result<Vec<u8>, Refusal> {
+    let bytes =
+        serde_json::to_vec(&Sealed { version, body }).map_err(|error| malformed(&error.to_string()))?;
+    if bytes.len() > MAX_MESSAGE {
+        return Err(too_large(bytes.len()));
+    }
+    Ok(bytes)
+}
+
+/// The message in `bytes`.
+///
+/// # Errors
+/// Where it is too large, of another version, or not what it should be.
+pub fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err(too_large(bytes.len()));
+    }
+    let VersionOnly { version } =
+        serde_json::from_slice(bytes).map_err(|error| malformed(&error.to_string()))?;
+    if version != PROTOCOL_VERSION {
+        return Err(Refusal::new(
+            RefusalCode::Version,
+            format!("the peer speaks protocol version {version}, this side {PROTOCOL_VERSION}"),
+            "run the same release of MOSE on both hosts",
+        ));
+    }
+    let Opened { body } = serde_json::from_slice(bytes).map_err(|error| malformed(&error.to_string()))?;
+    Ok(body)
+}
+
+fn malformed(reason: &str) -> Refusal {
+    Refusal::new(
+        RefusalCode::Malformed,
+        format!("a message could not be read: {reason}"),
+        "run the same release of MOSE on both hosts",
+    )
+}
+
+fn too_large(bytes: usize) -> Refusal {
+    Refusal::new(
+        RefusalCode::Malformed,
+        format!("a message of {bytes} bytes is over the limit of {MAX_MESSAGE}"),
+        "bulk data does not belong into messages",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Request;
+
+    #[test]
+    fn a_message_survives_the_wire() {
+        let bytes = seal(&Request::Services).unwrap();
+        assert!(matches!(open::<Request>(&bytes), Ok(Request::Services)));
+    }
+
+    #[test]
+    fn another_version_is_named_before_the_body_is_looked_at() {
+        let bytes = seal_as(99, &"a body that this version does not know").unwrap();
+        let refusal = open::<Request>(&bytes).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::Version);
+        assert!(refusal.reason.contains("99"), "{refusal}");
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_parsed() {
+        let refusal = open::<Request>(&vec![b'['; MAX_MESSAGE + 1]).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::Malformed);
+    }
+
+    #[test]
+    fn rubbish_is_an_error_not_a_panic() {
+        for bytes in [&b""[..], b"{", b"\xff\xfe", b"{\"version\":1}", b"{\"version\":1,\"body\":7}"] {
+            assert_eq!(open::<Request>(bytes).unwrap_err().code, RefusalCode::Malformed);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What the two agents say to each other so that there is exactly one live copy.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use mose_pam::{Bytes, Millis, Plan};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::transfer::{TransportKind, TransportOffer};
+use crate::{HostName, MigrationId, Refusal, ServiceName, Timestamp};
+
+/// What becomes of a container image that the destination lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImagePolicy {
+    /// The source sends it.
+    #[default]
+    Bring,
+    /// The migration is refused.
+    Require,
+}
+
+/// The order to move a service, from an orchestrator to the source's agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// The identity that the orchestrator gave it: a repeated order is the same migration.
+    pub migration: MigrationId,
+    /// What to move.
+    pub service: ServiceName,
+    /// From where; the receiver of the order.
+    pub from: HostName,
+    /// Whereto.
+    pub to: HostName,
+    /// How.
+    pub plan: Plan,
+    /// Which way the images go; `None`: the best that both sides can.
+    pub transport: Option<TransportKind>,
+    /// What becomes of a missing image.
+    pub image_policy: ImagePolicy,
+}
+
+/// A place on the overlay that moves with the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The name of its network namespace.
+    pub name: String,
+    /// Its address and the overlay's prefix.
+    pub address: Ipv4Net,
+    /// Its MAC address, which moves too so that no ARP entry goes stale.
+    pub mac: String,
+}
+
+/// Source to destination: make everything ready. Nothing of it is seen by the service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// The order.
+    pub task: Task,
+    /// The hand-over's epoch: higher than any that the address had before.
+    pub epoch: u64,
+    /// Where the service is on the overlay.
+    pub place: Place,
+    /// The container, as libpod's `SpecGenerator`.
+    pub container: Value,
+    /// Its image's id (the digest of its configuration).
+    pub image_id: String,
+    /// The most that will be sent, in bytes.
+    pub limit: Bytes,
+}
+
+/// Destination to source: ready.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// Where the images are to be sent.
+    pub offer: TransportOffer,
+    /// Whether the container's image has to be sent first; the container is created once it is there.
+    pub needs_image: bool,
+}
+
+/// What the destination knows of a hand-over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum HandoverState {
+    /// It never heard of it, or has forgotten it with its journal.
+    Unknown,
+    /// It prepares or receives; it does not own the service.
+    Preparing,
+    /// Images are there and verified; it does not own the service.
+    Received,
+    /// It owns the service and restores it.
+    Restoring,
+    /// The service runs here.
+    Restored(Restored),
+    /// It will never run here by this hand-over.
+    Refused(Refusal),
+}
+
+/// The good end, as the destination saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restored {
+    /// When the restore was asked of the engine, on the destination's clock.
+    pub started_at: Timestamp,
+    /// When the held segments were released and the tasks resumed.
+    pub released_at: Timestamp,
+    /// When the engine answered.
+    pub finished_at: Timestamp,
+    /// CRIU's own figure.
+    pub criu_restore: Option<Millis>,
+    /// Segments that were held and then released.
+    pub held: u64,
+    /// Segments that did not fit and were dropped.
+    pub overflowed: u64,
+}
+
+/// The figures of a client's watch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The longest silence.
+    pub silence: Millis,
+    /// When it began, on the watcher's clock.
+    pub since: Option<Timestamp>,
+    /// When the last packet came; `None` before the first.
+    pub last: Option<Timestamp>,
+    /// Packets seen.
+    pub packets: u64,
+    /// Resets among them.
+    pub resets: u64,
+    /// Connections accepted among them.
+    pub accepted: u64,
+}
+
+/// Which address a watch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchTarget {
+    /// The service's overlay address.
+    pub address: Ipv4Addr,
+}

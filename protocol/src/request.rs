@@ -1,0 +1,143 @@
+//! The requests that an agent answers, and its replies.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::{Hello, Location, ServiceInfo};
+use crate::handover::{HandoverState, Prepare, Prepared, Task, WatchTarget, Watched};
+use crate::record::Record;
+use crate::step::StepEvent;
+use crate::{MigrationId, Refusal, Timestamp};
+
+/// What one may ask of an agent. Every request may be repeated: the second does no harm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Who are you?
+    Hello,
+    /// What is the time there?
+    Clock,
+    /// What runs there?
+    Services,
+    /// Which addresses of the overlay are there?
+    Locations,
+    /// An address has moved (or is gone, where the second is true).
+    Locate(Location),
+    /// An address is gone from its host.
+    Forget(Location),
+    /// Carry out this migration, as its source.
+    Migrate(Box<Task>),
+    /// Break this migration off, if its commit point has not been passed.
+    Abort(MigrationId),
+    /// The events of a migration from a sequence number on.
+    Steps {
+        /// The migration.
+        migration: MigrationId,
+        /// The first sequence number wanted.
+        from: u64,
+    },
+    /// The record of one migration.
+    Record(MigrationId),
+    /// The newest records, at most so many.
+    History(u32),
+    /// Destination: make ready.
+    Prepare(Box<Prepare>),
+    /// Destination: the container's image is all sent; create the container.
+    Create(MigrationId),
+    /// Destination: hold what comes for the service from now on.
+    Hold(MigrationId),
+    /// Destination: the service is yours.
+    Relinquish {
+        /// The migration.
+        migration: MigrationId,
+        /// The images' digest, as the source knows it.
+        digest: String,
+    },
+    /// Destination: what do you know of it?
+    Inquire(MigrationId),
+    /// Destination: say that you will never run it, unless you already do.
+    Withdraw(MigrationId),
+    /// Destination: the source has cleaned up, the journal may be closed.
+    Close(MigrationId),
+    /// Client's host: watch the service's packets.
+    Watch {
+        /// The migration.
+        migration: MigrationId,
+        /// Whose packets.
+        target: WatchTarget,
+    },
+    /// Client's host: what have you seen?
+    Watched {
+        /// The migration.
+        migration: MigrationId,
+        /// Whether to stop watching.
+        stop: bool,
+    },
+    /// Settle a service in doubt by hand: `keep` true restores it here, false gives it up here.
+    Settle {
+        /// The migration.
+        migration: MigrationId,
+        /// Whether this host is to be the owner.
+        keep: bool,
+    },
+}
+
+impl Request {
+    /// What the request is about, for logs and errors.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Hello => "hello",
+            Self::Clock => "clock",
+            Self::Services => "services",
+            Self::Locations => "locations",
+            Self::Locate(_) => "locate",
+            Self::Forget(_) => "forget",
+            Self::Migrate(_) => "migrate",
+            Self::Abort(_) => "abort",
+            Self::Steps { .. } => "steps",
+            Self::Record(_) => "record",
+            Self::History(_) => "history",
+            Self::Prepare(_) => "prepare",
+            Self::Create(_) => "create",
+            Self::Hold(_) => "hold",
+            Self::Relinquish { .. } => "relinquish",
+            Self::Inquire(_) => "inquire",
+            Self::Withdraw(_) => "withdraw",
+            Self::Close(_) => "close",
+            Self::Watch { .. } => "watch",
+            Self::Watched { .. } => "watched",
+            Self::Settle { .. } => "settle",
+        }
+    }
+}
+
+/// What an agent answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// Done.
+    Ok,
+    /// To `Hello`.
+    Hello(Box<Hello>),
+    /// To `Clock`.
+    Clock(Timestamp),
+    /// To `Services`.
+    Services(Vec<ServiceInfo>),
+    /// To `Locations`.
+    Locations(Vec<Location>),
+    /// To `Steps`.
+    Steps(Vec<StepEvent>),
+    /// To `Record`: none while the migration is under way.
+    Record(Option<Box<Record>>),
+    /// To `History`.
+    History(Vec<Record>),
+    /// To `Prepare`.
+    Prepared(Prepared),
+    /// To `Relinquish`, `Inquire` and `Withdraw`.
+    Handover(HandoverState),
+    /// To `Watched`: one per client on the host.
+    Watched(Vec<Watched>),
+}
+
+/// A reply, or why there is none.
+pub type Response = Result<Reply, Refusal>;

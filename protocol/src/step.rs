@@ -1,0 +1,112 @@
+//! The events of a migration: lossless and in order per migration and host.
+
+use mose_pam::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{HostName, MigrationId, Timestamp};
+
+/// What a migration is made of. Each is measured on the host that does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// The whole, on the source.
+    Migration,
+    /// The source looks at the container and asks the destination.
+    Inspect,
+    /// The destination creates container, network namespace and port, and opens the transfer.
+    Prepare,
+    /// The container's image is brought to the destination, which lacked it.
+    ContainerImage,
+    /// The container's root file system changes are sent while it runs.
+    RootfsPrecopy,
+    /// The engine's checkpoint call, from request to answer.
+    Checkpoint,
+    /// The source's part of the freeze: its own flow turned, the cgroup frozen.
+    Freeze,
+    /// CRIU dumps, from the freeze to the last image file.
+    Dump,
+    /// The images travel, from the first byte to the verified digest.
+    Transfer,
+    /// The root file system changes made since the pre-copy are sent.
+    Rootfs,
+    /// A host sends the service's flow to the destination.
+    Redirect,
+    /// The source's processes are gone.
+    Stop,
+    /// Ownership is given up in the source's journal and sent.
+    Relinquish,
+    /// The engine's restore call, from request to answer.
+    Restore,
+    /// The held segments are released: the service is back.
+    Release,
+    /// The source takes the service back.
+    Reclaim,
+    /// What the service left behind is removed.
+    Cleanup,
+    /// The client's gap, by its host's clock.
+    ClientGap,
+}
+
+impl Step {
+    /// The name that people read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Migration => "migration",
+            Self::Inspect => "inspect",
+            Self::Prepare => "prepare",
+            Self::ContainerImage => "container image",
+            Self::RootfsPrecopy => "rootfs pre-copy",
+            Self::Checkpoint => "checkpoint",
+            Self::Freeze => "freeze",
+            Self::Dump => "dump",
+            Self::Transfer => "transfer",
+            Self::Rootfs => "rootfs",
+            Self::Redirect => "redirect",
+            Self::Stop => "stop",
+            Self::Relinquish => "relinquish",
+            Self::Restore => "restore",
+            Self::Release => "release",
+            Self::Reclaim => "reclaim",
+            Self::Cleanup => "cleanup",
+            Self::ClientGap => "client gap",
+        }
+    }
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// It began.
+    Started,
+    /// It is on its way; the bytes tell how far.
+    Progress,
+    /// It is done.
+    Finished,
+    /// It failed; the detail tells why.
+    Failed,
+}
+
+/// One event of one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepEvent {
+    /// The migration.
+    pub migration: MigrationId,
+    /// 0, 1, 2 … per migration and host: a gap means that some were missed and can be asked for.
+    pub seq: u64,
+    /// The host that did it.
+    pub host: HostName,
+    /// What it did.
+    pub step: Step,
+    /// How far it is.
+    pub phase: Phase,
+    /// When, on the host's own clock.
+    pub at: Timestamp,
+    /// The bytes moved so far in this step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Bytes>,
+    /// What a person may want to know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
