@@ -1,1 +1,3 @@
 //! MOSE: `lab`.
+
+pub mod counter;

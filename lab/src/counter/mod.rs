@@ -1,0 +1,11 @@
+//! The counter: a workload whose every fault shows.
+//!
+//! Third-party servers tell when messages are missing, but not whether the memory behind them came along whole. This one
+//! holds state that can be verified, dirties it at a known rate, and numbers its replies in memory, so a client sees a
+//! service that was started anew, answered twice, or lost a page.
+
+pub mod ping;
+pub mod protocol;
+pub mod server;
+pub mod state;
+pub mod wire;
