@@ -1,0 +1,291 @@
+//! The cut-over guard's memory: packets to an address that is nowhere at the moment, in order, bounded.
+//!
+//! One lock orders everything: a packet is either queued before a release and goes out with it, or arrives after it and goes
+//! out behind it. The lock is held for memory operations only.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::Ipv4Addr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// How much is held for one address before further packets are dropped, and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldLimits {
+    /// Packets.
+    pub packets: usize,
+    /// Bytes of their Ethernet frames.
+    pub bytes: usize,
+}
+
+impl Default for HoldLimits {
+    fn default() -> Self {
+        Self { packets: 4096, bytes: 8 << 20 }
+    }
+}
+
+/// A packet and the port it came in by.
+struct Packet {
+    in_port: Option<u32>,
+    frame: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Queue {
+    packets: VecDeque<Packet>,
+    bytes: usize,
+    overflowed: u64,
+}
+
+enum State {
+    Holding(Queue),
+    /// Stale megaflows may still send packets here: on they go.
+    Passing(u32),
+}
+
+/// What became of a packet that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    Held,
+    Passed,
+    /// The hold was full.
+    Overflowed,
+    /// To an address without a route, or no IPv4 or ARP.
+    Unknown,
+    /// It would have gone back to where it came from.
+    Returned,
+}
+
+/// What a release did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Released {
+    pub(crate) released: u64,
+    pub(crate) overflowed: u64,
+}
+
+struct Inner {
+    states: HashMap<Ipv4Addr, State>,
+    /// Until the routes have been read back, packets to addresses not heard of are held too.
+    adopting: bool,
+}
+
+/// Addresses that may be held before the routes have been read back.
+const ADOPTED: usize = 256;
+
+/// All holds of a bridge.
+pub(crate) struct HoldTable {
+    inner: Mutex<Inner>,
+    limits: HoldLimits,
+}
+
+impl HoldTable {
+    pub(crate) fn new(limits: HoldLimits) -> Self {
+        let inner = Inner { states: HashMap::new(), adopting: true };
+        Self { inner: Mutex::new(inner), limits }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in here panics half way through a change.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a packet: holds it, or passes it to `send` with the port it goes to.
+    pub(crate) fn arrive(
+        &self,
+        in_port: Option<u32>,
+        frame: &[u8],
+        send: impl FnOnce(u32, &[u8]),
+    ) -> Arrival {
+        let Some(address) = destination(frame) else {
+            return Arrival::Unknown;
+        };
+        let mut inner = self.lock();
+        let adopt = inner.adopting && inner.states.len() < ADOPTED;
+        if adopt && !inner.states.contains_key(&address) {
+            inner.states.insert(address, State::Holding(Queue::default()));
+        }
+        match inner.states.get_mut(&address) {
+            None => Arrival::Unknown,
+            Some(State::Passing(port)) if Some(*port) == in_port => Arrival::Returned,
+            Some(State::Passing(port)) => {
+                send(*port, frame);
+                Arrival::Passed
+            }
+            Some(State::Holding(queue)) => {
+                if queue.packets.len() >= self.limits.packets || queue.bytes + frame.len() > self.limits.bytes
+                {
+                    queue.overflowed += 1;
+                    return Arrival::Overflowed;
+                }
+                queue.bytes += frame.len();
+                queue.packets.push_back(Packet { in_port, frame: frame.to_vec() });
+                Arrival::Held
+            }
+        }
+    }
+
+    /// From now on packets to the address are held. What is held already stays.
+    pub(crate) fn hold(&self, address: Ipv4Addr) {
+        let mut inner = self.lock();
+        if !matches!(inner.states.get(&address), Some(State::Holding(_))) {
+            inner.states.insert(address, State::Holding(Queue::default()));
+        }
+    }
+
+    /// Sends what is held to a port, in order, and from now on passes on what arrives.
+    pub(crate) fn release(&self, address: Ipv4Addr, port: u32, mut send: impl FnMut(u32, &[u8])) -> Released {
+        let mut inner = self.lock();
+        let before = inner.states.insert(address, State::Passing(port));
+        let Some(State::Holding(queue)) = before else {
+            return Released::default();
+        };
+        let mut done = Released { released: 0, overflowed: queue.overflowed };
+        for packet in &queue.packets {
+            if packet.in_port != Some(port) {
+                send(port, &packet.frame);
+                done.released += 1;
+            }
+        }
+        done
+    }
+
+    /// Drops what is held for an address and whatever arrives for it.
+    pub(crate) fn forget(&self, address: Ipv4Addr) {
+        self.lock().states.remove(&address);
+    }
+
+    /// The routes have been read back: `held` says which addresses are to be held, `passing` where the others go.
+    pub(crate) fn settle(
+        &self,
+        held: &[Ipv4Addr],
+        passing: &[(Ipv4Addr, u32)],
+        mut send: impl FnMut(u32, &[u8]),
+    ) {
+        for address in held {
+            self.hold(*address);
+        }
+        for (address, port) in passing {
+            self.release(*address, *port, &mut send);
+        }
+        let mut inner = self.lock();
+        inner.adopting = false;
+        inner.states.retain(|address, state| matches!(state, State::Passing(_)) || held.contains(address));
+    }
+
+    /// Packets and bytes held for an address.
+    pub(crate) fn held(&self, address: Ipv4Addr) -> (u64, u64) {
+        match self.lock().states.get(&address) {
+            Some(State::Holding(queue)) => (queue.packets.len() as u64, queue.bytes as u64),
+            _ => (0, 0),
+        }
+    }
+}
+
+/// The overlay address a frame is for: IPv4's destination or ARP's target.
+pub(crate) fn destination(frame: &[u8]) -> Option<Ipv4Addr> {
+    let at = match frame.get(12..14)? {
+        [0x08, 0x00] => 30,
+        [0x08, 0x06] => 38,
+        _ => return None,
+    };
+    Some(Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(at..at + 4)?).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const X: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 20);
+
+    fn frame(mark: u8) -> Vec<u8> {
+        let mut frame = vec![0; 60];
+        frame[12] = 0x08;
+        frame[30..34].copy_from_slice(&X.octets());
+        frame[40] = mark;
+        frame
+    }
+
+    fn settled(limits: HoldLimits) -> HoldTable {
+        let table = HoldTable::new(limits);
+        table.settle(&[], &[], |_, _| {});
+        table
+    }
+
+    fn never(_: u32, _: &[u8]) {
+        panic!("nothing is to be sent");
+    }
+
+    #[test]
+    fn held_packets_go_out_in_order_and_later_ones_behind_them() {
+        let table = settled(HoldLimits::default());
+        table.hold(X);
+        for mark in 0..5 {
+            assert_eq!(table.arrive(Some(1), &frame(mark), never), Arrival::Held);
+        }
+        assert_eq!(table.held(X), (5, 300));
+        let mut sent = Vec::new();
+        let done = table.release(X, 9, |port, f| sent.push((port, f[40])));
+        assert_eq!(done.released, 5);
+        assert_eq!(table.arrive(Some(1), &frame(5), |port, f| sent.push((port, f[40]))), Arrival::Passed);
+        assert_eq!(sent, (0..6).map(|mark| (9, mark)).collect::<Vec<_>>());
+        assert_eq!(table.held(X), (0, 0));
+    }
+
+    #[test]
+    fn what_exceeds_either_bound_is_dropped_and_counted() {
+        for limits in [HoldLimits { packets: 2, bytes: 1 << 20 }, HoldLimits { packets: 100, bytes: 130 }] {
+            let table = settled(limits);
+            table.hold(X);
+            for mark in 0..5 {
+                table.arrive(None, &frame(mark), never);
+            }
+            assert_eq!(table.held(X), (2, 120));
+            let mut marks = Vec::new();
+            let done = table.release(X, 9, |_, f| marks.push(f[40]));
+            assert_eq!((done.released, done.overflowed), (2, 3));
+            assert_eq!(marks, [0, 1], "the first are kept");
+        }
+    }
+
+    #[test]
+    fn holding_again_keeps_what_is_held() {
+        let table = settled(HoldLimits::default());
+        table.hold(X);
+        table.arrive(None, &frame(0), never);
+        table.hold(X);
+        assert_eq!(table.held(X).0, 1);
+        table.forget(X);
+        assert_eq!(table.held(X).0, 0);
+        assert_eq!(table.arrive(None, &frame(1), never), Arrival::Unknown);
+    }
+
+    #[test]
+    fn nothing_returns_to_the_port_it_came_from() {
+        let table = settled(HoldLimits::default());
+        table.hold(X);
+        table.arrive(Some(9), &frame(0), never);
+        assert_eq!(table.release(X, 9, never).released, 0);
+        assert_eq!(table.arrive(Some(9), &frame(1), never), Arrival::Returned);
+    }
+
+    #[test]
+    fn packets_are_held_until_the_routes_have_been_read_back() {
+        let table = HoldTable::new(HoldLimits::default());
+        table.arrive(None, &frame(0), never);
+        let mut sent = 0;
+        table.settle(&[], &[(X, 4)], |port, _| sent += port);
+        assert_eq!(sent, 4);
+    }
+
+    #[test]
+    fn a_frame_is_for_its_ipv4_destination_or_arp_target() {
+        let mut arp = vec![0; 42];
+        arp[12..14].copy_from_slice(&[0x08, 0x06]);
+        arp[38..42].copy_from_slice(&X.octets());
+        assert_eq!(destination(&arp), Some(X));
+        assert_eq!(destination(&frame(0)), Some(X));
+        assert_eq!(destination(&arp[..41]), None);
+        arp[12..14].copy_from_slice(&[0x86, 0xdd]);
+        assert_eq!(destination(&arp), None);
+    }
+}

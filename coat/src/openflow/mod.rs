@@ -1,0 +1,8 @@
+//! OpenFlow 1.4, as much of it as the overlay needs, spoken to Open vSwitch on the bridge's management socket.
+
+mod client;
+mod flows;
+pub(crate) mod wire;
+
+pub(crate) use client::{OfClient, PacketSink, Sender};
+pub(crate) use flows::{Output, read_route, route_add, route_delete};

@@ -1,0 +1,659 @@
+//! The overlay on Open vSwitch.
+//!
+//! Two things may be under way at once: a change of ports (milliseconds, one at a time) and a change of route (well below one
+//! millisecond, within the client's downtime). The second never waits for the first.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    Change, CoatError, Endpoint, EndpointSpec, HoldLimits, Overlay, Route, RouteEntry,
+    hold::{Arrival, HoldTable, Released},
+    link::{self, Links},
+    name, netns,
+    openflow::{OfClient, Output, PacketSink, Sender, read_route, route_add, route_delete},
+    ovsdb::{OvsdbClient, Schema},
+    ports::{self, Port},
+};
+
+/// How this host's part of the overlay is made.
+#[derive(Debug, Clone)]
+pub struct OvsConfig {
+    /// Where Open vSwitch has its sockets: `db.sock` and `<bridge>.mgmt`.
+    pub rundir: PathBuf,
+    /// The bridge; made if it is not there.
+    pub bridge: String,
+    /// `system` or `netdev`; `None` takes `system` where the kernel's `openvswitch` module is loaded. For a new bridge only.
+    pub datapath: Option<String>,
+    /// From it and the two underlay addresses each tunnel's network identifier is derived: the same on all hosts.
+    pub vni: u32,
+    /// This host's address on the underlay: what its peers give as `remote`.
+    pub underlay: Ipv4Addr,
+    /// How much is held for one address.
+    pub hold: HoldLimits,
+    /// For one answer of the database.
+    pub ovsdb_deadline: Duration,
+    /// For one answer of the switch.
+    pub openflow_deadline: Duration,
+    /// For the switch to open or let go of a device, and to come up.
+    pub port_deadline: Duration,
+}
+
+impl OvsConfig {
+    /// The defaults for a host with that underlay address.
+    #[must_use]
+    pub fn new(underlay: Ipv4Addr) -> Self {
+        Self {
+            rundir: PathBuf::from("/run/openvswitch"),
+            bridge: "br-mose".to_owned(),
+            datapath: None,
+            vni: 77,
+            underlay,
+            hold: HoldLimits::default(),
+            ovsdb_deadline: Duration::from_secs(5),
+            openflow_deadline: Duration::from_secs(2),
+            port_deadline: Duration::from_secs(10),
+        }
+    }
+
+    fn validate(&self) -> Result<(), CoatError> {
+        let wrong = |text: String| Err(CoatError::Config(text));
+        name::validate("a bridge", &self.bridge)?;
+        if self.bridge.len() > 15 {
+            return wrong(format!("{} cannot name the bridge: the kernel takes 15 characters", self.bridge));
+        }
+        if self.vni >= 1 << 24 {
+            return wrong(format!("{} is no VXLAN network identifier: take one below 2^24", self.vni));
+        }
+        if self.underlay.is_unspecified() || self.underlay.is_multicast() {
+            return wrong(format!("{} cannot be this host's underlay address", self.underlay));
+        }
+        Ok(())
+    }
+
+    fn datapath(&self) -> &str {
+        match &self.datapath {
+            Some(datapath) => datapath,
+            None if std::path::Path::new("/sys/module/openvswitch").exists() => "system",
+            None => "netdev",
+        }
+    }
+}
+
+/// The hold as the connection's thread sees it.
+struct Guard {
+    holds: HoldTable,
+    /// Packets to addresses without a route that still came here.
+    strays: AtomicU64,
+}
+
+impl PacketSink for Guard {
+    fn packet_in(&self, in_port: Option<u32>, frame: &[u8], sender: &Sender) {
+        let arrival = self.holds.arrive(in_port, frame, |port, frame| {
+            sender.packet_out(port, frame);
+        });
+        if matches!(arrival, Arrival::Unknown | Arrival::Returned) {
+            self.strays.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+type Routes = BTreeMap<Ipv4Addr, (Route, u64)>;
+
+struct Inner {
+    config: OvsConfig,
+    schema: Schema,
+    of: OfClient,
+    guard: Arc<Guard>,
+    /// OpenFlow port numbers by the route that leads there.
+    outputs: Mutex<HashMap<Route, u32>>,
+    routes: tokio::sync::Mutex<Routes>,
+    /// Held while ports are changed.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// One host's part of the overlay, on its Open vSwitch bridge. Dropping it leaves everything in place but the packets held.
+pub struct OvsOverlay {
+    inner: Arc<Inner>,
+}
+
+impl OvsOverlay {
+    /// Makes the bridge if it is not there, connects, and reads back endpoints, tunnels, routes and epochs. What an earlier
+    /// run left half made is removed; tunnels that a reboot took away are made again.
+    ///
+    /// # Errors
+    /// [`CoatError::Unreachable`] if Open vSwitch does not run, [`CoatError::Config`] and what Open vSwitch or the kernel refuses.
+    pub async fn start(config: OvsConfig) -> Result<Self, CoatError> {
+        config.validate()?;
+        let schema = Schema {
+            client: OvsdbClient::new(config.rundir.join("db.sock"), config.ovsdb_deadline),
+            bridge: config.bridge.clone(),
+            patience: config.port_deadline,
+        };
+        schema.ensure_bridge(config.datapath()).await?;
+        let guard = Arc::new(Guard { holds: HoldTable::new(config.hold), strays: AtomicU64::new(0) });
+        let socket = config.rundir.join(format!("{}.mgmt", config.bridge));
+        let sink: Arc<dyn PacketSink> = Arc::clone(&guard) as _;
+        let of = OfClient::start(&socket, config.openflow_deadline, sink)?;
+        of.up(config.port_deadline).await?;
+        let inner = Arc::new(Inner {
+            config,
+            schema,
+            of,
+            guard,
+            outputs: Mutex::default(),
+            routes: tokio::sync::Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        });
+        let generation = inner.of.generation();
+        inner.tidy().await?;
+        inner.adopt().await?;
+        tokio::spawn(keep_in_step(Arc::downgrade(&inner), generation));
+        Ok(Self { inner })
+    }
+
+    /// Packets that came to this process for an address without a route, or that would have gone back where they came from.
+    #[must_use]
+    pub fn strays(&self) -> u64 {
+        self.inner.guard.strays.load(Ordering::Relaxed)
+    }
+
+    /// Runs a change to its end, also if the caller stops waiting for it: half a change is worse than either.
+    async fn to_the_end<T, F>(&self, change: impl FnOnce(Arc<Inner>) -> F) -> Result<T, CoatError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, CoatError>> + Send + 'static,
+    {
+        match tokio::spawn(change(Arc::clone(&self.inner))).await {
+            Ok(done) => done,
+            Err(error) => Err(CoatError::kernel("finish a change of the overlay", error)),
+        }
+    }
+}
+
+/// After the switch was away its flows are gone: puts them back as soon as it answers.
+async fn keep_in_step(inner: Weak<Inner>, mut generation: tokio::sync::watch::Receiver<u64>) {
+    // The first connection is the one that the state was read over.
+    let mut in_step = 1;
+    loop {
+        let Ok(now) = generation.wait_for(|n| *n != in_step).await.map(|n| *n) else {
+            return;
+        };
+        let Some(inner) = inner.upgrade() else { return };
+        match inner.put_back().await {
+            Ok(()) => {
+                in_step = now;
+                tracing::info!("the switch came back; its flows were put back");
+            }
+            Err(error) => {
+                drop(inner);
+                tracing::warn!(%error, "the switch came back, but its flows could not be put back yet");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn output(&self, target: &Route) -> Option<u32> {
+        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        outputs.get(target).copied()
+    }
+
+    fn set_output(&self, target: Route, port: Option<u32>) {
+        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        match port {
+            Some(port) => outputs.insert(target, port),
+            None => outputs.remove(&target),
+        };
+    }
+
+    async fn ports(&self) -> Result<Vec<Port>, CoatError> {
+        let records = self.schema.ports().await?;
+        Ok(records.iter().filter_map(Port::read).collect())
+    }
+
+    fn alias(&self, name: &str) -> String {
+        format!("mose:{}:{name}", self.config.bridge)
+    }
+
+    /// Removes what is recorded but not there, and what is there but not recorded.
+    async fn tidy(&self) -> Result<(), CoatError> {
+        let links = Links::here()?;
+        let mut unrecorded = links.with_alias(&self.alias("")).await?;
+        for port in self.ports().await? {
+            unrecorded.remove(port.link());
+            let whole = match &port {
+                Port::Endpoint(endpoint) => netns::exists(&endpoint.spec.name),
+                Port::Tunnel { .. } => true,
+            };
+            if whole && links.exists(port.link()).await? {
+                continue;
+            }
+            tracing::warn!(link = port.link(), "recorded, but no longer there");
+            self.schema.remove_port(port.link()).await?;
+            match port {
+                Port::Endpoint(endpoint) => {
+                    links.delete(&endpoint.host_link).await?;
+                    link::remove_namespace(&endpoint.spec.name).await?;
+                }
+                Port::Tunnel { host, remote, .. } => {
+                    self.make_tunnel(&host, remote).await?;
+                }
+            }
+        }
+        for (link, name) in unrecorded {
+            tracing::warn!(link, name, "left over from a change that was cut short");
+            links.delete(&link).await?;
+            if link == name::endpoint_link(&self.config.bridge, &name) {
+                link::remove_empty_namespace(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Learns the port numbers from the database.
+    async fn learn_outputs(&self) -> Result<(), CoatError> {
+        let mut outputs = HashMap::new();
+        for port in self.ports().await? {
+            match self.schema.await_ofport(port.link()).await {
+                Ok(number) => {
+                    outputs.insert(port.target(), number);
+                }
+                Err(error @ CoatError::Port { .. }) => tracing::warn!(%error, "a port is out of use"),
+                Err(error) => return Err(error),
+            }
+        }
+        *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = outputs;
+        Ok(())
+    }
+
+    /// Reads the routes back from the flows.
+    async fn adopt(&self) -> Result<(), CoatError> {
+        self.learn_outputs().await?;
+        let targets: HashMap<u32, Route> = {
+            let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+            outputs.iter().map(|(route, port)| (*port, route.clone())).collect()
+        };
+        let mut routes = self.routes.lock().await;
+        let (mut held, mut passing, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+        for flow in self.of.flows().await? {
+            let Some((address, output, cookie)) = read_route(&flow) else {
+                continue;
+            };
+            let Some(epoch) = name::epoch(cookie) else { continue };
+            let route = match output {
+                Output::Here => {
+                    held.push(address);
+                    Route::Hold
+                }
+                Output::Port(port) => match targets.get(&port) {
+                    Some(route) => {
+                        passing.push((address, port));
+                        route.clone()
+                    }
+                    None => {
+                        tracing::warn!(%address, port, "its route leads to a port that is gone");
+                        lost.extend(route_delete(address));
+                        continue;
+                    }
+                },
+            };
+            routes.insert(address, (route, epoch));
+        }
+        if !lost.is_empty() {
+            self.of.commit("the removal of routes to nowhere", &lost).await?;
+        }
+        let sender = self.of.sender()?;
+        self.guard.holds.settle(&held, &passing, |port, frame| {
+            sender.packet_out(port, frame);
+        });
+        Ok(())
+    }
+
+    /// Puts all routes in force again.
+    async fn put_back(&self) -> Result<(), CoatError> {
+        let _changing = self.changing.lock().await;
+        self.learn_outputs().await?;
+        let routes = self.routes.lock().await;
+        self.install(&routes, |_| true).await
+    }
+
+    /// Puts routes in force as they stand in the table, with today's port numbers.
+    async fn install(&self, routes: &Routes, which: impl Fn(&Route) -> bool) -> Result<(), CoatError> {
+        let mut changes = Vec::new();
+        for (address, (route, epoch)) in routes.iter().filter(|(_, (route, _))| which(route)) {
+            let output = match route {
+                Route::Hold => Output::Here,
+                target => match self.output(target) {
+                    Some(port) => Output::Port(port),
+                    None => {
+                        tracing::warn!(%address, ?target, "its route leads to a port that is gone");
+                        changes.extend(route_delete(*address));
+                        continue;
+                    }
+                },
+            };
+            if let Output::Port(port) = output {
+                let sender = self.of.sender()?;
+                self.guard.holds.release(*address, port, |port, frame| {
+                    sender.packet_out(port, frame);
+                });
+            }
+            changes.extend(route_add(*address, output, name::cookie(*epoch)?));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.of.commit("the routes", &changes).await
+    }
+
+    async fn route(&self, address: Ipv4Addr, route: Route, epoch: u64) -> Result<Change, CoatError> {
+        let cookie = name::cookie(epoch)?;
+        let mut routes = self.routes.lock().await;
+        let before = routes.get(&address).cloned();
+        match &before {
+            Some((_, current)) if epoch < *current => return Ok(Change::Stale { current: *current }),
+            Some((present, current)) if epoch == *current && *present == route => {
+                return Ok(Change::Unchanged);
+            }
+            _ => {}
+        }
+        let output = self.resolve(address, &route)?;
+        let sender = self.of.sender()?;
+        let holds = &self.guard.holds;
+        // What is held goes first: what comes later by the new flows is then behind it.
+        let done = match output {
+            Output::Here => {
+                holds.hold(address);
+                Released::default()
+            }
+            Output::Port(port) => holds.release(address, port, |port, frame| {
+                sender.packet_out(port, frame);
+            }),
+        };
+        let what = format!("the route of {address}");
+        if let Err(error) = self.of.commit(&what, &route_add(address, output, cookie)).await {
+            self.undo(address, before.as_ref().map(|(route, _)| route), &sender);
+            return Err(error);
+        }
+        routes.insert(address, (route, epoch));
+        Ok(Change::Applied { released: done.released, overflowed: done.overflowed })
+    }
+
+    /// The flows of a change were refused: treats packets as before.
+    fn undo(&self, address: Ipv4Addr, before: Option<&Route>, sender: &Sender) {
+        let holds = &self.guard.holds;
+        match before.map(|route| (route, self.output(route))) {
+            Some((Route::Hold, _)) => holds.hold(address),
+            Some((_, Some(port))) => {
+                holds.release(address, port, |port, frame| {
+                    sender.packet_out(port, frame);
+                });
+            }
+            _ => holds.forget(address),
+        }
+    }
+
+    fn resolve(&self, address: Ipv4Addr, route: &Route) -> Result<Output, CoatError> {
+        let (target, remedy) = match route {
+            Route::Hold => return Ok(Output::Here),
+            Route::Endpoint(name) => (format!("endpoint {name}"), "attach the endpoint first"),
+            Route::Tunnel(host) => (format!("the tunnel to {host}"), "add the tunnel first"),
+        };
+        self.output(route).map(Output::Port).ok_or(CoatError::UnknownTarget { address, target, remedy })
+    }
+
+    async fn forget(&self, address: Ipv4Addr) -> Result<(), CoatError> {
+        let mut routes = self.routes.lock().await;
+        self.of.commit("the removal of a route", &route_delete(address)).await?;
+        routes.remove(&address);
+        self.guard.holds.forget(address);
+        Ok(())
+    }
+
+    /// Removes the routes to a port that is about to go: its number may be given to another.
+    async fn forget_target(&self, target: &Route) -> Result<(), CoatError> {
+        let mut routes = self.routes.lock().await;
+        let gone: Vec<Ipv4Addr> =
+            routes.iter().filter(|(_, (route, _))| route == target).map(|(address, _)| *address).collect();
+        self.set_output(target.clone(), None);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let changes: Vec<_> = gone.iter().copied().flat_map(route_delete).collect();
+        self.of.commit("the removal of routes", &changes).await?;
+        for address in gone {
+            routes.remove(&address);
+            self.guard.holds.forget(address);
+        }
+        Ok(())
+    }
+
+    async fn attach(&self, spec: EndpointSpec, epoch: u64) -> Result<Endpoint, CoatError> {
+        spec.validate()?;
+        name::cookie(epoch)?;
+        let _changing = self.changing.lock().await;
+        for port in self.ports().await? {
+            let Port::Endpoint(present) = port else { continue };
+            if present.spec == spec && self.output(&Route::Endpoint(spec.name.clone())).is_some() {
+                return self.raise_epoch(present, epoch).await;
+            }
+            if present.spec.name == spec.name && present.spec != spec {
+                return Err(CoatError::OtherSpec {
+                    present: present.spec.to_string(),
+                    wanted: spec.to_string(),
+                    name: spec.name,
+                });
+            }
+            if present.spec.name != spec.name && present.spec.address.addr() == spec.address.addr() {
+                return Err(CoatError::Config(format!(
+                    "{} cannot be the address of endpoint {}: endpoint {} has it",
+                    spec.address, spec.name, present.spec.name
+                )));
+            }
+        }
+        let link = name::endpoint_link(&self.config.bridge, &spec.name);
+        let links = Links::here()?;
+        // Whatever an attempt before left under these names.
+        self.schema.remove_port(&link).await?;
+        links.delete(&link).await?;
+        link::make_namespace(&spec.name).await?;
+        match self.make_endpoint(&links, &link, &spec, epoch).await {
+            Ok(port) => self.set_output(Route::Endpoint(spec.name.clone()), Some(port)),
+            Err(error) => {
+                self.unmake_endpoint(&links, &link, &spec.name).await;
+                return Err(error);
+            }
+        }
+        Ok(Endpoint { netns: netns::path(&spec.name), host_link: link, epoch, spec })
+    }
+
+    async fn raise_epoch(&self, mut present: Endpoint, epoch: u64) -> Result<Endpoint, CoatError> {
+        if epoch > present.epoch {
+            let link = &present.host_link;
+            self.schema.set_id(link, ports::EPOCH, &epoch.to_string()).await?;
+            present.epoch = epoch;
+        }
+        Ok(present)
+    }
+
+    async fn make_endpoint(
+        &self,
+        links: &Links,
+        link: &str,
+        spec: &EndpointSpec,
+        epoch: u64,
+    ) -> Result<u32, CoatError> {
+        links.add_endpoint(link, spec).await?;
+        links.set_alias(link, &self.alias(&spec.name)).await?;
+        self.schema.add_port(link, ports::endpoint_ids(spec, epoch)).await
+    }
+
+    /// Takes back what [`Self::make_endpoint`] began; what cannot be taken back now is swept at the next start.
+    async fn unmake_endpoint(&self, links: &Links, link: &str, name: &str) {
+        for undone in [
+            self.schema.remove_port(link).await,
+            links.delete(link).await,
+            link::remove_namespace(name).await,
+        ] {
+            if let Err(error) = undone {
+                tracing::warn!(%error, endpoint = name, "a failed attach left something over");
+            }
+        }
+    }
+
+    async fn detach(&self, name: String) -> Result<(), CoatError> {
+        name::validate("an endpoint", &name)?;
+        let _changing = self.changing.lock().await;
+        let link = name::endpoint_link(&self.config.bridge, &name);
+        let target = Route::Endpoint(name.clone());
+        let recorded = self.ports().await?.iter().any(|port| port.target() == target);
+        self.forget_target(&target).await?;
+        self.schema.remove_port(&link).await?;
+        let links = Links::here()?;
+        let ours = recorded || links.exists(&link).await?;
+        links.delete(&link).await?;
+        if ours { link::remove_namespace(&name).await } else { Ok(()) }
+    }
+
+    async fn add_tunnel(&self, host: String, remote: Ipv4Addr) -> Result<(), CoatError> {
+        name::validate("a host", &host)?;
+        if remote == self.config.underlay || remote.is_unspecified() || remote.is_multicast() {
+            return Err(CoatError::Config(format!(
+                "{remote} cannot be the other end of the tunnel to {host}: give it that host's underlay address"
+            )));
+        }
+        let _changing = self.changing.lock().await;
+        let target = Route::Tunnel(host.clone());
+        let present = self.ports().await?.into_iter().any(|port| match port {
+            Port::Tunnel { host: h, remote: r, .. } => h == host && r == remote,
+            Port::Endpoint(_) => false,
+        });
+        if present && self.output(&target).is_some() {
+            return Ok(());
+        }
+        // Before the port goes, so that its number is not another's while routes still name it.
+        {
+            let routes = self.routes.lock().await;
+            let severed: Vec<_> = routes
+                .iter()
+                .filter(|(_, (route, _))| *route == target)
+                .flat_map(|(address, _)| route_delete(*address))
+                .collect();
+            if !severed.is_empty() {
+                self.of.commit("the replacement of a tunnel", &severed).await?;
+            }
+            self.set_output(target.clone(), None);
+        }
+        let made = self.make_tunnel(&host, remote).await;
+        if made.is_err() {
+            self.forget_target(&target).await?;
+            return made;
+        }
+        let routes = self.routes.lock().await;
+        self.install(&routes, |route| *route == target).await
+    }
+
+    /// Makes a tunnel, in place of whatever has its name.
+    async fn make_tunnel(&self, host: &str, remote: Ipv4Addr) -> Result<(), CoatError> {
+        let OvsConfig { bridge, vni, underlay, .. } = &self.config;
+        let link = name::tunnel_link(bridge, host);
+        let vni = name::pair_vni(*vni, *underlay, remote);
+        let links = Links::here()?;
+        self.schema.remove_port(&link).await?;
+        links.delete(&link).await?;
+        links.add_vxlan(&link, vni, *underlay, remote).await?;
+        let made = async {
+            links.set_alias(&link, &self.alias(host)).await?;
+            self.schema.add_port(&link, ports::tunnel_ids(host, remote)).await
+        };
+        match made.await {
+            Ok(port) => {
+                self.set_output(Route::Tunnel(host.to_owned()), Some(port));
+                Ok(())
+            }
+            Err(error) => {
+                for undone in [self.schema.remove_port(&link).await, links.delete(&link).await] {
+                    if let Err(error) = undone {
+                        tracing::warn!(%error, host, "a failed tunnel left something over");
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn remove_tunnel(&self, host: String) -> Result<(), CoatError> {
+        name::validate("a host", &host)?;
+        let _changing = self.changing.lock().await;
+        let link = name::tunnel_link(&self.config.bridge, &host);
+        self.forget_target(&Route::Tunnel(host)).await?;
+        self.schema.remove_port(&link).await?;
+        Links::here()?.delete(&link).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Overlay for OvsOverlay {
+    async fn endpoints(&self) -> Result<Vec<Endpoint>, CoatError> {
+        let endpoint = |port| match port {
+            Port::Endpoint(endpoint) => Some(endpoint),
+            Port::Tunnel { .. } => None,
+        };
+        let mut endpoints: Vec<_> = self.inner.ports().await?.into_iter().filter_map(endpoint).collect();
+        endpoints.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        Ok(endpoints)
+    }
+
+    async fn attach(&self, spec: &EndpointSpec, epoch: u64) -> Result<Endpoint, CoatError> {
+        let spec = spec.clone();
+        self.to_the_end(|inner| async move { inner.attach(spec, epoch).await }).await
+    }
+
+    async fn detach(&self, name: &str) -> Result<(), CoatError> {
+        let name = name.to_owned();
+        self.to_the_end(|inner| async move { inner.detach(name).await }).await
+    }
+
+    async fn route(&self, address: Ipv4Addr, route: Route, epoch: u64) -> Result<Change, CoatError> {
+        self.to_the_end(|inner| async move { inner.route(address, route, epoch).await }).await
+    }
+
+    async fn routes(&self) -> Result<Vec<RouteEntry>, CoatError> {
+        let routes = self.inner.routes.lock().await;
+        let entry = |(address, (route, epoch)): (&Ipv4Addr, &(Route, u64))| RouteEntry {
+            address: *address,
+            route: route.clone(),
+            epoch: *epoch,
+        };
+        Ok(routes.iter().map(entry).collect())
+    }
+
+    async fn forget(&self, address: Ipv4Addr) -> Result<(), CoatError> {
+        self.to_the_end(|inner| async move { inner.forget(address).await }).await
+    }
+
+    async fn add_tunnel(&self, host: &str, remote: Ipv4Addr) -> Result<(), CoatError> {
+        let host = host.to_owned();
+        self.to_the_end(|inner| async move { inner.add_tunnel(host, remote).await }).await
+    }
+
+    async fn remove_tunnel(&self, host: &str) -> Result<(), CoatError> {
+        let host = host.to_owned();
+        self.to_the_end(|inner| async move { inner.remove_tunnel(host).await }).await
+    }
+
+    async fn held(&self, address: Ipv4Addr) -> (u64, u64) {
+        self.inner.guard.holds.held(address)
+    }
+}
