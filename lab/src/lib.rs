@@ -1,3 +1,4 @@
 //! MOSE: `lab`.
 
+pub mod client;
 pub mod counter;

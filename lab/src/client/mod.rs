@@ -1,0 +1,564 @@
+//! Runs a workload's client and reads what it saw into one report, whatever the client is.
+//!
+//! The headline figure of a migration is the gap on the client's own clock, so clients are left as they are found: a
+//! third-party client is run unchanged and its own log is read. Where it runs (which host, which network namespace) is the
+//! caller's business: a function makes a [`Command`] of an argument list.
+
+mod counter;
+mod iperf3;
+mod sockperf;
+
+pub use crate::counter::ping::Gap;
+use crate::counter::protocol::Protocol;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Makes a command, run where the client is to run, of its arguments (the program's name first).
+pub type Launch<'a> = dyn Fn(&[String]) -> Command + 'a;
+
+/// How long a client may take beyond its own duration before it is ended.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Most lines kept of each of a client's outputs: an hour of a full log at 1000 messages per second.
+const MAX_LINES: usize = 4_000_000;
+
+/// What can go wrong with a client, as against what a client can see.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The program cannot be run there.
+    #[error("cannot run {program} on the client's host: {source}; is it in the lab's root file system?")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It ended before it was under way.
+    #[error("{program} ended before its connection stood ({status}): {output}")]
+    NotReady {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// The last lines it wrote.
+        output: String,
+    },
+    /// It did not get under way in time.
+    #[error("{program} was not under way after {seconds} s: {output}")]
+    TimedOut {
+        /// The program.
+        program: String,
+        /// How long it was waited for.
+        seconds: u64,
+        /// The last lines it wrote.
+        output: String,
+    },
+    /// Its output is not what this program's output looks like.
+    #[error("cannot read the report of {program}: {why}")]
+    Unreadable {
+        /// The program.
+        program: String,
+        /// What was missing or odd.
+        why: String,
+    },
+    /// Waiting for it failed.
+    #[error("cannot wait for {program}: {source}")]
+    Wait {
+        /// The program.
+        program: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Which client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Workload {
+    /// `sockperf ping-pong --tcp`.
+    Sockperf,
+    /// `iperf3 -c`.
+    Iperf3,
+    /// `mose-counter ping`.
+    Counter,
+    /// `mose-counter ping` with Redis as its service.
+    Redis,
+    /// `mose-counter ping` with memcached as its service.
+    Memcached,
+}
+
+impl Workload {
+    /// Its name, as services and reports bear it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sockperf => "sockperf",
+            Self::Iperf3 => "iperf3",
+            Self::Counter => "counter",
+            Self::Redis => "redis",
+            Self::Memcached => "memcached",
+        }
+    }
+
+    fn protocol(self) -> Option<Protocol> {
+        match self {
+            Self::Sockperf | Self::Iperf3 => None,
+            Self::Counter => Some(Protocol::Counter),
+            Self::Redis => Some(Protocol::Redis),
+            Self::Memcached => Some(Protocol::Memcached),
+        }
+    }
+}
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSpec {
+    /// Which client.
+    pub workload: Workload,
+    /// The service.
+    pub target: SocketAddr,
+    /// How long.
+    pub duration: Duration,
+    /// Messages per second on each connection; for iperf3 its target bit rate in kb/s, 0 for as much as goes through.
+    pub rate: u32,
+    /// Connections at once (sockperf: always one).
+    pub connections: u32,
+    /// The counter client's program where the client runs, by name or path.
+    pub counter_program: String,
+}
+
+impl ClientSpec {
+    /// The paper's client: 200 messages per second on one connection; iperf3 with as much as goes through.
+    pub fn new(workload: Workload, target: SocketAddr, duration: Duration) -> Self {
+        let rate = if workload == Workload::Iperf3 { 0 } else { 200 };
+        Self { workload, target, duration, rate, connections: 1, counter_program: "mose-counter".to_owned() }
+    }
+}
+
+/// What `sent` and `received` count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Messages, each answered.
+    #[default]
+    Messages,
+    /// Bytes of a stream.
+    Bytes,
+}
+
+/// What a client saw, in the same terms for every client.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ClientReport {
+    /// Which client.
+    pub workload: String,
+    /// What `sent` and `received` count.
+    pub unit: Unit,
+    /// Sent by the client.
+    pub sent: u64,
+    /// Answered (messages), or arrived at the service (bytes). May be less than `sent` by what was under way when the
+    /// client's time was over: `lost` tells whether anything is missing.
+    pub received: u64,
+    /// Messages never answered although there was time to.
+    pub lost: u64,
+    /// Messages answered more than once.
+    pub repeated: u64,
+    /// Answers out of order.
+    pub reordered: u64,
+    /// Answers that were damaged, or told of damaged or lost state.
+    pub corrupted: u64,
+    /// Connections that ended before the client did.
+    pub resets: u64,
+    /// Connections opened for data: as many as `streams` if they were the same throughout.
+    pub connections: u64,
+    /// Connections asked for.
+    pub streams: u64,
+    /// Longest silence on a connection in ms; for iperf3, the longest run of intervals in which next to nothing went
+    /// through.
+    pub longest_gap_ms: f64,
+    /// Silences over 50 ms (iperf3: idle runs), in order of time.
+    pub gaps: Vec<Gap>,
+    /// Begin of the time in which a gap would have been seen, in ms since 1970.
+    pub from_unix_ms: u64,
+    /// End of that time.
+    pub to_unix_ms: u64,
+    /// What went wrong in the client's own words.
+    pub errors: Vec<String>,
+    /// What only this client knows: round-trip times, throughput before, during and after.
+    pub extra: Map<String, Value>,
+}
+
+impl ClientReport {
+    /// Whether the client saw nothing but, maybe, silence: all answered once and in order, on the connections it began
+    /// with.
+    pub fn is_clean(&self) -> bool {
+        self.received > 0
+            && self.lost + self.repeated + self.reordered + self.corrupted + self.resets == 0
+            && self.connections == self.streams
+            && self.errors.is_empty()
+    }
+
+    /// The longest gap that touches a span of time, in ms; 0 if there was none over the 50 ms that are listed.
+    ///
+    /// This is how a gap is given to one of several migrations under the same client.
+    pub fn longest_gap_between(&self, from_unix_ms: u64, to_unix_ms: u64) -> f64 {
+        self.gaps
+            .iter()
+            .filter(|gap| gap.at_unix_ms <= to_unix_ms && gap.at_unix_ms + gap.ms as u64 >= from_unix_ms)
+            .fold(0.0, |longest, gap| gap.ms.max(longest))
+    }
+}
+
+/// A line of output and when it came.
+#[derive(Debug, Clone)]
+struct Line {
+    at_unix_ms: u64,
+    text: String,
+}
+
+/// What a client left behind for its parser.
+#[derive(Debug, Default)]
+struct Output {
+    stdout: Vec<Line>,
+    stderr: Vec<Line>,
+    started_unix_ms: u64,
+    stopped: bool,
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+fn collect(pipe: impl Read + Send + 'static, mark: &'static str, ready: Sender<()>) -> JoinHandle<Vec<Line>> {
+    std::thread::spawn(move || {
+        let mut lines = Vec::new();
+        let mut ready = Some(ready);
+        for text in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if ready.is_some() && text.contains(mark) {
+                // Dropped, not only used: an end of the output before its turn is told by the sender going away.
+                let _ = ready.take().map(|ready| ready.send(()));
+            }
+            if lines.len() < MAX_LINES {
+                lines.push(Line { at_unix_ms: unix_ms(), text });
+            }
+        }
+        lines
+    })
+}
+
+/// How a workload's client is run and read.
+struct Recipe {
+    argv: Vec<String>,
+    /// The text that tells that it is under way.
+    mark: &'static str,
+    /// How long after that it takes until a gap would be seen.
+    settle: Duration,
+}
+
+/// A running client. Ended when dropped.
+pub struct Client {
+    spec: ClientSpec,
+    program: String,
+    child: Child,
+    stdout: Option<JoinHandle<Vec<Line>>>,
+    stderr: Option<JoinHandle<Vec<Line>>>,
+    ready: Receiver<()>,
+    settle: Duration,
+    started: Instant,
+    started_unix_ms: u64,
+    stopped: bool,
+    over: bool,
+}
+
+impl Client {
+    /// Starts the client.
+    ///
+    /// # Errors
+    /// [`ClientError::Spawn`] if the program cannot be run.
+    pub fn start(spec: ClientSpec, launch: &Launch<'_>) -> Result<Self, ClientError> {
+        let recipe = match spec.workload {
+            Workload::Sockperf => sockperf::recipe(&spec),
+            Workload::Iperf3 => iperf3::recipe(&spec, iperf3::streams_json(launch)),
+            Workload::Counter | Workload::Redis | Workload::Memcached => counter::recipe(&spec),
+        };
+        let program = spec.workload.name().to_owned();
+        let spawned = launch(&recipe.argv)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, so that whatever the launcher put in between gets the signals too.
+            .process_group(0)
+            .spawn();
+        let mut child = spawned.map_err(|source| ClientError::Spawn { program: program.clone(), source })?;
+        let (tell, ready) = channel();
+        let stdout = child.stdout.take().map(|pipe| collect(pipe, recipe.mark, tell.clone()));
+        let stderr = child.stderr.take().map(|pipe| collect(pipe, recipe.mark, tell));
+        Ok(Self {
+            spec,
+            program,
+            child,
+            stdout,
+            stderr,
+            ready,
+            settle: recipe.settle,
+            started: Instant::now(),
+            started_unix_ms: unix_ms(),
+            stopped: false,
+            over: false,
+        })
+    }
+
+    /// Waits until the connection stands and a gap would be seen.
+    ///
+    /// # Errors
+    /// [`ClientError::NotReady`] if the client ended before, [`ClientError::TimedOut`] if it took longer than `timeout`.
+    pub fn wait_ready(&mut self, timeout: Duration) -> Result<(), ClientError> {
+        match self.ready.recv_timeout(timeout) {
+            Ok(()) => {
+                // Not a guess at how long something takes: clients cut the beginning of their log by a fixed time.
+                std::thread::sleep(self.settle);
+                Ok(())
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.wait(PATIENCE)?.to_string();
+                Err(ClientError::NotReady {
+                    program: self.program.clone(),
+                    status,
+                    output: tail(&self.output()),
+                })
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                self.kill();
+                let output = tail(&self.output());
+                Err(ClientError::TimedOut {
+                    program: self.program.clone(),
+                    seconds: timeout.as_secs(),
+                    output,
+                })
+            }
+        }
+    }
+
+    /// Whether it is still running.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for the client to end by itself and reads its report.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreadable`] if it wrote no report, [`ClientError::Wait`] if it cannot be waited for.
+    pub fn finish(mut self) -> Result<ClientReport, ClientError> {
+        let patience = (self.spec.duration + PATIENCE).saturating_sub(self.started.elapsed());
+        self.wait(patience)?;
+        let output = self.output();
+        let report = match self.spec.workload {
+            Workload::Sockperf => sockperf::read(&self.spec, &output),
+            Workload::Iperf3 => iperf3::read(&self.spec, &output),
+            Workload::Counter | Workload::Redis | Workload::Memcached => counter::read(&self.spec, &output),
+        };
+        report.map_err(|why| {
+            let why = format!("{why}; its last lines: {}", tail(&output));
+            ClientError::Unreadable { program: self.program.clone(), why }
+        })
+    }
+
+    /// Asks the client to end now and reads its report.
+    ///
+    /// # Errors
+    /// As [`Client::finish`].
+    pub fn stop(mut self) -> Result<ClientReport, ClientError> {
+        self.stopped = true;
+        self.signal(libc::SIGINT);
+        self.spec.duration = self.started.elapsed();
+        self.finish()
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        if let (false, Ok(group)) = (self.over, libc::pid_t::try_from(self.child.id())) {
+            // SAFETY: plain arguments. The child was not waited for yet, so its id, and its group's, are still its own.
+            unsafe { libc::kill(-group, signal) };
+        }
+    }
+
+    /// Waits until the client has ended, and ends it if it takes longer than `patience`.
+    fn wait(&mut self, patience: Duration) -> Result<ExitStatus, ClientError> {
+        let failed = |source| ClientError::Wait { program: self.program.clone(), source };
+        let until = Instant::now() + patience;
+        let status = loop {
+            match self.child.try_wait().map_err(failed)? {
+                Some(status) => break status,
+                None if Instant::now() >= until => {
+                    self.signal(libc::SIGKILL);
+                    break self.child.wait().map_err(failed)?;
+                }
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+        };
+        self.over = true;
+        Ok(status)
+    }
+
+    fn kill(&mut self) {
+        if !self.over {
+            self.signal(libc::SIGKILL);
+            // It was killed; how it ended is of no interest.
+            let _ = self.child.wait();
+            self.over = true;
+        }
+    }
+
+    fn output(&mut self) -> Output {
+        let take = |reader: &mut Option<JoinHandle<Vec<Line>>>| {
+            reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default()
+        };
+        Output {
+            stdout: take(&mut self.stdout),
+            stderr: take(&mut self.stderr),
+            started_unix_ms: self.started_unix_ms,
+            stopped: self.stopped,
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The last lines a client wrote, for a message.
+fn tail(output: &Output) -> String {
+    let mut last: Vec<&str> = Vec::new();
+    for lines in [&output.stdout, &output.stderr] {
+        let said: Vec<&str> =
+            lines.iter().rev().map(|line| line.text.trim()).filter(|text| !text.is_empty()).take(3).collect();
+        last.extend(said.iter().rev());
+    }
+    let mut text = last.join(" | ");
+    if let Some((cut, _)) = text.char_indices().nth(600) {
+        text.truncate(cut);
+    }
+    if text.is_empty() { "it said nothing".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &'static str) -> impl Fn(&[String]) -> Command {
+        move |_: &[String]| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            command
+        }
+    }
+
+    fn spec(workload: Workload) -> ClientSpec {
+        let target = SocketAddr::from(([127, 0, 0, 1], 1));
+        ClientSpec::new(workload, target, Duration::from_secs(1))
+    }
+
+    #[test]
+    fn a_client_that_cannot_connect_says_so_in_its_own_words() {
+        let launch = shell("echo 'cannot connect: refused' >&2; exit 1");
+        let mut client = Client::start(spec(Workload::Counter), &launch).unwrap();
+        let error = client.wait_ready(Duration::from_secs(5)).unwrap_err().to_string();
+        assert!(error.contains("refused"), "{error}");
+    }
+
+    #[test]
+    fn a_client_that_hangs_is_ended_with_all_its_children() {
+        let launch = shell("sleep 1000 & sleep 1000");
+        let mut client = Client::start(spec(Workload::Counter), &launch).unwrap();
+        let group = client.child.id();
+        let error = client.wait_ready(Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
+        // SAFETY: signal 0 sends nothing; it only tells whether the group has a member.
+        let alive = || unsafe { libc::kill(-(group as libc::pid_t), 0) } == 0;
+        for _ in 0..500 {
+            if !alive() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the client's group is still there");
+    }
+
+    /// The real programs on the loopback: what the fixtures cannot tell is whether today's versions still write the same.
+    #[test]
+    #[ignore = "needs sockperf and iperf3 on this machine"]
+    fn the_real_clients_are_run_and_read() {
+        let plain = |argv: &[String]| {
+            let mut command = Command::new(&argv[0]);
+            command.args(&argv[1..]);
+            command
+        };
+        let servers: [(Workload, u16, &[&str]); 2] = [
+            (Workload::Sockperf, 23111, &["sockperf", "server", "--tcp", "-i", "127.0.0.1", "-p", "23111"]),
+            (Workload::Iperf3, 23112, &["iperf3", "-s", "-B", "127.0.0.1", "-p", "23112"]),
+        ];
+        for (workload, port, argv) in servers {
+            let mut server = Command::new(argv[0])
+                .args(&argv[1..])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let target = SocketAddr::from(([127, 0, 0, 1], port));
+            let mut stood = false;
+            for _ in 0..100 {
+                // What is accepted here is closed at once, which both servers survive.
+                stood = stood || std::net::TcpStream::connect(target).is_ok();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            assert!(stood);
+            for stopped in [false, true] {
+                let seconds = if stopped { 60 } else { 2 };
+                let spec = ClientSpec::new(workload, target, Duration::from_secs(seconds));
+                let mut client = Client::start(spec, &plain).unwrap();
+                client.wait_ready(Duration::from_secs(10)).unwrap();
+                let report = if stopped {
+                    std::thread::sleep(Duration::from_secs(1));
+                    client.stop()
+                } else {
+                    client.finish()
+                };
+                let report = report.unwrap();
+                eprintln!("{}", serde_json::to_string(&report).unwrap());
+                assert!(report.is_clean(), "{report:?}");
+                assert!(report.from_unix_ms < report.to_unix_ms && report.to_unix_ms <= unix_ms());
+            }
+            server.kill().unwrap();
+            server.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let launch = |_: &[String]| Command::new("/nonexistent/program");
+        let error = Client::start(spec(Workload::Counter), &launch).err().unwrap().to_string();
+        assert!(error.contains("counter"), "{error}");
+    }
+
+    #[test]
+    fn a_gap_belongs_to_the_span_it_touches() {
+        let gaps = vec![Gap { at_unix_ms: 1000, ms: 300.0 }, Gap { at_unix_ms: 5000, ms: 700.0 }];
+        let report = ClientReport { gaps, ..ClientReport::default() };
+        assert_eq!(report.longest_gap_between(900, 1100), 300.0);
+        assert_eq!(report.longest_gap_between(1200, 6000), 700.0);
+        assert_eq!(report.longest_gap_between(2000, 4000), 0.0);
+    }
+
+    #[test]
+    fn a_different_number_of_connections_is_not_clean() {
+        let report = ClientReport { received: 1, connections: 2, streams: 1, ..ClientReport::default() };
+        assert!(!report.is_clean());
+        assert!(ClientReport { connections: 1, ..report }.is_clean());
+    }
+}
