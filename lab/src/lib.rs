@@ -1,4 +1,42 @@
-//! MOSE: `lab`.
+//! The lab: the paper's testbed on one Linux machine.
+//!
+//! Four hosts (`edge-a`, `edge-b`, `uav`, `controller`), each a set of namespaces with a root file system, Podman, Open
+//! vSwitch, sshd and, if its program is given, the agent. They meet on an underlay of their own; nothing of the lab touches
+//! the machine's network or outlives `down`. See `design/lab.md` for why each part is as it is.
 
-pub mod client;
-pub mod counter;
+mod cgroup;
+mod config;
+mod daemons;
+mod doctor;
+mod down;
+mod error;
+mod exec;
+mod host;
+mod images;
+pub mod init;
+mod lab;
+mod mounts;
+mod procfs;
+mod rootfs;
+mod run;
+mod service;
+mod state;
+mod supervisor;
+mod underlay;
+mod up;
+mod workload;
+
+pub use cgroup::{CgroupPlan, Hierarchies, Hierarchy};
+pub use config::{
+    AGENT_PORT, CgroupMode, HOSTS, LabConfig, LinkRate, Progress, Role, UNDERLAY_INTERFACE, UNDERLAY_PREFIX,
+};
+pub use daemons::PODMAN_SOCKET;
+pub use doctor::doctor;
+pub use down::Report;
+pub use error::{LabError, Missing};
+pub use lab::{Host, HostStatus, Lab, Status};
+pub use procfs::Process;
+pub use service::{CLIENT_ADDRESS, CLIENT_NETNS, ServiceOptions, start_service, stop_service};
+pub use state::Lock;
+pub use supervisor::DaemonStatus;
+pub use workload::{WORKLOADS, Workload};

@@ -1,0 +1,172 @@
+//! Taking the lab down so that nothing is left of it, whatever state it is in: processes are found by the state file and by
+//! their mark, control groups by their name, files by their place.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
+use serde::Serialize;
+
+use crate::cgroup::{CgroupPlan, Hierarchies};
+use crate::config::{HOSTS, LabConfig};
+use crate::error::{Context, LabError};
+use crate::lab::Lab;
+use crate::procfs::{Process, inner_pid, marked, wait_gone};
+use crate::state::{Lock, State};
+
+/// How long hosts may take to end by themselves before they are killed.
+const GRACE: Duration = Duration::from_secs(3);
+/// How long what has been killed may take to be gone.
+const GONE: Duration = Duration::from_secs(10);
+
+/// What `down` found and removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Hosts that ran (the underlay's holder included).
+    pub hosts: usize,
+    /// Of them, those that had to be killed.
+    pub killed: usize,
+    /// Control groups removed.
+    pub cgroups: usize,
+    /// Mounts undone; always 0 unless something was mounted into the lab's folders from outside.
+    pub mounts: usize,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+impl Lab {
+    /// Takes the lab down: processes, mounts, links, control groups, files. The cache stays. Works whatever is left of the lab,
+    /// and when there is none.
+    ///
+    /// # Errors
+    /// Something could not be removed; it is named.
+    pub fn down(config: &LabConfig) -> Result<Report, LabError> {
+        let begun = Instant::now();
+        if !config.state_dir.exists() && !config.data_dir.exists() && marked(&config.state_dir).is_empty() {
+            return Ok(Report::default());
+        }
+        let _lock = Lock::take(&config.state_dir.join("lock"))?;
+        // A state that cannot be read is as good as none here.
+        let state = State::load(&config.state_dir).unwrap_or(None);
+        let (hosts, killed) = end_hosts(config, state.as_ref())?;
+        let plan = match &state {
+            Some(state) => state.cgroup.clone(),
+            None => Hierarchies::detect()?.plan(config.cgroup, config.cgroup_name()),
+        };
+        let cgroups = remove_cgroups(&plan)?;
+        let data_dir = state.as_ref().map_or(&config.data_dir, |s| &s.config.data_dir);
+        let mounts = unmount_under(data_dir)? + unmount_under(&config.state_dir)?;
+        remove_data(data_dir)?;
+        remove_all(&config.state_dir)?;
+        Ok(Report { hosts, killed, cgroups, mounts, took_ms: begun.elapsed().as_millis() as u64 })
+    }
+
+    /// Removes the cache: the root file system and the images. Not while a lab is up on it.
+    ///
+    /// # Errors
+    /// It could not be removed.
+    pub fn purge(config: &LabConfig) -> Result<(), LabError> {
+        if !config.cache_dir.exists() {
+            return Ok(());
+        }
+        let _lock = Lock::take(&config.cache_dir.join(".lock"))?;
+        for entry in fs::read_dir(&config.cache_dir).on("list", &config.cache_dir)?.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if ["rootfs-", "image", ".building-", ".images-"].iter().any(|p| name.starts_with(p)) {
+                remove_all(&entry.path())?;
+            }
+        }
+        for file in ["rootfs.log", ".lock"] {
+            let _ = fs::remove_file(config.cache_dir.join(file));
+        }
+        // Only if nothing else is in it.
+        let _ = fs::remove_dir(&config.cache_dir);
+        Ok(())
+    }
+}
+
+fn end_hosts(config: &LabConfig, state: Option<&State>) -> Result<(usize, usize), LabError> {
+    let mut inits: Vec<Process> = state.map_or_else(Vec::new, |s| {
+        s.hosts.iter().map(|h| h.init).chain(s.underlay).filter(Process::alive).collect()
+    });
+    let mark = marked(&config.state_dir);
+    for process in &mark {
+        if inner_pid(process.pid) == Some(1) && !inits.contains(process) {
+            inits.push(*process);
+        }
+    }
+    for init in &inits {
+        init.signal(Signal::SIGTERM);
+    }
+    let stubborn = wait_gone(&inits, GRACE);
+    for init in &stubborn {
+        init.signal(Signal::SIGKILL);
+    }
+    // With its pid 1 everything of a host dies. What else carries the mark was on its way to become a host.
+    let rest: Vec<Process> = marked(&config.state_dir).into_iter().chain(stubborn.iter().copied()).collect();
+    for process in &rest {
+        process.signal(Signal::SIGKILL);
+    }
+    let left = wait_gone(&rest, GONE);
+    if let Some(process) = left.first() {
+        return Err(LabError::Leftover(format!(
+            "{} processes do not die, pid {} among them (waiting for a disk?); try `mose lab down` again",
+            left.len(),
+            process.pid
+        )));
+    }
+    Ok((inits.len(), stubborn.len()))
+}
+
+fn remove_cgroups(plan: &CgroupPlan) -> Result<usize, LabError> {
+    let (removed, left) = plan.remove(GONE);
+    match left.first() {
+        None => Ok(removed),
+        Some(dir) => Err(LabError::Leftover(format!(
+            "{} control groups are still in use, {} among them; try `mose lab down` again",
+            left.len(),
+            dir.display()
+        ))),
+    }
+}
+
+/// Undoes mounts below `dir` in our own mount namespace; the lab makes none there, but removing files through one that
+/// somebody else made would be a disaster.
+fn unmount_under(dir: &Path) -> Result<usize, LabError> {
+    let table = fs::read_to_string("/proc/self/mountinfo").on("read", "/proc/self/mountinfo")?;
+    let mut points: Vec<PathBuf> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(point.replace("\\040", " ")))
+        .filter(|point| point.starts_with(dir) && point != dir)
+        .collect();
+    points.sort();
+    for point in points.iter().rev() {
+        umount2(point, MntFlags::MNT_DETACH).on("unmount", point)?;
+    }
+    Ok(points.len())
+}
+
+fn remove_data(data_dir: &Path) -> Result<(), LabError> {
+    for name in HOSTS.iter().map(|(name, ..)| *name).chain(["underlay"]) {
+        remove_all(&data_dir.join(name))?;
+    }
+    match fs::remove_dir(data_dir) {
+        // Not ours alone: what is ours in it is gone.
+        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Err(e).on("remove", data_dir)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_all(path: &Path) -> Result<(), LabError> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.on("remove", path),
+    }
+}

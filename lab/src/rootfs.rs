@@ -1,0 +1,242 @@
+//! The root file system all hosts stand on: built once from Debian's packages, kept in the cache under the hash of its
+//! recipe. The machine itself stays as it is; above all it need not have a CRIU that knows its kernel (it rarely has).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::config::{HOSTS, LabConfig, Progress};
+use crate::error::{Context, LabError};
+use crate::run::{run, tail};
+use crate::state::Lock;
+
+/// Debian 13, which has everything but a recent enough CRIU.
+const SUITE: &str = "trixie";
+/// CRIU ≥ 4.2 and what it needs come from here: 4.1.1 cannot dump established TCP on kernels ≥ 6.16.
+const CRIU_SUITE: &str = "forky";
+const PREFERENCES: &str = "Package: *\nPin: release n=forky\nPin-Priority: 100\n\n\
+     Package: src:criu src:libnl3\nPin: release n=forky\nPin-Priority: 990\n";
+const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
+/// Part of the hash: to be raised when what [`finish`] does changes.
+const RECIPE: u32 = 3;
+
+const PACKAGES: [&str; 24] = [
+    "criu",
+    "libcriu2",
+    "podman",
+    "runc",
+    "conmon",
+    "netavark",
+    "openvswitch-switch",
+    "iproute2",
+    "iputils-ping",
+    "nftables",
+    "ethtool",
+    "procps",
+    "tcpdump",
+    "ca-certificates",
+    "openssh-server",
+    "openssh-client",
+    "iperf3",
+    "sockperf",
+    "redis-server",
+    "redis-tools",
+    "memcached",
+    "mosquitto",
+    "busybox-static",
+    "python3-minimal",
+];
+
+/// Where the root file system of the current recipe is, or will be, in the cache.
+pub(crate) fn path(cache_dir: &Path) -> PathBuf {
+    let recipe = format!("{RECIPE} {SUITE} {CRIU_SUITE} {PREFERENCES} {}", PACKAGES.join(" "));
+    let hash = xxhash_rust::xxh3::xxh3_64(recipe.as_bytes());
+    cache_dir.join(format!("rootfs-{hash:016x}"))
+}
+
+/// Makes sure the root file system is in the cache; its path.
+///
+/// # Errors
+/// The build failed; what mmdebstrap said last is in the error. Nothing of an unfinished build is ever taken for a finished one.
+pub(crate) fn ensure(config: &LabConfig, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, LabError> {
+    let cache = &config.cache_dir;
+    let target = path(cache);
+    if target.exists() {
+        return Ok(target);
+    }
+    fs::create_dir_all(cache).on("make the cache folder", cache)?;
+    let _lock = Lock::take(&cache.join(".lock"))?;
+    if target.exists() {
+        return Ok(target); // another `up` built it while we waited for the lock
+    }
+    remove_stale(cache, ".building-")?;
+    progress("building the root file system from Debian's packages (once, about a minute)");
+    let building = cache.join(format!(".building-{}", std::process::id()));
+    let log = cache.join("rootfs.log");
+    bootstrap(&building, &log)?;
+    finish(&building)?;
+    fs::rename(&building, &target).on("rename the finished root file system to", &target)?;
+    Ok(target)
+}
+
+/// Removes what an interrupted build left. Only under the cache's lock.
+pub(crate) fn remove_stale(cache: &Path, prefix: &str) -> Result<(), LabError> {
+    for entry in fs::read_dir(cache).on("list", cache)?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            fs::remove_dir_all(entry.path()).on("remove", entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn bootstrap(target: &Path, log: &Path) -> Result<(), LabError> {
+    let mirror = machine_mirror();
+    let log_file = fs::File::create(log).on("create", log)?;
+    let setup = format!(
+        "mkdir -p \"$1/etc/apt/preferences.d\" && printf '%b' '{}' > \"$1/etc/apt/preferences.d/mose\"",
+        PREFERENCES.replace('\n', "\\n")
+    );
+    // In a pid namespace and tied to us, so that an interrupted build leaves neither process nor mount.
+    let status = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["mmdebstrap", "--mode=root", "--variant=minbase"])
+        .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
+        .arg("--aptopt=APT::Install-Recommends \"false\"")
+        .args(["doc", "man", "locale", "info"].map(|d| format!("--dpkgopt=path-exclude=/usr/share/{d}/*")))
+        .arg(format!("--setup-hook={setup}"))
+        .arg(format!("--include={}", PACKAGES.join(",")))
+        .arg(SUITE)
+        .arg(target)
+        .args([SUITE, CRIU_SUITE].map(|suite| format!("deb {mirror} {suite} main")))
+        .env("LC_ALL", "C.UTF-8")
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(std::process::Stdio::null())
+        .stdout(log_file.try_clone().on("open", log)?)
+        .stderr(log_file)
+        .status()
+        .doing("start mmdebstrap")?;
+    if status.success() {
+        return Ok(());
+    }
+    let _ = fs::remove_dir_all(target);
+    Err(LabError::Command {
+        what: format!("building the root file system from {mirror}"),
+        command: format!("mmdebstrap {SUITE} (its whole output is in {})", log.display()),
+        status: status.to_string(),
+        stderr: tail(&fs::read_to_string(log).unwrap_or_default(), 12),
+    })
+}
+
+/// The Debian mirror the machine itself installs from, so that whatever proxy or mirror it was given works for us too.
+fn machine_mirror() -> String {
+    let mut texts = vec![fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()];
+    if let Ok(dir) = fs::read_dir("/etc/apt/sources.list.d") {
+        let mut files: Vec<PathBuf> = dir.flatten().map(|e| e.path()).collect();
+        files.sort();
+        texts.extend(
+            files
+                .iter()
+                .filter(|f| f.extension().is_some_and(|x| x == "list" || x == "sources"))
+                .filter_map(|f| fs::read_to_string(f).ok()),
+        );
+    }
+    find_mirror(&texts).unwrap_or_else(|| DEFAULT_MIRROR.to_owned())
+}
+
+/// The first Debian archive in apt sources of either format. Other archives (security, vendors') are passed over.
+fn find_mirror(texts: &[String]) -> Option<String> {
+    let is_debian = |uri: &&str| {
+        let uri = uri.trim_end_matches('/');
+        (uri.starts_with("http://") || uri.starts_with("https://")) && uri.ends_with("/debian")
+    };
+    texts.iter().flat_map(|text| text.lines()).find_map(|line| {
+        let line = line.trim();
+        let mut words = match (line.strip_prefix("URIs:"), line.strip_prefix("deb ")) {
+            (Some(uris), _) => uris.split_whitespace(),
+            (None, Some(entry)) => entry.split_whitespace(),
+            (None, None) => return None,
+        };
+        words.find(is_debian).map(|uri| uri.trim_end_matches('/').to_owned())
+    })
+}
+
+/// What every host has in common and no package brings.
+fn finish(root: &Path) -> Result<(), LabError> {
+    let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
+    for (name, _, address) in HOSTS {
+        hosts += &format!("{address} {name}\n");
+    }
+    let files: [(&str, u32, &str); 7] = [
+        ("etc/hosts", 0o644, &hosts),
+        ("etc/resolv.conf", 0o644, ""),
+        ("etc/containers/policy.json", 0o644, "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}\n"),
+        ("etc/containers/registries.conf", 0o644, "unqualified-search-registries = [\"localhost\"]\n"),
+        (
+            "etc/ssh/sshd_config",
+            0o644,
+            "PermitRootLogin prohibit-password\nPasswordAuthentication no\nUsePAM no\nUseDNS no\nPrintMotd no\n\
+             HostKey /etc/ssh/ssh_host_ed25519_key\nPidFile none\n",
+        ),
+        (
+            "etc/ssh/ssh_config",
+            0o644,
+            "Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n  LogLevel ERROR\n  BatchMode yes\n",
+        ),
+        ("root/.ssh/config", 0o600, ""),
+    ];
+    for (file, mode, text) in files {
+        write_file(&root.join(file), mode, text)?;
+    }
+    let script = "set -e\nrm -f /etc/ssh/ssh_host_* /root/.ssh/id_ed25519*\n\
+        ssh-keygen -q -t ed25519 -N '' -C lab -f /etc/ssh/ssh_host_ed25519_key\n\
+        ssh-keygen -q -t ed25519 -N '' -C lab -f /root/.ssh/id_ed25519\n\
+        cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys\nchmod 700 /root/.ssh\n\
+        mkdir -p /var/log/mose /var/lib/mose /etc/criu /usr/lib/mose-images /var/lib/containers\n";
+    let mut command = Command::new("chroot");
+    command.arg(root).args(["sh", "-c", script]).env_clear().env("PATH", crate::exec::PATH);
+    run("finishing the root file system", &mut command)?;
+    Ok(())
+}
+
+pub(crate) fn write_file(path: &Path, mode: u32, text: &str) -> Result<(), LabError> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).on("make", parent)?;
+    }
+    fs::write(path, text).on("write", path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).on("set the mode of", path)
+}
+
+/// Turns a `&str` callback into the [`Progress`] one.
+pub(crate) fn timed<'a>(
+    since: std::time::Instant,
+    progress: &'a mut dyn FnMut(Progress),
+) -> impl FnMut(&str) + 'a {
+    move |what| {
+        progress(Progress { what: what.to_owned(), elapsed: since.elapsed() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_the_machines_debian_archive_in_either_format() {
+        let deb822 = "Types: deb\nURIs: https://vendor.example/apt\n\nTypes: deb\nURIs: http://mirror.example/debian/\n";
+        let one_line = "# deb http://old.example/debian x main\n\
+                        deb http://mirror.example/debian-security trixie-security main\n\
+                        deb [signed-by=/k.gpg] https://near.example/debian trixie main\n";
+        let find = |text: &str| find_mirror(&[text.to_owned()]);
+        assert_eq!(find(deb822).as_deref(), Some("http://mirror.example/debian"));
+        assert_eq!(find(one_line).as_deref(), Some("https://near.example/debian"));
+        assert_eq!(find("deb http://archive.ubuntu.com/ubuntu noble main"), None);
+    }
+
+    #[test]
+    fn the_cache_is_named_by_the_recipe() {
+        let path = path(Path::new("/c"));
+        assert!(path.to_string_lossy().starts_with("/c/rootfs-"));
+    }
+}

@@ -1,0 +1,178 @@
+//! Bringing the lab up: only what is missing or dead, so that doing it twice is harmless and doing it after a crash repairs.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+
+use crate::cgroup::Hierarchies;
+use crate::config::{HOSTS, LabConfig, Progress, Role};
+use crate::doctor::missing_for;
+use crate::error::{Context, LabError};
+use crate::init::HostConfig;
+use crate::lab::Lab;
+use crate::procfs::{Process, marked, wait_gone};
+use crate::rootfs::timed;
+use crate::state::{HostState, Lock, State};
+use crate::{host, images, rootfs, underlay};
+
+const UNDERLAY: &str = "underlay";
+/// How long all daemons of all hosts may take. Far more than they need, for machines far slower than ours.
+const READY: Duration = Duration::from_secs(60);
+
+impl Lab {
+    /// Brings the lab up, or what of it is missing or dead. Of a lab that is up, only the link's rate is taken from
+    /// `config`; what else differs takes effect after `down`.
+    ///
+    /// # Errors
+    /// The machine lacks something ([`LabError::Machine`], with everything it lacks and the remedies), or a part did not come
+    /// up in time (with the end of its log). What did come up stays, for a look at it; `down` removes it.
+    pub fn up(config: &LabConfig, progress: &mut dyn FnMut(Progress)) -> Result<Lab, LabError> {
+        let missing = missing_for(config);
+        if !missing.is_empty() {
+            return Err(LabError::Machine(missing));
+        }
+        let mut progress = timed(Instant::now(), progress);
+        let _lock = Lock::take(&config.state_dir.join("lock"))?;
+        let mut state = match State::load(&config.state_dir)? {
+            Some(mut state) => {
+                state.config.edge_link = config.edge_link;
+                state
+            }
+            None => fresh_state(config)?,
+        };
+        let config = state.config.clone();
+        let rootfs = rootfs::ensure(&config, &mut progress)?;
+        let image_stores = images::ensure(&config, &rootfs, &mut progress)?;
+        let template = HostConfig {
+            name: UNDERLAY.into(),
+            holder: true,
+            role: Role::Controller,
+            address: std::net::Ipv4Addr::UNSPECIFIED,
+            peers: Vec::new(),
+            rootfs,
+            image_stores,
+            data: config.host_dir(UNDERLAY),
+            in_memory: on_overlay(&config.data_dir)?,
+            state_dir: config.state_dir.clone(),
+            cgroup: state.cgroup.clone(),
+            binaries: config.binaries.clone(),
+        };
+        let holder = ensure_underlay(&mut state, &template, &mut progress)?;
+        for (name, role, address) in HOSTS {
+            if let Some(host) = state.host(name).filter(|h| h.init.alive()) {
+                if !underlay::attached(host.init.pid) {
+                    progress(&format!("{name}: connecting it to the new underlay"));
+                    underlay::attach(holder, name, address, host.init.pid)?;
+                }
+                continue;
+            }
+            progress(&format!("{name}: starting"));
+            let peers = HOSTS.iter().filter(|(n, ..)| *n != name).map(|(n, _, a)| ((*n).to_owned(), *a));
+            let host_config = HostConfig {
+                name: name.to_owned(),
+                holder: false,
+                role,
+                address,
+                peers: peers.collect(),
+                data: config.host_dir(name),
+                ..template.clone()
+            };
+            let init =
+                host::start(&config, &host_config, |pid| underlay::attach(holder, name, address, pid))?;
+            state.hosts.retain(|h| h.name != name);
+            let up_since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+            state.hosts.push(HostState { name: name.to_owned(), init, up_since });
+            state.save()?;
+        }
+        let mut lab = Lab::of(state);
+        lab.set_edge_link(config.edge_link)?;
+        wait_all(&lab, &mut progress)?;
+        progress("the lab is up");
+        Ok(lab)
+    }
+
+    /// Takes the lab down and brings it up again as it was: the state just after `up`.
+    ///
+    /// # Errors
+    /// As [`Lab::down`] and [`Lab::up`].
+    pub fn reset(config: &LabConfig, progress: &mut dyn FnMut(Progress)) -> Result<Lab, LabError> {
+        // What it was brought up with, save for what the caller can only know now (a rebuilt program is a new program).
+        let config = match State::load(&config.state_dir) {
+            Ok(Some(state)) => LabConfig {
+                binaries: config.binaries.clone(),
+                init_program: config.init_program.clone(),
+                init_command: config.init_command.clone(),
+                ..state.config
+            },
+            _ => config.clone(),
+        };
+        Lab::down(&config)?;
+        Lab::up(&config, progress)
+    }
+}
+
+fn fresh_state(config: &LabConfig) -> Result<State, LabError> {
+    // The state was lost but processes were not: they would be in the way of the new ones.
+    let stray = marked(&config.state_dir);
+    for process in &stray {
+        process.signal(nix::sys::signal::Signal::SIGKILL);
+    }
+    wait_gone(&stray, Duration::from_secs(5));
+    let state = State {
+        config: config.clone(),
+        cgroup: Hierarchies::detect()?.plan(config.cgroup, config.cgroup_name()),
+        underlay: None,
+        hosts: Vec::new(),
+    };
+    state.save()?;
+    Ok(state)
+}
+
+fn ensure_underlay(
+    state: &mut State,
+    host_config: &HostConfig,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Process, LabError> {
+    if let Some(holder) = state.underlay.filter(Process::alive) {
+        return Ok(holder);
+    }
+    progress("underlay: starting");
+    let holder = host::start(&state.config, host_config, |_| Ok(()))?;
+    state.underlay = Some(holder);
+    state.save()?;
+    underlay::make_bridge(holder)?;
+    Ok(holder)
+}
+
+fn wait_all(lab: &Lab, progress: &mut dyn FnMut(&str)) -> Result<(), LabError> {
+    let deadline = Instant::now() + READY;
+    thread::scope(|scope| {
+        let waits: Vec<_> = lab
+            .state
+            .hosts
+            .iter()
+            .map(|h| {
+                scope.spawn(|| {
+                    host::wait_ready(&lab.state.config, &h.name, h.init, deadline).map(|()| h.name.as_str())
+                })
+            })
+            .collect();
+        for wait in waits {
+            match wait.join() {
+                Ok(ready) => progress(&format!("{}: ready", ready?)),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Whether a folder lies on an overlay, which cannot be the upper layer of another.
+fn on_overlay(dir: &Path) -> Result<bool, LabError> {
+    fs::create_dir_all(dir).on("make", dir)?;
+    let kind = statfs(dir).on("look at the file system of", dir)?.filesystem_type();
+    Ok(kind == OVERLAYFS_SUPER_MAGIC)
+}

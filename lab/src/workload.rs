@@ -1,0 +1,109 @@
+//! The workloads, as data: what is in the image, what runs in the container. Everything else treats them alike; a new one is
+//! a row here.
+
+use crate::error::LabError;
+
+/// One workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name; also its image's: `localhost/NAME`.
+    pub name: &'static str,
+    /// Programs of the root file system that go into the image, with the libraries they name.
+    pub programs: &'static [&'static str],
+    /// Further files in the image: path and content.
+    pub files: &'static [(&'static str, &'static str)],
+    /// What the container runs.
+    pub command: &'static [&'static str],
+    /// The TCP port it listens on.
+    pub port: u16,
+    /// A program of the project's own that it needs in `LabConfig::binaries`.
+    pub own_binary: Option<&'static str>,
+}
+
+/// All workloads.
+pub const WORKLOADS: [Workload; 7] = [
+    Workload {
+        name: "sockperf",
+        programs: &["/usr/bin/sockperf"],
+        command: &["sockperf", "server", "--tcp", "-i", "0.0.0.0", "-p", "11111"],
+        port: 11111,
+        ..EMPTY
+    },
+    Workload {
+        name: "iperf3",
+        programs: &["/usr/bin/iperf3"],
+        command: &["iperf3", "-s"],
+        port: 5201,
+        ..EMPTY
+    },
+    Workload {
+        name: "counter",
+        programs: &["/usr/local/bin/mose-counter"],
+        command: &["mose-counter", "serve"],
+        port: 7070,
+        own_binary: Some("mose-counter"),
+        ..EMPTY
+    },
+    Workload {
+        name: "redis",
+        programs: &["/usr/bin/redis-server", "/usr/bin/redis-cli"],
+        command: &["redis-server", "--save", "", "--bind", "0.0.0.0", "--protected-mode", "no"],
+        port: 6379,
+        ..EMPTY
+    },
+    Workload {
+        name: "memcached",
+        programs: &["/usr/bin/memcached"],
+        command: &["memcached", "-u", "root", "-l", "0.0.0.0"],
+        port: 11211,
+        ..EMPTY
+    },
+    Workload {
+        name: "mosquitto",
+        programs: &["/usr/sbin/mosquitto"],
+        files: &[("/etc/mosquitto.conf", "listener 1883 0.0.0.0\\nallow_anonymous true\\nuser root\\n")],
+        command: &["mosquitto", "-c", "/etc/mosquitto.conf"],
+        port: 1883,
+        ..EMPTY
+    },
+    Workload {
+        name: "busybox",
+        files: &[("/www/index.html", "MOSE\\n")],
+        command: &["busybox", "httpd", "-f", "-p", "80", "-h", "/www"],
+        port: 80,
+        ..EMPTY
+    },
+];
+
+const EMPTY: Workload =
+    Workload { name: "", programs: &[], files: &[], command: &[], port: 0, own_binary: None };
+
+impl Workload {
+    /// The workload of this name.
+    ///
+    /// # Errors
+    /// There is none; the error lists those there are.
+    pub fn named(name: &str) -> Result<&'static Workload, LabError> {
+        static ALL: [Workload; 7] = WORKLOADS;
+        ALL.iter().find(|w| w.name == name).ok_or_else(|| LabError::UnknownService {
+            name: name.to_owned(),
+            known: WORKLOADS.map(|w| w.name).join(", "),
+        })
+    }
+
+    /// Its image.
+    pub fn image(&self) -> String {
+        format!("localhost/{}", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_workload_is_answered_with_the_known_ones() {
+        let error = Workload::named("doom").unwrap_err().to_string();
+        assert!(WORKLOADS.iter().all(|w| error.contains(w.name)), "{error}");
+    }
+}
