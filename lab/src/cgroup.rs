@@ -35,8 +35,8 @@ pub struct Hierarchies(Vec<Hierarchy>);
 pub struct CgroupPlan {
     /// v2 in the host; else v1.
     pub v2: bool,
-    /// The unified hierarchy lies beside v1 ones, so it has no controllers.
-    pub hybrid: bool,
+    /// The host sees no controller that limits its containers: v2 whose controllers are all bound to v1.
+    pub bare: bool,
     /// The lab's own folder in each hierarchy.
     pub lab: String,
     /// The machine's hierarchies.
@@ -111,6 +111,13 @@ impl Hierarchies {
         self.0.iter().any(|h| h.v1_option.is_none())
     }
 
+    fn unified_limits(&self) -> bool {
+        let unified = self.0.iter().find(|h| h.v1_option.is_none());
+        unified
+            .and_then(|h| fs::read_to_string(h.path.join("cgroup.controllers")).ok())
+            .is_some_and(|controllers| controllers.split_whitespace().any(|c| c == "pids"))
+    }
+
     /// What is missing for `mode`, if anything.
     pub fn missing(&self, mode: CgroupMode) -> Option<Missing> {
         let missing = |what: &str, remedy: &str| {
@@ -141,7 +148,7 @@ impl Hierarchies {
             CgroupMode::V1 => false,
             CgroupMode::V2 => true,
         };
-        CgroupPlan { v2, hybrid: self.has_v1() && self.has_v2(), lab, hierarchies: self.0 }
+        CgroupPlan { v2, bare: v2 && !self.unified_limits(), lab, hierarchies: self.0 }
     }
 }
 
@@ -293,14 +300,14 @@ mod tests {
         let options: Vec<_> = found.0.iter().map(|h| h.v1_option.as_deref()).collect();
         assert_eq!(options, [Some("cpu,cpuacct"), Some("devices"), Some("name=systemd"), None]);
         let plan = found.clone().plan(CgroupMode::Auto, "lab".into());
-        assert!(!plan.v2 && plan.hybrid);
+        assert!(!plan.v2 && !plan.bare);
         assert!(found.plan(CgroupMode::V2, "lab".into()).v2);
     }
 
     #[test]
     fn a_pure_v2_machine_gives_its_hosts_v2_and_a_leaf_for_their_own_processes() {
         let plan = Hierarchies::parse(PURE_V2).plan(CgroupMode::Auto, "lab".into());
-        assert!(plan.v2 && !plan.hybrid);
+        assert!(plan.v2);
         assert_eq!(
             plan.procs_files("edge-a"),
             [PathBuf::from("/sys/fs/cgroup/lab/edge-a/daemons/cgroup.procs")]

@@ -70,7 +70,7 @@ impl HostConfig {
             data: "/data".into(),
             in_memory: false,
             state_dir: "/run/mose-lab".into(),
-            cgroup: CgroupPlan { v2: false, hybrid: false, lab: "mose-lab".into(), hierarchies: Vec::new() },
+            cgroup: CgroupPlan { v2: false, bare: false, lab: "mose-lab".into(), hierarchies: Vec::new() },
             binaries: BTreeMap::new(),
         }
     }
@@ -173,7 +173,7 @@ fn configure(host: &HostConfig, root: &Path) -> Result<(), LabError> {
 
 fn containers_conf(host: &HostConfig) -> String {
     // Without controllers there is no pids limit to set, and runc refuses to start a container that has one.
-    let limits = if host.cgroup.v2 && host.cgroup.hybrid { "pids_limit=0\n" } else { "" };
+    let limits = if host.cgroup.bare { "pids_limit=0\n" } else { "" };
     format!(
         "[containers]\n{limits}log_driver=\"k8s-file\"\n\
          [engine]\ncgroup_manager=\"cgroupfs\"\nevents_logger=\"file\"\nruntime=\"runc\"\n"
@@ -191,7 +191,7 @@ fn storage_conf(stores: usize) -> String {
 
 fn criu_conf(host: &HostConfig) -> String {
     let mut text = "network-lock nftables\n".to_owned();
-    if host.cgroup.v2 && host.cgroup.hybrid {
+    if host.cgroup.bare {
         text += "manage-cgroups ignore\n";
     }
     if host.binaries.contains_key("mose-criu-hook") {
@@ -225,7 +225,7 @@ mod tests {
         let mut host = HostConfig::example();
         host.cgroup.v2 = true;
         assert!(!containers_conf(&host).contains("pids_limit"), "pure v2 has the controller");
-        host.cgroup.hybrid = true;
+        host.cgroup.bare = true;
         assert!(containers_conf(&host).contains("pids_limit=0"));
         assert!(criu_conf(&host).contains("manage-cgroups ignore"));
     }

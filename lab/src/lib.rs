@@ -5,7 +5,9 @@
 //! the machine's network or outlives `down`. See `design/lab.md` for why each part is as it is.
 
 mod cgroup;
+pub mod client;
 mod config;
+pub mod counter;
 mod daemons;
 mod doctor;
 mod down;

@@ -10,7 +10,7 @@ use std::time::Duration;
 const USAGE: &str = "\
 A service that holds state, dirties it and numbers its replies; and the client that looks.
 
-mose-counter serve  [--listen ADDR:PORT] [--state-size 64MiB] [--dirty-rate PAGES/S] [--processes N]
+mose-counter serve  [--listen 0.0.0.0:7070] [--state-size 64MiB] [--dirty-rate PAGES/S] [--processes N]
                     [--write-file PATH] [--write-rate RECORDS/S] [--seed N]
 mose-counter ping   --connect ADDR:PORT [--protocol counter|redis|memcached] [--rate 200] [--duration 10s|forever]
                     [--connections N] [--window N] [--timeout 60s] [--grace 5s] [--json PATH|-]

@@ -373,7 +373,14 @@ impl Client {
     /// As [`Client::finish`].
     pub fn stop(mut self) -> Result<ClientReport, ClientError> {
         self.stopped = true;
-        self.signal(libc::SIGINT);
+        // Not to the group: a launcher that waits outside a namespace would die of it and take the client with it before
+        // it has written its report.
+        for program in programs(self.child.id()) {
+            if let (false, Ok(pid)) = (self.over, libc::pid_t::try_from(program)) {
+                // SAFETY: plain arguments; an id that has just gone away is nobody's, at worst.
+                unsafe { libc::kill(pid, libc::SIGINT) };
+            }
+        }
         self.spec.duration = self.started.elapsed();
         self.finish()
     }
@@ -429,6 +436,14 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The processes at the ends of a process's family tree: what launchers (nsenter, a shell) are wrapped around.
+fn programs(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let below: Vec<u32> =
+        children.split_whitespace().filter_map(|child| child.parse().ok()).flat_map(programs).collect();
+    if below.is_empty() { vec![pid] } else { below }
 }
 
 /// The last lines a client wrote, for a message.
@@ -537,6 +552,23 @@ mod tests {
             server.kill().unwrap();
             server.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn a_signal_is_meant_for_the_program_not_for_its_launcher() {
+        let mut launcher = Command::new("sh").args(["-c", "sleep 1000; true"]).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let found = loop {
+            let found = programs(launcher.id());
+            if found != [launcher.id()] || Instant::now() > deadline {
+                break found;
+            }
+        };
+        let [program] = found[..] else { panic!("{found:?}") };
+        assert_ne!(program, launcher.id());
+        // SAFETY: plain arguments; the child of a child that was not waited for.
+        unsafe { libc::kill(program as libc::pid_t, libc::SIGKILL) };
+        assert!(launcher.wait().unwrap().success());
     }
 
     #[test]

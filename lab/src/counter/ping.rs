@@ -45,7 +45,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            connect: SocketAddr::from(([127, 0, 0, 1], 12000)),
+            connect: SocketAddr::from(([127, 0, 0, 1], super::server::DEFAULT_PORT)),
             protocol: Protocol::Counter,
             rate: 200,
             duration: Some(Duration::from_secs(10)),

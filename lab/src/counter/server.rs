@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// The port it listens on if none is given.
+pub const DEFAULT_PORT: u16 = 7070;
 /// Most processes one service may have.
 pub const MAX_PROCESSES: usize = 32;
 /// Bytes of one record in the service's file.
@@ -51,7 +53,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 12000)),
+            listen: SocketAddr::from(([0, 0, 0, 0], DEFAULT_PORT)),
             state_bytes: 64 << 20,
             dirty_rate: 300,
             processes: 1,
