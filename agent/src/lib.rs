@@ -1,1 +1,19 @@
-//! MOSE: `agent`.
+//! The agent of one host: its container engine, its part in the overlay, its side of every hand-over.
+
+pub mod agent;
+mod destination;
+pub mod engine;
+pub mod history;
+pub mod journal;
+pub mod local;
+mod locations;
+pub mod peers;
+mod reconcile;
+mod report;
+pub mod session;
+mod source;
+pub mod steps;
+pub mod transfer;
+mod watch;
+
+pub use agent::{Agent, Config};

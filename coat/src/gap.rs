@@ -7,7 +7,7 @@ use std::{
     net::Ipv4Addr,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -36,6 +36,8 @@ pub struct GapReport {
     pub longest_payload_silence: Option<Duration>,
     /// When the longest silence began (the Unix epoch with fewer than two packets).
     pub silence_started_at: SystemTime,
+    /// When the last packet came; `None` without a packet.
+    pub last_packet_at: Option<SystemTime>,
     /// From the last packet to the end of the measurement, which no packet ended; `None` without a packet.
     pub silent_at_end: Option<Duration>,
     /// TCP resets from the service.
@@ -49,6 +51,7 @@ pub struct GapReport {
 /// A measurement under way. Dropping it ends it.
 pub struct GapProbe {
     stop: Arc<AtomicBool>,
+    tally: Arc<Mutex<Tally>>,
     thread: Option<JoinHandle<GapReport>>,
 }
 
@@ -62,11 +65,19 @@ impl GapProbe {
         let socket = open(host_link, service).map_err(|e| CoatError::kernel(what(), e))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let taken = Arc::clone(&tally);
         let thread = std::thread::Builder::new()
             .name("coat-gap".to_owned())
-            .spawn(move || listen(&socket, &stopped))
+            .spawn(move || listen(&socket, &stopped, &taken))
             .map_err(|e| CoatError::kernel(what(), e))?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, tally, thread: Some(thread) })
+    }
+
+    /// What was heard so far; the measurement goes on. Packets that the kernel dropped are not counted yet.
+    #[must_use]
+    pub fn report(&self) -> GapReport {
+        lock(&self.tally).report(SystemTime::now(), 0)
     }
 
     /// Ends the measurement. Blocks for up to 20 ms.
@@ -153,8 +164,11 @@ fn open(link: &str, service: Ipv4Addr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn listen(socket: &OwnedFd, stop: &AtomicBool) -> GapReport {
-    let mut tally = Tally::default();
+fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn listen(socket: &OwnedFd, stop: &AtomicBool, tally: &Mutex<Tally>) -> GapReport {
     let mut frame = [0; SNAP];
     let mut ended = None;
     loop {
@@ -165,7 +179,7 @@ fn listen(socket: &OwnedFd, stop: &AtomicBool) -> GapReport {
         match receive(socket, &mut frame, ended.is_some()) {
             Ok((length, at)) if ended.is_none_or(|end| at <= end) => {
                 if let Some(heard) = frame.get(..length).and_then(Heard::read) {
-                    tally.take(heard, at);
+                    lock(tally).take(heard, at);
                 }
             }
             Ok(_) => break,
@@ -179,7 +193,7 @@ fn listen(socket: &OwnedFd, stop: &AtomicBool) -> GapReport {
             },
         }
     }
-    tally.report(ended.unwrap_or_else(SystemTime::now), missed(socket))
+    lock(tally).report(ended.unwrap_or_else(SystemTime::now), missed(socket))
 }
 
 /// One packet's first bytes and the kernel's time stamp.
@@ -314,6 +328,7 @@ impl Tally {
             longest_silence,
             longest_payload_silence: self.longest_payload,
             silence_started_at,
+            last_packet_at: self.last,
             silent_at_end: self.last.map(|last| ended.duration_since(last).unwrap_or_default()),
             resets: self.resets,
             syn_acks: self.syn_acks,

@@ -1,0 +1,313 @@
+//! The agent itself: what it is made of, how it starts, and how it answers requests.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mose_coat::Overlay;
+use mose_protocol::agent::{Capability, Hello, Role, ServiceInfo, ServiceState, Telemetry};
+use mose_protocol::transfer::TransportKind;
+use mose_protocol::{
+    HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Response, ServiceName, Timestamp, envelope,
+    keys,
+};
+use zenoh::Session;
+use zenoh::query::Query;
+
+use crate::destination::Incoming;
+use crate::engine::Engine;
+use crate::history::History;
+use crate::journal::Journals;
+use crate::peers::{Peers, Requests};
+use crate::source::Control;
+use crate::steps::StepLog;
+use crate::watch::Watches;
+
+/// How often telemetry goes out.
+const TELEMETRY_PERIOD: Duration = Duration::from_secs(1);
+
+/// What an agent is told at its start.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The host that it speaks for.
+    pub host: HostName,
+    /// What the host is for.
+    pub role: Role,
+    /// Its address on the underlay.
+    pub underlay: Ipv4Addr,
+    /// The folder of journals and history.
+    pub state: PathBuf,
+    /// The ways for images that it offers, the best first.
+    pub transports: Vec<TransportKind>,
+}
+
+/// An agent's parts. Everything that it does is a method of one of its modules on this.
+pub struct Agent {
+    /// What it was told.
+    pub config: Config,
+    /// The Zenoh session.
+    pub session: Session,
+    /// Asking others.
+    pub requests: Requests,
+    /// The others.
+    pub peers: Peers,
+    /// The overlay.
+    pub overlay: Arc<dyn Overlay>,
+    /// The container engine.
+    pub engine: Arc<dyn Engine>,
+    /// The events.
+    pub steps: StepLog,
+    /// The journals.
+    pub journals: Journals,
+    /// The records.
+    pub history: History,
+    /// Migrations that leave.
+    pub(crate) outgoing: Mutex<HashMap<MigrationId, Arc<Control>>>,
+    /// Migrations that come.
+    pub(crate) incoming: Mutex<HashMap<MigrationId, Arc<Incoming>>>,
+    /// Watches on behalf of migrations.
+    pub(crate) watches: Watches,
+    tools: Vec<(String, String)>,
+    started_at: Timestamp,
+}
+
+impl Agent {
+    /// An agent over its parts, reconciled with what it did before, answering requests, seen by others.
+    ///
+    /// # Errors
+    /// Where its state folder or its session cannot be used.
+    pub async fn start(
+        config: Config,
+        session: Session,
+        overlay: Arc<dyn Overlay>,
+        engine: Arc<dyn Engine>,
+    ) -> Result<Arc<Self>, Refusal> {
+        let journals = Journals::open(&config.state.join("journal"))?;
+        let history = History::open(&config.state);
+        let tools = engine.tools().await.unwrap_or_else(|refusal| {
+            tracing::warn!(%refusal, "the container engine does not answer yet");
+            Vec::new()
+        });
+        let agent = Arc::new(Self {
+            requests: Requests::new(session.clone()),
+            peers: Peers::default(),
+            steps: StepLog::publishing(config.host.clone(), session.clone()),
+            journals,
+            history,
+            outgoing: Mutex::default(),
+            incoming: Mutex::default(),
+            watches: Watches::default(),
+            tools,
+            started_at: Timestamp::now(),
+            config,
+            session,
+            overlay,
+            engine,
+        });
+        agent.reconcile_destinations().await;
+        agent.serve().await?;
+        agent.follow_peers().await?;
+        agent.reconcile_sources().await;
+        let token = agent
+            .session
+            .liveliness()
+            .declare_token(keys::live(&agent.config.host))
+            .await
+            .map_err(|error| session_refusal(&error))?;
+        // The token lives as long as the session.
+        std::mem::forget(token);
+        tokio::spawn(agent.clone().publish_telemetry());
+        Ok(agent)
+    }
+
+    /// How this agent introduces itself.
+    #[must_use]
+    pub fn hello(&self) -> Hello {
+        let mut capabilities = vec![Capability::Overlay];
+        if self.config.role == Role::Edge {
+            capabilities.push(Capability::Containers);
+        }
+        capabilities.extend(self.config.transports.iter().map(|transport| match transport {
+            TransportKind::Tcp => Capability::TransferTcp,
+            TransportKind::Zenoh => Capability::TransferZenoh,
+        }));
+        Hello {
+            host: self.config.host.clone(),
+            role: self.config.role,
+            release: env!("CARGO_PKG_VERSION").into(),
+            protocol: envelope::PROTOCOL_VERSION,
+            capabilities: capabilities.into_iter().collect(),
+            underlay: self.config.underlay,
+            tools: self.tools.clone(),
+            started_at: self.started_at,
+        }
+    }
+
+    /// Answers requests from now on.
+    async fn serve(self: &Arc<Self>) -> Result<(), Refusal> {
+        let agent = self.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let queryable = self
+            .session
+            .declare_queryable(keys::requests(&self.config.host))
+            .complete(true)
+            .callback(move |query| {
+                let agent = agent.clone();
+                runtime.spawn(async move { agent.answer(query).await });
+            })
+            .await
+            .map_err(|error| session_refusal(&error))?;
+        std::mem::forget(queryable);
+        Ok(())
+    }
+
+    async fn answer(self: Arc<Self>, query: Query) {
+        let request = match query.payload() {
+            Some(payload) => envelope::open::<Request>(&payload.to_bytes()),
+            None => Err(Refusal::new(RefusalCode::Malformed, "the request is empty", "")),
+        };
+        let response = match request {
+            Ok(request) => {
+                tracing::debug!(request = request.name(), "asked");
+                Box::pin(self.carry_out(request)).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let bytes = match envelope::seal(&response).or_else(|refusal| envelope::seal(&Response::Err(refusal)))
+        {
+            Ok(bytes) => bytes,
+            Err(refusal) => return tracing::error!(%refusal, "an answer cannot be written"),
+        };
+        // Its priority is the query's.
+        if let Err(error) = query.reply(query.key_expr().clone(), bytes).express(true).await {
+            tracing::warn!(%error, "an answer was not sent");
+        }
+    }
+
+    async fn carry_out(self: &Arc<Self>, request: Request) -> Response {
+        match request {
+            Request::Hello => Ok(Reply::Hello(Box::new(self.hello()))),
+            Request::Clock => Ok(Reply::Clock(Timestamp::now())),
+            Request::Services => self.services().await.map(Reply::Services),
+            Request::Locations => self.locations().await.map(Reply::Locations),
+            Request::Locate(location) => self.locate(&location).await.map(|()| Reply::Ok),
+            Request::Forget(location) => self.forget(&location).await.map(|()| Reply::Ok),
+            Request::Migrate(task) => self.migrate(*task).map(|()| Reply::Ok),
+            Request::Abort(migration) => self.abort(&migration).map(|()| Reply::Ok),
+            Request::Steps { migration, from } => Ok(Reply::Steps(self.steps.since(&migration, from))),
+            Request::Record(migration) => Ok(Reply::Record(self.history.get(&migration).map(Box::new))),
+            Request::History(count) => Ok(Reply::History(self.history.newest(count.min(1000) as usize))),
+            Request::Prepare(prepare) => self.prepare(*prepare).await.map(Reply::Prepared),
+            Request::Create(migration) => self.create(&migration).await.map(Reply::Prepared),
+            Request::Hold(migration) => self.hold(&migration).await.map(|()| Reply::Ok),
+            Request::Relinquish { migration, digest } => {
+                self.take_over(&migration, &digest).await.map(Reply::Handover)
+            }
+            Request::Inquire(migration) => Ok(Reply::Handover(self.inquire(&migration).await)),
+            Request::Withdraw(migration) => self.withdraw(&migration).await.map(Reply::Handover),
+            Request::Close(migration) => {
+                self.close(&migration).await;
+                Ok(Reply::Ok)
+            }
+            Request::Watch { migration, target } => self.watch(&migration, target).await.map(|()| Reply::Ok),
+            Request::Watched { migration, stop } => Ok(Reply::Watched(self.watched(&migration, stop).await)),
+            Request::Settle { migration, keep } => self.settle(&migration, keep).await.map(|()| Reply::Ok),
+        }
+    }
+
+    /// What runs on this host.
+    pub(crate) async fn services(&self) -> Result<Vec<ServiceInfo>, Refusal> {
+        if self.config.role != Role::Edge {
+            return Ok(Vec::new());
+        }
+        let endpoints = self.overlay.endpoints().await.unwrap_or_default();
+        let listed = self.engine.list().await?;
+        let services = listed.into_iter().filter_map(|listed| {
+            let state = match self.busy_with(&listed.name) {
+                // What a migration prepares here is not a service yet.
+                Some(Busy::Coming) if !listed.running => return None,
+                Some(Busy::Coming | Busy::Leaving) => ServiceState::Migrating,
+                Some(Busy::InDoubt) => ServiceState::InDoubt,
+                None if listed.running => ServiceState::Running,
+                None => ServiceState::Stopped,
+            };
+            let address = endpoints
+                .iter()
+                .find(|endpoint| Some(&endpoint.netns) == listed.netns.as_ref())
+                .map(|endpoint| endpoint.spec.address);
+            let memory = listed.pid.and_then(|pid| self.engine.memory(pid));
+            Some(ServiceInfo {
+                name: listed.name,
+                host: self.config.host.clone(),
+                state,
+                image: listed.image,
+                address,
+                memory: memory.map(|(bytes, _)| bytes),
+                processes: memory.map(|(_, processes)| processes),
+            })
+        });
+        Ok(services.collect())
+    }
+
+    /// What a migration is doing with a service here.
+    pub(crate) fn busy_with(&self, service: &ServiceName) -> Option<Busy> {
+        let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(control) = outgoing.values().find(|control| &control.task().service == service) {
+            return Some(if control.in_doubt() { Busy::InDoubt } else { Busy::Leaving });
+        }
+        let incoming = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        incoming
+            .values()
+            .any(|coming| coming.service() == service && coming.is_open())
+            .then_some(Busy::Coming)
+    }
+
+    async fn publish_telemetry(self: Arc<Self>) {
+        let key = keys::telemetry(&self.config.host);
+        let mut ticks = tokio::time::interval(TELEMETRY_PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            if self.session.is_closed() {
+                return;
+            }
+            let (services, trouble) = match self.services().await {
+                Ok(services) => (services, None),
+                Err(refusal) => (Vec::new(), Some(refusal.to_string())),
+            };
+            let telemetry =
+                Telemetry { host: self.config.host.clone(), at: Timestamp::now(), services, trouble };
+            let Ok(bytes) = envelope::seal(&telemetry) else { continue };
+            if let Err(error) = self.session.put(&key, bytes).await {
+                tracing::debug!(%error, "telemetry was not published");
+            }
+        }
+    }
+}
+
+/// What a migration is doing with a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Busy {
+    /// It leaves this host.
+    Leaving,
+    /// It comes to this host.
+    Coming,
+    /// It left, and nobody knows whether it arrived.
+    InDoubt,
+}
+
+/// A Zenoh session that does not do what it must.
+pub(crate) fn session_refusal(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(
+        RefusalCode::Failed,
+        format!("the Zenoh session failed: {error}"),
+        "see whether the listen address is free and belongs to this host",
+    )
+}
+
+/// The overlay's error as a refusal.
+pub(crate) fn overlay_refusal(error: &mose_coat::CoatError) -> Refusal {
+    Refusal::new(RefusalCode::Overlay, error.to_string(), "")
+}

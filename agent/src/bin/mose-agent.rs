@@ -1,0 +1,173 @@
+//! `mose-agent`: the agent of one host, and the orders that one gives it on that host.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use color_eyre::eyre::{WrapErr, eyre};
+use ipnet::Ipv4Net;
+use mose_agent::engine::podman::PodmanEngine;
+use mose_agent::local::{self, Order};
+use mose_agent::session;
+use mose_agent::{Agent, Config};
+use mose_coat::{EndpointSpec, MacAddr, OvsConfig, OvsOverlay};
+use mose_protocol::HostName;
+use mose_protocol::agent::Role;
+use mose_protocol::transfer::TransportKind;
+
+/// The agent of one host of a MOSE testbed.
+#[derive(Parser)]
+#[command(name = "mose-agent", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent.
+    Run(Box<Run>),
+    /// Make a network namespace with an address and put it on the overlay.
+    Attach {
+        /// The namespace's name; a container joins it with --network ns:/run/netns/NAME.
+        name: String,
+        /// Its address and the overlay's prefix, such as 10.77.0.20/24.
+        #[arg(long)]
+        address: Ipv4Net,
+        /// Its MAC address; made from the address if not given.
+        #[arg(long)]
+        mac: Option<MacAddr>,
+        /// The agent's socket.
+        #[arg(long, default_value = local::SOCKET)]
+        socket: PathBuf,
+    },
+    /// Take a network namespace off the overlay and remove it.
+    Detach {
+        /// The namespace's name.
+        name: String,
+        /// The agent's socket.
+        #[arg(long, default_value = local::SOCKET)]
+        socket: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleArgument {
+    /// Runs services.
+    Edge,
+    /// Carries clients.
+    Mobile,
+    /// Carries the orchestrator.
+    Controller,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TransportArgument {
+    /// A data connection of its own.
+    Tcp,
+    /// Chunks over Zenoh.
+    Zenoh,
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// The host's name.
+    #[arg(long)]
+    name: HostName,
+    /// What the host is for.
+    #[arg(long)]
+    role: RoleArgument,
+    /// The host's address on the underlay, where tunnels and data connections end.
+    #[arg(long)]
+    underlay: Ipv4Addr,
+    /// Zenoh endpoints to listen on, such as tcp/10.0.0.1:7447.
+    #[arg(long, required = true)]
+    listen: Vec<String>,
+    /// Zenoh endpoints of other agents. None: they are looked for by multicast.
+    #[arg(long)]
+    connect: Vec<String>,
+    /// Podman's socket.
+    #[arg(long, default_value = "/run/podman/podman.sock")]
+    podman: PathBuf,
+    /// Open vSwitch's run folder.
+    #[arg(long, default_value = "/run/openvswitch")]
+    openvswitch: PathBuf,
+    /// The bridge that the overlay uses.
+    #[arg(long, default_value = "br-mose")]
+    bridge: String,
+    /// The folder of journals and history.
+    #[arg(long, default_value = "/var/lib/mose")]
+    state: PathBuf,
+    /// The ways for images that are offered, the best first.
+    #[arg(long, value_delimiter = ',', default_value = "tcp,zenoh")]
+    transports: Vec<TransportArgument>,
+    /// Where orders of this host are taken.
+    #[arg(long, default_value = local::SOCKET)]
+    socket: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> color_eyre::Result<()> {
+    color_eyre::install()?;
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("MOSE_LOG")
+                .unwrap_or_else(|_| "info,zenoh=warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match Arguments::parse().command {
+        Command::Run(run) => Box::pin(serve(*run)).await,
+        Command::Attach { name, address, mac, socket } => {
+            let mac = mac.unwrap_or_else(|| MacAddr::for_address(address.addr()));
+            order(&socket, &Order::Attach(EndpointSpec { name, address, mac })).await
+        }
+        Command::Detach { name, socket } => order(&socket, &Order::Detach(name)).await,
+    }
+}
+
+async fn order(socket: &Path, order: &Order) -> color_eyre::Result<()> {
+    local::give(socket, order).await.map_err(|refusal| eyre!("{refusal}"))
+}
+
+async fn serve(run: Run) -> color_eyre::Result<()> {
+    let session = session::open(&run.listen, &run.connect).await.map_err(|refusal| eyre!("{refusal}"))?;
+    let overlay = OvsOverlay::start(OvsConfig {
+        rundir: run.openvswitch,
+        bridge: run.bridge,
+        ..OvsConfig::new(run.underlay)
+    })
+    .await
+    .wrap_err("the overlay cannot be used")?;
+    let engine = PodmanEngine::new(&run.podman).map_err(|refusal| eyre!("{refusal}"))?;
+    let config = Config {
+        host: run.name,
+        role: match run.role {
+            RoleArgument::Edge => Role::Edge,
+            RoleArgument::Mobile => Role::Mobile,
+            RoleArgument::Controller => Role::Controller,
+        },
+        underlay: run.underlay,
+        state: run.state,
+        transports: run
+            .transports
+            .into_iter()
+            .map(|transport| match transport {
+                TransportArgument::Tcp => TransportKind::Tcp,
+                TransportArgument::Zenoh => TransportKind::Zenoh,
+            })
+            .collect(),
+    };
+    let agent = Agent::start(config, session.clone(), Arc::new(overlay), Arc::new(engine))
+        .await
+        .map_err(|refusal| eyre!("{refusal}"))?;
+    local::listen(agent, &run.socket).wrap_err("orders of this host cannot be taken")?;
+    tracing::info!("ready");
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        result = tokio::signal::ctrl_c() => result?,
+    }
+    session.close().await.map_err(|error| eyre!("the session did not close: {error}"))
+}

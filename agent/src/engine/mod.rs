@@ -1,0 +1,152 @@
+//! What the steps of a migration need of a container runtime.
+
+pub mod podman;
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use mose_pam::Bytes;
+use mose_protocol::record::CriuTimes;
+use mose_protocol::{Refusal, ServiceName};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+/// A container that a hand-over is about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// The engine's identity of it.
+    pub id: String,
+    /// Its name.
+    pub name: ServiceName,
+    /// Whether it runs.
+    pub running: bool,
+    /// The first of its processes, in the agent's PID namespace; `None` where it does not run.
+    pub pid: Option<u32>,
+    /// The network namespace that it was given by path, if it was.
+    pub netns: Option<PathBuf>,
+    /// Its image's name.
+    pub image: String,
+    /// Its image's id.
+    pub image_id: String,
+    /// The folder of its root file system's changes.
+    pub rootfs_changes: PathBuf,
+    /// The folder where the engine looks for CRIU's images of it.
+    pub checkpoint: PathBuf,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// Its name.
+    pub name: ServiceName,
+    /// Whether it runs.
+    pub running: bool,
+    /// The first of its processes.
+    pub pid: Option<u32>,
+    /// Its image's name.
+    pub image: String,
+    /// The network namespace that it was given by path.
+    pub netns: Option<PathBuf>,
+}
+
+/// A moment of CRIU's work at which it waits for an answer.
+#[derive(Debug)]
+pub struct Moment {
+    /// Which.
+    pub stage: Stage,
+    /// When CRIU came to it.
+    pub at: SystemTime,
+    /// Lets CRIU go on, or makes it fail. Dropped without an answer, it makes CRIU fail.
+    pub answer: tokio::sync::oneshot::Sender<Result<(), String>>,
+}
+
+/// The moments that a hand-over acts on (CRIU's action scripts, criu(8)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing is frozen yet; the dump begins when this is answered.
+    PreDump,
+    /// Every image file is written; the tasks still stand, and go on if this is answered with an error.
+    PostDump,
+    /// Every task is restored, its sockets exist; they run when this is answered.
+    PreResume,
+}
+
+/// The moments of one dump or restore.
+pub type Moments = mpsc::Receiver<Moment>;
+
+/// The end of a container's processes.
+#[async_trait]
+pub trait ExitWatch: Send {
+    /// Returns once none of them is left.
+    async fn gone(&mut self);
+}
+
+/// Container engines as the hand-over sees them.
+///
+/// A call that fails leaves the container as it was, unless the method says otherwise.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// The versions of the engine's parts, by name.
+    async fn tools(&self) -> Result<Vec<(String, String)>, Refusal>;
+
+    /// All containers.
+    async fn list(&self) -> Result<Vec<Listed>, Refusal>;
+
+    /// One container by its name.
+    async fn inspect(&self, name: &ServiceName) -> Result<Container, Refusal>;
+
+    /// What another host's engine needs to create the same container, or why it cannot be moved.
+    async fn describe(&self, container: &Container) -> Result<Value, Refusal>;
+
+    /// Whether an image of that id is there.
+    async fn has_image(&self, image_id: &str) -> Result<bool, Refusal>;
+
+    /// The image as an archive.
+    async fn export_image(
+        &self,
+        image: &str,
+    ) -> Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>, Refusal>;
+
+    /// Takes an image from an archive.
+    async fn import_image(
+        &self,
+        archive: &std::path::Path,
+        image_id: &str,
+        name: &str,
+    ) -> Result<(), Refusal>;
+
+    /// Creates a container from another host's description, ready for its images, not running.
+    async fn create(&self, name: &ServiceName, description: &Value) -> Result<Container, Refusal>;
+
+    /// The moments of the dump or restore of a container that is about to begin. Until the receiver is
+    /// dropped, CRIU fails rather than goes on without an answer.
+    async fn moments(&self, container: &Container) -> Result<Moments, Refusal>;
+
+    /// Dumps the container into its checkpoint folder; it does not run afterwards, and its images are kept.
+    async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal>;
+
+    /// Restores the container from its checkpoint folder; the images are kept.
+    async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal>;
+
+    /// Freezes the container's processes at once.
+    fn freeze(&self, container: &Container) -> Result<(), Refusal>;
+
+    /// Lets them go on.
+    fn thaw(&self, container: &Container) -> Result<(), Refusal>;
+
+    /// Watches for the end of the container's last process; to be asked for while it runs.
+    fn exit_watch(&self, container: &Container) -> Result<Box<dyn ExitWatch>, Refusal>;
+
+    /// Removes the container, its processes and its images; none of them being there is no error.
+    async fn discard(&self, name: &ServiceName) -> Result<(), Refusal>;
+
+    /// Removes CRIU's images of a container.
+    async fn drop_images(&self, container: &Container) -> Result<(), Refusal>;
+
+    /// The end of CRIU's own log of the container's last dump or restore, for people.
+    fn criu_log(&self, container: &Container) -> Option<String>;
+
+    /// Resident memory of a process tree, and the number of its processes.
+    fn memory(&self, pid: u32) -> Option<(Bytes, u32)>;
+}

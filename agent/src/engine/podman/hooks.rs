@@ -1,0 +1,184 @@
+//! Where CRIU's action scripts (criu(8), `--action-script`) meet the agent.
+//!
+//! CRIU runs `mose-criu-hook` at every stage of every dump and restore on the host. For a container that MOSE
+//! moves, a marker file named by the container's id lies in [`FOLDER`]; the hook then asks here and waits for
+//! the answer. Without a marker it lets CRIU go on at once, so that other people's checkpoints are none of our
+//! business; with a marker and no answer it makes CRIU fail, so that an agent that died leaves a service that
+//! goes on.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use mose_protocol::{Refusal, RefusalCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::{Moment, Moments, Stage};
+
+/// The folder of the hook's socket and markers.
+pub const FOLDER: &str = "/run/mose/criu";
+
+/// The longest question of a hook, in bytes.
+const MAX_QUESTION: usize = 512;
+
+/// How long a hook may take to say what it wants.
+const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
+
+type Waiting = Arc<Mutex<HashMap<String, mpsc::Sender<Moment>>>>;
+
+/// The agent's end of the hooks.
+pub(super) struct Hooks {
+    folder: PathBuf,
+    waiting: Waiting,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn failed(folder: &Path, error: &std::io::Error) -> Refusal {
+    Refusal::new(
+        RefusalCode::Engine,
+        format!("CRIU's hooks cannot meet the agent in {}: {error}", folder.display()),
+        "run the agent as root, with /run writable",
+    )
+}
+
+impl Hooks {
+    /// Listens in `folder`; markers of an agent that died are left for its reconciliation to remove.
+    pub(super) fn listen(folder: &Path) -> Result<Self, Refusal> {
+        let refusal = |error: std::io::Error| failed(folder, &error);
+        std::fs::create_dir_all(folder).map_err(refusal)?;
+        let socket = folder.join("sock");
+        match std::fs::remove_file(&socket) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refusal(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&socket).map_err(refusal)?;
+        let waiting = Waiting::default();
+        let server = tokio::spawn(serve(listener, waiting.clone()));
+        Ok(Self { folder: folder.to_owned(), waiting, server })
+    }
+
+    /// From now on CRIU waits for the agent at every stage of the container `id`, until the receiver is dropped
+    /// and [`Hooks::forget`] is called.
+    pub(super) fn expect(&self, id: &str) -> Result<Moments, Refusal> {
+        let (sender, receiver) = mpsc::channel(4);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), sender);
+        std::fs::write(self.folder.join(id), []).map_err(|error| failed(&self.folder, &error))?;
+        Ok(receiver)
+    }
+
+    /// CRIU no longer waits for the agent about the container `id`.
+    pub(super) fn forget(&self, id: &str) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        match std::fs::remove_file(self.folder.join(id)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::warn!(container = id, %error, "a hook's marker cannot be removed");
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn serve(listener: UnixListener, waiting: Waiting) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let at = SystemTime::now();
+                let waiting = waiting.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = answer(stream, &waiting, at).await {
+                        tracing::warn!(%error, "a CRIU hook went unanswered");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, "CRIU's hooks cannot be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, waiting: &Waiting, at: SystemTime) -> std::io::Result<()> {
+    let mut question = [0; MAX_QUESTION];
+    let mut length = 0;
+    while !question[..length].contains(&b'\n') && length < MAX_QUESTION {
+        let read = tokio::time::timeout(QUESTION_DEADLINE, stream.read(&mut question[length..])).await??;
+        if read == 0 {
+            break;
+        }
+        length += read;
+    }
+    let question = String::from_utf8_lossy(&question[..length]);
+    let (stage, id) = question.trim().split_once(' ').unwrap_or_default();
+    let stage = match stage {
+        "pre-dump" => Stage::PreDump,
+        "post-dump" => Stage::PostDump,
+        "pre-resume" => Stage::PreResume,
+        other => return Err(std::io::Error::other(format!("`{other}` is no stage"))),
+    };
+    let sender = waiting.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+    let verdict = match sender {
+        None => Err(format!("nobody moves container {id}")),
+        Some(sender) => {
+            let (answer, verdict) = oneshot::channel();
+            match sender.send(Moment { stage, at, answer }).await {
+                Ok(()) => verdict.await.unwrap_or_else(|_| Err("the migration was broken off".into())),
+                Err(_) => Err("the migration was broken off".into()),
+            }
+        }
+    };
+    let line = match verdict {
+        Ok(()) => "ok\n".to_owned(),
+        Err(reason) => format!("{}\n", reason.replace('\n', " ")),
+    };
+    stream.write_all(line.as_bytes()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ask(folder: &Path, question: &str) -> String {
+        let mut stream = UnixStream::connect(folder.join("sock")).await.unwrap();
+        stream.write_all(question.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_hook_waits_for_the_answer_and_gets_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let hooks = Hooks::listen(folder.path()).unwrap();
+        let mut moments = hooks.expect("abc").unwrap();
+        assert!(folder.path().join("abc").exists());
+        let asked = tokio::spawn({
+            let folder = folder.path().to_owned();
+            async move { ask(&folder, "pre-dump abc\n").await }
+        });
+        let moment = moments.recv().await.unwrap();
+        assert_eq!(moment.stage, Stage::PreDump);
+        moment.answer.send(Err("not now".into())).unwrap();
+        assert_eq!(asked.await.unwrap(), "not now\n");
+        hooks.forget("abc");
+        assert!(!folder.path().join("abc").exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_migration_that_was_broken_off_makes_criu_fail() {
+        let folder = tempfile::tempdir().unwrap();
+        let hooks = Hooks::listen(folder.path()).unwrap();
+        drop(hooks.expect("abc").unwrap());
+        assert_ne!(ask(folder.path(), "post-dump abc\n").await, "ok\n");
+        assert_ne!(ask(folder.path(), "post-dump another\n").await, "ok\n");
+    }
+}

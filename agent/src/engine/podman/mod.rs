@@ -1,0 +1,342 @@
+//! The engine on libpod's REST interface, with runc and CRIU beneath it.
+//!
+//! The fast path: the destination's container is created, initialised and stopped before the freeze, so that it
+//! has its OCI configuration; CRIU's images are put into its own checkpoint folder, and libpod restores it from
+//! there. No archive is packed or unpacked, and nothing is exported.
+
+mod describe;
+pub mod hooks;
+mod processes;
+mod socket;
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mose_pam::{Bytes, Millis};
+use mose_protocol::record::CriuTimes;
+use mose_protocol::{Refusal, RefusalCode, ServiceName};
+use podman_api::Podman;
+use podman_api::opts::{ContainerCheckpointOpts, ContainerDeleteOpts, ContainerListOpts, ContainerStopOpts};
+use serde_json::Value;
+
+use self::hooks::Hooks;
+use self::processes::PidWatch;
+use self::socket::Socket;
+use super::{Container, Engine, ExitWatch, Listed, Moments};
+
+/// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
+const CRIU_DEADLINE: Duration = Duration::from_secs(300);
+
+/// How long any other call may take.
+const CALL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Podman on its socket.
+pub struct PodmanEngine {
+    socket: Socket,
+    podman: Podman,
+    hooks: Hooks,
+}
+
+impl PodmanEngine {
+    /// The engine behind the Podman service on `socket`. Podman need not be there yet.
+    ///
+    /// # Errors
+    /// Where the place at which CRIU's hooks meet the agent cannot be made.
+    pub fn new(socket: &Path) -> Result<Self, Refusal> {
+        Ok(Self {
+            socket: Socket::new(socket),
+            podman: Podman::unix(socket),
+            hooks: Hooks::listen(Path::new(hooks::FOLDER))?,
+        })
+    }
+
+    /// One call of the podman-api crate, with its deadline.
+    async fn call<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        call: impl Future<Output = podman_api::Result<T>> + Send,
+    ) -> Result<T, Refusal> {
+        match tokio::time::timeout(deadline, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(podman_api::Error::Fault { code, message })) => Err(Refusal::new(
+                if code.as_u16() == 404 { RefusalCode::UnknownService } else { RefusalCode::Engine },
+                format!("Podman could not {what}: {message}"),
+                "see the agent's log and CRIU's own log on that host",
+            )),
+            Ok(Err(error)) => Err(self.socket.unreachable(&error)),
+            Err(_) => Err(self.socket.unreachable(&format!("it did not {what} within {deadline:?}"))),
+        }
+    }
+
+    async fn inspect_raw(&self, name: &str) -> Result<Value, Refusal> {
+        self.socket.get(&format!("inspect {name}"), &format!("/containers/{name}/json")).await.map_err(
+            |refusal| match refusal.code {
+                RefusalCode::UnknownService => Refusal::new(
+                    RefusalCode::UnknownService,
+                    format!("no container is named {name} here"),
+                    "`mose services` lists what runs where",
+                ),
+                _ => refusal,
+            },
+        )
+    }
+}
+
+/// A container out of libpod's inspection.
+fn container(name: &ServiceName, inspect: &Value) -> Result<Container, Refusal> {
+    let field = |value: &Value, what: &str| {
+        value.as_str().map(str::to_owned).ok_or_else(|| {
+            Refusal::new(
+                RefusalCode::Engine,
+                format!("Podman's inspection of {name} lacks {what}"),
+                "use Podman 5 with the overlay storage driver",
+            )
+        })
+    };
+    let folder = PathBuf::from(field(&inspect["StaticDir"], "its static folder")?);
+    Ok(Container {
+        id: field(&inspect["Id"], "its id")?,
+        name: name.clone(),
+        running: inspect["State"]["Status"] == "running",
+        pid: inspect["State"]["Pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+        netns: describe::netns(inspect).map(PathBuf::from),
+        image: field(&inspect["ImageName"], "its image's name")?,
+        image_id: field(&inspect["Image"], "its image's id")?,
+        rootfs_changes: field(&inspect["GraphDriver"]["Data"]["UpperDir"], "the folder of its changes")?
+            .into(),
+        checkpoint: folder.join("checkpoint"),
+    })
+}
+
+/// The OCI configuration of a container, beside its checkpoint folder.
+fn runtime_config(container: &Container) -> Result<Value, Refusal> {
+    describe::runtime_config(&container.checkpoint.with_file_name("config.json"))
+}
+
+/// CRIU's statistics (microseconds) out of libpod's report.
+fn criu_times(report: &Value) -> CriuTimes {
+    let statistics = &report["criu_statistics"];
+    let millis = |key: &str| statistics[key].as_f64().map(|us| Millis(us / 1e3));
+    CriuTimes {
+        freezing: millis("freezing_time"),
+        frozen: millis("frozen_time"),
+        memdump: millis("memdump_time"),
+        memwrite: millis("memwrite_time"),
+        restore: millis("restore_time"),
+        pages_written: statistics["pages_written"].as_u64(),
+    }
+}
+
+/// A failure of the file system, as a refusal.
+fn io_refusal(what: &str, error: &std::io::Error) -> Refusal {
+    Refusal::new(RefusalCode::Failed, format!("{what}: {error}"), "")
+}
+
+/// The pid of a container that must be running.
+fn pid_of(container: &Container) -> Result<u32, Refusal> {
+    container.pid.ok_or_else(|| {
+        Refusal::new(
+            RefusalCode::NotRunning,
+            format!("{} does not run", container.name),
+            "start it, then migrate it",
+        )
+    })
+}
+
+#[async_trait]
+impl Engine for PodmanEngine {
+    async fn tools(&self) -> Result<Vec<(String, String)>, Refusal> {
+        let info = self.socket.get("say its versions", "/info").await?;
+        let text = |value: &Value| value.as_str().unwrap_or("?").lines().next().unwrap_or("?").to_owned();
+        Ok(vec![
+            ("podman".into(), text(&info["version"]["Version"])),
+            ("runtime".into(), text(&info["host"]["ociRuntime"]["version"])),
+            ("kernel".into(), text(&info["host"]["kernel"])),
+        ])
+    }
+
+    async fn list(&self) -> Result<Vec<Listed>, Refusal> {
+        let options = ContainerListOpts::builder().all(true).build();
+        let containers = self.podman.containers();
+        let found = self.call("list its containers", CALL_DEADLINE, containers.list(&options)).await?;
+        let mut listed = Vec::new();
+        for line in found {
+            let Some(name) = line.names.unwrap_or_default().into_iter().next() else { continue };
+            let Ok(name) = name.parse::<ServiceName>() else { continue };
+            let inspect = match self.inspect_raw(name.as_str()).await {
+                Ok(inspect) => inspect,
+                // It was removed since it was listed.
+                Err(refusal) if refusal.code == RefusalCode::UnknownService => continue,
+                Err(refusal) => return Err(refusal),
+            };
+            let container = container(&name, &inspect)?;
+            listed.push(Listed {
+                name,
+                running: container.running,
+                pid: container.pid,
+                image: container.image,
+                netns: container.netns,
+            });
+        }
+        Ok(listed)
+    }
+
+    async fn inspect(&self, name: &ServiceName) -> Result<Container, Refusal> {
+        container(name, &self.inspect_raw(name.as_str()).await?)
+    }
+
+    async fn describe(&self, container: &Container) -> Result<Value, Refusal> {
+        let inspect = self.inspect_raw(&container.id).await?;
+        describe::describe(container.name.as_str(), &inspect, &runtime_config(container)?)
+    }
+
+    async fn has_image(&self, image_id: &str) -> Result<bool, Refusal> {
+        match self.socket.get("look for an image", &format!("/images/{image_id}/exists")).await {
+            Ok(_) => Ok(true),
+            Err(refusal) if refusal.code == RefusalCode::UnknownService => Ok(false),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn export_image(
+        &self,
+        image: &str,
+    ) -> Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>, Refusal> {
+        self.socket
+            .download("export an image", &format!("/images/{image}/get?format=docker-archive&compress=false"))
+            .await
+    }
+
+    async fn import_image(&self, archive: &Path, image_id: &str, name: &str) -> Result<(), Refusal> {
+        self.socket.upload("load an image", "/images/load", archive).await?;
+        if !self.has_image(image_id).await? {
+            return Err(Refusal::new(
+                RefusalCode::Engine,
+                format!("the image {name} came out different when it was loaded"),
+                "bring the image to the destination by hand: podman save, podman load",
+            ));
+        }
+        // An archive asked for by id carries no name.
+        let (repo, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
+        let path = format!("/images/{image_id}/tag?repo={repo}&tag={tag}");
+        self.socket.post("name an image", &path, None, CALL_DEADLINE).await?;
+        Ok(())
+    }
+
+    async fn create(&self, name: &ServiceName, description: &Value) -> Result<Container, Refusal> {
+        let spec = &description["spec"];
+        self.socket.post(&format!("create {name}"), "/containers/create", Some(spec), CALL_DEADLINE).await?;
+        let handle = self.podman.containers().get(name.as_str());
+        // Initialising writes the OCI configuration that a restore reads; nothing of the service runs by it.
+        self.call(&format!("initialise {name}"), CALL_DEADLINE, handle.init()).await?;
+        let stop = ContainerStopOpts::builder().timeout(0).build();
+        self.call(&format!("stop {name}"), CALL_DEADLINE, handle.stop(&stop)).await?;
+        let container = self.inspect(name).await?;
+        let differences = describe::differences(description, &runtime_config(&container)?);
+        if !differences.is_empty() {
+            return Err(Refusal::new(
+                RefusalCode::Unmovable,
+                format!("{name} would come out different here: {}", differences.join("; ")),
+                "give both hosts the same containers.conf, Podman and kernel features",
+            ));
+        }
+        match fs::remove_dir_all(&container.checkpoint) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io_refusal("old images cannot be removed", &error));
+            }
+            _ => {}
+        }
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&container.checkpoint)
+            .map_err(|error| io_refusal("the checkpoint folder cannot be made", &error))?;
+        Ok(container)
+    }
+
+    async fn moments(&self, container: &Container) -> Result<Moments, Refusal> {
+        self.hooks.expect(&container.id)
+    }
+
+    async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal> {
+        let options = ContainerCheckpointOpts::builder()
+            .keep(true)
+            .tcp_established(true)
+            .file_locks(true)
+            .print_stats(true)
+            .build();
+        let handle = self.podman.containers().get(container.id.as_str());
+        let what = format!("dump {}", container.name);
+        let report = self.call(&what, CRIU_DEADLINE, handle.checkpoint(&options)).await;
+        self.hooks.forget(&container.id);
+        report.map(|report| criu_times(&report))
+    }
+
+    async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal> {
+        let path = format!(
+            "/containers/{}/restore?keep=true&tcpEstablished=true&fileLocks=true&printStats=true",
+            container.id
+        );
+        let report =
+            self.socket.post(&format!("restore {}", container.name), &path, None, CRIU_DEADLINE).await;
+        self.hooks.forget(&container.id);
+        report.map(|report| criu_times(&report))
+    }
+
+    fn freeze(&self, container: &Container) -> Result<(), Refusal> {
+        processes::freeze(pid_of(container)?)
+            .map_err(|error| io_refusal(&format!("{} cannot be frozen", container.name), &error))
+    }
+
+    fn thaw(&self, container: &Container) -> Result<(), Refusal> {
+        let Some(pid) = container.pid else { return Ok(()) };
+        processes::thaw(pid)
+            .map_err(|error| io_refusal(&format!("{} cannot be thawed", container.name), &error))
+    }
+
+    fn exit_watch(&self, container: &Container) -> Result<Box<dyn ExitWatch>, Refusal> {
+        let watch = PidWatch::of(pid_of(container)?)
+            .map_err(|error| io_refusal(&format!("{} cannot be watched", container.name), &error))?;
+        Ok(Box::new(watch))
+    }
+
+    async fn discard(&self, name: &ServiceName) -> Result<(), Refusal> {
+        if let Ok(container) = self.inspect(name).await {
+            self.hooks.forget(&container.id);
+        }
+        let handle = self.podman.containers().get(name.as_str());
+        let options = ContainerDeleteOpts::builder().force(true).timeout(0).build();
+        match self.call(&format!("remove {name}"), CALL_DEADLINE, handle.delete(&options)).await {
+            Err(refusal) if refusal.code != RefusalCode::UnknownService => Err(refusal),
+            _ => Ok(()),
+        }
+    }
+
+    async fn drop_images(&self, container: &Container) -> Result<(), Refusal> {
+        match fs::remove_dir_all(&container.checkpoint) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(io_refusal(&format!("the images of {} cannot be removed", container.name), &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn criu_log(&self, container: &Container) -> Option<String> {
+        let folder = container.checkpoint.parent()?;
+        let newest = ["dump.log", "restore.log"]
+            .into_iter()
+            .map(|name| folder.join(name))
+            .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
+            .max()?;
+        let text = fs::read_to_string(newest.1).ok()?;
+        let telling: Vec<&str> = text.lines().filter(|l| l.contains("Error") || l.contains("Warn")).collect();
+        Some(telling[telling.len().saturating_sub(12)..].join("\n"))
+    }
+
+    fn memory(&self, pid: u32) -> Option<(Bytes, u32)> {
+        processes::memory(pid)
+    }
+}

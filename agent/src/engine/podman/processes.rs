@@ -1,0 +1,172 @@
+//! A container's processes as the kernel sees them: freezer cgroup, end of life, memory.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use mose_pam::Bytes;
+use tokio::io::unix::AsyncFd;
+
+use crate::engine::ExitWatch;
+
+/// How long tasks may take to freeze; they do it at once unless they hang in the kernel.
+const FREEZE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The control file of the freezer of a process's cgroup, and what to write to it.
+struct Freezer {
+    control: PathBuf,
+    state: PathBuf,
+    v2: bool,
+}
+
+impl Freezer {
+    /// The freezer of the cgroup of `pid` (cgroup-v1/freezer-subsystem, cgroup-v2 `cgroup.freeze`).
+    fn of(pid: u32) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let path_of = |wanted: &dyn Fn(&str) -> bool| {
+            text.lines().find_map(|line| {
+                let mut parts = line.splitn(3, ':').skip(1);
+                let controllers = parts.next()?;
+                let path = parts.next()?;
+                wanted(controllers).then(|| path.trim_start_matches('/').to_owned())
+            })
+        };
+        let v1 = Path::new("/sys/fs/cgroup/freezer");
+        if v1.is_dir() {
+            if let Some(path) = path_of(&|c| c.split(',').any(|name| name == "freezer")) {
+                let folder = v1.join(path);
+                let control = folder.join("freezer.state");
+                return Ok(Self { state: control.clone(), control, v2: false });
+            }
+        }
+        let path = path_of(&|c: &str| c.is_empty())
+            .ok_or_else(|| io::Error::other(format!("process {pid} is in no freezer cgroup")))?;
+        let folder = Path::new("/sys/fs/cgroup").join(path);
+        Ok(Self { control: folder.join("cgroup.freeze"), state: folder.join("cgroup.events"), v2: true })
+    }
+
+    fn set(&self, frozen: bool) -> io::Result<()> {
+        let value = match (self.v2, frozen) {
+            (false, true) => "FROZEN",
+            (false, false) => "THAWED",
+            (true, true) => "1",
+            (true, false) => "0",
+        };
+        fs::write(&self.control, value)
+    }
+
+    fn is(&self, frozen: bool) -> io::Result<bool> {
+        let text = fs::read_to_string(&self.state)?;
+        Ok(match (self.v2, frozen) {
+            (false, true) => text.trim() == "FROZEN",
+            (false, false) => text.trim() == "THAWED",
+            (true, true) => text.lines().any(|line| line == "frozen 1"),
+            (true, false) => text.lines().any(|line| line == "frozen 0"),
+        })
+    }
+}
+
+/// Freezes the cgroup of `pid` and returns when every task stands.
+pub(super) fn freeze(pid: u32) -> io::Result<()> {
+    let freezer = Freezer::of(pid)?;
+    freezer.set(true)?;
+    let deadline = Instant::now() + FREEZE_DEADLINE;
+    while !freezer.is(true)? {
+        if Instant::now() > deadline {
+            freezer.set(false)?;
+            return Err(io::Error::other(format!("its tasks did not freeze within {FREEZE_DEADLINE:?}")));
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
+/// Lets the cgroup of `pid` go on; a process that is gone needs no thawing.
+pub(super) fn thaw(pid: u32) -> io::Result<()> {
+    match Freezer::of(pid).and_then(|freezer| freezer.set(false)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// The end of a PID namespace: the kernel reaps its first process last (pid_namespaces(7)).
+pub(super) struct PidWatch(AsyncFd<OwnedFd>);
+
+impl PidWatch {
+    pub(super) fn of(pid: u32) -> io::Result<Self> {
+        let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+        // SAFETY: pidfd_open(2) takes two integers and returns a new descriptor or -1.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let fd = i32::try_from(fd).map_err(io::Error::other)?;
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made for this process and has no other owner.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: the descriptor is owned by the AsyncFd from here on and stays open as long as it.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, tokio::io::Interest::READABLE) };
+        fd.map(Self).map_err(Into::into)
+    }
+}
+
+#[async_trait]
+impl ExitWatch for PidWatch {
+    async fn gone(&mut self) {
+        if let Err(error) = self.0.readable().await {
+            tracing::error!(fd = self.0.as_raw_fd(), %error, "cannot wait for a process to end");
+        }
+    }
+}
+
+/// Resident memory and number of the processes below (and with) `pid`.
+pub(super) fn memory(pid: u32) -> Option<(Bytes, u32)> {
+    let mut todo = vec![pid];
+    let (mut bytes, mut processes) = (0, 0);
+    // SAFETY: sysconf(3) only reads a constant of the system.
+    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+    while let Some(pid) = todo.pop() {
+        let Ok(statm) = fs::read_to_string(format!("/proc/{pid}/statm")) else { continue };
+        let resident: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+        bytes += resident * page;
+        processes += 1;
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+        for thread in threads.flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            todo.extend(children.split_whitespace().filter_map(|c| c.parse::<u32>().ok()));
+        }
+    }
+    (processes > 0).then_some((Bytes(bytes), processes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_is_at_least_one_process() {
+        let (bytes, processes) = memory(std::process::id()).unwrap();
+        assert!(bytes.0 > 4096);
+        assert!(processes >= 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_of_a_process_is_seen() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut watch = PidWatch::of(child.id()).unwrap();
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), watch.gone()).await.is_err(),
+            "it still lives"
+        );
+        child.kill().unwrap();
+        tokio::time::timeout(Duration::from_secs(5), watch.gone()).await.unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn no_process_has_no_memory() {
+        assert_eq!(memory(u32::MAX), None);
+    }
+}

@@ -1,0 +1,138 @@
+//! The calls that the podman-api crate lacks, over the same socket: raw libpod REST.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use hyper::body::HttpBody;
+use hyper::{Body, Client, Method, Request, StatusCode};
+use hyperlocal::{UnixClientExt, UnixConnector, Uri};
+use mose_protocol::{Refusal, RefusalCode};
+use serde_json::Value;
+use tokio::io::AsyncRead;
+
+/// The libpod API version whose paths are used; Podman keeps serving older ones.
+const API: &str = "/v4.0.0/libpod";
+
+/// The largest JSON answer that is read, in bytes.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// A client for raw libpod requests.
+#[derive(Clone)]
+pub(super) struct Socket {
+    path: PathBuf,
+    client: Client<UnixConnector>,
+}
+
+impl Socket {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), client: Client::unix() }
+    }
+
+    /// The error of a socket that does not answer.
+    pub(super) fn unreachable(&self, reason: &dyn std::fmt::Display) -> Refusal {
+        Refusal::new(
+            RefusalCode::Engine,
+            format!("Podman does not answer on {}: {reason}", self.path.display()),
+            format!("start its service: podman system service --time=0 unix://{}", self.path.display()),
+        )
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Body,
+        deadline: Duration,
+    ) -> Result<hyper::Response<Body>, Refusal> {
+        let uri: hyper::Uri = Uri::new(&self.path, &format!("{API}{path}")).into();
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("content-type", content_type)
+            .body(body)
+            .map_err(|error| self.unreachable(&error))?;
+        match tokio::time::timeout(deadline, self.client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(self.unreachable(&error)),
+            Err(_) => Err(self.unreachable(&format!("no answer to {path} within {deadline:?}"))),
+        }
+    }
+
+    async fn json_of(&self, what: &str, response: hyper::Response<Body>) -> Result<Value, Refusal> {
+        let status = response.status();
+        let mut body = response.into_body();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.data().await {
+            bytes.extend_from_slice(&chunk.map_err(|error| self.unreachable(&error))?);
+            if bytes.len() > MAX_ANSWER {
+                return Err(self.unreachable(&format!("its answer to {what} is over {MAX_ANSWER} bytes")));
+            }
+        }
+        let value = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes)
+                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into()))
+        };
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            return Ok(value);
+        }
+        let said = value["message"].as_str().or(value["cause"].as_str()).unwrap_or("no reason given");
+        Err(Refusal::new(
+            if status == StatusCode::NOT_FOUND { RefusalCode::UnknownService } else { RefusalCode::Engine },
+            format!("Podman could not {what}: {said}"),
+            "see the agent's log and CRIU's own log on that host",
+        ))
+    }
+
+    /// `GET path`, its answer as JSON. `what` names the deed for errors.
+    pub(super) async fn get(&self, what: &str, path: &str) -> Result<Value, Refusal> {
+        let response =
+            self.send(Method::GET, path, "application/json", Body::empty(), Duration::from_secs(30)).await?;
+        self.json_of(what, response).await
+    }
+
+    /// `POST path` with a JSON body, its answer as JSON.
+    pub(super) async fn post(
+        &self,
+        what: &str,
+        path: &str,
+        body: Option<&Value>,
+        deadline: Duration,
+    ) -> Result<Value, Refusal> {
+        let body = body.map_or_else(Body::empty, |value| Body::from(value.to_string()));
+        let response = self.send(Method::POST, path, "application/json", body, deadline).await?;
+        self.json_of(what, response).await
+    }
+
+    /// `GET path`, its body as a stream of bytes.
+    pub(super) async fn download(
+        &self,
+        what: &str,
+        path: &str,
+    ) -> Result<Box<dyn AsyncRead + Send + Unpin>, Refusal> {
+        let response =
+            self.send(Method::GET, path, "application/json", Body::empty(), Duration::from_secs(120)).await?;
+        if !response.status().is_success() {
+            return Err(match self.json_of(what, response).await {
+                Ok(_) => self.unreachable(&"an answer that cannot be read"),
+                Err(refusal) => refusal,
+            });
+        }
+        let stream = TryStreamExt::map_err(response.into_body(), std::io::Error::other);
+        Ok(Box::new(Box::pin(tokio_util::io::StreamReader::new(stream))))
+    }
+
+    /// `POST path` with a file as the body.
+    pub(super) async fn upload(&self, what: &str, path: &str, file: &Path) -> Result<Value, Refusal> {
+        let file = tokio::fs::File::open(file).await.map_err(|error| {
+            Refusal::new(RefusalCode::Failed, format!("{} cannot be read: {error}", file.display()), "")
+        })?;
+        let body = Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(file, 1 << 20));
+        let response =
+            self.send(Method::POST, path, "application/x-tar", body, Duration::from_secs(600)).await?;
+        self.json_of(what, response).await
+    }
+}

@@ -1,0 +1,75 @@
+//! The records of the migrations that this host was the source of, kept across restarts.
+
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use mose_protocol::MigrationId;
+use mose_protocol::record::Record;
+
+/// How many records are kept.
+const KEPT: usize = 1000;
+
+/// The records, oldest first; on disk as a JSON line each.
+pub struct History {
+    path: PathBuf,
+    records: Mutex<Vec<Record>>,
+}
+
+impl History {
+    /// Reads what `folder` holds; a line that cannot be read is skipped with a warning.
+    #[must_use]
+    pub fn open(folder: &Path) -> Self {
+        let path = folder.join("history.ndjson");
+        let mut records: Vec<Record> = Vec::new();
+        if let Ok(file) = fs::File::open(&path) {
+            for line in BufReader::new(file).lines().map_while(Result::ok) {
+                match serde_json::from_str(&line) {
+                    Ok(record) => put(&mut records, record),
+                    Err(error) => tracing::warn!(%error, "a line of the history cannot be read"),
+                }
+            }
+        }
+        Self { path, records: Mutex::new(records) }
+    }
+
+    /// Adds a record, or replaces the one of the same migration.
+    pub fn add(&self, record: Record) {
+        let line = serde_json::to_string(&record);
+        put(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner), record);
+        let written = line.map_err(std::io::Error::from).and_then(|line| {
+            let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
+            writeln!(file, "{line}")
+        });
+        if let Err(error) = written {
+            tracing::error!(history = %self.path.display(), %error, "a record is not on disk");
+        }
+    }
+
+    /// The newest records, at most `count`, newest first.
+    #[must_use]
+    pub fn newest(&self, count: usize) -> Vec<Record> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.iter().rev().take(count).cloned().collect()
+    }
+
+    /// The record of one migration.
+    #[must_use]
+    pub fn get(&self, migration: &MigrationId) -> Option<Record> {
+        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.iter().rev().find(|record| &record.migration == migration).cloned()
+    }
+}
+
+fn put(records: &mut Vec<Record>, record: Record) {
+    if let Some(old) = records.iter_mut().find(|old| old.migration == record.migration) {
+        *old = record;
+        return;
+    }
+    records.push(record);
+    if records.len() > KEPT {
+        records.remove(0);
+    }
+}

@@ -1,0 +1,287 @@
+//! The journals of the hand-overs: what an agent must still know when it comes back from the dead.
+//!
+//! One file per migration and side, a JSON line per change of state, each on disk (fdatasync) before the state is
+//! acted on. The first line holds what the migration is about; the last whole one tells where it stands.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use mose_protocol::handover::{HandoverState, Place, Prepare, Task};
+use mose_protocol::{MigrationId, Refusal, RefusalCode, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The largest journal that is read, in bytes.
+const MAX_JOURNAL: u64 = 8 << 20;
+
+/// What the source's side is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outgoing {
+    /// The order.
+    pub task: Task,
+    /// The hand-over's epoch.
+    pub epoch: u64,
+    /// Where the service is on the overlay.
+    pub place: Place,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
+/// Where the source stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum SourceState {
+    /// The service runs here and has noticed nothing.
+    Preparing,
+    /// It is being, or has been, dumped; it is ours.
+    Dumping,
+    /// It is no longer ours, until the destination says that it refused.
+    Relinquished {
+        /// The digest of the images that were verified.
+        digest: String,
+    },
+    /// The destination refused: it is ours again, and being restored.
+    Reclaiming,
+}
+
+/// Where the destination stands is what it would say of it.
+pub type DestinationState = HandoverState;
+
+/// An open journal. `H` is what it is about, `S` a state.
+pub struct Journal<S> {
+    path: PathBuf,
+    file: File,
+    state: std::marker::PhantomData<fn(S)>,
+}
+
+fn refusal(path: &Path, error: &io::Error) -> Refusal {
+    Refusal::new(
+        RefusalCode::Failed,
+        format!("the journal {} cannot be written: {error}", path.display()),
+        "give the agent's state folder free space on a writable file system",
+    )
+}
+
+impl<S: Serialize> Journal<S> {
+    /// Begins a journal; on disk, its name included, when this returns.
+    fn begin<H: Serialize>(path: PathBuf, head: &H, state: &S) -> Result<Self, Refusal> {
+        let open = || -> io::Result<File> {
+            let mut file =
+                OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
+            file.write_all(&lines(&[&serde_json::to_vec(head)?, &serde_json::to_vec(state)?]))?;
+            file.sync_all()?;
+            if let Some(folder) = path.parent() {
+                File::open(folder)?.sync_all()?;
+            }
+            Ok(file)
+        };
+        let file = open().map_err(|error| refusal(&path, &error))?;
+        Ok(Self { path, file, state: std::marker::PhantomData })
+    }
+
+    /// Adds a state; on disk when this returns.
+    ///
+    /// # Errors
+    /// Where the disk does not take it; the state must then not be acted on.
+    pub fn write(&mut self, state: &S) -> Result<(), Refusal> {
+        let mut write = || -> io::Result<()> {
+            self.file.write_all(&lines(&[&serde_json::to_vec(state)?]))?;
+            self.file.sync_data()
+        };
+        write().map_err(|error| refusal(&self.path, &error))
+    }
+
+    /// Removes the journal: the hand-over is settled on both sides.
+    pub fn close(self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(journal = %self.path.display(), %error, "a journal cannot be removed");
+        }
+    }
+}
+
+fn lines(parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(part);
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
+/// A journal that was found at start.
+pub struct Found<H, S> {
+    /// What it is about.
+    pub head: H,
+    /// Where it stood.
+    pub state: S,
+    /// The journal, to go on with.
+    pub journal: Journal<S>,
+}
+
+/// The folder of the journals.
+#[derive(Debug, Clone)]
+pub struct Journals {
+    folder: PathBuf,
+}
+
+impl Journals {
+    /// The journals in `folder`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn open(folder: &Path) -> Result<Self, Refusal> {
+        fs::create_dir_all(folder).map_err(|error| refusal(folder, &error))?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    fn path(&self, migration: &MigrationId, side: &str) -> PathBuf {
+        self.folder.join(format!("{migration}.{side}"))
+    }
+
+    /// Begins the source's journal of a migration.
+    ///
+    /// # Errors
+    /// Where the disk does not take it.
+    pub fn begin_source(&self, head: &Outgoing) -> Result<Journal<SourceState>, Refusal> {
+        Journal::begin(self.path(&head.task.migration, "source"), head, &SourceState::Preparing)
+    }
+
+    /// Begins the destination's journal of a migration.
+    ///
+    /// # Errors
+    /// Where the disk does not take it.
+    pub fn begin_destination(&self, head: &Prepare) -> Result<Journal<DestinationState>, Refusal> {
+        Journal::begin(self.path(&head.task.migration, "destination"), head, &HandoverState::Preparing)
+    }
+
+    /// A note that a migration, of which nothing else is known, will never run here.
+    ///
+    /// # Errors
+    /// Where the disk does not take it.
+    pub fn begin_refusal(
+        &self,
+        migration: &MigrationId,
+        state: &DestinationState,
+    ) -> Result<Journal<DestinationState>, Refusal> {
+        Journal::begin(self.path(migration, "refused"), migration, state)
+    }
+
+    /// The source's journals that were left open.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Found<Outgoing, SourceState>> {
+        self.found("source")
+    }
+
+    /// The destination's journals that were left open.
+    #[must_use]
+    pub fn destinations(&self) -> Vec<Found<Prepare, DestinationState>> {
+        self.found("destination")
+    }
+
+    /// The refusals of migrations of which nothing else is known.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<Found<MigrationId, DestinationState>> {
+        self.found("refused")
+    }
+
+    fn found<H: DeserializeOwned, S: DeserializeOwned>(&self, side: &str) -> Vec<Found<H, S>> {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
+        let mut found = Vec::new();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.extension().is_none_or(|extension| extension != side) {
+                continue;
+            }
+            match read(&path) {
+                Ok(journal) => found.push(journal),
+                Err(error) => {
+                    tracing::error!(journal = %path.display(), %error, "a journal cannot be read; it is kept aside");
+                    let _ = fs::rename(&path, path.with_extension("unreadable"));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn read<H: DeserializeOwned, S: DeserializeOwned>(path: &Path) -> io::Result<Found<H, S>> {
+    if fs::metadata(path)?.len() > MAX_JOURNAL {
+        return Err(io::Error::other(format!("it is larger than {MAX_JOURNAL} bytes")));
+    }
+    let text = fs::read_to_string(path)?;
+    let mut whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let head = whole.next().ok_or_else(|| io::Error::other("it is empty"))?;
+    let head = serde_json::from_str(head)?;
+    // A line that was cut short by the crash was never acted on.
+    let state = whole.last().ok_or_else(|| io::Error::other("it tells no state"))?;
+    let state = serde_json::from_str(state)?;
+    let file = OpenOptions::new().append(true).open(path)?;
+    if !text.ends_with('\n') {
+        file.set_len(text.rfind('\n').map_or(0, |at| at as u64 + 1))?;
+    }
+    let journal = Journal { path: path.to_owned(), file, state: std::marker::PhantomData };
+    Ok(Found { head, state, journal })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outgoing(id: &str) -> Outgoing {
+        Outgoing {
+            task: Task {
+                migration: id.parse().unwrap(),
+                service: "s".parse().unwrap(),
+                from: "a".parse().unwrap(),
+                to: "b".parse().unwrap(),
+                plan: mose_pam::Plan::cold(),
+                transport: None,
+                image_policy: Default::default(),
+            },
+            epoch: 2,
+            place: Place {
+                name: "s".into(),
+                address: "10.0.0.1/24".parse().unwrap(),
+                mac: "02:00:00:00:00:01".into(),
+            },
+            started_at: Timestamp(1),
+        }
+    }
+
+    #[test]
+    fn the_last_state_that_was_written_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let journals = Journals::open(folder.path()).unwrap();
+        let mut journal = journals.begin_source(&outgoing("m1")).unwrap();
+        journal.write(&SourceState::Dumping).unwrap();
+        drop(journal);
+        let found = journals.sources();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].head, outgoing("m1"));
+        assert_eq!(found[0].state, SourceState::Dumping);
+    }
+
+    #[test]
+    fn a_line_cut_short_by_a_crash_counts_as_never_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let journals = Journals::open(folder.path()).unwrap();
+        let mut journal = journals.begin_source(&outgoing("m1")).unwrap();
+        journal.write(&SourceState::Dumping).unwrap();
+        journal.file.write_all(b"{\"state\":\"relinq").unwrap();
+        let mut found = journals.sources().pop().unwrap();
+        assert_eq!(found.state, SourceState::Dumping);
+        found.journal.write(&SourceState::Reclaiming).unwrap();
+        assert_eq!(journals.sources().pop().unwrap().state, SourceState::Reclaiming);
+    }
+
+    #[test]
+    fn a_closed_journal_is_gone_and_a_broken_one_is_kept_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let journals = Journals::open(folder.path()).unwrap();
+        journals.begin_source(&outgoing("m1")).unwrap().close();
+        fs::write(folder.path().join("m2.source"), "rubbish\n").unwrap();
+        assert!(journals.sources().is_empty());
+        assert!(folder.path().join("m2.unreadable").exists());
+    }
+}

@@ -1,0 +1,149 @@
+//! Where every address of the overlay is: told to others, learnt from them, put into routes.
+//!
+//! The epoch of an address grows with each hand-over, so that what arrives late or twice changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mose_coat::Route;
+use mose_protocol::agent::{Hello, Location};
+use mose_protocol::{HostName, Refusal, Reply, Request, envelope, keys};
+use zenoh::sample::SampleKind;
+
+use crate::agent::{Agent, overlay_refusal, session_refusal};
+use crate::peers::QUICK;
+
+impl Agent {
+    /// The addresses that are on this host.
+    pub(crate) async fn locations(&self) -> Result<Vec<Location>, Refusal> {
+        let routes = self.overlay.routes().await.map_err(|error| overlay_refusal(&error))?;
+        Ok(routes
+            .into_iter()
+            .filter(|entry| matches!(entry.route, Route::Endpoint(_)))
+            .map(|entry| Location {
+                address: entry.address,
+                host: self.config.host.clone(),
+                epoch: entry.epoch,
+            })
+            .collect())
+    }
+
+    /// Sends packets for an address to the host that it is on, unless it is known to be here or elsewhere since.
+    pub(crate) async fn locate(&self, location: &Location) -> Result<(), Refusal> {
+        if location.host == self.config.host {
+            return Ok(());
+        }
+        let route = Route::Tunnel(location.host.to_string());
+        let change = self.overlay.route(location.address, route, location.epoch).await;
+        change.map(|_| ()).map_err(|error| overlay_refusal(&error))
+    }
+
+    /// Forgets an address that is gone from the overlay.
+    pub(crate) async fn forget(&self, location: &Location) -> Result<(), Refusal> {
+        let routes = self.overlay.routes().await.map_err(|error| overlay_refusal(&error))?;
+        let there = Route::Tunnel(location.host.to_string());
+        if routes
+            .iter()
+            .any(|e| e.address == location.address && e.route == there && e.epoch <= location.epoch)
+        {
+            self.overlay.forget(location.address).await.map_err(|error| overlay_refusal(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Tells every live peer but `except` where an address is; returns who did not take it in time.
+    pub(crate) async fn announce(
+        &self,
+        location: &Location,
+        except: Option<&HostName>,
+        deadline: Duration,
+    ) -> Vec<(HostName, Result<(), Refusal>)> {
+        let peers = self.peers.live().into_iter().map(|hello| hello.host).filter(|h| Some(h) != except);
+        let asked = peers.map(|host| async move {
+            let request = Request::Locate(location.clone());
+            let told = self.requests.ask(&host, &request, deadline).await.map(|_| ());
+            (host, told)
+        });
+        futures_util::future::join_all(asked).await
+    }
+
+    /// Meets every agent that is there or comes, and notes who goes.
+    pub(crate) async fn follow_peers(self: &Arc<Self>) -> Result<(), Refusal> {
+        let subscriber = self
+            .session
+            .liveliness()
+            .declare_subscriber(keys::LIVE_ALL)
+            .history(true)
+            .await
+            .map_err(|error| session_refusal(&error))?;
+        let agent = self.clone();
+        tokio::spawn(async move {
+            while let Ok(sample) = subscriber.recv_async().await {
+                let Some(host) = keys::host_of_live(sample.key_expr().as_str()) else { continue };
+                if host == agent.config.host {
+                    continue;
+                }
+                match sample.kind() {
+                    SampleKind::Put => {
+                        tokio::spawn(agent.clone().meet(host));
+                    }
+                    SampleKind::Delete => {
+                        tracing::info!(%host, "its agent is gone");
+                        agent.peers.lost(&host);
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Exchanges introductions and locations with a peer, and builds the tunnel to it.
+    async fn meet(self: Arc<Self>, host: HostName) {
+        for attempt in 1..=5_u32 {
+            match self.introduce(&host).await {
+                Ok(()) => return tracing::info!(%host, "met its agent"),
+                Err(refusal) => tracing::warn!(%host, attempt, %refusal, "an agent cannot be met"),
+            }
+            tokio::time::sleep(Duration::from_millis(200) * attempt).await;
+        }
+    }
+
+    async fn introduce(&self, host: &HostName) -> Result<(), Refusal> {
+        let Reply::Hello(hello) = self.requests.ask(host, &Request::Hello, QUICK).await? else {
+            return Err(Refusal::new(
+                mose_protocol::RefusalCode::Malformed,
+                format!("the agent on {host} does not introduce itself"),
+                "run the same release of MOSE on both hosts",
+            ));
+        };
+        check_version(&hello)?;
+        self.overlay
+            .add_tunnel(host.as_str(), hello.underlay)
+            .await
+            .map_err(|error| overlay_refusal(&error))?;
+        self.peers.met(*hello);
+        if let Reply::Locations(locations) = self.requests.ask(host, &Request::Locations, QUICK).await? {
+            for location in locations.iter().filter(|location| &location.host == host) {
+                self.locate(location).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a peer of another protocol version by name.
+pub(crate) fn check_version(hello: &Hello) -> Result<(), Refusal> {
+    if hello.protocol == envelope::PROTOCOL_VERSION {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        mose_protocol::RefusalCode::Version,
+        format!(
+            "the agent on {} speaks protocol version {}, this side {}",
+            hello.host,
+            hello.protocol,
+            envelope::PROTOCOL_VERSION
+        ),
+        "run the same release of MOSE on both hosts",
+    ))
+}

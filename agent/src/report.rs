@@ -1,0 +1,244 @@
+//! What is measured of a migration, and the record that it becomes.
+
+use std::collections::HashMap;
+
+use mose_pam::{Bytes, Millis};
+use mose_protocol::handover::{Restored, Watched};
+use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
+use mose_protocol::step::{Phase, Step, StepEvent};
+use mose_protocol::time::ClockOffset;
+use mose_protocol::transfer::TransportKind;
+use mose_protocol::{HostName, Refusal, Reply, Request, Timestamp};
+
+use crate::peers::QUICK;
+use crate::source::{Ending, Source};
+use crate::steps::Note;
+
+/// The figures of one migration as they come in. Times are on the source's clock.
+pub(crate) struct Measured {
+    started_at: Timestamp,
+    clock: ClockOffset,
+    transport: Option<TransportKind>,
+    image: Bytes,
+    frozen_at: Option<Timestamp>,
+    released_at: Option<Timestamp>,
+    criu: CriuTimes,
+    clients: Vec<ClientGap>,
+}
+
+impl Default for Measured {
+    fn default() -> Self {
+        Self {
+            started_at: Timestamp::now(),
+            clock: ClockOffset::default(),
+            transport: None,
+            image: Bytes::default(),
+            frozen_at: None,
+            released_at: None,
+            criu: CriuTimes::default(),
+            clients: Vec::new(),
+        }
+    }
+}
+
+impl Measured {
+    pub(crate) const fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    /// A migration that an earlier life of the agent began.
+    pub(crate) const fn begun_at(&mut self, at: Timestamp) {
+        self.started_at = at;
+    }
+
+    pub(crate) const fn clock(&mut self, clock: ClockOffset) {
+        self.clock = clock;
+    }
+
+    pub(crate) const fn transport(&mut self, kind: TransportKind) {
+        self.transport = Some(kind);
+    }
+
+    pub(crate) const fn image(&mut self, bytes: Bytes) {
+        self.image = bytes;
+    }
+
+    pub(crate) const fn frozen_at(&mut self, at: Timestamp) {
+        self.frozen_at = Some(at);
+    }
+
+    pub(crate) const fn released_at(&mut self, at: Timestamp) {
+        self.released_at = Some(at);
+    }
+
+    pub(crate) const fn criu_dump(&mut self, dump: CriuTimes) {
+        self.criu = CriuTimes { restore: self.criu.restore, ..dump };
+    }
+
+    pub(crate) fn restored(&mut self, restored: &Restored) {
+        self.criu.restore = restored.criu_restore;
+        self.released_at = Some(restored.released_at.shifted(-self.clock.offset_us));
+    }
+
+    /// When the service was back.
+    pub(crate) const fn back_at(&self) -> Option<Timestamp> {
+        self.released_at
+    }
+
+    pub(crate) fn client(&mut self, host: &HostName, watched: &Watched) {
+        self.clients.push(ClientGap {
+            host: host.clone(),
+            gap: watched.silence,
+            packets: watched.packets,
+            resets: watched.resets,
+            accepted: watched.accepted,
+        });
+    }
+
+    fn downtime(&self) -> Downtime {
+        Downtime {
+            criu: self.criu,
+            blackout: self.frozen_at.zip(self.released_at).map(|(from, to)| to.since(from)),
+            clock: self.clock,
+            clients: self.clients.clone(),
+        }
+    }
+}
+
+/// Events as steps with a beginning and a length; a step without an end is left out.
+fn step_times(events: &[StepEvent], offset_us: i64, origin: Timestamp) -> Vec<StepTime> {
+    let mut open: HashMap<Step, Timestamp> = HashMap::new();
+    let mut times = Vec::new();
+    for event in events {
+        let at = event.at.shifted(-offset_us);
+        match event.phase {
+            Phase::Started => {
+                open.insert(event.step, at);
+            }
+            Phase::Progress => {}
+            Phase::Finished | Phase::Failed => {
+                let start = open.remove(&event.step).unwrap_or(at);
+                times.push(StepTime {
+                    host: event.host.clone(),
+                    step: event.step,
+                    start: start.since(origin),
+                    took: at.since(start),
+                    bytes: event.bytes,
+                    detail: event.detail.clone(),
+                });
+            }
+        }
+    }
+    times
+}
+
+impl Source {
+    /// Writes the record, tells the end, and lets the service be migrated again.
+    pub(crate) async fn conclude(self, (outcome, reason): Ending) {
+        self.record(outcome, reason.clone()).await;
+        for client in &self.measured.clients {
+            let note = Note { detail: Some(format!("{} at {}", client.gap, client.host)), ..Note::default() };
+            self.steps.finished(Step::ClientGap, note);
+        }
+        // The service is free before the end is told, so that who waits for the end may migrate at once.
+        if outcome != Outcome::InDoubt {
+            self.agent
+                .outgoing
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .remove(&self.task().migration);
+        }
+        match reason {
+            Some(reason) if outcome != Outcome::Done => self.steps.failed(Step::Migration, &reason),
+            _ => self.steps.done(Step::Migration),
+        }
+        tracing::info!(migration = %self.task().migration, outcome = outcome.name(), "a migration ended");
+    }
+
+    /// Puts what is known of the migration into the history.
+    pub(crate) async fn record(&self, outcome: Outcome, reason: Option<Refusal>) {
+        let task = self.task();
+        let origin = self.measured.started_at;
+        let mut steps = step_times(&self.steps.all(), 0, origin);
+        let there = Request::Steps { migration: task.migration.clone(), from: 0 };
+        if outcome != Outcome::Refused && outcome != Outcome::InDoubt {
+            if let Ok(Reply::Steps(events)) = self.agent.requests.ask(&task.to, &there, QUICK).await {
+                steps.extend(step_times(&events, self.measured.clock.offset_us, origin));
+            }
+        }
+        steps.sort_by(|a, b| a.start.0.total_cmp(&b.start.0));
+        self.agent.history.add(Record {
+            migration: task.migration.clone(),
+            service: task.service.clone(),
+            from: task.from.clone(),
+            to: task.to.clone(),
+            plan: task.plan.clone(),
+            transport: self.measured.transport,
+            started_at: origin,
+            duration: duration(&steps, origin),
+            outcome,
+            reason,
+            image: self.measured.image,
+            downtime: self.measured.downtime(),
+            steps,
+        });
+    }
+}
+
+/// From the order to the last step that the service's move needs: tidying up and measuring come after it.
+fn duration(steps: &[StepTime], origin: Timestamp) -> Millis {
+    steps
+        .iter()
+        .filter(|step| {
+            !matches!(step.step, Step::Cleanup | Step::ClientGap | Step::Checkpoint | Step::Migration)
+        })
+        .map(|step| Millis(step.start.0 + step.took.0))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .unwrap_or_else(|| Timestamp::now().since(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seq: u64, step: Step, phase: Phase, at: u64) -> StepEvent {
+        StepEvent {
+            migration: "m".parse().unwrap(),
+            seq,
+            host: "edge-b".parse().unwrap(),
+            step,
+            phase,
+            at: Timestamp(at),
+            bytes: None,
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn steps_of_another_host_are_put_on_the_sources_clock() {
+        let events = [
+            event(0, Step::Restore, Phase::Started, 2_000_000),
+            event(1, Step::Restore, Phase::Finished, 2_100_000),
+        ];
+        let times = step_times(&events, 1_000_000, Timestamp(900_000));
+        assert_eq!(times.len(), 1);
+        assert_eq!(times[0].start, Millis(100.0));
+        assert_eq!(times[0].took, Millis(100.0));
+    }
+
+    #[test]
+    fn the_blackout_is_from_freeze_to_release_on_one_clock() {
+        let mut measured = Measured::default();
+        measured.clock(ClockOffset { offset_us: 500_000, uncertainty_us: 100 });
+        measured.frozen_at(Timestamp(1_000_000));
+        measured.restored(&Restored {
+            started_at: Timestamp(0),
+            released_at: Timestamp(1_700_000),
+            finished_at: Timestamp(0),
+            criu_restore: None,
+            held: 0,
+            overflowed: 0,
+        });
+        assert_eq!(measured.downtime().blackout, Some(Millis(200.0)));
+    }
+}

@@ -1,0 +1,162 @@
+//! The events of every migration that this host has a part in: numbered, kept, published.
+//!
+//! Publishing never waits: a step inside the downtime must not stand in a queue behind the network. What a
+//! subscriber missed it can ask for, by sequence number.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mose_pam::Bytes;
+use mose_protocol::step::{Phase, Step, StepEvent};
+use mose_protocol::{HostName, MigrationId, Timestamp, envelope, keys};
+use tokio::sync::mpsc;
+
+/// How many migrations' events are kept for those who ask later.
+const KEPT: usize = 64;
+
+#[derive(Default)]
+struct Kept {
+    events: HashMap<MigrationId, Vec<StepEvent>>,
+    order: VecDeque<MigrationId>,
+}
+
+/// The events of this host.
+#[derive(Clone)]
+pub struct StepLog {
+    host: HostName,
+    kept: Arc<Mutex<Kept>>,
+    publish: mpsc::UnboundedSender<StepEvent>,
+}
+
+impl StepLog {
+    /// A log whose events go out over `session`.
+    #[must_use]
+    pub fn publishing(host: HostName, session: zenoh::Session) -> Self {
+        let (publish, mut events) = mpsc::unbounded_channel::<StepEvent>();
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                let key = keys::steps(&event.migration, &event.host);
+                let Ok(bytes) = envelope::seal(&event) else { continue };
+                let put = session
+                    .put(key, bytes)
+                    .congestion_control(zenoh::qos::CongestionControl::Block)
+                    .priority(zenoh::qos::Priority::InteractiveHigh)
+                    .express(true);
+                if let Err(error) = put.await {
+                    tracing::warn!(%error, "a step was not published; it can still be asked for");
+                }
+            }
+        });
+        Self { host, kept: Arc::default(), publish }
+    }
+
+    /// The events of `migration` from number `from` on.
+    #[must_use]
+    pub fn since(&self, migration: &MigrationId, from: u64) -> Vec<StepEvent> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let events = kept.events.get(migration).map(Vec::as_slice).unwrap_or_default();
+        events.iter().filter(|event| event.seq >= from).cloned().collect()
+    }
+
+    /// The pen for one migration.
+    #[must_use]
+    pub fn of(&self, migration: &MigrationId) -> Steps {
+        Steps { log: self.clone(), migration: migration.clone() }
+    }
+
+    fn write(&self, migration: &MigrationId, step: Step, phase: Phase, note: Note) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if !kept.events.contains_key(migration) {
+            kept.order.push_back(migration.clone());
+            if kept.order.len() > KEPT {
+                if let Some(oldest) = kept.order.pop_front() {
+                    kept.events.remove(&oldest);
+                }
+            }
+        }
+        let events = kept.events.entry(migration.clone()).or_default();
+        let event = StepEvent {
+            migration: migration.clone(),
+            seq: events.len() as u64,
+            host: self.host.clone(),
+            step,
+            phase,
+            at: note.at.unwrap_or_else(Timestamp::now),
+            bytes: note.bytes,
+            detail: note.detail,
+        };
+        events.push(event.clone());
+        // Sent under the lock, so that the order on the wire is the order of the numbers.
+        let _ = self.publish.send(event);
+    }
+}
+
+/// What an event says beside its step and phase.
+#[derive(Debug, Clone, Default)]
+pub struct Note {
+    /// When it was, if not now.
+    pub at: Option<Timestamp>,
+    /// The bytes moved.
+    pub bytes: Option<Bytes>,
+    /// What a person may want to know.
+    pub detail: Option<String>,
+}
+
+/// Writes the events of one migration.
+#[derive(Clone)]
+pub struct Steps {
+    log: StepLog,
+    migration: MigrationId,
+}
+
+impl Steps {
+    /// A step begins.
+    pub fn started(&self, step: Step) {
+        self.log.write(&self.migration, step, Phase::Started, Note::default());
+    }
+
+    /// A step began at a time that is already past.
+    pub fn started_at(&self, step: Step, at: Timestamp) {
+        self.log.write(&self.migration, step, Phase::Started, Note { at: Some(at), ..Note::default() });
+    }
+
+    /// A step is on its way.
+    pub fn progress(&self, step: Step, bytes: Bytes) {
+        let note = Note { bytes: Some(bytes), ..Note::default() };
+        self.log.write(&self.migration, step, Phase::Progress, note);
+    }
+
+    /// A step is done.
+    pub fn finished(&self, step: Step, note: Note) {
+        self.log.write(&self.migration, step, Phase::Finished, note);
+    }
+
+    /// A step is done and there is nothing to add.
+    pub fn done(&self, step: Step) {
+        self.finished(step, Note::default());
+    }
+
+    /// A step failed.
+    pub fn failed(&self, step: Step, reason: &dyn std::fmt::Display) {
+        let note = Note { detail: Some(reason.to_string()), ..Note::default() };
+        self.log.write(&self.migration, step, Phase::Failed, note);
+    }
+
+    /// Ends a step by its result, and hands the result on.
+    ///
+    /// # Errors
+    /// Exactly where `result` is one.
+    pub fn end<T, E: std::fmt::Display>(&self, step: Step, result: Result<T, E>) -> Result<T, E> {
+        match &result {
+            Ok(_) => self.done(step),
+            Err(error) => self.failed(step, error),
+        }
+        result
+    }
+
+    /// All events so far.
+    #[must_use]
+    pub fn all(&self) -> Vec<StepEvent> {
+        self.log.since(&self.migration, 0)
+    }
+}

@@ -1,0 +1,76 @@
+//! Watching a service's packets at its clients, on behalf of a migration: the client's gap, on its own host's clock.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use mose_coat::gap::GapProbe;
+use mose_pam::Millis;
+use mose_protocol::handover::{WatchTarget, Watched};
+use mose_protocol::{MigrationId, Refusal};
+
+use crate::agent::{Agent, overlay_refusal};
+
+/// The most endpoints that are watched at once for one migration.
+const MAX_WATCHED: usize = 16;
+
+/// The watches that are on.
+#[derive(Default)]
+pub(crate) struct Watches(Mutex<HashMap<MigrationId, Vec<GapProbe>>>);
+
+impl Watches {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<MigrationId, Vec<GapProbe>>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Agent {
+    /// Watches, at every endpoint of this host, what comes from an address.
+    pub(crate) async fn watch(&self, migration: &MigrationId, target: WatchTarget) -> Result<(), Refusal> {
+        if self.watches.lock().contains_key(migration) {
+            return Ok(());
+        }
+        let endpoints = self.overlay.endpoints().await.map_err(|error| overlay_refusal(&error))?;
+        let mut probes = Vec::new();
+        for endpoint in endpoints.iter().filter(|e| e.spec.address.addr() != target.address).take(MAX_WATCHED)
+        {
+            match GapProbe::start(&endpoint.host_link, target.address) {
+                Ok(probe) => probes.push(probe),
+                Err(error) => tracing::warn!(endpoint = endpoint.spec.name, %error, "cannot be watched"),
+            }
+        }
+        self.watches.lock().insert(migration.clone(), probes);
+        Ok(())
+    }
+
+    /// What was seen so far by those who saw anything.
+    pub(crate) async fn watched(&self, migration: &MigrationId, stop: bool) -> Vec<Watched> {
+        let reports = if stop {
+            let probes = self.watches.lock().remove(migration).unwrap_or_default();
+            tokio::task::spawn_blocking(move || probes.into_iter().map(GapProbe::stop).collect::<Vec<_>>())
+                .await
+                .unwrap_or_default()
+        } else {
+            let watches = self.watches.lock();
+            watches
+                .get(migration)
+                .map(|probes| probes.iter().map(GapProbe::report).collect())
+                .unwrap_or_default()
+        };
+        reports
+            .into_iter()
+            .filter(|report| report.packets > 0)
+            .map(|report| {
+                // Acknowledgements alone are no service; but some services send nothing else.
+                let silence = report.longest_payload_silence.unwrap_or(report.longest_silence);
+                Watched {
+                    silence: Millis::from(silence),
+                    since: report.packets.gt(&1).then(|| report.silence_started_at.into()),
+                    last: report.last_packet_at.map(Into::into),
+                    packets: report.packets,
+                    resets: report.resets,
+                    accepted: report.syn_acks,
+                }
+            })
+            .collect()
+    }
+}
