@@ -52,7 +52,7 @@ on() {
   local settings
   settings=$(declare -p SERVICE ADDRESS PREFIX MAC MTU BRIDGE PRIORITY image link)
   ssh "${ssh_options[@]}" "root@${underlay[$host]}" \
-    "bash -c $(printf '%q' "set -euo pipefail; $settings; $(declare -f "$1"); $(printf '%q ' "$@")")"
+    "bash -c $(printf '%q' "set -euo pipefail; export PODMAN_IGNORE_CGROUPSV1_WARNING=1; $settings; $(declare -f "$1"); $(printf '%q ' "$@")")"
 }
 
 # step NAME COMMAND...: does it, and says how long it took. What the command prints is the step's detail, as JSON.
@@ -130,14 +130,17 @@ connect_to() {
 
 disconnect_from() { ssh -o "ControlPath=/run/hand-$SERVICE" -O exit "root@$1" 2>/dev/null || true; }
 
-has_image() {
-  podman image exists "$1" || { echo "image $1 is missing on $(hostname)" >&2; return 1; }
-}
-
-image_of() {
-  [ "$(podman container inspect --format '{{.State.Running}}' "$SERVICE")" = true ] ||
+# Changes nothing; prints the image's name.
+check_source() {
+  [ "$(podman container inspect --format '{{.State.Running}}' "$SERVICE" 2>/dev/null)" = true ] ||
     { echo "$SERVICE does not run on $(hostname)" >&2; return 1; }
   podman container inspect --format '{{.ImageName}}' "$SERVICE"
+}
+
+check_destination() {
+  podman image exists "$1" || { echo "image $1 is missing on $(hostname)" >&2; return 1; }
+  ! podman container exists "$SERVICE" || { echo "$SERVICE is already on $(hostname)" >&2; return 1; }
+  [ ! -e "/run/netns/$SERVICE" ] || { echo "a namespace $SERVICE is already on $(hostname)" >&2; return 1; }
 }
 
 start_container() {
@@ -153,7 +156,8 @@ checkpoint() {
 }
 
 copy_to() {
-  scp -q -o BatchMode=yes -o "ControlPath=/run/hand-$SERVICE" "$image" "root@$1:$image"
+  # -O: one round trip less than SFTP, and no SFTP server needed.
+  scp -O -q -o BatchMode=yes -o "ControlPath=/run/hand-$SERVICE" "$image" "root@$1:$image"
   printf '{"bytes":%s}' "$(stat -c %s "$image")"
 }
 
@@ -165,10 +169,24 @@ remove_file() { rm -f "$image"; }
 
 # --- the steps -----------------------------------------------------------------------------------------------------------
 
-prepare() {
+check() {
   local from=$1 to=$2 image_name
-  image_name=$(on "$from" image_of) || return 1
-  all on "$to" has_image "$image_name" -- on "$to" endpoint_up -- on "$from" connect_to "${underlay[$to]}"
+  image_name=$(on "$from" check_source) || return 1
+  on "$to" check_destination "$image_name"
+}
+
+prepare() {
+  local from=$1 to=$2
+  all on "$to" endpoint_up -- on "$from" connect_to "${underlay[$to]}" || return 1
+  # Harmless before the container is there: nobody else sends here yet.
+  on "$to" flows_to "$link"
+}
+
+undo_prepare() {
+  local from=$1 to=$2
+  on "$to" flows_to "$(on "$to" tunnel_to "$from")" || true
+  on "$to" endpoint_down || true
+  on "$from" disconnect_from "${underlay[$to]}" || true
 }
 
 # The way to the host for each other host; looked up before the container is frozen.
@@ -176,15 +194,14 @@ declare -A way=()
 find_ways() {
   local to=$1 host
   for host in "${!underlay[@]}"; do
-    if [ "$host" = "$to" ]; then way[$host]=$link; else way[$host]=$(on "$host" tunnel_to "$to"); fi
+    [ "$host" = "$to" ] || way[$host]=$(on "$host" tunnel_to "$to")
   done
 }
 
-# The destination first: a segment that the others already send there must find its way.
+# On all hosts but the destination, which has its flow already.
 switch_flows() {
   local to=$1 host
   local -a others=()
-  on "$to" flows_to "${way[$to]}"
   for host in "${!underlay[@]}"; do
     [ "$host" = "$to" ] || others+=(-- on "$host" flows_to "${way[$host]}")
   done
@@ -196,8 +213,8 @@ take_back() {
   local from=$1 to=$2
   echo "the migration failed; restoring on $from" >&2
   on "$to" remove_container || true
-  on "$to" endpoint_down || true
   on "$to" remove_file || true
+  undo_prepare "$from" "$to"
   on "$from" remove_container
   on "$from" restore >/dev/null
   on "$from" remove_file
@@ -216,14 +233,15 @@ migrate() {
   known "$to"
   [ "$from" != "$to" ] || fail "source and destination are both $from"
   step connect all on "$from" nothing -- on "$to" nothing -- on "$MOBILE" nothing
+  step check check "$from" "$to"
   # A condition switches `set -e` off in all that it calls, so those functions return their failures themselves.
   if ! step prepare prepare "$from" "$to"; then
-    on "$to" endpoint_down
+    undo_prepare "$from" "$to"
     exit 1
   fi
   find_ways "$to"
   if ! step checkpoint on "$from" checkpoint; then
-    on "$to" endpoint_down
+    undo_prepare "$from" "$to"
     exit 1
   fi
   {
@@ -244,6 +262,7 @@ start() {
   on "$host" endpoint_up
   on "$host" start_container "$@"
   find_ways "$host"
+  on "$host" flows_to "$link"
   switch_flows "$host"
 }
 
