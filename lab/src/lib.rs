@@ -4,6 +4,7 @@
 //! vSwitch, sshd and, if its program is given, the agent. They meet on an underlay of their own; nothing of the lab touches
 //! the machine's network or outlives `down`. See `design/lab.md` for why each part is as it is.
 
+pub mod baseline;
 mod cgroup;
 pub mod client;
 mod config;
