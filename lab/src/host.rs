@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -25,6 +26,9 @@ pub(crate) fn start(
 ) -> Result<Process, LabError> {
     let dir = config.host_dir(&host.name);
     fs::create_dir_all(&dir).on("make", &dir)?;
+    // Containers' memory may come to lie below.
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).on("set the mode of", &dir)?;
+    host.cgroup.remove_host(&host.name, Duration::from_secs(5));
     let file = dir.join("host.json");
     write_json(&file, host)?;
     let log = dir.join(LOG);

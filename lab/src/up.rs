@@ -38,6 +38,11 @@ impl Lab {
         let _lock = Lock::take(&config.state_dir.join("lock"))?;
         let mut state = match State::load(&config.state_dir)? {
             Some(mut state) => {
+                if state.config.binaries != config.binaries || state.config.cgroup != config.cgroup {
+                    progress(
+                        "the lab is up with other programs or another cgroup mode; `reset` would take the new ones",
+                    );
+                }
                 state.config.edge_link = config.edge_link;
                 state
             }
