@@ -1,0 +1,328 @@
+//! CRIU's checkpoint folder, sent while CRIU is still writing it.
+//!
+//! Only `pages-*.img` files are append-only, and they are nearly all of the bytes: they are sent as they grow. All other
+//! files are sent once the dump is done. CRIU writes in bursts (64 MiB in 50 ms), hence a poll every two milliseconds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+
+use super::error::TransferError;
+use super::folder::Folder;
+use super::frame::{Entry, Kind, Meta, Section};
+use super::link::lock;
+use super::path::RelPath;
+use super::send::{Engine, Sending};
+use super::tree::Stamp;
+
+/// Between two looks at the folder.
+const POLL: Duration = Duration::from_millis(2);
+/// Page files that are followed at the same time; CRIU writes one after another, so the rest are few and small.
+const FOLLOWED: usize = 64;
+/// How often the finished folder is looked at again before its changing is an error.
+const ATTEMPTS: u32 = 3;
+/// Folders within folders.
+const MAX_DEPTH: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dump {
+    Running,
+    Done,
+    Abandoned,
+}
+
+type Shared = Arc<(Mutex<Dump>, Condvar)>;
+
+/// Tells [`Sender::follow_images`](super::Sender::follow_images) how the dump ended. Dropping it without a word means abandoned.
+#[derive(Debug)]
+pub struct DumpNotifier(Shared);
+
+/// What a follower knows of the dump it follows.
+#[derive(Debug, Clone)]
+pub struct DumpSignal(Shared);
+
+/// A pair of ends: the one who dumps keeps the first.
+#[must_use]
+pub fn dump_signal() -> (DumpNotifier, DumpSignal) {
+    let shared: Shared = Arc::new((Mutex::new(Dump::Running), Condvar::new()));
+    (DumpNotifier(Arc::clone(&shared)), DumpSignal(shared))
+}
+
+impl DumpSignal {
+    /// The signal for a folder that is complete already.
+    #[must_use]
+    pub fn done() -> Self {
+        let (notifier, signal) = dump_signal();
+        notifier.done();
+        signal
+    }
+
+    /// Waits for news, but no longer than until the next look at the folder is due.
+    fn wait(&self) -> Dump {
+        let (state, changed) = &*self.0;
+        let state = lock(state);
+        let waited = changed.wait_timeout_while(state, POLL, |state| *state == Dump::Running);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl DumpNotifier {
+    /// The dump succeeded: every file has its final size.
+    pub fn done(self) {
+        self.set(Dump::Done);
+    }
+
+    /// The dump failed: nothing of it is to be used.
+    pub fn abandoned(self) {
+        self.set(Dump::Abandoned);
+    }
+
+    fn set(&self, end: Dump) {
+        let (state, changed) = &*self.0;
+        let mut state = lock(state);
+        if *state == Dump::Running {
+            *state = end;
+        }
+        changed.notify_all();
+    }
+}
+
+impl Drop for DumpNotifier {
+    fn drop(&mut self) {
+        self.set(Dump::Abandoned);
+    }
+}
+
+/// A page file that is being sent while it grows.
+struct Tail {
+    file: File,
+    sending: Sending,
+    /// As it was when it was last read to its end.
+    stamp: Stamp,
+}
+
+impl Tail {
+    /// Sends what was appended. Whether it still is the file it was: not shorter, and nothing changed behind the reader.
+    fn advance(&mut self, engine: &mut Engine) -> Result<bool, TransferError> {
+        let now = look(&self.file, &self.sending.path)?;
+        if now.size < self.sending.hasher.bytes() {
+            return Ok(false);
+        }
+        if now.size > self.sending.hasher.bytes() {
+            engine.content(&mut self.sending, &self.file, now.size)?;
+            self.stamp = now;
+            return Ok(self.sending.hasher.bytes() == now.size);
+        }
+        Ok(true)
+    }
+}
+
+/// Sends the folder; returns when all of its files are sent, after the dump is done.
+pub(crate) fn follow(engine: &mut Engine, path: &Path, dump: &DumpSignal) -> Result<(), TransferError> {
+    let mut tails: BTreeMap<RelPath, Tail> = BTreeMap::new();
+    loop {
+        let state = dump.wait();
+        match state {
+            Dump::Abandoned => return Err(TransferError::DumpAbandoned),
+            Dump::Done => return complete(engine, path, tails),
+            Dump::Running => {}
+        }
+        engine.tick()?;
+        // The folder may be made by the dump itself.
+        let Ok(folder) = Folder::open(path) else { continue };
+        let before = engine.bytes();
+        for (found, kind) in list(&folder, false)? {
+            let room = tails.len() < FOLLOWED;
+            if kind == Kind::File && is_pages(&found) && room && !tails.contains_key(&found) {
+                if let Ok(file) = folder.read(&found) {
+                    tails.insert(found.clone(), start(engine, &found, file)?);
+                }
+            }
+        }
+        let mut wrong = Vec::new();
+        for (path, tail) in &mut tails {
+            if !tail.advance(engine)? {
+                wrong.push(path.clone());
+            }
+        }
+        for path in wrong {
+            tails.remove(&path);
+            engine.remove(Section::Images, &path)?;
+        }
+        if engine.bytes() > before {
+            engine.flush()?;
+        }
+    }
+}
+
+fn start(engine: &mut Engine, path: &RelPath, file: File) -> Result<Tail, TransferError> {
+    let mut stamp = look(&file, path)?;
+    stamp.size = 0;
+    let sending = engine.begin(Section::Images, path, bare(Kind::File))?;
+    Ok(Tail { file, sending, stamp })
+}
+
+fn complete(
+    engine: &mut Engine,
+    path: &Path,
+    mut tails: BTreeMap<RelPath, Tail>,
+) -> Result<(), TransferError> {
+    let mut folder = Folder::open(path)?;
+    let mut sent: BTreeMap<RelPath, Option<Stamp>> = BTreeMap::new();
+    let mut unstable = None;
+    for _ in 0..ATTEMPTS {
+        folder.forget();
+        let listed = list(&folder, true)?;
+        let present: BTreeSet<&RelPath> = listed.iter().map(|(path, _)| path).collect();
+        let gone = sent.keys().chain(tails.keys()).filter(|path| !present.contains(path));
+        for path in gone.cloned().collect::<Vec<_>>() {
+            sent.remove(&path);
+            tails.remove(&path);
+            engine.remove(Section::Images, &path)?;
+        }
+        unstable = None;
+        for (path, kind) in &listed {
+            engine.tick()?;
+            if *kind != Kind::File {
+                if !sent.contains_key(path) {
+                    engine.entry(Section::Images, path, bare(kind.clone()))?;
+                    sent.insert(path.clone(), None);
+                }
+                continue;
+            }
+            let file = folder.read(path).map_err(|e| folder.error("open", path, e))?;
+            let now = look(&file, path)?;
+            if sent.get(path) == Some(&Some(now)) {
+                continue;
+            }
+            unstable = Some(path.clone());
+            let stamp = match tails.remove(path) {
+                Some(tail) => end(engine, tail, now, file)?,
+                None => whole(engine, path, &file, now)?,
+            };
+            sent.insert(path.clone(), Some(stamp));
+        }
+        if unstable.is_none() {
+            return Ok(());
+        }
+    }
+    // The last attempt still had something to send: it is right only if that lies still now.
+    let path = unstable.unwrap_or_default();
+    let file = folder.read(&path).map_err(|e| folder.error("open", &path, e))?;
+    if sent.get(&path) == Some(&Some(look(&file, &path)?)) {
+        return Ok(());
+    }
+    Err(TransferError::Unstable { path: folder.full(&path) })
+}
+
+/// Ends a followed file, or sends it again if it is not, byte for byte, what was appended to.
+///
+/// A write sets the time before the size: so a file whose time moved after its last byte was read had something
+/// rewritten, and a time that is new together with new bytes is an append.
+fn end(engine: &mut Engine, mut tail: Tail, now: Stamp, file: File) -> Result<Stamp, TransferError> {
+    let same = now.same_inode(&tail.stamp) && tail.advance(engine)?;
+    if same && tail.stamp.ctime == now.ctime && tail.stamp.size == now.size {
+        engine.end(tail.sending)?;
+        return Ok(now);
+    }
+    if same && now.size == 0 {
+        engine.end(tail.sending)?;
+        return Ok(now);
+    }
+    let path = tail.sending.path.clone();
+    tracing::debug!(%path, "a followed file was rewritten; it is sent again");
+    whole(engine, &path, &file, now)
+}
+
+fn whole(engine: &mut Engine, path: &RelPath, file: &File, stamp: Stamp) -> Result<Stamp, TransferError> {
+    let mut sending = engine.begin(Section::Images, path, bare(Kind::File))?;
+    engine.content(&mut sending, file, stamp.size)?;
+    engine.end(sending)?;
+    Ok(stamp)
+}
+
+fn look(file: &File, path: &RelPath) -> Result<Stamp, TransferError> {
+    fstat(file).map(|stat| Stamp::of(&stat)).map_err(|e| TransferError::io("look at", path.as_path(), e))
+}
+
+/// Images are the agent's own at the destination: no metadata of theirs moves.
+fn bare(kind: Kind) -> Entry {
+    Entry { kind, meta: Meta::default() }
+}
+
+fn is_pages(path: &RelPath) -> bool {
+    path.split().and_then(|(_, name)| name.to_str()).is_some_and(|name| {
+        name.strip_prefix("pages-")
+            .and_then(|rest| rest.strip_suffix(".img"))
+            .is_some_and(|id| !id.is_empty())
+    })
+}
+
+/// Everything in the folder, each folder before what it holds. Unless it is the `last` look, what vanishes meanwhile is left out.
+fn list(folder: &Folder, last: bool) -> Result<Vec<(RelPath, Kind)>, TransferError> {
+    let mut folder = Folder::open(&folder.full(&RelPath::default()))?;
+    let mut found = Vec::new();
+    let mut todo = vec![(RelPath::default(), 0)];
+    while let Some((path, depth)) = todo.pop() {
+        let names = match folder.names(&path) {
+            Ok(names) => names,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) if !last => continue,
+            Err(e) => return Err(folder.error("list", &path, e)),
+        };
+        for name in names {
+            let child = path.join(&name)?;
+            let described = folder.place(&child).and_then(|place| place.stat().map(|stat| (place, stat)));
+            let (place, stat) = match described {
+                Ok(described) => described,
+                Err(_) if !last => continue,
+                Err(e) => return Err(folder.error("look at", &child, e)),
+            };
+            let kind = match stat.st_mode & libc::S_IFMT {
+                libc::S_IFREG => Kind::File,
+                libc::S_IFDIR if depth < MAX_DEPTH => {
+                    todo.push((child.clone(), depth + 1));
+                    Kind::Dir
+                }
+                libc::S_IFLNK => match nix::fcntl::readlinkat(&*place.fd, place.name.as_os_str()) {
+                    Ok(target) => Kind::Symlink(std::os::unix::ffi::OsStrExt::as_bytes(&*target).to_owned()),
+                    Err(_) if !last => continue,
+                    Err(e) => return Err(folder.error("read the link", &child, e)),
+                },
+                _ if !last => continue,
+                _ => {
+                    let kind = "neither file nor folder nor link, in a checkpoint".into();
+                    return Err(TransferError::Unsupported { path: folder.full(&child), kind });
+                }
+            };
+            found.push((child, kind));
+        }
+    }
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_files_are_known_by_their_names() {
+        let is = |name: &str| is_pages(&RelPath::parse(name.as_bytes()).unwrap());
+        assert!(is("pages-1.img") && is("sub/pages-12.img") && is("pages-shmem-3.img"));
+        assert!(!is("pagemap-1.img") && !is("pages-.img") && !is("pages-1.img.tmp") && !is("inventory.img"));
+    }
+
+    #[test]
+    fn a_dump_whose_notifier_is_dropped_is_abandoned() {
+        let (notifier, signal) = dump_signal();
+        assert_eq!(signal.wait(), Dump::Running);
+        drop(notifier);
+        assert_eq!(signal.wait(), Dump::Abandoned);
+        assert_eq!(DumpSignal::done().wait(), Dump::Done);
+    }
+}

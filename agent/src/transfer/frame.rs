@@ -1,0 +1,615 @@
+//! The wire format: frames of about a mebibyte, each a row of records, the same over every transport.
+//!
+//! Records are batched into frames, so that a thousand small files cost a few frames, and a large file's bytes are read
+//! straight into the frame that carries them. Whatever is decoded here is bounded before anything is allocated.
+
+use super::digest::Digest;
+use super::path::RelPath;
+
+/// Length, tag and sequence number before each frame's records.
+pub(crate) const HEADER: usize = 16;
+/// The largest record that is not content: an entry with two long paths and all its extended attributes.
+pub(crate) const MAX_META: usize = 128 << 10;
+/// Extended attributes of one file, names and values together.
+pub(crate) const MAX_XATTRS: usize = 96 << 10;
+/// Bytes of record framing before a piece of content.
+const DATA_HEAD: usize = 5 + 4 + 8;
+/// Longest text of an abort.
+const MAX_MESSAGE: usize = 1024;
+
+/// Which part of a transfer something belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Section {
+    /// CRIU's checkpoint folder.
+    Images = 1,
+    /// The container's root file system changes.
+    Rootfs = 2,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Dir,
+    File,
+    Symlink(Vec<u8>),
+    Fifo,
+    Socket,
+    /// Character device 0/0: overlayfs' mark for "deleted here".
+    Whiteout,
+    /// Another name of a file that was sent under this path.
+    Link(RelPath),
+}
+
+/// What the file system keeps about an entry besides its content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Meta {
+    /// Permission bits with set-uid, set-gid and sticky.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: (i64, u32),
+    /// In the order of their names.
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A file, folder, link or mark, without its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
+    pub(crate) meta: Meta,
+}
+
+impl Entry {
+    pub(crate) fn is_file(&self) -> bool {
+        self.kind == Kind::File
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let (kind, target): (u8, &[u8]) = match &self.kind {
+            Kind::Dir => (1, &[]),
+            Kind::File => (2, &[]),
+            Kind::Symlink(target) => (3, target),
+            Kind::Fifo => (4, &[]),
+            Kind::Socket => (5, &[]),
+            Kind::Whiteout => (6, &[]),
+            Kind::Link(path) => (7, path.bytes()),
+        };
+        out.push(kind);
+        put_bytes(out, target);
+        out.extend_from_slice(&self.meta.mode.to_le_bytes());
+        out.extend_from_slice(&self.meta.uid.to_le_bytes());
+        out.extend_from_slice(&self.meta.gid.to_le_bytes());
+        out.extend_from_slice(&self.meta.mtime.0.to_le_bytes());
+        out.extend_from_slice(&self.meta.mtime.1.to_le_bytes());
+        out.extend_from_slice(&(self.meta.xattrs.len() as u16).to_le_bytes());
+        for (name, value) in &self.meta.xattrs {
+            put_bytes(out, name);
+            out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            out.extend_from_slice(value);
+        }
+    }
+
+    fn decode(input: &mut Input<'_>) -> Result<Self, String> {
+        let kind = input.u8()?;
+        let target = input.bytes()?;
+        let kind = match (kind, target) {
+            (1, []) => Kind::Dir,
+            (2, []) => Kind::File,
+            (3, target) if !target.is_empty() && target.len() < 4096 && !target.contains(&0) => {
+                Kind::Symlink(target.to_owned())
+            }
+            (4, []) => Kind::Fifo,
+            (5, []) => Kind::Socket,
+            (6, []) => Kind::Whiteout,
+            (7, target) => Kind::Link(RelPath::parse(target).map_err(|e| e.to_string())?),
+            (other, _) => return Err(format!("an entry of kind {other}")),
+        };
+        let (mode, uid, gid) = (input.u32()?, input.u32()?, input.u32()?);
+        let mtime = (input.u64()?.cast_signed(), input.u32()?);
+        if mode & !0o7777 != 0 || mtime.1 >= 1_000_000_000 {
+            return Err("a mode or time out of range".into());
+        }
+        let count = input.u16()?;
+        let mut xattrs = Vec::new();
+        let mut total = 0;
+        for _ in 0..count {
+            let name = input.bytes()?;
+            let length = input.u32()? as usize;
+            let value = input.take(length)?;
+            total += name.len() + value.len();
+            if name.is_empty() || name.len() > 255 || name.contains(&0) || total > MAX_XATTRS {
+                return Err("extended attributes out of bounds".into());
+            }
+            xattrs.push((name.to_owned(), value.to_owned()));
+        }
+        Ok(Self { kind, meta: Meta { mode, uid, gid, mtime, xattrs } })
+    }
+}
+
+/// What a frame is made of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Record<'a> {
+    /// The next bytes of the container image archive.
+    Stream(&'a [u8]),
+    /// The archive is complete.
+    StreamEnd { size: u64, digest: Digest },
+    /// Something begins to exist, or is replaced; a file's content follows under `id`.
+    Entry { section: Section, id: u32, path: RelPath, entry: Entry },
+    /// The next bytes of a file.
+    Data { id: u32, offset: u64, bytes: &'a [u8] },
+    /// The file is complete.
+    End { id: u32, size: u64, digest: Digest },
+    /// Something vanished, with all that is below it.
+    Remove { section: Section, path: RelPath },
+    /// Everything was sent: this is what you should hold.
+    Finish { items: u64, bytes: u64, digest: Digest },
+    /// Nothing to send, but alive.
+    Ping,
+    /// The source gives up.
+    Abort { message: String },
+}
+
+const STREAM: u8 = 1;
+const STREAM_END: u8 = 2;
+const ENTRY: u8 = 3;
+const DATA: u8 = 4;
+const END: u8 = 5;
+const REMOVE: u8 = 6;
+const FINISH: u8 = 7;
+const PING: u8 = 8;
+const ABORT: u8 = 9;
+
+impl Record<'_> {
+    fn encode(&self, out: &mut Vec<u8>) -> u8 {
+        match self {
+            Self::Stream(bytes) => {
+                out.extend_from_slice(bytes);
+                STREAM
+            }
+            Self::StreamEnd { size, digest } => {
+                out.extend_from_slice(&size.to_le_bytes());
+                out.extend_from_slice(&digest.to_bytes());
+                STREAM_END
+            }
+            Self::Entry { section, id, path, entry } => {
+                out.push(*section as u8);
+                out.extend_from_slice(&id.to_le_bytes());
+                put_bytes(out, path.bytes());
+                entry.encode(out);
+                ENTRY
+            }
+            Self::Data { id, offset, bytes } => {
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&offset.to_le_bytes());
+                out.extend_from_slice(bytes);
+                DATA
+            }
+            Self::End { id, size, digest } => {
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&size.to_le_bytes());
+                out.extend_from_slice(&digest.to_bytes());
+                END
+            }
+            Self::Remove { section, path } => {
+                out.push(*section as u8);
+                put_bytes(out, path.bytes());
+                REMOVE
+            }
+            Self::Finish { items, bytes, digest } => {
+                out.extend_from_slice(&items.to_le_bytes());
+                out.extend_from_slice(&bytes.to_le_bytes());
+                out.extend_from_slice(&digest.to_bytes());
+                FINISH
+            }
+            Self::Ping => PING,
+            Self::Abort { message } => {
+                out.extend_from_slice(clip(message).as_bytes());
+                ABORT
+            }
+        }
+    }
+
+    fn decode(kind: u8, body: &[u8]) -> Result<Record<'_>, String> {
+        let mut input = Input(body);
+        let record = match kind {
+            STREAM => Record::Stream(input.rest()),
+            STREAM_END => Record::StreamEnd { size: input.u64()?, digest: input.digest()? },
+            ENTRY => {
+                let section = input.section()?;
+                let id = input.u32()?;
+                let path = RelPath::parse(input.bytes()?).map_err(|e| e.to_string())?;
+                Record::Entry { section, id, path, entry: Entry::decode(&mut input)? }
+            }
+            DATA => Record::Data { id: input.u32()?, offset: input.u64()?, bytes: input.rest() },
+            END => Record::End { id: input.u32()?, size: input.u64()?, digest: input.digest()? },
+            REMOVE => {
+                let section = input.section()?;
+                Record::Remove { section, path: RelPath::parse(input.bytes()?).map_err(|e| e.to_string())? }
+            }
+            FINISH => Record::Finish { items: input.u64()?, bytes: input.u64()?, digest: input.digest()? },
+            PING => Record::Ping,
+            ABORT => Record::Abort { message: message(input.rest())? },
+            other => return Err(format!("a record of kind {other}")),
+        };
+        if input.0.is_empty() { Ok(record) } else { Err("a record with bytes left over".into()) }
+    }
+}
+
+/// What the destination says back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// The token is right; send.
+    Welcome,
+    /// So many frames are written.
+    Ack(u64),
+    /// All is there and is what was announced.
+    Verified { bytes: u64, digest: Digest },
+    /// All is there and is not what was announced.
+    Differs { digest: Digest },
+    /// The destination gives up.
+    Abort(String),
+}
+
+impl Reply {
+    /// The largest encoded reply.
+    pub(crate) const MAX: usize = MAX_MESSAGE + 1;
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32);
+        match self {
+            Self::Welcome => out.push(1),
+            Self::Ack(bytes) => {
+                out.push(2);
+                out.extend_from_slice(&bytes.to_le_bytes());
+            }
+            Self::Verified { bytes, digest } => {
+                out.push(3);
+                out.extend_from_slice(&bytes.to_le_bytes());
+                out.extend_from_slice(&digest.to_bytes());
+            }
+            Self::Differs { digest } => {
+                out.push(4);
+                out.extend_from_slice(&digest.to_bytes());
+            }
+            Self::Abort(text) => {
+                out.push(5);
+                out.extend_from_slice(clip(text).as_bytes());
+            }
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let mut input = Input(bytes);
+        let reply = match input.u8()? {
+            1 => Self::Welcome,
+            2 => Self::Ack(input.u64()?),
+            3 => Self::Verified { bytes: input.u64()?, digest: input.digest()? },
+            4 => Self::Differs { digest: input.digest()? },
+            5 => Self::Abort(message(input.rest())?),
+            other => return Err(format!("a reply of kind {other}")),
+        };
+        if input.0.is_empty() { Ok(reply) } else { Err("a reply with bytes left over".into()) }
+    }
+}
+
+/// A frame in the making, or one that arrived; its memory is used again and again.
+#[derive(Debug)]
+pub(crate) struct Buf {
+    data: Vec<u8>,
+    used: usize,
+    chunk: usize,
+}
+
+impl Buf {
+    /// Room for `chunk` bytes of content and its framing.
+    pub(crate) fn new(chunk: usize) -> Self {
+        Self { data: vec![0; HEADER + DATA_HEAD + chunk], used: HEADER, chunk }
+    }
+
+    /// Empties it, and takes back what records beyond the chunk made it grow.
+    pub(crate) fn clear(&mut self) {
+        self.used = HEADER;
+        self.data.truncate(HEADER + DATA_HEAD + self.chunk);
+    }
+
+    pub(crate) fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.used == HEADER
+    }
+
+    /// How many bytes of content still fit.
+    pub(crate) fn room(&self) -> usize {
+        (HEADER + self.chunk).saturating_sub(self.used)
+    }
+
+    /// The whole frame, its header filled in.
+    pub(crate) fn seal(&mut self, tag: u32, seq: u64) -> &[u8] {
+        let length = (self.used - HEADER) as u32;
+        self.data[0..4].copy_from_slice(&length.to_le_bytes());
+        self.data[4..8].copy_from_slice(&tag.to_le_bytes());
+        self.data[8..16].copy_from_slice(&seq.to_le_bytes());
+        &self.data[..self.used]
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.data[..self.used]
+    }
+
+    /// The length in the header of a frame that arrived, header included.
+    pub(crate) fn stated_length(&self) -> usize {
+        HEADER + Input(&self.data).u32().unwrap_or_default() as usize
+    }
+
+    /// Tag and sequence number of a frame that arrived.
+    pub(crate) fn stamp(&self) -> (u32, u64) {
+        let mut input = Input(&self.data[4..HEADER]);
+        (input.u32().unwrap_or_default(), input.u64().unwrap_or_default())
+    }
+
+    /// Takes a frame in: `length` bytes including the header, written by `fill`.
+    pub(crate) fn receive<E>(
+        &mut self,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.data.len() < length {
+            self.data.resize(length, 0);
+        }
+        self.used = length;
+        fill(&mut self.data[..length])
+    }
+
+    /// Appends a record that is not content; it may make the buffer grow by as much as [`MAX_META`].
+    pub(crate) fn push(&mut self, record: &Record<'_>) {
+        let capacity = self.data.len();
+        self.data.truncate(self.used);
+        let start = self.data.len();
+        self.data.extend_from_slice(&[0; 5]);
+        let kind = record.encode(&mut self.data);
+        let length = (self.data.len() - start - 5) as u32;
+        self.data[start] = kind;
+        self.data[start + 1..start + 5].copy_from_slice(&length.to_le_bytes());
+        self.used = self.data.len();
+        if self.data.len() < capacity {
+            self.data.resize(capacity, 0);
+        }
+    }
+
+    /// Appends up to `most` bytes of a file's content, which `fill` puts in place; returns how many it put.
+    pub(crate) fn push_data<E>(
+        &mut self,
+        id: u32,
+        offset: u64,
+        most: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let most = most.min(self.room());
+        let start = self.used;
+        let content = start + DATA_HEAD;
+        let count = fill(&mut self.data[content..content + most])?;
+        if count > 0 {
+            self.data[start] = DATA;
+            self.data[start + 1..start + 5].copy_from_slice(&((count + 12) as u32).to_le_bytes());
+            self.data[start + 5..start + 9].copy_from_slice(&id.to_le_bytes());
+            self.data[start + 9..content].copy_from_slice(&offset.to_le_bytes());
+            self.used = content + count;
+        }
+        Ok(count)
+    }
+
+    /// The content that [`Buf::push_data`] appended last.
+    pub(crate) fn tail(&self, count: usize) -> &[u8] {
+        &self.data[self.used - count..self.used]
+    }
+
+    /// The records of a frame that arrived.
+    pub(crate) fn records(&self) -> Records<'_> {
+        Records(Input(&self.data[HEADER..self.used]))
+    }
+}
+
+/// Iterates over the records of a frame; ends at the first one that is malformed.
+pub(crate) struct Records<'a>(Input<'a>);
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.0.is_empty() {
+            return None;
+        }
+        let record = (|| {
+            let kind = self.0.u8()?;
+            let length = self.0.u32()? as usize;
+            if length > MAX_META && kind != DATA && kind != STREAM {
+                return Err(format!("a record of {length} bytes"));
+            }
+            Record::decode(kind, self.0.take(length)?)
+        })();
+        if record.is_err() {
+            self.0 = Input(&[]);
+        }
+        Some(record)
+    }
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
+        let (head, tail) = self.0.split_at_checked(count).ok_or("a record that ends early")?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let (head, tail) = self.0.split_first_chunk::<N>().ok_or("a record that ends early")?;
+        self.0 = tail;
+        Ok(*head)
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], String> {
+        let length = self.u16()? as usize;
+        self.take(length)
+    }
+
+    fn u8(&mut self) -> Result<u8, String> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u16(&mut self) -> Result<u16, String> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, String> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, String> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn section(&mut self) -> Result<Section, String> {
+        match self.u8()? {
+            1 => Ok(Section::Images),
+            2 => Ok(Section::Rootfs),
+            other => Err(format!("section {other}")),
+        }
+    }
+
+    fn digest(&mut self) -> Result<Digest, String> {
+        self.array().map(Digest::from_bytes)
+    }
+}
+
+/// Callers pass paths, names and targets, all of which the kernel and [`RelPath`] keep far below 64 KiB.
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn clip(text: &str) -> &str {
+    let end = (0..=MAX_MESSAGE.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
+}
+
+/// A peer's words, fit to be shown on a terminal.
+fn message(bytes: &[u8]) -> Result<String, String> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err("a message that is too long".into());
+    }
+    Ok(String::from_utf8_lossy(bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Record<'static> {
+        let meta = Meta {
+            mode: 0o4755,
+            uid: 7,
+            gid: 8,
+            mtime: (-5, 999_999_999),
+            xattrs: vec![(b"user.a".to_vec(), b"1".to_vec())],
+        };
+        let entry = Entry { kind: Kind::Symlink(b"../x".to_vec()), meta };
+        Record::Entry { section: Section::Rootfs, id: 3, path: RelPath::parse(b"a/b").unwrap(), entry }
+    }
+
+    #[test]
+    fn records_come_back_as_they_were() {
+        let digest = Digest::from_bytes([7; 16]);
+        let records = || {
+            [
+                entry(),
+                Record::Stream(b"abc"),
+                Record::StreamEnd { size: 3, digest },
+                Record::Data { id: 1, offset: 9, bytes: b"content" },
+                Record::End { id: 1, size: 16, digest },
+                Record::Remove { section: Section::Rootfs, path: RelPath::parse(b"gone").unwrap() },
+                Record::Finish { items: 1, bytes: 2, digest },
+                Record::Ping,
+                Record::Abort { message: "no".into() },
+            ]
+        };
+        let mut buf = Buf::new(64);
+        for record in records() {
+            buf.push(&record);
+        }
+        let sealed = buf.seal(5, 6).to_vec();
+        let mut other = Buf::new(8);
+        other.receive(sealed.len(), |to| Ok::<_, ()>(to.copy_from_slice(&sealed))).unwrap();
+        assert_eq!(other.stamp(), (5, 6));
+        assert!(other.records().map(Result::unwrap).eq(records()));
+    }
+
+    #[test]
+    fn every_truncation_and_every_flipped_byte_is_survived() {
+        let mut buf = Buf::new(64);
+        buf.push(&entry());
+        let whole = buf.bytes().to_vec();
+        for cut in HEADER + 1..whole.len() {
+            let mut other = Buf::new(0);
+            other.receive(cut, |to| Ok::<_, ()>(to.copy_from_slice(&whole[..cut]))).unwrap();
+            assert!(other.records().any(|record| record.is_err()), "cut at {cut}");
+        }
+        for at in HEADER..whole.len() {
+            for bit in 0..8 {
+                let mut other = Buf::new(0);
+                let mut bad = whole.clone();
+                bad[at] ^= 1 << bit;
+                other.receive(bad.len(), |to| Ok::<_, ()>(to.copy_from_slice(&bad))).unwrap();
+                other.records().for_each(drop);
+            }
+        }
+    }
+
+    #[test]
+    fn hostile_entries_are_refused() {
+        let kinds = [Kind::Link(RelPath::default()), Kind::Symlink(vec![b'x'; 5000])];
+        assert!(kinds.iter().filter(|k| matches!(k, Kind::Symlink(_))).all(|kind| {
+            let mut buf = Buf::new(0);
+            let entry = Entry { kind: kind.clone(), meta: Meta::default() };
+            buf.push(&Record::Entry { section: Section::Images, id: 0, path: RelPath::default(), entry });
+            buf.records().any(|r| r.is_err())
+        }));
+    }
+
+    #[test]
+    fn replies_come_back_as_they_were_and_messages_lose_control_characters() {
+        let digest = Digest::from_bytes([1; 16]);
+        for reply in
+            [Reply::Welcome, Reply::Ack(9), Reply::Verified { bytes: 1, digest }, Reply::Differs { digest }]
+        {
+            assert_eq!(Reply::decode(&reply.encode()).unwrap(), reply);
+        }
+        let long = Reply::Abort(format!("\x1b[31m{}", "ä".repeat(2000)));
+        let Reply::Abort(text) = Reply::decode(&long.encode()).unwrap() else { panic!() };
+        assert!(text.len() <= MAX_MESSAGE && !text.contains('\x1b'));
+        assert!(Reply::decode(&[]).is_err() && Reply::decode(&[2, 1]).is_err());
+    }
+
+    #[test]
+    fn content_is_read_in_place_and_never_beyond_the_chunk() {
+        let mut buf = Buf::new(10);
+        let count = buf
+            .push_data(4, 100, 1000, |room| {
+                room.fill(b'x');
+                Ok::<_, ()>(room.len())
+            })
+            .unwrap();
+        assert_eq!((count, buf.room()), (10, 0));
+        assert_eq!(buf.tail(10), b"xxxxxxxxxx");
+        let record = buf.records().next().unwrap().unwrap();
+        assert_eq!(record, Record::Data { id: 4, offset: 100, bytes: b"xxxxxxxxxx" });
+    }
+}

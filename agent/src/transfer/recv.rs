@@ -1,0 +1,383 @@
+//! The destination's writing thread: checks, hashes and writes what arrives, acknowledges it, and judges the whole.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use mose_protocol::transfer::TransferBounds;
+use tokio::sync::watch;
+
+use super::digest::{Digest, FileHasher, Item, Manifest};
+use super::error::TransferError;
+use super::frame::{Buf, Entry, Kind, Record, Reply, Section};
+use super::link::{Inlet, Stop};
+use super::path::RelPath;
+use super::write::Tree;
+use super::{Folders, Progress, Received};
+
+/// Files that a source may have open here at the same time.
+const MAX_OPEN: usize = 128;
+/// How often the source hears from a destination that is busy verifying.
+const ALIVE: Duration = Duration::from_millis(500);
+
+/// What the rest of the agent sees of a transfer while it runs.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct State {
+    pub(crate) stream: Option<PathBuf>,
+    pub(crate) outcome: Option<Result<Received, TransferError>>,
+}
+
+/// Bytes of content per section, read by whoever shows progress.
+#[derive(Default)]
+pub(crate) struct Counters {
+    stream: AtomicU64,
+    images: AtomicU64,
+    rootfs: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            stream: self.stream.load(Ordering::Relaxed),
+            images: self.images.load(Ordering::Relaxed),
+            rootfs: self.rootfs.load(Ordering::Relaxed),
+        }
+    }
+
+    fn total(&self) -> u64 {
+        let Progress { stream, images, rootfs } = self.progress();
+        stream + images + rootfs
+    }
+}
+
+struct Open {
+    section: Section,
+    path: RelPath,
+    entry: Entry,
+    file: File,
+    hasher: FileHasher,
+}
+
+/// Everything the writing thread owns.
+pub(crate) struct Sink {
+    folders: Folders,
+    bounds: TransferBounds,
+    counters: Arc<Counters>,
+    state: watch::Sender<State>,
+    images: Tree,
+    rootfs: Option<Tree>,
+    open: HashMap<u32, Open>,
+    manifest: Manifest,
+    stream: Option<(File, FileHasher)>,
+    acked: u64,
+    first: Option<(Instant, SystemTime)>,
+    last: SystemTime,
+}
+
+impl Sink {
+    /// Makes and checks the folders, before anybody is told where to send to.
+    pub(crate) fn open(
+        folders: Folders,
+        bounds: TransferBounds,
+        counters: Arc<Counters>,
+        state: watch::Sender<State>,
+    ) -> Result<Self, TransferError> {
+        make_private(&folders.images)?;
+        let rootfs = folders.rootfs.as_deref().map(|path| Tree::open(path, Section::Rootfs)).transpose()?;
+        let images = Tree::open(&folders.images, Section::Images)?;
+        let (open, manifest) = (HashMap::new(), Manifest::default());
+        let last = SystemTime::now();
+        let (stream, acked, first) = (None, 0, None);
+        Ok(Self {
+            folders,
+            bounds,
+            counters,
+            state,
+            images,
+            rootfs,
+            open,
+            manifest,
+            stream,
+            acked,
+            first,
+            last,
+        })
+    }
+
+    /// Runs the transfer to its end and publishes how it ended.
+    pub(crate) fn run(mut self, mut inlet: Inlet, stop: &Stop) {
+        let outcome = self.receive(&mut inlet, stop);
+        let outcome = outcome.map_err(|e| if stop.is_stopped() { TransferError::Cancelled } else { e });
+        if let Err(error) = &outcome {
+            let told = matches!(error, TransferError::Mismatch { what, .. } if what == WHOLE);
+            if !told {
+                let text = match error {
+                    TransferError::Cancelled => "its agent cancelled it".to_owned(),
+                    other => other.to_string(),
+                };
+                // The source may be gone; then there is nobody to tell.
+                drop(inlet.replies.reply(&Reply::Abort(text)));
+            }
+        }
+        self.state.send_modify(|state| state.outcome = Some(outcome));
+        inlet.replies.close();
+    }
+
+    fn receive(&mut self, inlet: &mut Inlet, stop: &Stop) -> Result<Received, TransferError> {
+        self.reply(inlet, &Reply::Welcome)?;
+        loop {
+            if stop.is_stopped() {
+                return Err(TransferError::Cancelled);
+            }
+            let frame = inlet.next(self.counters.total())?;
+            let finish = self.frame(&frame, &inlet.peer)?;
+            self.acked += 1;
+            inlet.pool.give(frame);
+            self.reply(inlet, &Reply::Ack(self.acked))?;
+            if let Some(finish) = finish {
+                return self.finish(inlet, stop, finish);
+            }
+        }
+    }
+
+    /// A source that cannot be answered is gone.
+    fn reply(&self, inlet: &mut Inlet, reply: &Reply) -> Result<(), TransferError> {
+        inlet.replies.reply(reply).map_err(|error| {
+            tracing::debug!(%error, "no way back to the source");
+            TransferError::Closed { peer: inlet.peer.clone(), bytes: self.counters.total() }
+        })
+    }
+
+    fn frame(&mut self, frame: &Buf, peer: &str) -> Result<Option<Finish>, TransferError> {
+        for record in frame.records() {
+            match record.map_err(|what| TransferError::malformed(peer, what))? {
+                Record::Stream(bytes) => self.stream(bytes)?,
+                Record::StreamEnd { size, digest } => self.end_stream(size, digest, peer)?,
+                Record::Entry { section, id, path, entry } => self.entry(section, id, path, entry, peer)?,
+                Record::Data { id, offset, bytes } => self.data(id, offset, bytes, peer)?,
+                Record::End { id, size, digest } => self.end(id, size, digest, peer)?,
+                Record::Remove { section, path } => {
+                    self.drop_open(section, &path);
+                    self.manifest.remove(section, &path);
+                    self.tree(section)?.remove(&path)?;
+                }
+                Record::Finish { items, bytes, digest } => return Ok(Some(Finish { items, bytes, digest })),
+                Record::Ping => {}
+                Record::Abort { message } => {
+                    return Err(TransferError::Remote { peer: peer.to_owned(), message });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn count(&mut self, which: impl Fn(&Counters) -> &AtomicU64, bytes: usize) -> Result<(), TransferError> {
+        self.last = SystemTime::now();
+        self.first.get_or_insert((Instant::now(), self.last));
+        which(&self.counters).fetch_add(bytes as u64, Ordering::Relaxed);
+        if self.counters.total() > self.bounds.total {
+            return Err(TransferError::Limit { what: "bytes", limit: self.bounds.total });
+        }
+        Ok(())
+    }
+
+    fn stream(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
+        self.count(|c| &c.stream, bytes.len())?;
+        let path = &self.folders.stream;
+        let (file, hasher) = match &mut self.stream {
+            Some(stream) => stream,
+            None => self.stream.insert((create_private(path)?, FileHasher::new())),
+        };
+        file.write_all_at(bytes, hasher.bytes()).map_err(|e| TransferError::io("write", path, e))?;
+        hasher.update(bytes);
+        Ok(())
+    }
+
+    fn end_stream(&mut self, size: u64, digest: Digest, peer: &str) -> Result<(), TransferError> {
+        if self.state.borrow().stream.is_some() {
+            return Err(TransferError::malformed(peer, "a second container image"));
+        }
+        if self.stream.is_none() {
+            self.stream(&[])?;
+        }
+        let Some((_, hasher)) = self.stream.take() else { return Ok(()) };
+        compare("the container image", size, digest, &hasher)?;
+        let path = self.folders.stream.clone();
+        self.state.send_modify(|state| state.stream = Some(path));
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        section: Section,
+        id: u32,
+        path: RelPath,
+        entry: Entry,
+        peer: &str,
+    ) -> Result<(), TransferError> {
+        if self.manifest.len() + self.open.len() >= self.bounds.entries as usize {
+            return Err(TransferError::Limit { what: "files", limit: u64::from(self.bounds.entries) });
+        }
+        if let Kind::Link(first) = &entry.kind {
+            let known = self.manifest.get(section, first);
+            if !known.is_some_and(|item| !matches!(item.entry.kind, Kind::Dir | Kind::Link(_))) {
+                return Err(TransferError::malformed(peer, format!("{path} as a name of something unknown")));
+            }
+        }
+        if entry.kind != Kind::Dir {
+            self.drop_open(section, &path);
+            if self.manifest.get(section, &path).is_some() {
+                self.manifest.remove(section, &path);
+            }
+        }
+        match self.tree(section)?.make(&path, &entry)? {
+            Some(_) if self.open.len() >= MAX_OPEN || self.open.contains_key(&id) => {
+                Err(TransferError::malformed(peer, "too many files at once"))
+            }
+            Some(file) => {
+                self.open.insert(id, Open { section, path, entry, file, hasher: FileHasher::new() });
+                Ok(())
+            }
+            None => {
+                self.manifest.insert(section, path, Item { entry, size: 0, digest: Digest::default() });
+                Ok(())
+            }
+        }
+    }
+
+    fn data(&mut self, id: u32, offset: u64, bytes: &[u8], peer: &str) -> Result<(), TransferError> {
+        let Some(open) = self.open.get_mut(&id) else {
+            return Err(TransferError::malformed(peer, "content of a file that is not open"));
+        };
+        if open.hasher.bytes() != offset {
+            return Err(TransferError::malformed(peer, format!("content of {} out of order", open.path)));
+        }
+        open.hasher.update(bytes);
+        let written = open.file.write_all_at(bytes, offset);
+        written.map_err(|e| TransferError::io("write", open.path.as_path(), e))?;
+        match open.section {
+            Section::Images => self.count(|c| &c.images, bytes.len()),
+            Section::Rootfs => self.count(|c| &c.rootfs, bytes.len()),
+        }
+    }
+
+    fn end(&mut self, id: u32, size: u64, digest: Digest, peer: &str) -> Result<(), TransferError> {
+        let Some(Open { section, path, entry, hasher, file }) = self.open.remove(&id) else {
+            return Err(TransferError::malformed(peer, "the end of a file that is not open"));
+        };
+        compare(&format!("file {path}"), size, digest, &hasher)?;
+        drop(file);
+        if section == Section::Rootfs {
+            self.tree(section)?.settle(&path, &entry)?;
+        }
+        self.manifest.insert(section, path, Item { entry, size, digest: hasher.digest() });
+        Ok(())
+    }
+
+    fn drop_open(&mut self, section: Section, path: &RelPath) {
+        self.open.retain(|_, open| open.section != section || !open.path.is_within(path));
+    }
+
+    fn tree(&mut self, section: Section) -> Result<&mut Tree, TransferError> {
+        match section {
+            Section::Images => Ok(&mut self.images),
+            Section::Rootfs => self.rootfs.as_mut().ok_or_else(|| {
+                TransferError::setup(
+                    "the source sends root file system changes and the destination gave no folder for them",
+                    "name the folder when the transfer is opened",
+                )
+            }),
+        }
+    }
+
+    fn finish(&mut self, inlet: &mut Inlet, stop: &Stop, finish: Finish) -> Result<Received, TransferError> {
+        if let Some(open) = self.open.values().next() {
+            return Err(TransferError::malformed(&inlet.peer, format!("no end of {}", open.path)));
+        }
+        let acked = self.acked;
+        let mut told = Instant::now();
+        let mut alive = || {
+            if stop.is_stopped() {
+                return Err(TransferError::Cancelled);
+            }
+            if told.elapsed() >= ALIVE {
+                told = Instant::now();
+                inlet.replies.reply(&Reply::Ack(acked))?;
+            }
+            Ok(())
+        };
+        self.images.complete(&self.manifest, &mut alive)?;
+        if let Some(rootfs) = &mut self.rootfs {
+            // A source that sends no root file system leaves the folder as it is.
+            if self.manifest.section(Section::Rootfs).next().is_some() {
+                rootfs.complete(&self.manifest, &mut alive)?;
+            }
+        }
+        let digest = self.manifest.digest();
+        let bytes = self.counters.total();
+        if (finish.items, finish.bytes, finish.digest) != (self.manifest.len() as u64, bytes, digest) {
+            self.reply(inlet, &Reply::Differs { digest })?;
+            return Err(TransferError::Mismatch {
+                what: WHOLE.into(),
+                source_digest: finish.digest,
+                destination_digest: digest,
+            });
+        }
+        self.reply(inlet, &Reply::Verified { bytes, digest })?;
+        let (began, first_byte_at) = self.first.unwrap_or((Instant::now(), self.last));
+        Ok(Received {
+            bytes,
+            files: self.manifest.files(),
+            digest,
+            elapsed: began.elapsed(),
+            first_byte_at,
+            last_byte_at: self.last,
+        })
+    }
+}
+
+/// What differs when every file is right and the whole is not.
+const WHOLE: &str = "the image";
+
+struct Finish {
+    items: u64,
+    bytes: u64,
+    digest: Digest,
+}
+
+fn compare(what: &str, size: u64, digest: Digest, hasher: &FileHasher) -> Result<(), TransferError> {
+    let ours = hasher.digest();
+    if size == hasher.bytes() && digest == ours {
+        return Ok(());
+    }
+    Err(TransferError::Mismatch { what: what.into(), source_digest: digest, destination_digest: ours })
+}
+
+/// Checkpoint images hold a process's memory: nobody else may look, and nothing of an earlier attempt may lie there.
+fn make_private(path: &Path) -> Result<(), TransferError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|e| TransferError::io("make the folder", path, e))?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(path, mode).map_err(|e| TransferError::io("set the mode of", path, e))?;
+    let mut entries = fs::read_dir(path).map_err(|e| TransferError::io("list", path, e))?;
+    if entries.next().is_some() {
+        let reason = format!("the checkpoint folder {path:?} is not empty");
+        return Err(TransferError::setup(reason, "remove what an earlier migration left there"));
+    }
+    Ok(())
+}
+
+/// A new file of mode 0600, in place of one that an earlier attempt left.
+fn create_private(path: &Path) -> Result<File, TransferError> {
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(TransferError::io("replace", path, e)),
+    }
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    created.map_err(|e| TransferError::io("create", path, e))
+}

@@ -1,0 +1,277 @@
+//! The source's sending thread: fills frames, keeps to the window, remembers what the destination should hold.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mose_protocol::transfer::TransferBounds;
+
+use super::digest::{Digest, FileHasher, Item, Manifest};
+use super::error::TransferError;
+use super::frame::{Buf, Entry, Kind, Record, Section};
+use super::link::{Flow, Outlet, Pool, Verdict};
+use super::path::RelPath;
+use super::tree::Scan;
+use super::{Pass, Sent};
+
+/// Everything the sending thread owns.
+pub(crate) struct Engine {
+    outlet: Box<dyn Outlet>,
+    flow: Arc<Flow>,
+    pool: Pool,
+    frame: Buf,
+    tag: u32,
+    seq: u64,
+    bounds: TransferBounds,
+    keepalive: Duration,
+    last_frame: Instant,
+    began: Instant,
+    next_id: u32,
+    bytes: u64,
+    made: u32,
+    pub(crate) manifest: Manifest,
+    /// What the last pass over the root file system saw, and where.
+    pub(crate) seen: Option<(PathBuf, Scan)>,
+    closed: bool,
+}
+
+/// A file whose content is being sent.
+pub(crate) struct Sending {
+    pub(crate) id: u32,
+    pub(crate) section: Section,
+    pub(crate) path: RelPath,
+    pub(crate) entry: Entry,
+    pub(crate) hasher: FileHasher,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        outlet: Box<dyn Outlet>,
+        flow: Arc<Flow>,
+        pool: Pool,
+        tag: u32,
+        bounds: TransferBounds,
+        stall: Duration,
+    ) -> Self {
+        let now = Instant::now();
+        let stall = stall.min(Duration::from_millis(bounds.stall_ms));
+        Self {
+            frame: pool.take(),
+            outlet,
+            flow,
+            pool,
+            tag,
+            seq: 0,
+            bounds,
+            keepalive: (stall / 4).clamp(Duration::from_millis(5), Duration::from_secs(5)),
+            last_frame: now,
+            began: now,
+            next_id: 0,
+            bytes: 0,
+            made: 0,
+            manifest: Manifest::default(),
+            seen: None,
+            closed: false,
+        }
+    }
+
+    /// How long the thread may wait for work before it has to say that it is alive.
+    pub(crate) fn keepalive(&self) -> Duration {
+        self.keepalive
+    }
+
+    /// To be called at least as often as [`Engine::keepalive`] says.
+    pub(crate) fn tick(&mut self) -> Result<(), TransferError> {
+        self.flow.check()?;
+        if self.last_frame.elapsed() >= self.keepalive {
+            if self.frame.is_empty() {
+                self.frame.push(&Record::Ping);
+            }
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what was gathered. The one place where frames leave: a bandwidth limit would wait here.
+    pub(crate) fn flush(&mut self) -> Result<(), TransferError> {
+        if self.frame.is_empty() {
+            return self.flow.check();
+        }
+        self.flow.reserve(self.frame.bytes().len())?;
+        let mut frame = std::mem::replace(&mut self.frame, self.pool.take());
+        frame.seal(self.tag, self.seq);
+        self.seq += 1;
+        self.last_frame = Instant::now();
+        self.outlet.send(frame).map_err(|e| self.flow.failure_or(e))
+    }
+
+    fn push(&mut self, record: &Record<'_>) -> Result<(), TransferError> {
+        if self.frame.room() == 0 {
+            self.flush()?;
+        }
+        self.frame.push(record);
+        Ok(())
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), TransferError> {
+        self.bytes += bytes as u64;
+        self.flow.content.store(self.bytes, Ordering::Relaxed);
+        if self.bytes > self.bounds.total {
+            return Err(TransferError::Limit { what: "bytes", limit: self.bounds.total });
+        }
+        Ok(())
+    }
+
+    /// Bytes of content sent so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Announces an entry that has no content of its own.
+    pub(crate) fn entry(
+        &mut self,
+        section: Section,
+        path: &RelPath,
+        entry: Entry,
+    ) -> Result<(), TransferError> {
+        self.announce(section, path, &entry)?;
+        self.manifest.insert(section, path.clone(), Item { entry, size: 0, digest: Digest::default() });
+        Ok(())
+    }
+
+    /// Announces a file; its content follows by [`Engine::content`] and [`Engine::end`].
+    pub(crate) fn begin(
+        &mut self,
+        section: Section,
+        path: &RelPath,
+        entry: Entry,
+    ) -> Result<Sending, TransferError> {
+        let id = self.announce(section, path, &entry)?;
+        Ok(Sending { id, section, path: path.clone(), entry, hasher: FileHasher::new() })
+    }
+
+    fn announce(&mut self, section: Section, path: &RelPath, entry: &Entry) -> Result<u32, TransferError> {
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        self.made = self.made.saturating_add(1);
+        if self.manifest.len() >= self.bounds.entries as usize {
+            return Err(TransferError::Limit { what: "files", limit: u64::from(self.bounds.entries) });
+        }
+        // A folder that stays a folder keeps what is in it.
+        if entry.kind != Kind::Dir && self.manifest.get(section, path).is_some() {
+            self.manifest.remove(section, path);
+        }
+        self.push(&Record::Entry { section, id, path: path.clone(), entry: entry.clone() })?;
+        Ok(id)
+    }
+
+    /// Sends a file's content from where it stands up to `until`, or to its end if that comes first.
+    pub(crate) fn content(
+        &mut self,
+        sending: &mut Sending,
+        file: &File,
+        until: u64,
+    ) -> Result<(), TransferError> {
+        while sending.hasher.bytes() < until {
+            if self.frame.room() == 0 {
+                self.flush()?;
+            }
+            let offset = sending.hasher.bytes();
+            let most = usize::try_from(until - offset).unwrap_or(usize::MAX);
+            let read = |room: &mut [u8]| file.read_at(room, offset);
+            let read = self.frame.push_data(sending.id, offset, most, read);
+            let count = read.map_err(|e| TransferError::io("read", sending.path.as_path(), e))?;
+            if count == 0 {
+                break;
+            }
+            sending.hasher.update(self.frame.tail(count));
+            self.count(count)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end(&mut self, sending: Sending) -> Result<(), TransferError> {
+        let (size, digest) = (sending.hasher.bytes(), sending.hasher.digest());
+        self.push(&Record::End { id: sending.id, size, digest })?;
+        self.manifest.insert(sending.section, sending.path, Item { entry: sending.entry, size, digest });
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, section: Section, path: &RelPath) -> Result<(), TransferError> {
+        self.manifest.remove(section, path);
+        self.push(&Record::Remove { section, path: path.clone() })
+    }
+
+    /// Sends a piece of the container image archive.
+    pub(crate) fn stream(&mut self, mut bytes: &[u8]) -> Result<(), TransferError> {
+        while !bytes.is_empty() {
+            if self.frame.room() == 0 {
+                self.flush()?;
+            }
+            let (head, tail) = bytes.split_at(bytes.len().min(self.frame.room()));
+            self.frame.push(&Record::Stream(head));
+            self.count(head.len())?;
+            bytes = tail;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end_stream(&mut self, hasher: &FileHasher) -> Result<u64, TransferError> {
+        self.push(&Record::StreamEnd { size: hasher.bytes(), digest: hasher.digest() })?;
+        self.flush()?;
+        Ok(hasher.bytes())
+    }
+
+    /// Measures a pass and sends what it left in the frame.
+    pub(crate) fn pass(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<(), TransferError>,
+    ) -> Result<Pass, TransferError> {
+        let (began, bytes, made) = (Instant::now(), self.bytes, self.made);
+        work(self)?;
+        self.flush()?;
+        Ok(Pass { bytes: self.bytes - bytes, entries: self.made - made, elapsed: began.elapsed() })
+    }
+
+    /// Says that this is all, and waits for the destination's verified word.
+    pub(crate) fn finish(&mut self) -> Result<Sent, TransferError> {
+        let digest = self.manifest.digest();
+        let items = self.manifest.len() as u64;
+        self.push(&Record::Finish { items, bytes: self.bytes, digest })?;
+        self.flush()?;
+        let theirs = match self.flow.verdict()? {
+            Verdict::Verified { bytes, digest: theirs } if bytes == self.bytes && theirs == digest => {
+                self.closed = true;
+                self.outlet.close();
+                return Ok(Sent {
+                    bytes: self.bytes,
+                    files: self.manifest.files(),
+                    digest,
+                    elapsed: self.began.elapsed(),
+                });
+            }
+            Verdict::Verified { digest: theirs, .. } | Verdict::Differs { digest: theirs } => theirs,
+        };
+        Err(self.flow.fail(TransferError::Mismatch {
+            what: "the image".into(),
+            source_digest: digest,
+            destination_digest: theirs,
+        }))
+    }
+
+    /// Gives the transfer up, and says so to the other end as far as the transport can.
+    pub(crate) fn abort(&mut self, error: &TransferError) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        self.flow.fail(error.clone());
+        let mut last = self.pool.take();
+        last.push(&Record::Abort { message: error.to_string() });
+        last.seal(self.tag, self.seq);
+        self.outlet.abort(last);
+    }
+}

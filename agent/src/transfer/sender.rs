@@ -1,0 +1,292 @@
+//! The source's end of a transfer, as the migration's steps use it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver as Queue, RecvTimeoutError, Sender as QueueSender, channel};
+use std::thread;
+use std::time::Duration;
+
+use mose_protocol::transfer::TransportOffer;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{mpsc, oneshot};
+
+use super::digest::FileHasher;
+use super::error::TransferError;
+use super::follow::{self, DumpSignal};
+use super::link::{Flow, Pool, tag};
+use super::send::Engine;
+use super::{Limits, Pass, Sent, tcp, tree, zenoh};
+
+/// Bytes of an archive read at once, and how many such pieces may wait.
+const PIECE: usize = 256 << 10;
+const PIECES: usize = 8;
+
+type Done<T> = oneshot::Sender<Result<T, TransferError>>;
+
+enum Command {
+    Stream(mpsc::Receiver<Piece>, Done<u64>),
+    Rootfs { upper: PathBuf, frozen: bool, done: Done<Pass> },
+    Images { folder: PathBuf, dump: DumpSignal, done: Done<Pass> },
+    Finish(Done<Sent>),
+}
+
+enum Piece {
+    Bytes(Vec<u8>),
+    /// The reader has nothing at the moment: the destination is to hear that we are alive.
+    Idle,
+    End,
+    Failed(TransferError),
+}
+
+/// A transfer that is sent, one call after another. Dropping it, or one of its calls halfway, aborts it.
+pub struct Sender {
+    commands: QueueSender<Command>,
+    flow: Arc<Flow>,
+    keepalive: Duration,
+}
+
+impl Sender {
+    /// Connects to the destination that made `offer`, and shows the offer's token.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::Setup`] if the offer or the session does not fit; [`TransferError::Connect`],
+    /// [`TransferError::Refused`] or [`TransferError::Stalled`] if nobody, or somebody else, answers.
+    pub async fn connect(
+        offer: &TransportOffer,
+        session: Option<::zenoh::Session>,
+        migration: &str,
+        limits: Limits,
+    ) -> Result<Self, TransferError> {
+        let bounds = limits.meet(offer.bounds())?;
+        let (chunk, window) = (bounds.chunk as usize, bounds.window as usize);
+        // The destination's queue is measured in its own chunks.
+        let theirs = usize::try_from(offer.bounds().chunk).unwrap_or(usize::MAX);
+        let pool = Pool::new(chunk);
+        let token = offer.token().to_owned();
+        if token.len() < 32 || !token.bytes().all(|b| b.is_ascii_hexdigit()) || token.len() > 256 {
+            return Err(TransferError::setup(
+                "the offer's token is too short",
+                "update the destination's agent",
+            ));
+        }
+        let tag = tag(&token);
+        let (outlet, flow) = match offer {
+            TransportOffer::Tcp { address, .. } => {
+                let flow = Flow::new(address.to_string(), window, theirs, limits.stall);
+                let (address, flow2, pool2) = (*address, Arc::clone(&flow), pool.clone());
+                let connecting = tokio::task::spawn_blocking(move || {
+                    tcp::connect(address, &token, &flow2, pool2, limits.stall)
+                });
+                (connecting.await.unwrap_or(Err(TransferError::Cancelled))?, flow)
+            }
+            TransportOffer::Zenoh { prefix, .. } => {
+                let session = session.ok_or_else(|| {
+                    TransferError::setup(
+                        "a transfer over Zenoh needs a session",
+                        "pass the agent's bulk session",
+                    )
+                })?;
+                if *prefix != zenoh::prefix(migration)? {
+                    return Err(TransferError::setup(
+                        format!("the offer's key {prefix} is not of migration {migration}"),
+                        "ask the destination for a fresh offer",
+                    ));
+                }
+                let flow = Flow::new(prefix.clone(), window, theirs, limits.stall);
+                (zenoh::connect(&session, prefix, &token, &flow, pool.clone(), limits.stall).await?, flow)
+            }
+        };
+        let engine = Engine::new(outlet, Arc::clone(&flow), pool, tag, bounds, limits.stall);
+        let keepalive = engine.keepalive();
+        let (commands, queue) = channel();
+        let started = thread::Builder::new().name("mose-bulk-send".into()).spawn(move || run(engine, &queue));
+        started.map_err(|e| TransferError::io("start a thread for", "a transfer", e))?;
+        Ok(Self { commands, flow, keepalive })
+    }
+
+    /// Sends a container image's archive; returns its bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::Io`] if the reader fails, or why the transfer ended. The transfer is over in either case.
+    pub async fn send_stream(
+        &mut self,
+        mut reader: impl AsyncRead + Unpin + Send,
+    ) -> Result<u64, TransferError> {
+        let (pieces, queue) = mpsc::channel(PIECES);
+        let guard = Guard::new(&self.flow);
+        let (done, result) = oneshot::channel();
+        self.command(Command::Stream(queue, done))?;
+        loop {
+            let mut bytes = Vec::with_capacity(PIECE);
+            let piece = match tokio::time::timeout(self.keepalive, reader.read_buf(&mut bytes)).await {
+                Ok(Ok(0)) => Piece::End,
+                Ok(Ok(_)) => Piece::Bytes(bytes),
+                Ok(Err(e)) => Piece::Failed(TransferError::io("read", "the container image", e)),
+                Err(_) => Piece::Idle,
+            };
+            let last = matches!(piece, Piece::End | Piece::Failed(_));
+            // The thread that hung up says why in its result.
+            if pieces.send(piece).await.is_err() || last {
+                break;
+            }
+        }
+        guard.disarm(result.await)
+    }
+
+    /// Sends the root file system's changes while the container runs: what moves under the reader is left to
+    /// [`Sender::final_rootfs`]. Can be repeated.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::Unsupported`] for what has no copy, or why the transfer ended.
+    pub async fn precopy_rootfs(&mut self, upper: &Path) -> Result<Pass, TransferError> {
+        self.rootfs(upper, false).await
+    }
+
+    /// Sends CRIU's checkpoint folder while it is written; returns when all of its files are sent, after `dump` said
+    /// that it is done. The folder may not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::DumpAbandoned`] if the dump came to nothing, or why the transfer ended.
+    pub async fn follow_images(&mut self, folder: &Path, dump: DumpSignal) -> Result<Pass, TransferError> {
+        let folder = folder.to_owned();
+        self.call(|done| Command::Images { folder, dump, done }).await
+    }
+
+    /// Sends what changed since the first pass (everything, if there was none), with the container frozen: the
+    /// destination then has an exact copy.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::Unstable`] if a file keeps changing, or why the transfer ended.
+    pub async fn final_rootfs(&mut self, upper: &Path) -> Result<Pass, TransferError> {
+        self.rootfs(upper, true).await
+    }
+
+    /// Waits until the destination has written and verified everything.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::Mismatch`] if what arrived is not what was read, or why the transfer ended.
+    pub async fn finish(self) -> Result<Sent, TransferError> {
+        self.call(Command::Finish).await
+    }
+
+    async fn rootfs(&self, upper: &Path, frozen: bool) -> Result<Pass, TransferError> {
+        let upper = upper.to_owned();
+        self.call(|done| Command::Rootfs { upper, frozen, done }).await
+    }
+
+    async fn call<T>(&self, command: impl FnOnce(Done<T>) -> Command) -> Result<T, TransferError> {
+        let guard = Guard::new(&self.flow);
+        let (done, result) = oneshot::channel();
+        self.command(command(done))?;
+        guard.disarm(result.await)
+    }
+
+    fn command(&self, command: Command) -> Result<(), TransferError> {
+        // The thread ends only when the transfer failed, and the flow knows why.
+        self.commands.send(command).map_err(|_| self.flow.fail(TransferError::Cancelled))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        // After a finished transfer this changes nothing; before, it wakes the thread wherever it waits.
+        self.flow.fail(TransferError::Cancelled);
+    }
+}
+
+/// Aborts the transfer if a call is dropped before its result is there.
+struct Guard<'a> {
+    flow: Option<&'a Flow>,
+}
+
+impl<'a> Guard<'a> {
+    fn new(flow: &'a Flow) -> Self {
+        Self { flow: Some(flow) }
+    }
+
+    fn disarm<T>(
+        mut self,
+        result: Result<Result<T, TransferError>, oneshot::error::RecvError>,
+    ) -> Result<T, TransferError> {
+        let flow = self.flow.take();
+        result.unwrap_or_else(|_| {
+            let unknown = TransferError::Cancelled;
+            Err(flow.map_or(unknown.clone(), |flow| flow.fail(unknown)))
+        })
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if let Some(flow) = self.flow {
+            flow.fail(TransferError::Cancelled);
+        }
+    }
+}
+
+fn run(mut engine: Engine, queue: &Queue<Command>) {
+    loop {
+        let result = match queue.recv_timeout(engine.keepalive()) {
+            Ok(Command::Stream(pieces, done)) => {
+                let result = stream(&mut engine, pieces);
+                answer(&mut engine, done, result)
+            }
+            Ok(Command::Rootfs { upper, frozen, done }) => {
+                let result = engine.pass(|engine| tree::pass(engine, &upper, frozen));
+                answer(&mut engine, done, result)
+            }
+            Ok(Command::Images { folder, dump, done }) => {
+                let result = engine.pass(|engine| follow::follow(engine, &folder, &dump));
+                answer(&mut engine, done, result)
+            }
+            Ok(Command::Finish(done)) => {
+                let result = engine.finish();
+                drop(answer(&mut engine, done, result));
+                return;
+            }
+            Err(RecvTimeoutError::Timeout) => engine.tick(),
+            Err(RecvTimeoutError::Disconnected) => Err(TransferError::Cancelled),
+        };
+        if let Err(error) = result {
+            engine.abort(&error);
+            return;
+        }
+    }
+}
+
+/// Hands over a result. A failed call ends the transfer, before the caller hears of it.
+fn answer<T>(
+    engine: &mut Engine,
+    done: Done<T>,
+    result: Result<T, TransferError>,
+) -> Result<(), TransferError> {
+    let error = result.as_ref().err().cloned();
+    if let Some(error) = &error {
+        engine.abort(error);
+    }
+    // Whoever dropped the call has aborted the transfer by that.
+    drop(done.send(result));
+    error.map_or(Ok(()), Err)
+}
+
+fn stream(engine: &mut Engine, mut pieces: mpsc::Receiver<Piece>) -> Result<u64, TransferError> {
+    let mut hasher = FileHasher::new();
+    loop {
+        match pieces.blocking_recv() {
+            Some(Piece::Bytes(bytes)) => {
+                hasher.update(&bytes);
+                engine.stream(&bytes)?;
+            }
+            Some(Piece::Idle) => engine.tick()?,
+            Some(Piece::End) => return engine.end_stream(&hasher),
+            Some(Piece::Failed(error)) => return Err(error),
+            None => return Err(TransferError::Cancelled),
+        }
+    }
+}

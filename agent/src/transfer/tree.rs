@@ -1,0 +1,269 @@
+//! Root file system changes in two passes: most of it before the freeze, what changed since after it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::errno::Errno;
+use nix::sys::stat::{FileStat, fstat};
+
+use super::error::TransferError;
+use super::folder::Folder;
+use super::frame::{Entry, Kind, Section};
+use super::path::RelPath;
+use super::send::Engine;
+
+/// File systems stamp times with the granularity of a clock tick, so a change this near to the scan could hide.
+const DOUBT: Duration = Duration::from_millis(100);
+/// How often a file of a frozen container is read again before its changing is an error.
+const ATTEMPTS: u32 = 3;
+/// Folders within folders; more than a path of the kernel's limit can hold.
+const MAX_DEPTH: usize = 2048;
+
+/// What tells two states of an inode apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    dev: u64,
+    ino: u64,
+    pub(crate) size: u64,
+    mtime: (i64, i64),
+    pub(crate) ctime: (i64, i64),
+}
+
+impl Stamp {
+    pub(crate) fn of(stat: &FileStat) -> Self {
+        Self {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            size: stat.st_size.cast_unsigned(),
+            mtime: (stat.st_mtime, stat.st_mtime_nsec),
+            ctime: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+
+    pub(crate) fn same_inode(&self, other: &Self) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+}
+
+/// One thing as a pass saw it.
+#[derive(Debug, Clone)]
+struct Seen {
+    /// With [`Kind::Link`] if it is a further name of a file.
+    entry: Entry,
+    stamp: Stamp,
+    /// All names of the same inode, when it has several.
+    names: Vec<RelPath>,
+    /// Whether the destination has it as it was seen.
+    complete: bool,
+}
+
+/// All that a pass saw.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    began: SystemTime,
+    items: BTreeMap<RelPath, Seen>,
+}
+
+impl Scan {
+    /// Whether `path` lies at the destination as `now` says, beyond doubt.
+    fn has(&self, path: &RelPath, now: &Seen) -> bool {
+        let doubt = self.began.checked_sub(DOUBT).unwrap_or(UNIX_EPOCH);
+        let doubt = doubt.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let doubt = (doubt.as_secs().cast_signed(), i64::from(doubt.subsec_nanos()));
+        self.items.get(path).is_some_and(|then| {
+            then.complete
+                && then.stamp == now.stamp
+                && then.entry == now.entry
+                && then.names == now.names
+                && now.stamp.ctime < doubt
+        })
+    }
+}
+
+/// One pass: sends what the destination lacks. If the container is `frozen`, the result is an exact copy, or an error;
+/// otherwise what moves under the reader is left to the next pass.
+pub(crate) fn pass(engine: &mut Engine, upper: &Path, frozen: bool) -> Result<(), TransferError> {
+    let before = match engine.seen.take() {
+        Some((path, scan)) if path == upper => Some(scan),
+        Some((path, _)) => {
+            return Err(TransferError::setup(
+                format!("the first pass read {path:?} and the second one {upper:?}"),
+                "pass the same folder twice",
+            ));
+        }
+        None => None,
+    };
+    let mut folder = Folder::open(upper)?;
+    let mut scan = scan(engine, &mut folder, frozen)?;
+    if let Some(before) = &before {
+        remove_vanished(engine, before, &scan)?;
+    }
+    let mut anew = HashSet::new();
+    let paths: Vec<RelPath> = scan.items.keys().cloned().collect();
+    for path in paths {
+        engine.tick()?;
+        let Some(seen) = scan.items.get_mut(&path) else { continue };
+        // Who replaced a file has to give it its further names again.
+        let renewed = seen.names.first().is_some_and(|first| anew.contains(first));
+        if !renewed && before.as_ref().is_some_and(|before| before.has(&path, seen)) {
+            seen.complete = true;
+            continue;
+        }
+        seen.complete = send(engine, &mut folder, &path, seen, frozen)?;
+        if !seen.names.is_empty() {
+            anew.insert(path);
+        }
+    }
+    engine.seen = Some((upper.to_owned(), scan));
+    Ok(())
+}
+
+fn scan(engine: &mut Engine, folder: &mut Folder, frozen: bool) -> Result<Scan, TransferError> {
+    let began = SystemTime::now();
+    let mut items = BTreeMap::new();
+    let mut inodes: HashMap<(u64, u64), Vec<RelPath>> = HashMap::new();
+    let mut todo = vec![(RelPath::default(), 0)];
+    while let Some((path, depth)) = todo.pop() {
+        engine.tick()?;
+        let Some(seen) = look(folder, &path, frozen)? else { continue };
+        let is_dir = seen.1.kind == Kind::Dir;
+        if is_dir && depth < MAX_DEPTH {
+            folder.forget();
+            match folder.names(&path) {
+                Ok(names) => {
+                    for name in names {
+                        todo.push((path.join(&name)?, depth + 1));
+                    }
+                }
+                Err(e) if vanished(e) && !frozen => {}
+                Err(e) => return Err(folder.error("list", &path, e)),
+            }
+        }
+        let (stat, entry) = seen;
+        // Overlayfs makes its whiteouts as names of one inode; to keep that is of no use.
+        if stat.st_nlink > 1 && !is_dir && entry.kind != Kind::Whiteout {
+            inodes.entry((stat.st_dev, stat.st_ino)).or_default().push(path.clone());
+        }
+        items.insert(path, Seen { entry, stamp: Stamp::of(&stat), names: Vec::new(), complete: false });
+    }
+    for mut names in inodes.into_values().filter(|names| names.len() > 1) {
+        names.sort();
+        for name in &names {
+            if let Some(seen) = items.get_mut(name) {
+                if *name != names[0] {
+                    seen.entry = Entry { kind: Kind::Link(names[0].clone()), meta: Default::default() };
+                }
+                seen.names.clone_from(&names);
+            }
+        }
+    }
+    Ok(Scan { began, items })
+}
+
+/// What is at `path`; nothing if it vanished while the container runs.
+fn look(
+    folder: &mut Folder,
+    path: &RelPath,
+    frozen: bool,
+) -> Result<Option<(FileStat, Entry)>, TransferError> {
+    let found = folder.place(path).and_then(|place| {
+        let stat = place.stat()?;
+        Ok((stat, place.describe(&stat)?))
+    });
+    match found {
+        Ok((stat, Some((kind, meta)))) => Ok(Some((stat, Entry { kind, meta }))),
+        Ok((stat, None)) => {
+            let (major, minor) = (libc::major(stat.st_rdev), libc::minor(stat.st_rdev));
+            Err(TransferError::Unsupported {
+                path: folder.full(path),
+                kind: format!("a device {major}:{minor}"),
+            })
+        }
+        Err(e) if vanished(e) && !frozen => {
+            folder.forget();
+            Ok(None)
+        }
+        Err(e) => Err(folder.error("read", path, e)),
+    }
+}
+
+/// What the system says when a running container removed or replaced a file, or a folder on the way to it.
+fn vanished(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV | Errno::EINVAL | Errno::ENXIO
+    )
+}
+
+fn remove_vanished(engine: &mut Engine, before: &Scan, now: &Scan) -> Result<(), TransferError> {
+    let mut removed: Option<&RelPath> = None;
+    for path in before.items.keys().filter(|path| !now.items.contains_key(path)) {
+        if !removed.is_some_and(|top| path.is_within(top)) {
+            engine.remove(Section::Rootfs, path)?;
+            removed = Some(path);
+        }
+    }
+    Ok(())
+}
+
+/// Sends one thing; whether the destination then has it as it was seen.
+fn send(
+    engine: &mut Engine,
+    folder: &mut Folder,
+    path: &RelPath,
+    seen: &mut Seen,
+    frozen: bool,
+) -> Result<bool, TransferError> {
+    if let Kind::Link(first) = &seen.entry.kind {
+        // The file under its first name vanished under the reader: the next pass sees the truth.
+        if engine.manifest.get(Section::Rootfs, first).is_none() {
+            return Ok(false);
+        }
+    }
+    if !seen.entry.is_file() {
+        engine.entry(Section::Rootfs, path, seen.entry.clone())?;
+        return Ok(true);
+    }
+    for _ in 0..ATTEMPTS {
+        if send_file(engine, folder, path, seen, frozen)? {
+            return Ok(true);
+        }
+        if !frozen {
+            return Ok(false);
+        }
+        match look(folder, path, frozen)? {
+            Some((stat, entry)) if entry.is_file() => {
+                seen.entry = entry;
+                seen.stamp = Stamp::of(&stat);
+            }
+            _ => break,
+        }
+    }
+    Err(TransferError::Unstable { path: folder.full(path) })
+}
+
+fn send_file(
+    engine: &mut Engine,
+    folder: &mut Folder,
+    path: &RelPath,
+    seen: &Seen,
+    frozen: bool,
+) -> Result<bool, TransferError> {
+    let file = match folder.read(path) {
+        Ok(file) => file,
+        Err(e) if vanished(e) && !frozen => return Ok(false),
+        Err(e) => return Err(folder.error("open", path, e)),
+    };
+    let stamp = |file: &std::fs::File| {
+        fstat(file).map(|stat| Stamp::of(&stat)).map_err(|e| folder.error("look at", path, e))
+    };
+    if !stamp(&file)?.same_inode(&seen.stamp) {
+        return Ok(false);
+    }
+    let mut sending = engine.begin(Section::Rootfs, path, seen.entry.clone())?;
+    engine.content(&mut sending, &file, seen.stamp.size)?;
+    let whole = sending.hasher.bytes() == seen.stamp.size;
+    engine.end(sending)?;
+    Ok(whole && stamp(&file)? == seen.stamp)
+}
