@@ -22,7 +22,8 @@ impl Row {
         ms.sort_unstable_by(f64::total_cmp);
         let (min_ms, max_ms) = (*ms.first()?, *ms.last()?);
         let middle = ms.len() / 2;
-        let median_ms = if ms.len() % 2 == 0 { (ms[middle - 1] + ms[middle]) / 2.0 } else { ms[middle] };
+        let median_ms =
+            if ms.len().is_multiple_of(2) { (ms[middle - 1] + ms[middle]) / 2.0 } else { ms[middle] };
         Some(Self { name: name.to_owned(), median_ms, min_ms, max_ms })
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// An interval with less than this part of the median throughput is idle.
 const IDLE: f64 = 0.05;
-/// One with less than this part belongs to a dip.
+/// One with less than this part is a dip.
 const DIP: f64 = 0.5;
 /// From its start until bytes flow, where it does not tell.
 const CONNECTING: Duration = Duration::from_secs(1);
@@ -129,6 +129,26 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
+/// Begin and end, in s, of each run of intervals in which next to nothing went through.
+fn idle_runs(intervals: &[Interval], typical: f64) -> impl Iterator<Item = (f64, f64)> {
+    let idle = move |i: &Interval| i.bps < typical * IDLE;
+    intervals
+        .chunk_by(move |a, b| idle(a) == idle(b))
+        .filter(move |run| idle(&run[0]))
+        .map(|run| (run[0].start, run[run.len() - 1].end))
+}
+
+/// Begin of the first and end of the last interruption, in s: of the idle runs at least half as long as the longest one, since
+/// a stream also pauses for a tenth of a second by itself. Without any, all of the measurement is both before and after.
+fn interruptions(intervals: &[Interval], typical: f64) -> (f64, f64) {
+    let longest = idle_runs(intervals, typical).map(|(start, end)| end - start).fold(0.0, f64::max);
+    let mut long = idle_runs(intervals, typical).filter(|(start, end)| end - start >= longest / 2.0);
+    match long.next() {
+        Some(first) => (first.0, long.last().unwrap_or(first).1),
+        None => (intervals.last().map_or(0.0, |i| i.end), intervals.first().map_or(0.0, |i| i.start)),
+    }
+}
+
 pub(super) fn read(spec: &ClientSpec, output: &Output) -> Result<ClientReport, String> {
     let run = parse(output)?;
     let connected = run.start.get("connected").and_then(Value::as_array).map_or(0, Vec::len) as u64;
@@ -161,31 +181,35 @@ pub(super) fn read(spec: &ClientSpec, output: &Output) -> Result<ClientReport, S
         return Ok(report);
     }
 
-    let intervals = &run.intervals;
+    // What is left of the last interval may be too short to say anything.
+    let mut intervals = run.intervals.as_slice();
+    if let [all @ .., previous, last] = intervals
+        && last.end - last.start < 0.6 * (previous.end - previous.start)
+    {
+        intervals = &intervals[..=all.len()];
+    }
     let typical = median(intervals.iter().map(|i| i.bps).filter(|bps| *bps > 0.0)).unwrap_or(0.0);
     let unix_ms = |seconds: f64| (run.began_unix_ms + seconds * 1e3) as u64;
     report.from_unix_ms = unix_ms(intervals[0].start);
     report.to_unix_ms = unix_ms(intervals[intervals.len() - 1].end);
-    for idle in intervals.chunk_by(|a, b| (a.bps < typical * IDLE) == (b.bps < typical * IDLE)) {
-        if idle[0].bps < typical * IDLE {
-            let ms = ((idle[idle.len() - 1].end - idle[0].start) * 1e6).round() / 1e3;
-            report.longest_gap_ms = report.longest_gap_ms.max(ms);
-            report.gaps.push(Gap { at_unix_ms: unix_ms(idle[0].start), ms });
-        }
+    for (start, end) in idle_runs(intervals, typical) {
+        let ms = ((end - start) * 1e6).round() / 1e3;
+        report.longest_gap_ms = report.longest_gap_ms.max(ms);
+        report.gaps.push(Gap { at_unix_ms: unix_ms(start), ms });
     }
-    let in_dip = |i: &Interval| i.bps < typical * DIP;
     // The first second may be slow because TCP begins slowly; that is no dip.
-    let first = intervals.iter().position(|i| i.start >= 1.0 && in_dip(i));
-    let last = intervals.iter().rposition(|i| i.start >= 1.0 && in_dip(i));
-    let minimum = intervals.iter().filter(|i| i.start >= 1.0).map(|i| i.bps).reduce(f64::min);
-    let before = first.map_or(Some(typical), |first| median(intervals[..first].iter().map(|i| i.bps)));
-    let after = last.map_or(Some(typical), |last| median(intervals[last + 1..].iter().map(|i| i.bps)));
+    let settled = || intervals.iter().filter(|i| i.start >= 1.0);
+    let minimum = settled().map(|i| i.bps).reduce(f64::min);
+    let dipped = settled().any(|i| i.bps < typical * DIP);
+    let (first, last) = interruptions(intervals, typical);
+    let before = median(intervals.iter().filter(|i| i.end <= first).map(|i| i.bps));
+    let after = median(intervals.iter().filter(|i| i.start >= last).map(|i| i.bps));
     report.extra.insert(
         "bits_per_second".to_owned(),
         json!({"before": before, "minimum": minimum, "after": after, "median": typical}),
     );
     let recovered = after.zip(before).is_some_and(|(after, before)| after >= before * 0.8);
-    report.extra.insert("dipped".to_owned(), json!(first.is_some()));
+    report.extra.insert("dipped".to_owned(), json!(dipped));
     report.extra.insert("recovered".to_owned(), json!(recovered));
     report
         .extra
@@ -247,6 +271,17 @@ mod tests {
         let at_once = read(&spec(), &super::tests::output(GAP, false)).unwrap();
         assert_eq!((streamed.sent, &streamed.extra), (at_once.sent, &at_once.extra));
         assert!(streamed.gaps[0].at_unix_ms.abs_diff(101_103) < 20, "{streamed:?}");
+    }
+
+    #[test]
+    fn a_pause_of_a_tenth_of_a_second_after_the_interruption_does_not_hide_the_recovery() {
+        let speeds = [9.0, 9.0, 9.0, 0.0, 0.0, 0.0, 8.0, 8.0, 0.0, 8.0, 8.0, 8.0];
+        let intervals: Vec<Interval> = (0u32..)
+            .zip(speeds)
+            .map(|(n, bps)| Interval { start: f64::from(n), end: f64::from(n + 1), bps, retransmits: 0 })
+            .collect();
+        assert_eq!(interruptions(&intervals, 8.0), (3.0, 6.0));
+        assert_eq!(interruptions(&intervals[..2], 8.0), (2.0, 0.0));
     }
 
     #[test]
