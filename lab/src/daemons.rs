@@ -78,6 +78,8 @@ impl Spec {
 
 const OVSDB_SOCKET: &str = "/run/openvswitch/db.sock";
 const OVSDB_FILE: &str = "/etc/openvswitch/conf.db";
+/// Where a host's agent takes orders, inside the host.
+pub const AGENT_SOCKET: &str = "/run/mose/agent.sock";
 /// Podman's REST socket inside a host.
 pub const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 
@@ -139,7 +141,8 @@ pub(crate) fn specs(config: &HostConfig) -> Vec<Spec> {
                 "mose-agent",
                 &[],
                 &["ovs-vswitchd", "podman"],
-                Ready::Tcp(SocketAddr::new(IpAddr::V4(config.address), AGENT_PORT)),
+                // It takes orders last of all.
+                Ready::Unix(AGENT_SOCKET.into()),
             )
         });
     }

@@ -137,7 +137,7 @@ fn disk(config: &LabConfig, cached: bool, missing: &mut Vec<Missing>) {
         [(&config.cache_dir, if cached { 0 } else { SPACE }), (&config.data_dir, SPACE / 4)];
     for (dir, needed) in dirs {
         let there = existing_parent(dir);
-        let free = statvfs(there).map_or(0, |s| s.blocks_available() as u64 * s.fragment_size() as u64);
+        let free = statvfs(there).map_or(0, |s| s.blocks_available() * s.fragment_size());
         if free < needed {
             missing.push(entry(
                 &format!("space in {} ({} MB free)", there.display(), free / 1_000_000),

@@ -33,7 +33,7 @@ pub use cgroup::{CgroupPlan, Hierarchies, Hierarchy};
 pub use config::{
     AGENT_PORT, CgroupMode, HOSTS, LabConfig, LinkRate, Progress, Role, UNDERLAY_INTERFACE, UNDERLAY_PREFIX,
 };
-pub use daemons::PODMAN_SOCKET;
+pub use daemons::{AGENT_SOCKET, PODMAN_SOCKET};
 pub use doctor::doctor;
 pub use down::Report;
 pub use error::{LabError, Missing};

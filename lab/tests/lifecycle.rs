@@ -2,6 +2,7 @@
 //! up a lab of its own, beside whichever runs already; only the cache is shared.
 //!
 //! Needs root and what `doctor` asks for. Without, the tests say so and pass, unless MOSE_REQUIRE_LAB=1.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use mose_lab::{CgroupMode, Hierarchies, Lab, LabConfig, LabError, LinkRate, Lock, doctor};
+use mose_lab::{
+    CgroupMode, Hierarchies, Lab, LabConfig, LabError, LinkRate, Lock, ServiceOptions, doctor, start_service,
+    stop_service,
+};
 
 /// A lab for one test, with folders of its own. Taken down whatever becomes of the test.
 struct Bench {
@@ -270,7 +274,7 @@ fn exec_carries_streams_and_exit_codes_and_dies_with_its_caller() {
     assert_eq!(String::from_utf8_lossy(&inside.stdout).lines().count(), 1);
 
     let mut sleeper = lab.exec("uav", &["sleep", "4711"]).unwrap().spawn().unwrap();
-    let seen = || shell(&lab, "uav", "pgrep -fx 'sleep 4711' || true") != "";
+    let seen = || !shell(&lab, "uav", "pgrep -fx 'sleep 4711' || true").is_empty();
     until("the program runs", Duration::from_secs(5), seen);
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
@@ -372,6 +376,72 @@ fn a_container_and_its_tcp_connection_survive_checkpoint_and_restore_under_every
         Lab::down(&bench.config).unwrap();
         bench.assert_gone(&traces);
     }
+}
+
+/// Stands in for the agent: takes a socket like it, attaches and detaches with the means of `ip`.
+const AGENT: &str = r#"#!/bin/sh
+case "$1" in
+run) echo "$@" > /run/mose-agent.args
+     mkdir -p /run/mose; rm -f /run/mose/agent.sock
+     exec python3 -c 'import socket
+s = socket.socket(socket.AF_UNIX); s.bind("/run/mose/agent.sock"); s.listen()
+while True: s.accept()' ;;
+attach) ip netns add "$2" && ip -n "$2" link set lo up && ip -n "$2" addr add "$4" dev lo ;;
+detach) [ ! -e "/run/netns/$2" ] || ip netns del "$2" ;;
+esac
+"#;
+
+fn with_agent(bench: &mut Bench, dir: &Path) {
+    let agent = dir.join("mose-agent");
+    fs::write(&agent, AGENT).unwrap();
+    bench.config.binaries.insert("mose-agent".into(), agent);
+    bench.config.binaries.insert("mose-counter".into(), env!("CARGO_BIN_EXE_mose-counter").into());
+}
+
+#[test]
+fn the_agent_gets_its_peers_and_is_back_within_a_second_however_often_it_is_killed() {
+    let Some(mut bench) = bench("agent") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    with_agent(&mut bench, dir.path());
+    let lab = bench.up();
+    let arguments = shell(&lab, "uav", "cat /run/mose-agent.args");
+    assert!(arguments.starts_with("run --name uav --role mobile --underlay 10.99.0.13 "), "{arguments}");
+    assert_eq!(arguments.matches("--connect").count(), 3, "{arguments}");
+    for round in 1..=4 {
+        kill_hard(daemon(&lab, "uav", "mose-agent").machine_pid.unwrap());
+        let back = || {
+            let agent = daemon(&lab, "uav", "mose-agent");
+            agent.ready && agent.restarts == round
+        };
+        let took = until("the agent", Duration::from_secs(5), back);
+        assert!(took < Duration::from_secs(1), "round {round}: {took:?}");
+    }
+}
+
+#[test]
+fn a_service_is_started_and_stopped_by_name_and_a_failed_start_leaves_nothing() {
+    let Some(mut bench) = bench("service") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    with_agent(&mut bench, dir.path());
+    let lab = bench.up();
+    let mut options = ServiceOptions::of("counter");
+    options.arguments = ["--state-size", "8MiB"].map(String::from).to_vec();
+    let id = start_service(&lab, "counter", "edge-b", &options).unwrap();
+    assert_eq!(id.len(), 64);
+    let ping = ["mose-counter", "ping", "--connect", "10.77.0.20:7070", "--duration", "1s"];
+    let ping = lab.exec_in_netns("edge-b", "counter", &ping).unwrap().output().unwrap();
+    assert!(ping.status.success(), "{ping:?}");
+    stop_service(&lab, "edge-b", "counter").unwrap();
+    stop_service(&lab, "edge-b", "counter").unwrap(); // harmless
+    let left = "podman ps -aq; ip netns list";
+    assert_eq!(shell(&lab, "edge-b", left), "");
+
+    options.podman = vec!["--no-such-option".into()];
+    let error = start_service(&lab, "counter", "edge-b", &options).unwrap_err().to_string();
+    assert!(error.contains("--no-such-option"), "{error}");
+    assert_eq!(shell(&lab, "edge-b", left), "");
+    let error = start_service(&lab, "doom", "edge-b", &options).unwrap_err().to_string();
+    assert!(error.contains("sockperf, iperf3, counter"), "{error}");
 }
 
 #[test]
