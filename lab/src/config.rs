@@ -52,6 +52,9 @@ pub const HOSTS: [(&str, Role, Ipv4Addr); 4] = [
     ("controller", Role::Controller, Ipv4Addr::new(10, 99, 0, 14)),
 ];
 
+/// The project's own programs that run on the hosts.
+pub const OWN_BINARIES: [&str; 3] = ["mose-agent", "mose-criu-hook", "mose-counter"];
+
 /// How fast the link between the two edge hosts is, in each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -190,6 +193,18 @@ impl Default for LabConfig {
 }
 
 impl LabConfig {
+    /// Takes those of the project's programs that lie beside `program`, as they do when it was built or installed.
+    #[must_use]
+    pub fn with_binaries_beside(mut self, program: &Path) -> LabConfig {
+        for name in OWN_BINARIES {
+            let path = program.with_file_name(name);
+            if path.is_file() {
+                self.binaries.insert(name.to_owned(), path);
+            }
+        }
+        self
+    }
+
     /// The name of this lab's folder in every cgroup hierarchy. Another state folder is another lab and must not share it.
     pub(crate) fn cgroup_name(&self) -> String {
         cgroup_name(&self.state_dir)

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::config::LabConfig;
 use crate::error::{Context, LabError};
-use crate::rootfs::{remove_stale, write_file};
+use crate::rootfs::{prune, remove_stale, write_file};
 use crate::run::run;
 use crate::state::Lock;
 use crate::workload::{WORKLOADS, Workload};
@@ -122,6 +122,7 @@ fn store(
     run("making the container images", &mut command)?;
     fs::rename(&out, &target).on("rename the finished image store to", &target)?;
     remove_stale(cache, ".images-")?;
+    prune(cache, &format!("{prefix}-"), 3)?;
     Ok(target)
 }
 

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -116,7 +117,9 @@ fn launch(host: &HostConfig) -> Result<(), LabError> {
     if io::stdin().read_exact(&mut word).is_err() {
         return Ok(()); // whoever starts the lab is gone; nothing has been left behind yet
     }
+    // Not by its path: it may have been built anew since.
     let child = Command::new("/proc/self/exe")
+        .arg0("mose")
         .args(std::env::args_os().skip(1))
         .env(STAGE, "init")
         .stdin(Stdio::null())

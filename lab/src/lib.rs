@@ -31,7 +31,8 @@ mod workload;
 
 pub use cgroup::{CgroupPlan, Hierarchies, Hierarchy};
 pub use config::{
-    AGENT_PORT, CgroupMode, HOSTS, LabConfig, LinkRate, Progress, Role, UNDERLAY_INTERFACE, UNDERLAY_PREFIX,
+    AGENT_PORT, CgroupMode, HOSTS, LabConfig, LinkRate, OWN_BINARIES, Progress, Role, UNDERLAY_INTERFACE,
+    UNDERLAY_PREFIX,
 };
 pub use daemons::{AGENT_SOCKET, PODMAN_SOCKET};
 pub use doctor::doctor;

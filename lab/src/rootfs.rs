@@ -77,6 +77,7 @@ pub(crate) fn ensure(config: &LabConfig, progress: &mut dyn FnMut(&str)) -> Resu
     bootstrap(&building, &log)?;
     finish(&building)?;
     fs::rename(&building, &target).on("rename the finished root file system to", &target)?;
+    prune(cache, "rootfs-", 2)?;
     Ok(target)
 }
 
@@ -200,6 +201,30 @@ fn finish(root: &Path) -> Result<(), LabError> {
     Ok(())
 }
 
+/// Removes what older recipes or programs left in the cache: of the entries with this prefix, all but the `keep` newest and
+/// those some lab, this one or another, has mounted.
+pub(crate) fn prune(cache: &Path, prefix: &str, keep: usize) -> Result<(), LabError> {
+    let mounted: String = crate::procfs::pids()
+        .into_iter()
+        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok())
+        .filter(|table| table.contains(prefix))
+        .collect();
+    let mut entries: Vec<(std::time::SystemTime, PathBuf)> = fs::read_dir(cache)
+        .on("list", cache)?
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with(prefix))
+        .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
+        .collect();
+    entries.sort_by(|a, b| b.cmp(a));
+    for (_, path) in entries.into_iter().skip(keep) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !mounted.contains(&*name) {
+            fs::remove_dir_all(&path).on("remove", &path)?;
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn write_file(path: &Path, mode: u32, text: &str) -> Result<(), LabError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).on("make", parent)?;
@@ -232,6 +257,21 @@ mod tests {
         assert_eq!(find(deb822).as_deref(), Some("http://mirror.example/debian"));
         assert_eq!(find(one_line).as_deref(), Some("https://near.example/debian"));
         assert_eq!(find("deb http://archive.ubuntu.com/ubuntu noble main"), None);
+    }
+
+    #[test]
+    fn pruning_keeps_the_newest_and_what_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        for (age, name) in [(30, "image-a-1"), (20, "image-a-2"), (10, "image-a-3"), (40, "other")] {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+            fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        }
+        prune(dir.path(), "image-a-", 2).unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["image-a-2", "image-a-3", "other"]);
     }
 
     #[test]
