@@ -34,6 +34,16 @@ impl Process {
         Process::of(self.pid) == Some(*self)
     }
 
+    /// Whether it has begun to exit. A pid 1 stays in this state until all of its namespace is dead.
+    pub(crate) fn dying(&self) -> bool {
+        const PF_EXITING: u64 = 4;
+        let flags = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok().and_then(|text| {
+            let fields = &text[text.rfind(')')? + 1..];
+            fields.split_whitespace().nth(6)?.parse::<u64>().ok()
+        });
+        self.alive() && flags.is_some_and(|flags| flags & PF_EXITING != 0)
+    }
+
     /// Sends a signal if it is still the same process.
     pub(crate) fn signal(&self, signal: Signal) {
         if self.alive() {

@@ -47,6 +47,11 @@ pub(crate) fn attach(holder: Process, host: &str, address: Ipv4Addr, pid: i32) -
     batched(&what, in_netns(pid, "ip"), &batch)
 }
 
+/// Removes the host's end of the veth, if it has one.
+pub(crate) fn detach(pid: i32) {
+    let _ = in_netns(pid, "ip").args(["link", "del", UNDERLAY_INTERFACE]).output();
+}
+
 /// Whether the host still has its end of the veth.
 pub(crate) fn attached(pid: i32) -> bool {
     Path::new(&format!("/proc/{pid}/root/sys/class/net/{UNDERLAY_INTERFACE}")).exists()

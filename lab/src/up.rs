@@ -49,6 +49,9 @@ impl Lab {
             None => fresh_state(config)?,
         };
         let config = state.config.clone();
+        // What is on its way out is neither up nor gone: wait until it is the latter.
+        let known = state.hosts.iter().map(|h| h.init).chain(state.underlay);
+        wait_gone(&known.filter(Process::dying).collect::<Vec<_>>(), Duration::from_secs(5));
         let rootfs = rootfs::ensure(&config, &mut progress)?;
         let image_stores = images::ensure(&config, &rootfs, &mut progress)?;
         let template = HostConfig {
@@ -65,10 +68,13 @@ impl Lab {
             cgroup: state.cgroup.clone(),
             binaries: config.binaries.clone(),
         };
+        let known_underlay = state.underlay;
         let holder = ensure_underlay(&mut state, &template, &mut progress)?;
         for (name, role, address) in HOSTS {
             if let Some(host) = state.host(name).filter(|h| h.init.alive()) {
-                if !underlay::attached(host.init.pid) {
+                // Its end of a link to an underlay that died may still be there, but not for long.
+                if known_underlay != Some(holder) || !underlay::attached(host.init.pid) {
+                    underlay::detach(host.init.pid);
                     progress(&format!("{name}: connecting it to the new underlay"));
                     underlay::attach(holder, name, address, host.init.pid)?;
                 }
