@@ -97,7 +97,8 @@ impl Numbers {
                 let number = counter.load(Ordering::Relaxed);
                 socket.send(&number.to_be_bytes()).unwrap();
                 counter.store(number + 1, Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(1));
+                // Slowly at first: the kernel keeps about a hundred packets while it asks for a MAC.
+                std::thread::sleep(Duration::from_millis(if number < 20 { 20 } else { 1 }));
             }
         });
         Self { stop, sent, thread }
@@ -525,6 +526,7 @@ async fn what_exceeds_the_hold_is_counted() {
     b.route(SERVICE, Route::Hold, 2).await;
     numbers.more(200).await;
     let sent = numbers.finish();
+    // The last ones are on their way through the switch.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let change = b.route(SERVICE, at_endpoint("service"), 3).await;
     let Change::Applied { released: 50, overflowed } = change else { panic!("{change:?}") };
