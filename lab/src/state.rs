@@ -44,7 +44,7 @@ impl State {
             Err(e) => Err(e).on("read", &path),
             Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| LabError::Invalid {
                 what: format!("the lab's state in {}", path.display()),
-                reason: format!("{e}; `mose lab down` cleans up, `mose lab up` starts afresh"),
+                reason: format!("{e}; run `mose lab down`, which does without it, then `mose lab up`"),
             }),
         }
     }
