@@ -3,6 +3,8 @@
 //! Two things may be under way at once: a change of ports (milliseconds, one at a time) and a change of route (well below one
 //! millisecond, within the client's downtime). The second never waits for the first.
 
+mod change;
+
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
@@ -22,7 +24,7 @@ use crate::{
     name, netns,
     openflow::{OfClient, Output, PacketSink, Sender, read_route, route_add, route_delete},
     ovsdb::{OvsdbClient, Schema},
-    ports::{self, Port},
+    ports::Port,
 };
 
 /// How this host's part of the overlay is made.
@@ -437,169 +439,6 @@ impl Inner {
             self.guard.holds.forget(address);
         }
         Ok(())
-    }
-
-    async fn attach(&self, spec: EndpointSpec, epoch: u64) -> Result<Endpoint, CoatError> {
-        spec.validate()?;
-        name::cookie(epoch)?;
-        let _changing = self.changing.lock().await;
-        for port in self.ports().await? {
-            let Port::Endpoint(present) = port else { continue };
-            if present.spec == spec && self.output(&Route::Endpoint(spec.name.clone())).is_some() {
-                return self.raise_epoch(present, epoch).await;
-            }
-            if present.spec.name == spec.name && present.spec != spec {
-                return Err(CoatError::OtherSpec {
-                    present: present.spec.to_string(),
-                    wanted: spec.to_string(),
-                    name: spec.name,
-                });
-            }
-            if present.spec.name != spec.name && present.spec.address.addr() == spec.address.addr() {
-                return Err(CoatError::Config(format!(
-                    "{} cannot be the address of endpoint {}: endpoint {} has it",
-                    spec.address, spec.name, present.spec.name
-                )));
-            }
-        }
-        let link = name::endpoint_link(&self.config.bridge, &spec.name);
-        let links = Links::here()?;
-        // Whatever an attempt before left under these names.
-        self.schema.remove_port(&link).await?;
-        links.delete(&link).await?;
-        link::make_namespace(&spec.name).await?;
-        match self.make_endpoint(&links, &link, &spec, epoch).await {
-            Ok(port) => self.set_output(Route::Endpoint(spec.name.clone()), Some(port)),
-            Err(error) => {
-                self.unmake_endpoint(&links, &link, &spec.name).await;
-                return Err(error);
-            }
-        }
-        Ok(Endpoint { netns: netns::path(&spec.name), host_link: link, epoch, spec })
-    }
-
-    async fn raise_epoch(&self, mut present: Endpoint, epoch: u64) -> Result<Endpoint, CoatError> {
-        if epoch > present.epoch {
-            let link = &present.host_link;
-            self.schema.set_id(link, ports::EPOCH, &epoch.to_string()).await?;
-            present.epoch = epoch;
-        }
-        Ok(present)
-    }
-
-    async fn make_endpoint(
-        &self,
-        links: &Links,
-        link: &str,
-        spec: &EndpointSpec,
-        epoch: u64,
-    ) -> Result<u32, CoatError> {
-        links.add_endpoint(link, spec).await?;
-        links.set_alias(link, &self.alias(&spec.name)).await?;
-        self.schema.add_port(link, ports::endpoint_ids(spec, epoch)).await
-    }
-
-    /// Takes back what [`Self::make_endpoint`] began; what cannot be taken back now is swept at the next start.
-    async fn unmake_endpoint(&self, links: &Links, link: &str, name: &str) {
-        for undone in [
-            self.schema.remove_port(link).await,
-            links.delete(link).await,
-            link::remove_namespace(name).await,
-        ] {
-            if let Err(error) = undone {
-                tracing::warn!(%error, endpoint = name, "a failed attach left something over");
-            }
-        }
-    }
-
-    async fn detach(&self, name: String) -> Result<(), CoatError> {
-        name::validate("an endpoint", &name)?;
-        let _changing = self.changing.lock().await;
-        let link = name::endpoint_link(&self.config.bridge, &name);
-        let target = Route::Endpoint(name.clone());
-        let recorded = self.ports().await?.iter().any(|port| port.target() == target);
-        self.forget_target(&target).await?;
-        self.schema.remove_port(&link).await?;
-        let links = Links::here()?;
-        let ours = recorded || links.exists(&link).await?;
-        links.delete(&link).await?;
-        if ours { link::remove_namespace(&name).await } else { Ok(()) }
-    }
-
-    async fn add_tunnel(&self, host: String, remote: Ipv4Addr) -> Result<(), CoatError> {
-        name::validate("a host", &host)?;
-        if remote == self.config.underlay || remote.is_unspecified() || remote.is_multicast() {
-            return Err(CoatError::Config(format!(
-                "{remote} cannot be the other end of the tunnel to {host}: give it that host's underlay address"
-            )));
-        }
-        let _changing = self.changing.lock().await;
-        let target = Route::Tunnel(host.clone());
-        let present = self.ports().await?.into_iter().any(|port| match port {
-            Port::Tunnel { host: h, remote: r, .. } => h == host && r == remote,
-            Port::Endpoint(_) => false,
-        });
-        if present && self.output(&target).is_some() {
-            return Ok(());
-        }
-        // Before the port goes, so that its number is not another's while routes still name it.
-        {
-            let routes = self.routes.lock().await;
-            let severed: Vec<_> = routes
-                .iter()
-                .filter(|(_, (route, _))| *route == target)
-                .flat_map(|(address, _)| route_delete(*address))
-                .collect();
-            if !severed.is_empty() {
-                self.of.commit("the replacement of a tunnel", &severed).await?;
-            }
-            self.set_output(target.clone(), None);
-        }
-        let made = self.make_tunnel(&host, remote).await;
-        if made.is_err() {
-            self.forget_target(&target).await?;
-            return made;
-        }
-        let routes = self.routes.lock().await;
-        self.install(&routes, |route| *route == target).await
-    }
-
-    /// Makes a tunnel, in place of whatever has its name.
-    async fn make_tunnel(&self, host: &str, remote: Ipv4Addr) -> Result<(), CoatError> {
-        let OvsConfig { bridge, vni, underlay, .. } = &self.config;
-        let link = name::tunnel_link(bridge, host);
-        let vni = name::pair_vni(*vni, *underlay, remote);
-        let links = Links::here()?;
-        self.schema.remove_port(&link).await?;
-        links.delete(&link).await?;
-        links.add_vxlan(&link, vni, *underlay, remote).await?;
-        let made = async {
-            links.set_alias(&link, &self.alias(host)).await?;
-            self.schema.add_port(&link, ports::tunnel_ids(host, remote)).await
-        };
-        match made.await {
-            Ok(port) => {
-                self.set_output(Route::Tunnel(host.to_owned()), Some(port));
-                Ok(())
-            }
-            Err(error) => {
-                for undone in [self.schema.remove_port(&link).await, links.delete(&link).await] {
-                    if let Err(error) = undone {
-                        tracing::warn!(%error, host, "a failed tunnel left something over");
-                    }
-                }
-                Err(error)
-            }
-        }
-    }
-
-    async fn remove_tunnel(&self, host: String) -> Result<(), CoatError> {
-        name::validate("a host", &host)?;
-        let _changing = self.changing.lock().await;
-        let link = name::tunnel_link(&self.config.bridge, &host);
-        self.forget_target(&Route::Tunnel(host)).await?;
-        self.schema.remove_port(&link).await?;
-        Links::here()?.delete(&link).await
     }
 }
 
