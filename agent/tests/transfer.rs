@@ -1,5 +1,7 @@
 //! Both transports carry the same transfers, and fail the same way.
 
+#![expect(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -125,8 +127,8 @@ fn describe(root: &Path) -> Vec<String> {
         } else {
             String::new()
         };
-        let group = (!kind.is_dir() && meta.nlink() > 1 && !(meta.mode() & libc::S_IFMT == libc::S_IFCHR))
-            .then(|| {
+        let group =
+            (!kind.is_dir() && meta.nlink() > 1 && meta.mode() & libc::S_IFMT != libc::S_IFCHR).then(|| {
                 inodes.iter().position(|ino| *ino == meta.ino()).unwrap_or_else(|| {
                     inodes.push(meta.ino());
                     inodes.len() - 1

@@ -15,7 +15,7 @@ use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
 use super::error::TransferError;
-use super::frame::{Kind, MAX_XATTRS, Meta};
+use super::frame::{Kind, MAX_XATTRS, Meta, Xattrs};
 use super::path::RelPath;
 
 /// An open folder, and the paths below it.
@@ -145,7 +145,7 @@ impl Place {
     }
 
     /// The extended attributes that move with a file, in the order of their names.
-    pub(crate) fn xattrs(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    pub(crate) fn xattrs(&self) -> Result<Xattrs, Errno> {
         let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
         let path = self.proc_path();
         let names = match xattr::list(&path) {

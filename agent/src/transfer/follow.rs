@@ -138,10 +138,13 @@ pub(crate) fn follow(engine: &mut Engine, path: &Path, dump: &DumpSignal) -> Res
         let before = engine.bytes();
         for (found, kind) in list(&folder, false)? {
             let room = tails.len() < FOLLOWED;
-            if kind == Kind::File && is_pages(&found) && room && !tails.contains_key(&found) {
-                if let Ok(file) = folder.read(&found) {
-                    tails.insert(found.clone(), start(engine, &found, file)?);
-                }
+            if kind == Kind::File
+                && is_pages(&found)
+                && room
+                && !tails.contains_key(&found)
+                && let Ok(file) = folder.read(&found)
+            {
+                tails.insert(found.clone(), start(engine, &found, file)?);
             }
         }
         let mut wrong = Vec::new();

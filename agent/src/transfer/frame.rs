@@ -6,14 +6,10 @@
 use super::digest::Digest;
 use super::path::RelPath;
 
-/// Length, tag and sequence number before each frame's records.
-pub(crate) const HEADER: usize = 16;
 /// The largest record that is not content: an entry with two long paths and all its extended attributes.
 pub(crate) const MAX_META: usize = 128 << 10;
 /// Extended attributes of one file, names and values together.
 pub(crate) const MAX_XATTRS: usize = 96 << 10;
-/// Bytes of record framing before a piece of content.
-const DATA_HEAD: usize = 5 + 4 + 8;
 /// Longest text of an abort.
 const MAX_MESSAGE: usize = 1024;
 
@@ -40,6 +36,9 @@ pub(crate) enum Kind {
     Link(RelPath),
 }
 
+/// Names and values of extended attributes.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What the file system keeps about an entry besides its content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Meta {
@@ -49,7 +48,7 @@ pub(crate) struct Meta {
     pub(crate) gid: u32,
     pub(crate) mtime: (i64, u32),
     /// In the order of their names.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Xattrs,
 }
 
 /// A file, folder, link or mark, without its content.
@@ -149,10 +148,10 @@ pub(crate) enum Record<'a> {
     Abort { message: String },
 }
 
-const STREAM: u8 = 1;
+pub(crate) const STREAM: u8 = 1;
 const STREAM_END: u8 = 2;
 const ENTRY: u8 = 3;
-const DATA: u8 = 4;
+pub(crate) const DATA: u8 = 4;
 const END: u8 = 5;
 const REMOVE: u8 = 6;
 const FINISH: u8 = 7;
@@ -160,7 +159,8 @@ const PING: u8 = 8;
 const ABORT: u8 = 9;
 
 impl Record<'_> {
-    fn encode(&self, out: &mut Vec<u8>) -> u8 {
+    /// Appends the record's body and returns its kind.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> u8 {
         match self {
             Self::Stream(bytes) => {
                 out.extend_from_slice(bytes);
@@ -209,7 +209,7 @@ impl Record<'_> {
         }
     }
 
-    fn decode(kind: u8, body: &[u8]) -> Result<Record<'_>, String> {
+    pub(crate) fn decode(kind: u8, body: &[u8]) -> Result<Record<'_>, String> {
         let mut input = Input(body);
         let record = match kind {
             STREAM => Record::Stream(input.rest()),
@@ -293,154 +293,11 @@ impl Reply {
     }
 }
 
-/// A frame in the making, or one that arrived; its memory is used again and again.
-#[derive(Debug)]
-pub(crate) struct Buf {
-    data: Vec<u8>,
-    used: usize,
-    chunk: usize,
-}
-
-impl Buf {
-    /// Room for `chunk` bytes of content and its framing.
-    pub(crate) fn new(chunk: usize) -> Self {
-        Self { data: vec![0; HEADER + DATA_HEAD + chunk], used: HEADER, chunk }
-    }
-
-    /// Empties it, and takes back what records beyond the chunk made it grow.
-    pub(crate) fn clear(&mut self) {
-        self.used = HEADER;
-        self.data.truncate(HEADER + DATA_HEAD + self.chunk);
-    }
-
-    pub(crate) fn chunk(&self) -> usize {
-        self.chunk
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.used == HEADER
-    }
-
-    /// How many bytes of content still fit.
-    pub(crate) fn room(&self) -> usize {
-        (HEADER + self.chunk).saturating_sub(self.used)
-    }
-
-    /// The whole frame, its header filled in.
-    pub(crate) fn seal(&mut self, tag: u32, seq: u64) -> &[u8] {
-        let length = (self.used - HEADER) as u32;
-        self.data[0..4].copy_from_slice(&length.to_le_bytes());
-        self.data[4..8].copy_from_slice(&tag.to_le_bytes());
-        self.data[8..16].copy_from_slice(&seq.to_le_bytes());
-        &self.data[..self.used]
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.data[..self.used]
-    }
-
-    /// The length in the header of a frame that arrived, header included.
-    pub(crate) fn stated_length(&self) -> usize {
-        HEADER + Input(&self.data).u32().unwrap_or_default() as usize
-    }
-
-    /// Tag and sequence number of a frame that arrived.
-    pub(crate) fn stamp(&self) -> (u32, u64) {
-        let mut input = Input(&self.data[4..HEADER]);
-        (input.u32().unwrap_or_default(), input.u64().unwrap_or_default())
-    }
-
-    /// Takes a frame in: `length` bytes including the header, written by `fill`.
-    pub(crate) fn receive<E>(
-        &mut self,
-        length: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if self.data.len() < length {
-            self.data.resize(length, 0);
-        }
-        self.used = length;
-        fill(&mut self.data[..length])
-    }
-
-    /// Appends a record that is not content; it may make the buffer grow by as much as [`MAX_META`].
-    pub(crate) fn push(&mut self, record: &Record<'_>) {
-        let capacity = self.data.len();
-        self.data.truncate(self.used);
-        let start = self.data.len();
-        self.data.extend_from_slice(&[0; 5]);
-        let kind = record.encode(&mut self.data);
-        let length = (self.data.len() - start - 5) as u32;
-        self.data[start] = kind;
-        self.data[start + 1..start + 5].copy_from_slice(&length.to_le_bytes());
-        self.used = self.data.len();
-        if self.data.len() < capacity {
-            self.data.resize(capacity, 0);
-        }
-    }
-
-    /// Appends up to `most` bytes of a file's content, which `fill` puts in place; returns how many it put.
-    pub(crate) fn push_data<E>(
-        &mut self,
-        id: u32,
-        offset: u64,
-        most: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
-    ) -> Result<usize, E> {
-        let most = most.min(self.room());
-        let start = self.used;
-        let content = start + DATA_HEAD;
-        let count = fill(&mut self.data[content..content + most])?;
-        if count > 0 {
-            self.data[start] = DATA;
-            self.data[start + 1..start + 5].copy_from_slice(&((count + 12) as u32).to_le_bytes());
-            self.data[start + 5..start + 9].copy_from_slice(&id.to_le_bytes());
-            self.data[start + 9..content].copy_from_slice(&offset.to_le_bytes());
-            self.used = content + count;
-        }
-        Ok(count)
-    }
-
-    /// The content that [`Buf::push_data`] appended last.
-    pub(crate) fn tail(&self, count: usize) -> &[u8] {
-        &self.data[self.used - count..self.used]
-    }
-
-    /// The records of a frame that arrived.
-    pub(crate) fn records(&self) -> Records<'_> {
-        Records(Input(&self.data[HEADER..self.used]))
-    }
-}
-
-/// Iterates over the records of a frame; ends at the first one that is malformed.
-pub(crate) struct Records<'a>(Input<'a>);
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Result<Record<'a>, String>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.0.is_empty() {
-            return None;
-        }
-        let record = (|| {
-            let kind = self.0.u8()?;
-            let length = self.0.u32()? as usize;
-            if length > MAX_META && kind != DATA && kind != STREAM {
-                return Err(format!("a record of {length} bytes"));
-            }
-            Record::decode(kind, self.0.take(length)?)
-        })();
-        if record.is_err() {
-            self.0 = Input(&[]);
-        }
-        Some(record)
-    }
-}
-
-struct Input<'a>(&'a [u8]);
+/// Bytes of a peer, taken apart with every length checked.
+pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Input<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
         let (head, tail) = self.0.split_at_checked(count).ok_or("a record that ends early")?;
         self.0 = tail;
         Ok(head)
@@ -461,7 +318,7 @@ impl<'a> Input<'a> {
         self.take(length)
     }
 
-    fn u8(&mut self) -> Result<u8, String> {
+    pub(crate) fn u8(&mut self) -> Result<u8, String> {
         Ok(self.array::<1>()?[0])
     }
 
@@ -469,11 +326,11 @@ impl<'a> Input<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, String> {
+    pub(crate) fn u32(&mut self) -> Result<u32, String> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, String> {
+    pub(crate) fn u64(&mut self) -> Result<u64, String> {
         self.array().map(u64::from_le_bytes)
     }
 
@@ -511,7 +368,16 @@ fn message(bytes: &[u8]) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::buf::{Buf, HEADER};
     use super::*;
+
+    fn take_in(buf: &mut Buf, bytes: &[u8]) {
+        let taken = buf.receive(bytes.len(), |to| {
+            to.copy_from_slice(bytes);
+            Ok::<_, ()>(())
+        });
+        taken.unwrap();
+    }
 
     fn entry() -> Record<'static> {
         let meta = Meta {
@@ -547,7 +413,7 @@ mod tests {
         }
         let sealed = buf.seal(5, 6).to_vec();
         let mut other = Buf::new(8);
-        other.receive(sealed.len(), |to| Ok::<_, ()>(to.copy_from_slice(&sealed))).unwrap();
+        take_in(&mut other, &sealed);
         assert_eq!(other.stamp(), (5, 6));
         assert!(other.records().map(Result::unwrap).eq(records()));
     }
@@ -559,7 +425,7 @@ mod tests {
         let whole = buf.bytes().to_vec();
         for cut in HEADER + 1..whole.len() {
             let mut other = Buf::new(0);
-            other.receive(cut, |to| Ok::<_, ()>(to.copy_from_slice(&whole[..cut]))).unwrap();
+            take_in(&mut other, &whole[..cut]);
             assert!(other.records().any(|record| record.is_err()), "cut at {cut}");
         }
         for at in HEADER..whole.len() {
@@ -567,7 +433,7 @@ mod tests {
                 let mut other = Buf::new(0);
                 let mut bad = whole.clone();
                 bad[at] ^= 1 << bit;
-                other.receive(bad.len(), |to| Ok::<_, ()>(to.copy_from_slice(&bad))).unwrap();
+                take_in(&mut other, &bad);
                 other.records().for_each(drop);
             }
         }
@@ -596,20 +462,5 @@ mod tests {
         let Reply::Abort(text) = Reply::decode(&long.encode()).unwrap() else { panic!() };
         assert!(text.len() <= MAX_MESSAGE && !text.contains('\x1b'));
         assert!(Reply::decode(&[]).is_err() && Reply::decode(&[2, 1]).is_err());
-    }
-
-    #[test]
-    fn content_is_read_in_place_and_never_beyond_the_chunk() {
-        let mut buf = Buf::new(10);
-        let count = buf
-            .push_data(4, 100, 1000, |room| {
-                room.fill(b'x');
-                Ok::<_, ()>(room.len())
-            })
-            .unwrap();
-        assert_eq!((count, buf.room()), (10, 0));
-        assert_eq!(buf.tail(10), b"xxxxxxxxxx");
-        let record = buf.records().next().unwrap().unwrap();
-        assert_eq!(record, Record::Data { id: 4, offset: 100, bytes: b"xxxxxxxxxx" });
     }
 }

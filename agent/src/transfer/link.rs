@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use mose_protocol::transfer::TransferBounds;
 
+use super::buf::{Buf, HEADER};
 use super::digest::Digest;
 use super::error::TransferError;
-use super::frame::{Buf, HEADER, MAX_META, Reply};
+use super::frame::{MAX_META, Reply};
 
 /// The source's half of a transport.
 pub(crate) trait Outlet: Send {

@@ -12,6 +12,7 @@
 //!                 └ Flow (window, deadlines)  ◄────────── replies ──────────────────┘
 //! ```
 
+mod buf;
 mod digest;
 mod error;
 mod folder;

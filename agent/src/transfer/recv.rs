@@ -11,9 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 use mose_protocol::transfer::TransferBounds;
 use tokio::sync::watch;
 
+use super::buf::Buf;
 use super::digest::{Digest, FileHasher, Item, Manifest};
 use super::error::TransferError;
-use super::frame::{Buf, Entry, Kind, Record, Reply, Section};
+use super::frame::{Entry, Kind, Record, Reply, Section};
 use super::link::{Inlet, Stop};
 use super::path::RelPath;
 use super::write::Tree;

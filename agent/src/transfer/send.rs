@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use mose_protocol::transfer::TransferBounds;
 
+use super::buf::Buf;
 use super::digest::{Digest, FileHasher, Item, Manifest};
 use super::error::TransferError;
-use super::frame::{Buf, Entry, Kind, Record, Section};
+use super::frame::{Entry, Kind, Record, Section};
 use super::link::{Flow, Outlet, Pool, Verdict};
 use super::path::RelPath;
 use super::tree::Scan;

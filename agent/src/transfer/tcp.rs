@@ -15,8 +15,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream as AsyncTcpStream};
 use tokio::task::JoinSet;
 
+use super::buf::{Buf, HEADER};
 use super::error::TransferError;
-use super::frame::{Buf, HEADER, Reply};
+use super::frame::Reply;
 use super::link::{Flow, Inlet, Outlet, Pool, ReplyPort, Stop, WAITING, max_frame, same_secret, tag};
 
 /// Announces the format, before the token.

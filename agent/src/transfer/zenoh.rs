@@ -17,8 +17,9 @@ use zenoh::pubsub::{Publisher, Subscriber};
 use zenoh::qos::{CongestionControl, Priority};
 use zenoh::{Session, Wait as _};
 
+use super::buf::{Buf, HEADER};
 use super::error::TransferError;
-use super::frame::{Buf, HEADER, Reply};
+use super::frame::Reply;
 use super::link::{
     Flow, Inlet, Outlet, Pool, ReplyPort, Stop, frames_in_window, max_frame, same_secret, tag,
 };
@@ -91,7 +92,13 @@ pub(crate) async fn listen(
     let welcome = publisher().await.map_err(failed(prefix))?;
     let publisher = publisher().await.map_err(failed(prefix))?;
     let (tag, peer) = (tag(token), prefix.to_owned());
-    let replies = Box::new(ZenohReplies { publisher, subscriber: Some(subscriber), tag, peer: peer.clone() });
+    let replies = Box::new(ZenohReplies {
+        publisher,
+        subscriber: Some(subscriber),
+        tag,
+        peer: peer.clone(),
+        _session: session.clone(),
+    });
     let inlet = Inlet { frames: queue, replies, pool, peer, tag, stall: Some(stall), next: 0 };
     Ok(Listening { hellos, inlet, welcome, stall })
 }
@@ -180,6 +187,8 @@ struct ZenohReplies {
     subscriber: Option<Subscriber<()>>,
     tag: u32,
     peer: String,
+    /// The last clone that is dropped closes the session, whatever was declared on it.
+    _session: Session,
 }
 
 impl ReplyPort for ZenohReplies {
@@ -241,7 +250,8 @@ pub(crate) async fn connect(
             return Err(flow.fail(TransferError::Connect { peer: prefix.to_owned(), reason }));
         }
     }
-    Ok(Box::new(ZenohOutlet { publisher, pool, peer: prefix.to_owned(), subscriber: Some(subscriber) }))
+    let (peer, subscriber, _session) = (prefix.to_owned(), Some(subscriber), session.clone());
+    Ok(Box::new(ZenohOutlet { publisher, pool, peer, subscriber, _session }))
 }
 
 struct ZenohOutlet {
@@ -249,6 +259,7 @@ struct ZenohOutlet {
     pool: Pool,
     peer: String,
     subscriber: Option<Subscriber<()>>,
+    _session: Session,
 }
 
 /// A frame on loan to Zenoh; comes back to the pool when Zenoh has let go of it.
