@@ -63,6 +63,17 @@ impl Entry {
         self.kind == Kind::File
     }
 
+    /// Bytes that it takes beside its fixed part.
+    pub(crate) fn weight(&self) -> u64 {
+        let target = match &self.kind {
+            Kind::Symlink(target) => target.len(),
+            Kind::Link(path) => path.bytes().len(),
+            _ => 0,
+        };
+        let attributes: usize = self.meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        (target + attributes) as u64
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let (kind, target): (u8, &[u8]) = match &self.kind {
             Kind::Dir => (1, &[]),

@@ -52,7 +52,7 @@ pub struct Limits {
     pub stall: Duration,
     /// Bytes of the whole transfer.
     pub total: u64,
-    /// Files, folders and links of the whole transfer.
+    /// Files, folders and links of the whole transfer; each costs some 300 bytes of both agents' memory.
     pub entries: u32,
 }
 
@@ -63,7 +63,7 @@ impl Default for Limits {
             window: 16 << 20,
             stall: Duration::from_secs(15),
             total: 256 << 30,
-            entries: 2_000_000,
+            entries: 250_000,
         }
     }
 }

@@ -22,6 +22,8 @@ use super::{Folders, Progress, Received};
 
 /// Files that a source may have open here at the same time.
 const MAX_OPEN: usize = 128;
+/// Bytes of paths, link targets and attributes in all: they stay in memory until the end.
+const MAX_DESCRIBED: u64 = 64 << 20;
 /// How often the source hears from a destination that is busy verifying.
 const ALIVE: Duration = Duration::from_millis(500);
 
@@ -75,6 +77,7 @@ pub(crate) struct Sink {
     manifest: Manifest,
     stream: Option<(File, FileHasher)>,
     acked: u64,
+    described: u64,
     first: Option<(Instant, SystemTime)>,
     last: SystemTime,
 }
@@ -92,7 +95,7 @@ impl Sink {
         let images = Tree::open(&folders.images, Section::Images)?;
         let (open, manifest) = (HashMap::new(), Manifest::default());
         let last = SystemTime::now();
-        let (stream, acked, first) = (None, 0, None);
+        let (stream, acked, described, first) = (None, 0, 0, None);
         Ok(Self {
             folders,
             bounds,
@@ -104,6 +107,7 @@ impl Sink {
             manifest,
             stream,
             acked,
+            described,
             first,
             last,
         })
@@ -222,6 +226,11 @@ impl Sink {
     ) -> Result<(), TransferError> {
         if self.manifest.len() + self.open.len() >= self.bounds.entries as usize {
             return Err(TransferError::Limit { what: "files", limit: u64::from(self.bounds.entries) });
+        }
+        self.described += entry.weight() + path.bytes().len() as u64;
+        if self.described > MAX_DESCRIBED {
+            let what = "bytes of names and attributes";
+            return Err(TransferError::Limit { what, limit: MAX_DESCRIBED });
         }
         if let Kind::Link(first) = &entry.kind {
             let known = self.manifest.get(section, first);
@@ -381,4 +390,90 @@ fn create_private(path: &Path) -> Result<File, TransferError> {
     }
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     created.map_err(|e| TransferError::io("create", path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::Meta;
+    use super::*;
+
+    /// A destination without a network, and the folder around its folders.
+    fn sink(rootfs: bool) -> (tempfile::TempDir, Sink) {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("upper")).unwrap();
+        let rootfs = rootfs.then(|| at("upper"));
+        let folders = Folders { stream: at("stream"), images: at("images"), rootfs };
+        let bounds =
+            TransferBounds { chunk: 4096, window: 4096, stall_ms: 1000, total: 10_000, entries: 200 };
+        let sink = Sink::open(folders, bounds, Arc::default(), watch::channel(State::default()).0).unwrap();
+        (dir, sink)
+    }
+
+    fn take(sink: &mut Sink, records: &[Record<'_>]) -> Result<(), TransferError> {
+        let mut frame = Buf::new(4096);
+        records.iter().for_each(|record| frame.push(record));
+        sink.frame(&frame, "a liar").map(drop)
+    }
+
+    fn entry(section: Section, id: u32, path: &str, kind: Kind) -> Record<'static> {
+        let path = RelPath::parse(path.as_bytes()).unwrap();
+        let meta = Meta { mode: 0o644, ..Meta::default() };
+        Record::Entry { section, id, path, entry: Entry { kind, meta } }
+    }
+
+    fn images(id: u32, path: &str) -> Record<'static> {
+        entry(Section::Images, id, path, Kind::File)
+    }
+
+    #[test]
+    fn a_source_that_lies_about_content_is_found_out() {
+        let digest = Digest::default();
+        let lies: [(&str, &[Record<'_>]); 8] = [
+            ("content of nothing", &[Record::Data { id: 0, offset: 0, bytes: b"x" }]),
+            ("a hole", &[images(0, "a"), Record::Data { id: 0, offset: 1, bytes: b"x" }]),
+            ("an end of nothing", &[Record::End { id: 0, size: 0, digest }]),
+            ("a wrong digest", &[images(0, "a"), Record::End { id: 0, size: 0, digest }]),
+            ("one id twice", &[images(0, "a"), images(0, "b")]),
+            ("a wrong archive", &[Record::Stream(b"x"), Record::StreamEnd { size: 1, digest }]),
+            ("a name of nothing", &[entry(Section::Rootfs, 0, "a", Kind::Link(RelPath::default()))]),
+            ("a folder as a file", &[images(0, "a"), entry(Section::Images, 1, "a/b", Kind::File)]),
+        ];
+        for (what, records) in lies {
+            let (_dir, mut sink) = sink(true);
+            assert!(take(&mut sink, records).is_err(), "{what} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_source_that_sends_too_much_is_stopped() {
+        let (_dir, mut sink) = sink(true);
+        let more = [Record::Stream(&[0; 4000]), Record::Stream(&[0; 4000]), Record::Stream(&[0; 4000])];
+        assert!(matches!(take(&mut sink, &more), Err(TransferError::Limit { limit: 10_000, .. })));
+        let open: Vec<_> = (0..=MAX_OPEN as u32).map(|id| images(id, &format!("f{id}"))).collect();
+        assert!(matches!(take(&mut sink, &open), Err(TransferError::Malformed { .. })));
+        let dirs: Vec<_> =
+            (0..201).map(|id| entry(Section::Rootfs, id, &format!("d{id}"), Kind::Dir)).collect();
+        assert!(matches!(take(&mut sink, &dirs), Err(TransferError::Limit { limit: 200, .. })));
+    }
+
+    #[test]
+    fn root_file_system_changes_without_a_folder_for_them_are_refused() {
+        let (_dir, mut sink) = sink(false);
+        assert!(take(&mut sink, &[entry(Section::Rootfs, 0, "a", Kind::Dir)]).is_err());
+    }
+
+    #[test]
+    fn a_received_link_leads_no_later_record_out_of_the_folder() {
+        let (dir, mut sink) = sink(true);
+        let link = |target: &str| entry(Section::Rootfs, 0, "out", Kind::Symlink(target.into()));
+        fs::write(dir.path().join("kept"), "x").unwrap();
+        // Only root may give a file away.
+        drop(take(&mut sink, &[link("..")]));
+        assert!(dir.path().join("upper/out").is_symlink());
+        let path = RelPath::parse(b"out/kept").unwrap();
+        assert!(take(&mut sink, &[entry(Section::Rootfs, 1, "out/new", Kind::File)]).is_err());
+        assert!(take(&mut sink, &[Record::Remove { section: Section::Rootfs, path }]).is_err());
+        assert!(dir.path().join("kept").exists() && !dir.path().join("new").exists());
+    }
 }
