@@ -1,1 +1,9 @@
-//! MOSE: `console`.
+//! The orchestrator and its command line: sees the agents, orders migrations, watches them, tells how they went.
+//!
+//! It reaches an agent over the protocol alone. Losing it loses no migration.
+
+pub mod exit;
+pub mod fleet;
+pub mod follow;
+pub mod order;
+pub mod table;

@@ -1,1 +1,205 @@
-//! MOSE: `tests`.
+//! What the end-to-end tests share: the real programs, in a real lab, one test at a time.
+#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "in a test harness a panic is the report")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use mose_lab::{CLIENT_NETNS, Lab, LabConfig, doctor};
+use serde_json::Value;
+
+/// The folder of the programs that were built with these tests.
+fn programs() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own place");
+    let folder = test.parent().and_then(Path::parent).expect("tests lie below the programs");
+    folder.to_owned()
+}
+
+/// A lab that is up, and goes down when this is dropped. Only one at a time on a machine.
+pub struct Testbed {
+    /// The lab.
+    pub lab: Lab,
+    config: LabConfig,
+    _one_at_a_time: File,
+}
+
+impl Testbed {
+    /// Brings the lab up; `None`, loudly, where this machine cannot run it and need not.
+    #[must_use]
+    pub fn up() -> Option<Self> {
+        Self::with(&[])
+    }
+
+    /// Like [`Testbed::up`], with options of `mose lab up`.
+    #[must_use]
+    pub fn with(options: &[&str]) -> Option<Self> {
+        let missing = doctor();
+        if !missing.is_empty() {
+            let list: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            let required = std::env::var_os("MOSE_REQUIRE_LAB").is_some();
+            assert!(!required, "this machine must run the lab, and lacks: {}", list.join("; "));
+            eprintln!("SKIPPED: this machine cannot run the lab, it lacks: {}", list.join("; "));
+            return None;
+        }
+        let lock = File::create(std::env::temp_dir().join("mose-tests.lock")).expect("the tests' lock");
+        lock.lock().expect("the tests' lock");
+        let config = LabConfig::default();
+        // What a test that was killed may have left.
+        Lab::down(&config).expect("the lab goes down");
+        let output = mose(&[&["lab", "up"], options].concat());
+        assert!(output.status.success(), "lab up: {}", text(&output));
+        let lab = Lab::open(&config.state_dir).expect("the lab's state").expect("the lab is up");
+        let testbed = Self { lab, config, _one_at_a_time: lock };
+        testbed.await_acquaintance();
+        testbed.run("uav", &["mose-agent", "attach", CLIENT_NETNS, "--address", "10.77.0.10/24"]);
+        Some(testbed)
+    }
+
+    /// Waits until the agents have met.
+    fn await_acquaintance(&self) {
+        for host in ["edge-a", "edge-b"] {
+            eventually("the agents have met", || {
+                let log = self.try_run(host, &["cat", "/var/log/mose/mose-agent.log"]);
+                let text = String::from_utf8_lossy(&log.stdout);
+                text.matches("met its agent").count() >= 3
+            });
+        }
+    }
+
+    /// Runs a command on a host, which must end well; its output.
+    pub fn run(&self, host: &str, argv: &[&str]) -> String {
+        let output = self.try_run(host, argv);
+        assert!(output.status.success(), "{argv:?} on {host}: {}", text(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs a command on a host.
+    #[must_use]
+    pub fn try_run(&self, host: &str, argv: &[&str]) -> Output {
+        self.lab.exec(host, argv).expect("the host is up").output().expect("the command runs")
+    }
+
+    /// A command among the clients.
+    #[must_use]
+    pub fn among_clients(&self, argv: &[String]) -> Command {
+        self.lab.exec_in_netns("uav", CLIENT_NETNS, argv).expect("the host is up")
+    }
+
+    /// Starts a workload with further options of `podman run`.
+    pub fn start(&self, kind: &str, host: &str, podman: &[&str], arguments: &[&str]) {
+        let mut options = mose_lab::ServiceOptions::of(kind);
+        options.podman = podman.iter().map(|&word| word.to_owned()).collect();
+        options.arguments = arguments.iter().map(|&word| word.to_owned()).collect();
+        mose_lab::start_service(&self.lab, kind, host, &options).expect("the service starts");
+    }
+
+    /// Starts the client of a workload.
+    #[must_use]
+    pub fn client(&self, workload: mose_lab::client::Workload, connections: u32) -> mose_lab::client::Client {
+        let port = mose_lab::Workload::named(workload.name()).expect("the workload is known").port;
+        let target = ([10, 77, 0, 20], port).into();
+        let mut spec = mose_lab::client::ClientSpec::new(workload, target, Duration::from_secs(3600));
+        spec.connections = connections;
+        let mut client = mose_lab::client::Client::start(spec, &|argv: &[String]| self.among_clients(argv))
+            .expect("the client starts");
+        client.wait_ready(Duration::from_secs(30)).expect("the client connects");
+        client
+    }
+
+    /// Orders a migration; its record and exit code.
+    #[must_use]
+    pub fn migrate(&self, service: &str, from: &str, to: &str) -> (Value, i32) {
+        self.migrate_with(service, from, to, &[])
+    }
+
+    /// Orders a migration with further options; its last line of JSON and its exit code.
+    #[must_use]
+    pub fn migrate_with(&self, service: &str, from: &str, to: &str, options: &[&str]) -> (Value, i32) {
+        let output =
+            mose(&[&["--json", "migrate", service, "--from", from, "--to", to], options].concat());
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let last = stdout.lines().last().unwrap_or("null");
+        let value = serde_json::from_str(last)
+            .unwrap_or_else(|error| panic!("no JSON ({error}): {}", text(&output)));
+        (value, output.status.code().unwrap_or(-1))
+    }
+
+    /// On which hosts the service's container runs.
+    #[must_use]
+    pub fn running_on(&self, service: &str) -> Vec<&'static str> {
+        let filter = format!("name=^{service}$");
+        ["edge-a", "edge-b"]
+            .into_iter()
+            .filter(|host| !self.run(host, &["podman", "ps", "-q", "--filter", &filter]).trim().is_empty())
+            .collect()
+    }
+
+    /// What a migration may leave behind on an edge host, counted: namespaces, links, OvS ports, flows, containers,
+    /// journals, and files of CRIU and transfers.
+    #[must_use]
+    pub fn traces(&self, host: &str) -> Vec<(&'static str, usize)> {
+        let count = |script: &str| -> usize {
+            let output = self.run(host, &["sh", "-c", script]);
+            output.trim().parse().unwrap_or_else(|error| panic!("`{script}` counted `{output}`: {error}"))
+        };
+        vec![
+            ("network namespaces", count("ls /run/netns 2>/dev/null | wc -l")),
+            ("links", count("ls /sys/class/net | wc -l")),
+            ("OvS ports", count("ovs-vsctl list-ports br-mose | wc -l")),
+            ("flows", count("ovs-ofctl -O OpenFlow14 dump-flows br-mose | grep -c actions || true")),
+            ("containers", count("podman ps -aq | wc -l")),
+            ("container folders", count("ls /var/lib/containers/storage/overlay-containers | grep -c '^[0-9a-f]\\{64\\}$' || true")),
+            ("journals", count("ls /var/lib/mose/journal | wc -l")),
+            ("agent's files", count("find /var/lib/mose -type f ! -name history.ndjson ! -path '*/journal/*' | wc -l")),
+            ("hook markers", count("ls /run/mose/criu | grep -vc '^sock$' || true")),
+            ("checkpoint images", count("find /var/lib/containers -name 'pages-*.img' | wc -l")),
+            ("container mounts", count("grep -c 'overlay/.*/merged' /proc/mounts || true")),
+            ("container cgroups", count("find /sys/fs/cgroup -type d -name 'libpod-*' ! -path '*/systemd/*' | wc -l")),
+        ]
+    }
+
+    /// The process id, on this machine, of a host's agent.
+    #[must_use]
+    pub fn agent_pid(&self, host: &str) -> i32 {
+        let status = self.lab.status();
+        let host = status.hosts.iter().find(|h| h.host.name == host).expect("a host of the lab");
+        let agent = host.daemons.iter().find(|daemon| daemon.name == "mose-agent").expect("its agent");
+        agent.machine_pid.expect("the agent runs")
+    }
+}
+
+impl Drop for Testbed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for host in ["edge-a", "edge-b", "uav"] {
+                let log = self.try_run(host, &["tail", "-n", "40", "/var/log/mose/mose-agent.log"]);
+                eprintln!("--- agent on {host}\n{}", String::from_utf8_lossy(&log.stdout));
+            }
+        }
+        if let Err(error) = Lab::down(&self.config) {
+            eprintln!("the lab did not go down: {error}");
+        }
+    }
+}
+
+/// Runs `mose`.
+#[must_use]
+pub fn mose(words: &[&str]) -> Output {
+    Command::new(programs().join("mose")).args(words).output().expect("mose was built: cargo build --release")
+}
+
+/// Both outputs of a command.
+#[must_use]
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Waits until something holds, for at most half a minute.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "it never held that {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -113,8 +113,9 @@ async fn main() -> color_eyre::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("MOSE_LOG")
-                .unwrap_or_else(|_| "info,zenoh=warn".into()),
+                .unwrap_or_else(|_| "info,zenoh=error".into()),
         )
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .init();
     match Arguments::parse().command {

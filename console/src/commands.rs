@@ -1,0 +1,264 @@
+//! The commands that talk to agents.
+#![expect(clippy::print_stdout, reason = "a command line prints")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mose_console::fleet::Fleet;
+use mose_console::follow::Follower;
+use mose_console::order::{self, Order};
+use mose_console::{exit, table};
+use mose_lab::Lab;
+use mose_pam::{Plan, Strategy};
+use mose_protocol::handover::ImagePolicy;
+use mose_protocol::record::Record;
+use mose_protocol::transfer::TransportKind;
+use mose_protocol::{Refusal, RefusalCode, Reply, Request};
+use serde::Serialize;
+
+use crate::cli::{Command, Decision, Migrate, Transport};
+use crate::lab::{agents_of, enter};
+
+/// Prints a value as one JSON document on one line.
+pub(crate) fn print_json<T: Serialize>(value: &T) {
+    match serde_json::to_string(value) {
+        Ok(text) => println!("{text}"),
+        Err(error) => eprintln!("mose: {error}"),
+    }
+}
+
+impl From<Transport> for TransportKind {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Tcp => Self::Tcp,
+            Transport::Zenoh => Self::Zenoh,
+        }
+    }
+}
+
+/// Runs a command that talks to agents: those at `connect`, else the lab's.
+pub(crate) fn run(command: Command, connect: &[String], json: bool) -> ExitCode {
+    let endpoints = match endpoints(connect) {
+        Ok(endpoints) => endpoints,
+        Err(error) => return crate::fail(&error),
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return crate::fail(&error),
+    };
+    let code = runtime.block_on(async {
+        let fleet = Fleet::join(&endpoints).await?;
+        let code = Box::pin(talk(&fleet, command, json)).await;
+        // What is left of the session must not outlive the runtime; its errors help nobody any more.
+        let _ = tokio::time::timeout(Duration::from_secs(1), fleet.session().close()).await;
+        code
+    });
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    code.unwrap_or_else(|refusal| tell(&refusal, json))
+}
+
+/// Where the agents are; enters the lab's controller where they are the lab's.
+fn endpoints(connect: &[String]) -> color_eyre::Result<Vec<String>> {
+    if !connect.is_empty() {
+        return Ok(connect.to_vec());
+    }
+    match Lab::open(&mose_lab::LabConfig::default().state_dir) {
+        Ok(Some(lab)) => {
+            enter(&lab)?;
+            Ok(agents_of(&lab))
+        }
+        // Someone who may not look into the lab is not kept from agents elsewhere.
+        Ok(None) | Err(_) => Ok(Vec::new()),
+    }
+}
+
+fn tell(refusal: &Refusal, json: bool) -> ExitCode {
+    if json {
+        print_json(&serde_json::json!({ "refused": refusal }));
+    }
+    eprintln!("mose: {refusal}");
+    ExitCode::from(match refusal.code {
+        RefusalCode::Failed => exit::FAILED,
+        _ => exit::REFUSED,
+    })
+}
+
+async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, Refusal> {
+    match command {
+        Command::Agents => agents(fleet, json).await,
+        Command::Services => services(fleet, json).await,
+        Command::Migrate(migrate) => self::migrate(fleet, *migrate, json).await,
+        Command::Watch => watch(fleet, json).await,
+        Command::History { count, migration } => history(fleet, count, migration.as_ref(), json).await,
+        Command::Abort { migration, from } => {
+            fleet.agent(&from).await?;
+            fleet.ask(&from, &Request::Abort(migration)).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Settle { migration, from, decision } => {
+            fleet.agent(&from).await?;
+            let keep = matches!(decision, Decision::Keep);
+            fleet.ask(&from, &Request::Settle { migration, keep }).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Lab { .. } => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn agents(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
+    let seen = fleet.agents(&[]).await?;
+    if json {
+        let all: Vec<_> = seen
+            .iter()
+            .map(|agent| match &agent.hello {
+                Ok(hello) => serde_json::json!({ "host": agent.host, "hello": hello }),
+                Err(refusal) => serde_json::json!({ "host": agent.host, "refused": refusal }),
+            })
+            .collect();
+        print_json(&all);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if seen.is_empty() {
+        println!("no agent is live; start mose-agent on the hosts, or bring the lab up: mose lab up");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<String>> = seen
+        .iter()
+        .map(|agent| match &agent.hello {
+            Ok(hello) => vec![
+                agent.host.to_string(),
+                hello.role.name().to_owned(),
+                hello.underlay.to_string(),
+                hello.release.clone(),
+                hello.tools.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", "),
+            ],
+            Err(refusal) => {
+                vec![agent.host.to_string(), "?".into(), "–".into(), "–".into(), refusal.to_string()]
+            }
+        })
+        .collect();
+    println!("{}", table::table(&["host", "role", "underlay", "release", "tools"], &[], &rows));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn services(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
+    let (services, troubles) = fleet.services().await?;
+    if json {
+        print_json(&services);
+    } else if services.is_empty() {
+        println!("no service runs anywhere");
+    } else {
+        let rows: Vec<Vec<String>> = services
+            .iter()
+            .map(|service| {
+                vec![
+                    service.name.to_string(),
+                    service.host.to_string(),
+                    service.state.name().to_owned(),
+                    service.address.map_or_else(|| "not on the overlay".to_owned(), |a| a.addr().to_string()),
+                    table::known(service.memory),
+                    table::known(service.processes),
+                    service.image.clone(),
+                ]
+            })
+            .collect();
+        let headings = ["service", "host", "state", "address", "memory", "processes", "image"];
+        println!("{}", table::table(&headings, &[4, 5], &rows));
+    }
+    for trouble in &troubles {
+        eprintln!("mose: {trouble}");
+    }
+    Ok(if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode, Refusal> {
+    let order = Order {
+        service: migrate.service,
+        from: migrate.from,
+        to: migrate.to,
+        plan: Plan {
+            strategy: migrate.strategy,
+            iterations: (migrate.strategy != Strategy::Cold).then_some(0),
+            bandwidth: None,
+        },
+        transport: migrate.transport.map(Into::into),
+        image_policy: if migrate.require_image { ImagePolicy::Require } else { ImagePolicy::Bring },
+    };
+    let mut begin = None;
+    let record = order::carry_out(fleet, &order, |event| {
+        if json {
+            print_json(event);
+        } else {
+            println!("{}", table::step_line(event, *begin.get_or_insert(event.at)));
+        }
+    })
+    .await?;
+    if json {
+        print_json(&record);
+    } else {
+        println!("\n{}", table::record(&record));
+    }
+    Ok(exit::of(record.outcome))
+}
+
+async fn watch(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
+    let mut follower = Follower::new(fleet).await?;
+    if fleet.agents(&[]).await?.is_empty() {
+        eprintln!("mose: no agent is live yet; waiting");
+    }
+    let mut begins = std::collections::HashMap::new();
+    loop {
+        let event = tokio::select! {
+            event = follower.next() => event,
+            _ = tokio::signal::ctrl_c() => None,
+        };
+        let Some(event) = event else { return Ok(ExitCode::SUCCESS) };
+        if json {
+            print_json(&event);
+        } else {
+            let begin = *begins.entry(event.migration.clone()).or_insert(event.at);
+            println!("{}  {}", event.migration, table::step_line(&event, begin));
+        }
+    }
+}
+
+async fn history(
+    fleet: &Fleet,
+    count: u32,
+    migration: Option<&mose_protocol::MigrationId>,
+    json: bool,
+) -> Result<ExitCode, Refusal> {
+    let mut records: Vec<Record> = Vec::new();
+    for agent in fleet.agents(&[]).await?.into_iter().filter(|agent| agent.hello.is_ok()) {
+        // One is looked for among all that a host keeps.
+        let wanted = if migration.is_some() { u32::MAX } else { count };
+        if let Reply::History(found) = fleet.ask(&agent.host, &Request::History(wanted)).await? {
+            records.extend(found);
+        }
+    }
+    records.sort_by(|a, b| b.started_at.cmp(&a.started_at));
+    if let Some(wanted) = migration {
+        let Some(record) = records.iter().find(|record| &record.migration == wanted) else {
+            return Err(Refusal::new(
+                RefusalCode::OutOfTurn,
+                format!("no live host remembers a migration {wanted}"),
+                "`mose history` lists those that are known",
+            ));
+        };
+        if json {
+            print_json(record);
+        } else {
+            println!("{}", table::record(record));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    records.truncate(count as usize);
+    if json {
+        print_json(&records);
+    } else if records.is_empty() {
+        println!("no migration yet");
+    } else {
+        println!("{}", table::history(&records));
+    }
+    Ok(ExitCode::SUCCESS)
+}

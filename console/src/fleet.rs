@@ -1,0 +1,160 @@
+//! The agents as the orchestrator sees them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mose_agent::peers::Requests;
+use mose_agent::session;
+use mose_protocol::agent::{Hello, ServiceInfo};
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, envelope, keys};
+use zenoh::Session;
+
+/// How long one waits for agents that are expected, and for their answers.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long an answer may take.
+pub const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long agents that nobody announced are looked for.
+const LOOK_AROUND: Duration = Duration::from_millis(800);
+
+/// An agent that was seen.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The host.
+    pub host: HostName,
+    /// How it introduced itself, or why it did not.
+    pub hello: Result<Hello, Refusal>,
+}
+
+/// A connection to the agents.
+pub struct Fleet {
+    session: Session,
+    requests: Requests,
+    expected: usize,
+}
+
+impl Fleet {
+    /// Connects to the agents at `endpoints`; where none are given they are looked for by multicast.
+    ///
+    /// # Errors
+    /// Where no session can be opened.
+    pub async fn join(endpoints: &[String]) -> Result<Self, Refusal> {
+        let session = session::open(&[], endpoints).await?;
+        Ok(Self { requests: Requests::new(session.clone()), session, expected: endpoints.len() })
+    }
+
+    /// The Zenoh session.
+    #[must_use]
+    pub const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Asks one agent.
+    ///
+    /// # Errors
+    /// What it refused, or that it does not answer.
+    pub async fn ask(&self, host: &HostName, request: &Request) -> mose_protocol::Response {
+        self.requests.ask(host, request, ANSWER).await
+    }
+
+    /// The agents that are live, each with its introduction. Waits for as many as endpoints were given, or for
+    /// `wanted`, but not forever.
+    ///
+    /// # Errors
+    /// Where the session fails.
+    pub async fn agents(&self, wanted: &[HostName]) -> Result<Vec<Seen>, Refusal> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Refusal::new(RefusalCode::Failed, format!("the agents cannot be looked for: {error}"), "")
+        };
+        let subscriber = self
+            .session
+            .liveliness()
+            .declare_subscriber(keys::LIVE_ALL)
+            .history(true)
+            .await
+            .map_err(|error| failed(&error))?;
+        let patience = if self.expected > 0 { PATIENCE } else { LOOK_AROUND };
+        let deadline = tokio::time::Instant::now() + patience;
+        let mut seen: BTreeMap<HostName, Seen> = BTreeMap::new();
+        while let Ok(Ok(sample)) = tokio::time::timeout_at(deadline, subscriber.recv_async()).await {
+            let Some(host) = keys::host_of_live(sample.key_expr().as_str()) else { continue };
+            if sample.kind() == zenoh::sample::SampleKind::Delete {
+                seen.remove(&host);
+                continue;
+            }
+            let hello = self.introduce(&host).await;
+            seen.insert(host.clone(), Seen { host, hello });
+            let all_wanted = !wanted.is_empty() && wanted.iter().all(|host| seen.contains_key(host));
+            if all_wanted || (wanted.is_empty() && self.expected > 0 && seen.len() >= self.expected) {
+                break;
+            }
+        }
+        Ok(seen.into_values().collect())
+    }
+
+    async fn introduce(&self, host: &HostName) -> Result<Hello, Refusal> {
+        match self.requests.ask(host, &Request::Hello, PATIENCE).await? {
+            Reply::Hello(hello) if hello.protocol == envelope::PROTOCOL_VERSION => Ok(*hello),
+            Reply::Hello(hello) => Err(Refusal::new(
+                RefusalCode::Version,
+                format!(
+                    "the agent on {host} speaks protocol version {}, this console {}",
+                    hello.protocol,
+                    envelope::PROTOCOL_VERSION
+                ),
+                "run the same release of MOSE on both",
+            )),
+            _ => Err(Refusal::new(
+                RefusalCode::Malformed,
+                format!("the agent on {host} did not introduce itself"),
+                "run the same release of MOSE on both",
+            )),
+        }
+    }
+
+    /// One live agent by its host's name.
+    ///
+    /// # Errors
+    /// Where it is not live, or speaks another version.
+    pub async fn agent(&self, host: &HostName) -> Result<Hello, Refusal> {
+        let seen = self.agents(std::slice::from_ref(host)).await?;
+        match seen.iter().find(|agent| &agent.host == host) {
+            Some(agent) => agent.hello.clone(),
+            None => {
+                let names: Vec<_> = seen.iter().map(|agent| agent.host.to_string()).collect();
+                Err(Refusal::new(
+                    RefusalCode::UnknownHost,
+                    format!("no agent of a host {host} is live"),
+                    if names.is_empty() {
+                        "no agent is live at all: start mose-agent on the hosts, or bring the lab up: mose lab up"
+                            .to_owned()
+                    } else {
+                        format!("live are: {}", names.join(", "))
+                    },
+                ))
+            }
+        }
+    }
+
+    /// What runs on every live host, and which hosts did not say.
+    ///
+    /// # Errors
+    /// Where the session fails.
+    pub async fn services(&self) -> Result<(Vec<ServiceInfo>, Vec<Refusal>), Refusal> {
+        let (mut services, mut troubles) = (Vec::new(), Vec::new());
+        for agent in self.agents(&[]).await? {
+            let answer = match agent.hello {
+                Ok(_) => self.ask(&agent.host, &Request::Services).await,
+                Err(refusal) => Err(refusal),
+            };
+            match answer {
+                Ok(Reply::Services(found)) => services.extend(found),
+                Ok(_) => {}
+                Err(refusal) => troubles.push(refusal),
+            }
+        }
+        services.sort_by(|a, b| (&a.name, &a.host).cmp(&(&b.name, &b.host)));
+        Ok((services, troubles))
+    }
+}

@@ -1,0 +1,78 @@
+//! Following the steps of migrations: live, in order, and with what was missed asked for.
+
+use std::collections::HashMap;
+
+use mose_protocol::step::StepEvent;
+use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, envelope, keys};
+use zenoh::handlers::FifoChannelHandler;
+use zenoh::pubsub::Subscriber;
+use zenoh::sample::Sample;
+
+use crate::fleet::Fleet;
+
+/// Events as they come, each exactly once and in order per migration and host.
+pub struct Follower<'a> {
+    fleet: &'a Fleet,
+    subscriber: Subscriber<FifoChannelHandler<Sample>>,
+    next: HashMap<(MigrationId, HostName), u64>,
+    ready: std::collections::VecDeque<StepEvent>,
+}
+
+impl<'a> Follower<'a> {
+    /// Follows every migration from now on.
+    ///
+    /// # Errors
+    /// Where the session fails.
+    pub async fn new(fleet: &'a Fleet) -> Result<Self, Refusal> {
+        let subscriber = fleet.session().declare_subscriber(keys::STEPS_ALL).await.map_err(|error| {
+            Refusal::new(RefusalCode::Failed, format!("steps cannot be followed: {error}"), "")
+        })?;
+        Ok(Self { fleet, subscriber, next: HashMap::new(), ready: std::collections::VecDeque::new() })
+    }
+
+    /// The next event; `None` when the session is closed.
+    pub async fn next(&mut self) -> Option<StepEvent> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            let sample = self.subscriber.recv_async().await.ok()?;
+            match envelope::open::<StepEvent>(&sample.payload().to_bytes()) {
+                Ok(event) => self.take(event).await,
+                Err(refusal) => tracing::warn!(%refusal, "a step cannot be read"),
+            }
+        }
+    }
+
+    /// Asks a host for what it did in a migration since the last that was seen.
+    pub async fn catch_up(&mut self, migration: &MigrationId, host: &HostName) {
+        let from = self.next.get(&(migration.clone(), host.clone())).copied().unwrap_or(0);
+        let request = Request::Steps { migration: migration.clone(), from };
+        match self.fleet.ask(host, &request).await {
+            Ok(Reply::Steps(events)) => {
+                for event in events {
+                    self.put(event);
+                }
+            }
+            Ok(_) => {}
+            Err(refusal) => tracing::warn!(%refusal, "missed steps cannot be had"),
+        }
+    }
+
+    async fn take(&mut self, event: StepEvent) {
+        let key = (event.migration.clone(), event.host.clone());
+        if event.seq > self.next.get(&key).copied().unwrap_or(0) {
+            self.catch_up(&key.0, &key.1).await;
+        }
+        self.put(event);
+    }
+
+    fn put(&mut self, event: StepEvent) {
+        let next = self.next.entry((event.migration.clone(), event.host.clone())).or_default();
+        // Older ones were seen. A gap that could not be filled is passed over rather than waited on for ever.
+        if event.seq >= *next {
+            *next = event.seq + 1;
+            self.ready.push_back(event);
+        }
+    }
+}

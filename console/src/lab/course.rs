@@ -1,0 +1,248 @@
+//! A measuring course in the lab: services on an edge host, their clients on the UAV, and migrations in between.
+
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::time::Duration;
+
+use color_eyre::eyre::{WrapErr, eyre};
+use mose_console::fleet::Fleet;
+use mose_console::order::{self, Order};
+use mose_lab::client::{Client, ClientReport, ClientSpec, Workload as ClientKind};
+use mose_lab::{CLIENT_ADDRESS, CLIENT_NETNS, Lab, ServiceOptions, Workload, start_service, stop_service};
+use mose_pam::Plan;
+use mose_protocol::handover::ImagePolicy;
+use mose_protocol::record::Record;
+use mose_protocol::transfer::TransportKind;
+use mose_protocol::{Refusal, RefusalCode};
+
+use super::{agents_of, enter};
+
+/// The hosts of the course.
+pub(super) const EDGES: [&str; 2] = ["edge-a", "edge-b"];
+/// The host of the clients.
+const MOBILE: &str = "uav";
+
+/// How long a client is left alone between two migrations: its gap must end before the next one begins.
+pub(super) const PAUSE: Duration = Duration::from_millis(1500);
+
+/// How long a client may take to connect.
+const CONNECT: Duration = Duration::from_secs(20);
+
+/// How long the agents may take to have met after the lab came up.
+const ACQUAINTANCE: Duration = Duration::from_secs(10);
+
+/// Which client belongs to a workload.
+pub(super) fn client_kind(workload: &str) -> color_eyre::Result<ClientKind> {
+    [
+        ClientKind::Sockperf,
+        ClientKind::Iperf3,
+        ClientKind::Counter,
+        ClientKind::Redis,
+        ClientKind::Memcached,
+    ]
+    .into_iter()
+    .find(|kind| kind.name() == workload)
+    .ok_or_else(|| {
+        eyre!("there is no client for `{workload}`; choose sockperf, iperf3, counter, redis or memcached")
+    })
+}
+
+/// Puts the clients' namespace on the overlay; harmless if it is there.
+pub(super) fn attach_clients(lab: &Lab) -> color_eyre::Result<()> {
+    let address = format!("{CLIENT_ADDRESS}/24");
+    let mut attach = lab.exec(MOBILE, &["mose-agent", "attach", CLIENT_NETNS, "--address", &address])?;
+    let output = attach.output().wrap_err("the clients' namespace cannot be attached")?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(eyre!("the clients' namespace cannot be attached: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// A command among the clients.
+fn among_clients(lab: &Lab, argv: &[String]) -> Command {
+    lab.exec_in_netns(MOBILE, CLIENT_NETNS, argv).unwrap_or_else(|error| failing(&error))
+}
+
+/// A command on a host.
+pub(super) fn on(lab: &Lab, host: &str, argv: &[String]) -> Command {
+    lab.exec(host, argv).unwrap_or_else(|error| failing(&error))
+}
+
+/// A host that died since shows when a command is run there: it fails and says why.
+fn failing(error: &dyn std::fmt::Display) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo \"$0\" >&2; exit 1", &error.to_string()]);
+    command
+}
+
+/// A service of the course with its client.
+pub(super) struct Runner<'a> {
+    lab: &'a Lab,
+    options: ServiceOptions,
+    client: Option<Client>,
+}
+
+impl<'a> Runner<'a> {
+    /// Starts a workload on the first edge host and its client on the UAV, which runs until it is stopped.
+    pub(super) fn start(
+        lab: &'a Lab,
+        workload: &str,
+        address: Ipv4Addr,
+        arguments: &[String],
+    ) -> color_eyre::Result<Self> {
+        let mut options = ServiceOptions::of(workload);
+        options.address = address;
+        options.arguments = arguments.to_vec();
+        for host in EDGES {
+            stop_service(lab, host, &options.name)?;
+        }
+        start_service(lab, workload, EDGES[0], &options)?;
+        let mut runner = Self { lab, options, client: None };
+        runner.client = Some(start_client(lab, workload, address)?);
+        Ok(runner)
+    }
+
+    /// Stops the client and returns what it saw; removes the service from wherever it is.
+    pub(super) fn stop(mut self) -> color_eyre::Result<ClientReport> {
+        let client = self.client.take().ok_or_else(|| eyre!("the client was never started"))?;
+        Ok(client.stop()?)
+    }
+}
+
+impl Drop for Runner<'_> {
+    fn drop(&mut self) {
+        drop(self.client.take());
+        for host in EDGES {
+            if let Err(error) = stop_service(self.lab, host, &self.options.name) {
+                tracing::warn!(host, %error, "a service is left over");
+            }
+        }
+    }
+}
+
+/// Starts the client of a workload.
+pub(super) fn start_client(lab: &Lab, workload: &str, address: Ipv4Addr) -> color_eyre::Result<Client> {
+    let port = Workload::named(workload)?.port;
+    let spec = ClientSpec::new(client_kind(workload)?, (address, port).into(), Duration::from_secs(3600));
+    let mut client = Client::start(spec, &|argv: &[String]| among_clients(lab, argv))?;
+    client.wait_ready(CONNECT)?;
+    Ok(client)
+}
+
+/// Orders migrations from the lab's controller, as `mose migrate` would, from a thread of its own.
+pub(super) struct Orders {
+    runtime: tokio::runtime::Runtime,
+    fleet: Fleet,
+}
+
+impl Orders {
+    /// Connects to the lab's agents. The calling thread enters the controller's network for good.
+    pub(super) fn connect(lab: &Lab) -> color_eyre::Result<Self> {
+        enter(lab)?;
+        let runtime = tokio::runtime::Runtime::new()?;
+        let fleet = runtime
+            .block_on(Fleet::join(&agents_of(lab)))
+            .map_err(|refusal| eyre!("the lab's agents cannot be reached: {refusal}"))?;
+        Ok(Self { runtime, fleet })
+    }
+
+    /// Moves a service and returns the record.
+    pub(super) fn migrate(
+        &self,
+        service: &str,
+        from: &str,
+        to: &str,
+        transport: Option<TransportKind>,
+    ) -> color_eyre::Result<Record> {
+        let order = Order {
+            service: service.parse()?,
+            from: Some(from.parse()?),
+            to: to.parse()?,
+            plan: Plan::cold(),
+            transport,
+            image_policy: ImagePolicy::Bring,
+        };
+        let begun = std::time::Instant::now();
+        loop {
+            let carried = self.runtime.block_on(order::carry_out(&self.fleet, &order, |_| {}));
+            let refusal = match carried {
+                // Just after the lab came up the agents may not have met yet.
+                Ok(Record { reason: Some(reason), .. })
+                    if reason.code == RefusalCode::UnknownHost && begun.elapsed() < ACQUAINTANCE =>
+                {
+                    reason
+                }
+                Ok(record) => return Ok(record),
+                Err(refusal) => refusal,
+            };
+            let Refusal { code, .. } = refusal;
+            if code != RefusalCode::UnknownHost || begun.elapsed() > ACQUAINTANCE {
+                return Err(eyre!("{refusal}"));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+impl Drop for Orders {
+    fn drop(&mut self) {
+        let closing = self.fleet.session().close();
+        let _ = self.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(1), closing).await });
+    }
+}
+
+/// The middle of some figures; `None` without any.
+pub(super) fn median(figures: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    let (low, high) = (figures.len().checked_sub(1)? / 2, figures.len() / 2);
+    Some((figures[low] + figures[high]) / 2.0)
+}
+
+/// What a client saw, in one line.
+pub(super) fn client_line(report: &ClientReport) -> String {
+    let unit = match report.unit {
+        mose_lab::client::Unit::Messages => "messages",
+        mose_lab::client::Unit::Bytes => "bytes",
+    };
+    let mut line = format!(
+        "client: {} {unit} sent, {} answered; {} lost, {} repeated, {} reordered, {} corrupted, {} resets; {} of {} \
+         connections kept",
+        report.sent,
+        report.received,
+        report.lost,
+        report.repeated,
+        report.reordered,
+        report.corrupted,
+        report.resets,
+        report.connections.min(report.streams),
+        report.streams
+    );
+    for (name, value) in &report.extra {
+        if value.is_number() {
+            line.push_str(&format!("\n        {name} {value}"));
+        }
+    }
+    for error in &report.errors {
+        line.push_str(&format!("\n        error: {error}"));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between() {
+        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median([]), None);
+    }
+
+    #[test]
+    fn every_client_is_found_by_its_workload() {
+        assert!(client_kind("redis").is_ok());
+        assert!(client_kind("nothing").is_err());
+    }
+}

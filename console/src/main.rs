@@ -1,0 +1,43 @@
+//! `mose`: the orchestrator's command line.
+
+mod cli;
+mod commands;
+mod lab;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Arguments, Command};
+
+fn main() -> ExitCode {
+    // The init of a lab's host: nothing of the console may run before it.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == "lab-init") {
+        let config = words.next().unwrap_or_default();
+        return match mose_lab::init::run(std::path::Path::new(&config)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        };
+    }
+    if let Err(error) = color_eyre::install() {
+        return fail(&error);
+    }
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("MOSE_LOG").unwrap_or_else(|_| "warn,zenoh=off".into()),
+        )
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr)
+        .init();
+    match arguments.command {
+        Command::Lab { command } => lab::run(command).unwrap_or_else(|error| fail(&error)),
+        command => commands::run(command, &arguments.connect, arguments.json),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("mose: {error}");
+    ExitCode::from(mose_console::exit::FAILED)
+}

@@ -1,0 +1,171 @@
+//! Tables and lines for people to read.
+
+use mose_pam::{Bytes, Millis};
+use mose_protocol::record::{Outcome, Record};
+use mose_protocol::step::{Phase, StepEvent};
+use mose_protocol::Timestamp;
+
+/// Rows below headings, each column as wide as its widest cell. The first columns are left-aligned, those named in
+/// `right` are right-aligned.
+#[must_use]
+pub fn table(headings: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([headings[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded = cells.zip(&widths).enumerate().map(|(column, (cell, width))| {
+            if right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut text = line(&mut headings.iter().copied());
+    for row in rows {
+        text.push('\n');
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    text
+}
+
+/// A quantity that may be unknown.
+#[must_use]
+pub fn known<T: std::fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| value.to_string())
+}
+
+/// One step as it happens, with the time since the migration's begin.
+#[must_use]
+pub fn step_line(event: &StepEvent, begin: Timestamp) -> String {
+    let mark = match event.phase {
+        Phase::Started => "▸",
+        Phase::Progress => "·",
+        Phase::Finished => "✔",
+        Phase::Failed => "✘",
+    };
+    let mut line = format!(
+        "{:>9.1} ms  {:<10} {mark} {}",
+        event.at.since(begin).0,
+        event.host.as_str(),
+        event.step.name()
+    );
+    if let Some(bytes) = event.bytes {
+        line.push_str(&format!("  {bytes}"));
+    }
+    if let Some(detail) = event.detail.as_deref().filter(|detail| !detail.is_empty()) {
+        line.push_str(&format!("  ({detail})"));
+    }
+    line
+}
+
+/// A record with all its steps and the three clocks of its downtime.
+#[must_use]
+pub fn record(record: &Record) -> String {
+    let rows: Vec<Vec<String>> = record
+        .steps
+        .iter()
+        .map(|step| {
+            vec![
+                step.host.to_string(),
+                step.step.name().to_owned(),
+                format!("{:.1}", step.start.0),
+                format!("{:.1}", step.took.0),
+                step.bytes.filter(|bytes| bytes.0 > 0).map(|bytes| bytes.to_string()).unwrap_or_default(),
+                step.bytes
+                    .filter(|bytes| bytes.0 > 0 && step.took.0 > 0.0)
+                    .map(|bytes| rate(bytes, step.took))
+                    .unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let mut text =
+        table(&["host", "step", "start ms", "took ms", "bytes", "rate"], &[2, 3, 4, 5], &rows);
+    text.push_str(&format!("\n\n{}", ending(record)));
+    text
+}
+
+fn rate(bytes: Bytes, took: Millis) -> String {
+    mose_pam::BitsPerSec((bytes.0 as f64 * 8e3 / took.0) as u64).to_string()
+}
+
+/// How a migration ended, in a few lines.
+#[must_use]
+pub fn ending(record: &Record) -> String {
+    let head = format!(
+        "{}: {} → {} {} in {} ({}{})",
+        record.service,
+        record.from,
+        record.to,
+        record.outcome.name(),
+        record.duration,
+        record.plan.strategy,
+        record.transport.map(|t| format!(" over {t}")).unwrap_or_default()
+    );
+    let mut lines = vec![head];
+    if let Some(reason) = &record.reason {
+        lines.push(format!("reason    {reason}"));
+    }
+    if record.outcome != Outcome::Refused {
+        lines.push(format!(
+            "downtime  CRIU frozen {} · agents' blackout {} (± {:.2} ms) · client gap {}",
+            known(record.downtime.criu.frozen),
+            known(record.downtime.blackout),
+            record.downtime.clock.uncertainty_us as f64 / 1e3,
+            known(record.downtime.client_gap())
+        ));
+        for client in &record.downtime.clients {
+            lines.push(format!(
+                "client    at {}: {} packets seen, {} resets, {} connections accepted anew",
+                client.host, client.packets, client.resets, client.accepted
+            ));
+        }
+        lines.push(format!("image     {}", record.image));
+    }
+    lines.join("\n")
+}
+
+/// Records as a table, one line each.
+#[must_use]
+pub fn history(records: &[Record]) -> String {
+    let rows: Vec<Vec<String>> = records
+        .iter()
+        .map(|record| {
+            let at = chrono::DateTime::from_timestamp_micros(
+                i64::try_from(record.started_at.0).unwrap_or_default(),
+            )
+            .map(|at| at.format("%Y-%m-%d %H:%M:%S").to_string());
+            vec![
+                record.migration.to_string(),
+                known(at),
+                record.service.to_string(),
+                format!("{} → {}", record.from, record.to),
+                record.plan.strategy.to_string(),
+                record.outcome.name().to_owned(),
+                record.image.to_string(),
+                record.duration.to_string(),
+                known(record.downtime.criu.frozen),
+                known(record.downtime.blackout),
+                known(record.downtime.client_gap()),
+            ]
+        })
+        .collect();
+    table(
+        &[
+            "migration", "at (UTC)", "service", "way", "strategy", "outcome", "image", "duration",
+            "CRIU frozen", "blackout", "client gap",
+        ],
+        &[6, 7, 8, 9, 10],
+        &rows,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_unknown_is_no_zero() {
+        let rows = vec![vec!["a".to_owned(), known::<Bytes>(None)], vec!["long".to_owned(), "12".to_owned()]];
+        assert_eq!(table(&["name", "n"], &[1], &rows), "name   n\na      –\nlong  12");
+    }
+}
