@@ -155,6 +155,8 @@ pub(crate) enum Record<'a> {
     Finish { items: u64, bytes: u64, digest: Digest },
     /// Nothing to send, but alive.
     Ping,
+    /// The source has heard the destination's verdict.
+    Bye,
     /// The source gives up.
     Abort { message: String },
 }
@@ -168,6 +170,7 @@ const REMOVE: u8 = 6;
 const FINISH: u8 = 7;
 const PING: u8 = 8;
 const ABORT: u8 = 9;
+const BYE: u8 = 10;
 
 impl Record<'_> {
     /// Appends the record's body and returns its kind.
@@ -213,6 +216,7 @@ impl Record<'_> {
                 FINISH
             }
             Self::Ping => PING,
+            Self::Bye => BYE,
             Self::Abort { message } => {
                 out.extend_from_slice(clip(message).as_bytes());
                 ABORT
@@ -239,6 +243,7 @@ impl Record<'_> {
             }
             FINISH => Record::Finish { items: input.u64()?, bytes: input.u64()?, digest: input.digest()? },
             PING => Record::Ping,
+            BYE => Record::Bye,
             ABORT => Record::Abort { message: message(input.rest())? },
             other => return Err(format!("a record of kind {other}")),
         };
@@ -415,6 +420,7 @@ mod tests {
                 Record::Remove { section: Section::Rootfs, path: RelPath::parse(b"gone").unwrap() },
                 Record::Finish { items: 1, bytes: 2, digest },
                 Record::Ping,
+                Record::Bye,
                 Record::Abort { message: "no".into() },
             ]
         };

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime};
 
 use mose_protocol::transfer::TransferBounds;
@@ -24,6 +25,9 @@ use super::{Folders, Progress, Received};
 const MAX_OPEN: usize = 128;
 /// Bytes of paths, link targets and attributes in all: they stay in memory until the end.
 const MAX_DESCRIBED: u64 = 64 << 20;
+/// How often, and in which intervals, a verdict is given while the source does not answer.
+const VERDICTS: u32 = 20;
+const VERDICT_EVERY: Duration = Duration::from_millis(100);
 /// How often the source hears from a destination that is busy verifying.
 const ALIVE: Duration = Duration::from_millis(500);
 
@@ -157,6 +161,27 @@ impl Sink {
         })
     }
 
+    /// Gives the verdict, and waits for the source to have heard it: what a transport took it may still lose, when this
+    /// process or its session ends. A source that says nothing back has to ask over another way.
+    fn judge(&self, inlet: &mut Inlet, verdict: &Reply) -> Result<(), TransferError> {
+        self.reply(inlet, verdict)?;
+        for _ in 0..VERDICTS {
+            loop {
+                match inlet.frames.recv_timeout(VERDICT_EVERY) {
+                    // A stray ping; the source says goodbye, or hangs up.
+                    Ok(Ok(frame)) if !frame.records().any(|record| record == Ok(Record::Bye)) => {}
+                    Ok(_) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                    Err(RecvTimeoutError::Timeout) => {
+                        // Once given, it stands, whether or not the source is still there.
+                        drop(inlet.replies.reply(verdict));
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn frame(&mut self, frame: &Buf, peer: &str) -> Result<Option<Finish>, TransferError> {
         for record in frame.records() {
             match record.map_err(|what| TransferError::malformed(peer, what))? {
@@ -171,7 +196,7 @@ impl Sink {
                     self.tree(section)?.remove(&path)?;
                 }
                 Record::Finish { items, bytes, digest } => return Ok(Some(Finish { items, bytes, digest })),
-                Record::Ping => {}
+                Record::Ping | Record::Bye => {}
                 Record::Abort { message } => {
                     return Err(TransferError::Remote { peer: peer.to_owned(), message });
                 }
@@ -330,14 +355,14 @@ impl Sink {
         let digest = self.manifest.digest();
         let bytes = self.counters.total();
         if (finish.items, finish.bytes, finish.digest) != (self.manifest.len() as u64, bytes, digest) {
-            self.reply(inlet, &Reply::Differs { digest })?;
+            self.judge(inlet, &Reply::Differs { digest })?;
             return Err(TransferError::Mismatch {
                 what: WHOLE.into(),
                 source_digest: finish.digest,
                 destination_digest: digest,
             });
         }
-        self.reply(inlet, &Reply::Verified { bytes, digest })?;
+        self.judge(inlet, &Reply::Verified { bytes, digest })?;
         let (began, first_byte_at) = self.first.unwrap_or((Instant::now(), self.last));
         Ok(Received {
             bytes,

@@ -245,8 +245,7 @@ impl Engine {
         self.flush()?;
         let theirs = match self.flow.verdict()? {
             Verdict::Verified { bytes, digest: theirs } if bytes == self.bytes && theirs == digest => {
-                self.closed = true;
-                self.outlet.close();
+                self.part();
                 return Ok(Sent {
                     bytes: self.bytes,
                     files: self.manifest.files(),
@@ -256,11 +255,22 @@ impl Engine {
             }
             Verdict::Verified { digest: theirs, .. } | Verdict::Differs { digest: theirs } => theirs,
         };
+        self.part();
         Err(self.flow.fail(TransferError::Mismatch {
             what: "the image".into(),
             source_digest: digest,
             destination_digest: theirs,
         }))
+    }
+
+    /// Lets the destination know that its verdict was heard; if this is lost, it says it a few times more and goes.
+    fn part(&mut self) {
+        self.closed = true;
+        self.frame.push(&Record::Bye);
+        let mut last = std::mem::replace(&mut self.frame, self.pool.take());
+        last.seal(self.tag, self.seq);
+        drop(self.outlet.send(last));
+        self.outlet.close();
     }
 
     /// Gives the transfer up, and says so to the other end as far as the transport can.
