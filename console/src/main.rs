@@ -38,6 +38,6 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("mose: {error}");
+    eprintln!("mose: {error:#}");
     ExitCode::from(mose_console::exit::FAILED)
 }

@@ -124,9 +124,16 @@ impl Drop for Runner<'_> {
 pub(super) fn start_client(lab: &Lab, workload: &str, address: Ipv4Addr) -> color_eyre::Result<Client> {
     let port = Workload::named(workload)?.port;
     let spec = ClientSpec::new(client_kind(workload)?, (address, port).into(), Duration::from_secs(3600));
-    let mut client = Client::start(spec, &|argv: &[String]| among_clients(lab, argv))?;
-    client.wait_ready(CONNECT)?;
-    Ok(client)
+    let begun = std::time::Instant::now();
+    loop {
+        let mut client = Client::start(spec.clone(), &|argv: &[String]| among_clients(lab, argv))?;
+        match client.wait_ready(CONNECT) {
+            Ok(()) => return Ok(client),
+            // A service that was just started may not listen yet.
+            Err(error) if begun.elapsed() > CONNECT => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
 }
 
 /// Orders migrations from the lab's controller, as `mose migrate` would, from a thread of its own.

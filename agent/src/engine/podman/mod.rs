@@ -72,6 +72,31 @@ impl PodmanEngine {
         }
     }
 
+    /// Takes an initialised container out of the runtime again; its OCI configuration stays.
+    ///
+    /// REST can only *stop* it, which Podman remembers as the user's will, so that its restart policy would never
+    /// act after the restore. The command behind conmon's exit hook leaves no such memory; where it cannot be run,
+    /// stopping is what there is.
+    async fn take_down(&self, name: &ServiceName) -> Result<(), Refusal> {
+        let cleanup = tokio::process::Command::new("podman")
+            .args(["container", "cleanup", name.as_str()])
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        match tokio::time::timeout(CALL_DEADLINE, cleanup).await {
+            Ok(Ok(output)) if output.status.success() => return Ok(()),
+            Ok(Ok(output)) => {
+                let said = String::from_utf8_lossy(&output.stderr);
+                tracing::warn!(%name, said = said.trim(), "podman container cleanup failed; stopping instead");
+            }
+            Ok(Err(error)) => tracing::warn!(%name, %error, "podman cannot be run; stopping instead"),
+            Err(_) => tracing::warn!(%name, "podman container cleanup took too long; stopping instead"),
+        }
+        let handle = self.podman.containers().get(name.as_str());
+        let stop = ContainerStopOpts::builder().timeout(0).build();
+        self.call(&format!("stop {name}"), CALL_DEADLINE, handle.stop(&stop)).await
+    }
+
     async fn inspect_raw(&self, name: &str) -> Result<Value, Refusal> {
         self.socket.get(&format!("inspect {name}"), &format!("/containers/{name}/json")).await.map_err(
             |refusal| match refusal.code {
@@ -233,8 +258,7 @@ impl Engine for PodmanEngine {
         let handle = self.podman.containers().get(name.as_str());
         // Initialising writes the OCI configuration that a restore reads; nothing of the service runs by it.
         self.call(&format!("initialise {name}"), CALL_DEADLINE, handle.init()).await?;
-        let stop = ContainerStopOpts::builder().timeout(0).build();
-        self.call(&format!("stop {name}"), CALL_DEADLINE, handle.stop(&stop)).await?;
+        self.take_down(name).await?;
         let container = self.inspect(name).await?;
         let differences = describe::differences(description, &runtime_config(&container)?);
         if !differences.is_empty() {
