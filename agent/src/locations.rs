@@ -127,6 +127,10 @@ impl Agent {
                 self.locate(location).await?;
             }
         }
+        // It asks for ours when it meets us; but what changed between that and now it has not been told.
+        for location in self.locations().await? {
+            self.requests.ask(host, &Request::Locate(location), QUICK).await?;
+        }
         Ok(())
     }
 }

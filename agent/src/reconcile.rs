@@ -14,7 +14,7 @@ impl Agent {
         for found in self.journals.sources() {
             tracing::info!(migration = %found.head.task.migration, state = ?found.state, "was left open");
             let agent = self.clone();
-            let source = self.resume(found.head.task.clone());
+            let source = self.resume(found.head.task.clone(), found.head.started_at);
             tokio::spawn(async move { Box::pin(agent.take_up(source, found)).await });
         }
     }

@@ -140,6 +140,9 @@ impl Source {
             let note = Note { detail: Some(format!("{} at {}", client.gap, client.host)), ..Note::default() };
             self.steps.finished(Step::ClientGap, note);
         }
+        if outcome == Outcome::InDoubt {
+            self.control.now_in_doubt();
+        }
         // The service is free before the end is told, so that who waits for the end may migrate at once.
         if outcome != Outcome::InDoubt {
             self.agent

@@ -69,6 +69,11 @@ impl Control {
         &self.task
     }
 
+    /// Marks it in doubt; whether it was not before.
+    pub(crate) fn now_in_doubt(&self) -> bool {
+        !self.in_doubt.swap(true, Ordering::Relaxed)
+    }
+
     pub(crate) fn in_doubt(&self) -> bool {
         self.in_doubt.load(Ordering::Relaxed)
     }
@@ -193,14 +198,14 @@ impl Agent {
     }
 
     /// A fresh pen, clock and control for a migration that is taken up again.
-    pub(crate) fn resume(self: &Arc<Self>, task: Task) -> Source {
+    pub(crate) fn resume(self: &Arc<Self>, task: Task, begun: Timestamp) -> Source {
         let control = Control::new(task);
         self.outgoing
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .insert(control.task.migration.clone(), control.clone());
         Source {
-            steps: self.steps.of(&control.task.migration),
+            steps: self.steps.resumed(&control.task.migration, begun),
             measured: Measured::default(),
             agent: self.clone(),
             control,
@@ -679,6 +684,13 @@ impl Source {
         match back {
             Ok(at) => {
                 self.measured.released_at(at);
+                // Again: who was met while the service was being restored has not been told.
+                let here = Location {
+                    address: place.address.addr(),
+                    host: self.task().from.clone(),
+                    epoch: epoch + 1,
+                };
+                let _ = self.agent.announce(&here, None, QUICK).await;
                 let _ = self.ask(&Request::Withdraw(self.task().migration.clone()), QUICK).await;
                 let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
                 self.measure_clients().await;
@@ -753,8 +765,7 @@ impl Source {
 
     /// Says that nobody knows, and goes on asking.
     async fn doubt(&self, silent: Duration) {
-        let first = !self.control.in_doubt.swap(true, Ordering::Relaxed);
-        if first {
+        if self.control.now_in_doubt() {
             let reason = Refusal::new(
                 RefusalCode::Unreachable,
                 format!(

@@ -14,10 +14,31 @@ use tokio::sync::mpsc;
 /// How many migrations' events are kept for those who ask later.
 const KEPT: usize = 64;
 
+/// The events of one migration, the first of them numbered `base`.
+#[derive(Default)]
+struct Numbered {
+    base: u64,
+    events: Vec<StepEvent>,
+}
+
 #[derive(Default)]
 struct Kept {
-    events: HashMap<MigrationId, Vec<StepEvent>>,
+    migrations: HashMap<MigrationId, Numbered>,
     order: VecDeque<MigrationId>,
+}
+
+impl Kept {
+    fn of(&mut self, migration: &MigrationId) -> &mut Numbered {
+        if !self.migrations.contains_key(migration) {
+            self.order.push_back(migration.clone());
+            if self.order.len() > KEPT {
+                if let Some(oldest) = self.order.pop_front() {
+                    self.migrations.remove(&oldest);
+                }
+            }
+        }
+        self.migrations.entry(migration.clone()).or_default()
+    }
 }
 
 /// The events of this host.
@@ -54,8 +75,18 @@ impl StepLog {
     #[must_use]
     pub fn since(&self, migration: &MigrationId, from: u64) -> Vec<StepEvent> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let events = kept.events.get(migration).map(Vec::as_slice).unwrap_or_default();
+        let numbered = kept.migrations.get(migration);
+        let events = numbered.map(|numbered| numbered.events.as_slice()).unwrap_or_default();
         events.iter().filter(|event| event.seq >= from).cloned().collect()
+    }
+
+    /// The pen for a migration that an earlier life of the agent began at `begun`: its numbers go on above any that
+    /// were used, which are lost, so that whoever followed it takes what comes for news.
+    #[must_use]
+    pub fn resumed(&self, migration: &MigrationId, begun: Timestamp) -> Steps {
+        let elapsed_ms = Timestamp::now().0.saturating_sub(begun.0) / 1000;
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).of(migration).base = elapsed_ms + 1000;
+        self.of(migration)
     }
 
     /// The pen for one migration.
@@ -66,18 +97,10 @@ impl StepLog {
 
     fn write(&self, migration: &MigrationId, step: Step, phase: Phase, note: Note) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if !kept.events.contains_key(migration) {
-            kept.order.push_back(migration.clone());
-            if kept.order.len() > KEPT {
-                if let Some(oldest) = kept.order.pop_front() {
-                    kept.events.remove(&oldest);
-                }
-            }
-        }
-        let events = kept.events.entry(migration.clone()).or_default();
+        let numbered = kept.of(migration);
         let event = StepEvent {
             migration: migration.clone(),
-            seq: events.len() as u64,
+            seq: numbered.base + numbered.events.len() as u64,
             host: self.host.clone(),
             step,
             phase,
@@ -85,7 +108,7 @@ impl StepLog {
             bytes: note.bytes,
             detail: note.detail,
         };
-        events.push(event.clone());
+        numbered.events.push(event.clone());
         // Sent under the lock, so that the order on the wire is the order of the numbers.
         let _ = self.publish.send(event);
     }
