@@ -119,6 +119,7 @@ impl Agent {
         // The token lives as long as the session.
         std::mem::forget(token);
         tokio::spawn(agent.clone().publish_telemetry());
+        tokio::spawn(agent.clone().close_settled());
         Ok(agent)
     }
 

@@ -11,14 +11,16 @@ use mose_coat::{Change, EndpointSpec, Route};
 use mose_pam::Bytes;
 use mose_protocol::agent::Location;
 use mose_protocol::handover::{HandoverState, ImagePolicy, Prepare, Prepared, Restored};
+use mose_protocol::record::Outcome;
 use mose_protocol::step::Step;
 use mose_protocol::transfer::TransportKind;
-use mose_protocol::{MigrationId, Refusal, RefusalCode, ServiceName, Timestamp};
+use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, ServiceName, Timestamp};
 use tokio::sync::Mutex;
 
 use crate::agent::{Agent, overlay_refusal};
 use crate::engine::{Container, Moments, Stage};
 use crate::journal::{DestinationState, Journal};
+use crate::peers::QUICK;
 use crate::steps::Note;
 use crate::transfer::{Folders, Limits, Progress, Receiver};
 
@@ -27,6 +29,9 @@ const IDLE_DEADLINE: Duration = Duration::from_secs(180);
 
 /// How long after the last byte the digest may take.
 const VERIFY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often sources are asked about hand-overs that have ended here.
+const SETTLED_PERIOD: Duration = Duration::from_secs(5);
 
 /// A migration that comes to this host.
 pub(crate) struct Incoming {
@@ -584,6 +589,36 @@ impl Agent {
             journal.close();
         }
         self.incoming.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(migration);
+    }
+
+    /// Closes, for as long as the agent lives, the journals of hand-overs whose source has settled them without our
+    /// hearing of it.
+    pub(crate) async fn close_settled(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(SETTLED_PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.session.is_closed() {
+                return;
+            }
+            let ended: Vec<(MigrationId, HostName)> = {
+                let incoming = self.incoming.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let ended = incoming.iter().filter(|(_, incoming)| !incoming.is_open());
+                ended
+                    .filter_map(|(id, incoming)| {
+                        Some((id.clone(), incoming.prepare.as_ref()?.task.from.clone()))
+                    })
+                    .collect()
+            };
+            for (migration, source) in ended {
+                let record = self.requests.ask(&source, &Request::Record(migration.clone()), QUICK).await;
+                if let Ok(Reply::Record(Some(record))) = record
+                    && record.outcome != Outcome::InDoubt
+                {
+                    self.close(&migration).await;
+                }
+            }
+        }
     }
 
     /// Drops a preparation whose source has fallen silent. It can do no harm: the service is not ours yet.

@@ -214,7 +214,7 @@ fn read<H: DeserializeOwned, S: DeserializeOwned>(path: &Path) -> io::Result<Fou
     let head = whole.next().ok_or_else(|| io::Error::other("it is empty"))?;
     let head = serde_json::from_str(head)?;
     // A line that was cut short by the crash was never acted on.
-    let state = whole.last().ok_or_else(|| io::Error::other("it tells no state"))?;
+    let state = whole.next_back().ok_or_else(|| io::Error::other("it tells no state"))?;
     let state = serde_json::from_str(state)?;
     let file = OpenOptions::new().append(true).open(path)?;
     if !text.ends_with('\n') {

@@ -164,10 +164,11 @@ impl Source {
         let origin = self.measured.started_at;
         let mut steps = step_times(&self.steps.all(), 0, origin);
         let there = Request::Steps { migration: task.migration.clone(), from: 0 };
-        if outcome != Outcome::Refused && outcome != Outcome::InDoubt {
-            if let Ok(Reply::Steps(events)) = self.agent.requests.ask(&task.to, &there, QUICK).await {
-                steps.extend(step_times(&events, self.measured.clock.offset_us, origin));
-            }
+        if outcome != Outcome::Refused
+            && outcome != Outcome::InDoubt
+            && let Ok(Reply::Steps(events)) = self.agent.requests.ask(&task.to, &there, QUICK).await
+        {
+            steps.extend(step_times(&events, self.measured.clock.offset_us, origin));
         }
         steps.sort_by(|a, b| a.start.0.total_cmp(&b.start.0));
         self.agent.history.add(Record {

@@ -533,7 +533,7 @@ impl Source {
                 _ => Ok(()),
             })
             .and_then(|()| self.agent.engine.freeze(container));
-        let verdict = frozen.as_ref().map(|()| ()).map_err(ToString::to_string);
+        let verdict = frozen.as_ref().copied().map_err(ToString::to_string);
         self.steps.end(Step::Freeze, frozen)?;
         self.steps.started(Step::Dump);
         moment.answer.send(verdict).map_err(|_| late("CRIU's hook was lost"))

@@ -31,10 +31,10 @@ impl Kept {
     fn of(&mut self, migration: &MigrationId) -> &mut Numbered {
         if !self.migrations.contains_key(migration) {
             self.order.push_back(migration.clone());
-            if self.order.len() > KEPT {
-                if let Some(oldest) = self.order.pop_front() {
-                    self.migrations.remove(&oldest);
-                }
+            if self.order.len() > KEPT
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.migrations.remove(&oldest);
             }
         }
         self.migrations.entry(migration.clone()).or_default()

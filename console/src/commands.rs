@@ -130,7 +130,12 @@ async fn agents(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
                 hello.role.name().to_owned(),
                 hello.underlay.to_string(),
                 hello.release.clone(),
-                hello.tools.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", "),
+                hello
+                    .tools
+                    .iter()
+                    .map(|(name, version)| format!("{name} {version}"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
             ],
             Err(refusal) => {
                 vec![agent.host.to_string(), "?".into(), "–".into(), "–".into(), refusal.to_string()]

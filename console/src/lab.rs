@@ -104,9 +104,10 @@ fn status(json: bool) -> color_eyre::Result<()> {
         .hosts
         .iter()
         .map(|host| {
-            let daemons = host.daemons.iter().map(|daemon| {
-                format!("{}{}", daemon.name, if daemon.ready { "" } else { " (not ready)" })
-            });
+            let daemons = host
+                .daemons
+                .iter()
+                .map(|daemon| format!("{}{}", daemon.name, if daemon.ready { "" } else { " (not ready)" }));
             vec![
                 host.host.name.clone(),
                 host.host.role.as_str().to_owned(),

@@ -26,7 +26,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("MOSE_LOG").unwrap_or_else(|_| "warn,zenoh=off".into()),
+            tracing_subscriber::EnvFilter::try_from_env("MOSE_LOG")
+                .unwrap_or_else(|_| "warn,zenoh=off".into()),
         )
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)

@@ -40,9 +40,8 @@ pub struct Order {
 fn identity() -> Result<MigrationId, Refusal> {
     let now = Timestamp::from(SystemTime::now());
     let text = format!("m{:x}-{:x}", now.0, std::process::id());
-    text.parse().map_err(|error: mose_protocol::NameError| {
-        Refusal::new(RefusalCode::Failed, error.to_string(), "")
-    })
+    text.parse()
+        .map_err(|error: mose_protocol::NameError| Refusal::new(RefusalCode::Failed, error.to_string(), ""))
 }
 
 /// Carries out an order and returns its record; `watch` is shown every step as it happens.
@@ -113,7 +112,9 @@ pub async fn carry_out(
             Err(_) => {
                 follower.catch_up(&migration, &from).await;
                 match fleet.ask(&from, &Request::Record(migration.clone())).await {
-                    Ok(Reply::Record(Some(record))) if record.outcome == Outcome::InDoubt => return Ok(*record),
+                    Ok(Reply::Record(Some(record))) if record.outcome == Outcome::InDoubt => {
+                        return Ok(*record);
+                    }
                     Ok(Reply::Record(Some(_))) => break,
                     Ok(_) => heard = tokio::time::Instant::now(),
                     Err(_) if heard.elapsed() < LOST => {}

@@ -1,9 +1,9 @@
 //! Tables and lines for people to read.
 
 use mose_pam::{Bytes, Millis};
+use mose_protocol::Timestamp;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::{Phase, StepEvent};
-use mose_protocol::Timestamp;
 
 /// Rows below headings, each column as wide as its widest cell. The first columns are left-aligned, those named in
 /// `right` are right-aligned.
@@ -78,8 +78,7 @@ pub fn record(record: &Record) -> String {
             ]
         })
         .collect();
-    let mut text =
-        table(&["host", "step", "start ms", "took ms", "bytes", "rate"], &[2, 3, 4, 5], &rows);
+    let mut text = table(&["host", "step", "start ms", "took ms", "bytes", "rate"], &[2, 3, 4, 5], &rows);
     text.push_str(&format!("\n\n{}", ending(record)));
     text
 }
@@ -151,8 +150,17 @@ pub fn history(records: &[Record]) -> String {
         .collect();
     table(
         &[
-            "migration", "at (UTC)", "service", "way", "strategy", "outcome", "image", "duration",
-            "CRIU frozen", "blackout", "client gap",
+            "migration",
+            "at (UTC)",
+            "service",
+            "way",
+            "strategy",
+            "outcome",
+            "image",
+            "duration",
+            "CRIU frozen",
+            "blackout",
+            "client gap",
         ],
         &[6, 7, 8, 9, 10],
         &rows,

@@ -105,7 +105,7 @@ fn split(text: &str) -> Option<(f64, String)> {
 /// `value` × `factor` as a whole number; `None` where it is not a finite amount that fits.
 fn whole(value: f64, factor: f64) -> Option<u64> {
     let product = value * factor;
-    (product.is_finite() && product >= 0.0 && product < 1.8e19).then_some(product.round() as u64)
+    (product.is_finite() && (0.0..1.8e19).contains(&product)).then_some(product.round() as u64)
 }
 
 impl FromStr for Bytes {

@@ -1,19 +1,39 @@
 //! What the end-to-end tests share: the real programs, in a real lab, one test at a time.
-#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "in a test harness a panic is the report")]
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "in a test harness a panic is the report"
+)]
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use mose_lab::{CLIENT_NETNS, Lab, LabConfig, doctor};
+pub use mose_lab::client::ClientKind;
+use mose_lab::{CLIENT_NETNS, Lab, LabConfig, LabError, Lock, doctor};
 use serde_json::Value;
 
 /// The folder of the programs that were built with these tests.
-fn programs() -> PathBuf {
+#[must_use]
+pub fn programs() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own place");
     let folder = test.parent().and_then(Path::parent).expect("tests lie below the programs");
     folder.to_owned()
+}
+
+/// Waits for this test's turn in the lab, which lasts until what is returned is dropped: two labs at a time would be in each
+/// other's way on a small machine. `None`, loudly, where this machine cannot run the lab and need not.
+#[must_use]
+pub fn turn() -> Option<Lock> {
+    let missing = doctor();
+    if !missing.is_empty() {
+        let message = LabError::Machine(missing);
+        let required = std::env::var("MOSE_REQUIRE_LAB").is_ok_and(|value| value == "1");
+        assert!(!required, "MOSE_REQUIRE_LAB=1, but {message}");
+        eprintln!("SKIPPED {}: {message}", std::thread::current().name().unwrap_or("a test"));
+        return None;
+    }
+    Some(Lock::take(&std::env::temp_dir().join("mose-tests.lock")).expect("the tests' lock"))
 }
 
 /// A lab that is up, and goes down when this is dropped. Only one at a time on a machine.
@@ -21,7 +41,7 @@ pub struct Testbed {
     /// The lab.
     pub lab: Lab,
     config: LabConfig,
-    _one_at_a_time: File,
+    _turn: Lock,
 }
 
 impl Testbed {
@@ -34,23 +54,14 @@ impl Testbed {
     /// Like [`Testbed::up`], with options of `mose lab up`.
     #[must_use]
     pub fn with(options: &[&str]) -> Option<Self> {
-        let missing = doctor();
-        if !missing.is_empty() {
-            let list: Vec<String> = missing.iter().map(ToString::to_string).collect();
-            let required = std::env::var_os("MOSE_REQUIRE_LAB").is_some();
-            assert!(!required, "this machine must run the lab, and lacks: {}", list.join("; "));
-            eprintln!("SKIPPED: this machine cannot run the lab, it lacks: {}", list.join("; "));
-            return None;
-        }
-        let lock = File::create(std::env::temp_dir().join("mose-tests.lock")).expect("the tests' lock");
-        lock.lock().expect("the tests' lock");
+        let turn = turn()?;
         let config = LabConfig::default();
         // What a test that was killed may have left.
         Lab::down(&config).expect("the lab goes down");
         let output = mose(&[&["lab", "up"], options].concat());
         assert!(output.status.success(), "lab up: {}", text(&output));
         let lab = Lab::open(&config.state_dir).expect("the lab's state").expect("the lab is up");
-        let testbed = Self { lab, config, _one_at_a_time: lock };
+        let testbed = Self { lab, config, _turn: turn };
         testbed.await_acquaintance();
         testbed.run("uav", &["mose-agent", "attach", CLIENT_NETNS, "--address", "10.77.0.10/24"]);
         Some(testbed)
@@ -96,10 +107,10 @@ impl Testbed {
 
     /// Starts the client of a workload.
     #[must_use]
-    pub fn client(&self, workload: mose_lab::client::Workload, connections: u32) -> mose_lab::client::Client {
-        let port = mose_lab::Workload::named(workload.name()).expect("the workload is known").port;
+    pub fn client(&self, kind: ClientKind, connections: u32) -> mose_lab::client::Client {
+        let port = mose_lab::Workload::named(kind.name()).expect("the workload is known").port;
         let target = ([10, 77, 0, 20], port).into();
-        let mut spec = mose_lab::client::ClientSpec::new(workload, target, Duration::from_secs(3600));
+        let mut spec = mose_lab::client::ClientSpec::new(kind, target, Duration::from_secs(3600));
         spec.connections = connections;
         let mut client = mose_lab::client::Client::start(spec, &|argv: &[String]| self.among_clients(argv))
             .expect("the client starts");
@@ -116,12 +127,11 @@ impl Testbed {
     /// Orders a migration with further options; its last line of JSON and its exit code.
     #[must_use]
     pub fn migrate_with(&self, service: &str, from: &str, to: &str, options: &[&str]) -> (Value, i32) {
-        let output =
-            mose(&[&["--json", "migrate", service, "--from", from, "--to", to], options].concat());
+        let output = mose(&[&["--json", "migrate", service, "--from", from, "--to", to], options].concat());
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let last = stdout.lines().last().unwrap_or("null");
-        let value = serde_json::from_str(last)
-            .unwrap_or_else(|error| panic!("no JSON ({error}): {}", text(&output)));
+        let value =
+            serde_json::from_str(last).unwrap_or_else(|error| panic!("no JSON ({error}): {}", text(&output)));
         (value, output.status.code().unwrap_or(-1))
     }
 
@@ -149,13 +159,24 @@ impl Testbed {
             ("OvS ports", count("ovs-vsctl list-ports br-mose | wc -l")),
             ("flows", count("ovs-ofctl -O OpenFlow14 dump-flows br-mose | grep -c actions || true")),
             ("containers", count("podman ps -aq | wc -l")),
-            ("container folders", count("ls /var/lib/containers/storage/overlay-containers | grep -c '^[0-9a-f]\\{64\\}$' || true")),
+            (
+                "container folders",
+                count(
+                    "ls /var/lib/containers/storage/overlay-containers | grep -c '^[0-9a-f]\\{64\\}$' || true",
+                ),
+            ),
             ("journals", count("ls /var/lib/mose/journal | wc -l")),
-            ("agent's files", count("find /var/lib/mose -type f ! -name history.ndjson ! -path '*/journal/*' | wc -l")),
+            (
+                "agent's files",
+                count("find /var/lib/mose -type f ! -name history.ndjson ! -path '*/journal/*' | wc -l"),
+            ),
             ("hook markers", count("ls /run/mose/criu | grep -vc '^sock$' || true")),
             ("checkpoint images", count("find /var/lib/containers -name 'pages-*.img' | wc -l")),
             ("container mounts", count("grep -c 'overlay/.*/merged' /proc/mounts || true")),
-            ("container cgroups", count("find /sys/fs/cgroup -type d -name 'libpod-*' ! -path '*/systemd/*' | wc -l")),
+            (
+                "container cgroups",
+                count("find /sys/fs/cgroup -type d -name 'libpod-*' ! -path '*/systemd/*' | wc -l"),
+            ),
         ]
     }
 

@@ -170,12 +170,16 @@ fn print(comparison: &Comparison) {
     );
 }
 
+/// One figure of a record, where it was measured.
+type Figure = fn(&Record) -> Option<Millis>;
+
 /// Medians of the steps of several records, in the order in which they begin.
 fn steps(records: &[Record], gaps_ms: &[f64]) -> String {
     let Some(first) = records.first() else { return String::new() };
     let mut rows = Vec::new();
     for step in &first.steps {
-        let side = |record: &Record| if step.host == first.from { record.from.clone() } else { record.to.clone() };
+        let side =
+            |record: &Record| if step.host == first.from { record.from.clone() } else { record.to.clone() };
         let all = records.iter().filter_map(|record| {
             let host = side(record);
             record.steps.iter().find(|other| other.step == step.step && other.host == host)
@@ -184,7 +188,7 @@ fn steps(records: &[Record], gaps_ms: &[f64]) -> String {
         let side = if step.host == first.from { "source" } else { "destination" };
         rows.push(row(&format!("{side}: {}", step.step.name()), &took));
     }
-    let figures: [(&str, fn(&Record) -> Option<Millis>); 4] = [
+    let figures: [(&str, Figure); 4] = [
         ("CRIU frozen", |r| r.downtime.criu.frozen),
         ("CRIU restore", |r| r.downtime.criu.restore),
         ("blackout", |r| r.downtime.blackout),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use color_eyre::eyre::{WrapErr, eyre};
 use mose_console::fleet::Fleet;
 use mose_console::order::{self, Order};
-use mose_lab::client::{Client, ClientReport, ClientSpec, Workload as ClientKind};
+use mose_lab::client::{Client, ClientKind, ClientReport, ClientSpec};
 use mose_lab::{CLIENT_ADDRESS, CLIENT_NETNS, Lab, ServiceOptions, Workload, start_service, stop_service};
 use mose_pam::Plan;
 use mose_protocol::handover::ImagePolicy;
@@ -33,18 +33,7 @@ const ACQUAINTANCE: Duration = Duration::from_secs(10);
 
 /// Which client belongs to a workload.
 pub(super) fn client_kind(workload: &str) -> color_eyre::Result<ClientKind> {
-    [
-        ClientKind::Sockperf,
-        ClientKind::Iperf3,
-        ClientKind::Counter,
-        ClientKind::Redis,
-        ClientKind::Memcached,
-    ]
-    .into_iter()
-    .find(|kind| kind.name() == workload)
-    .ok_or_else(|| {
-        eyre!("there is no client for `{workload}`; choose sockperf, iperf3, counter, redis or memcached")
-    })
+    Ok(Workload::named(workload)?.client_kind()?)
 }
 
 /// Puts the clients' namespace on the overlay; harmless if it is there.
@@ -55,7 +44,10 @@ pub(super) fn attach_clients(lab: &Lab) -> color_eyre::Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    Err(eyre!("the clients' namespace cannot be attached: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Err(eyre!(
+        "the clients' namespace cannot be attached: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    ))
 }
 
 /// A command among the clients.

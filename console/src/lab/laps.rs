@@ -33,7 +33,9 @@ struct Migration {
 pub(super) fn run(options: &cli::Laps) -> color_eyre::Result<ExitCode> {
     if options.own_lab {
         if Lab::open(&LabConfig::default().state_dir)?.is_some() {
-            return Err(eyre!("a lab is up already; use it (without --own-lab), or take it down: mose lab down"));
+            return Err(eyre!(
+                "a lab is up already; use it (without --own-lab), or take it down: mose lab down"
+            ));
         }
         let lab = cli::LabOptions { edge_link: "1gbit".parse()?, cgroup: "auto".parse()? };
         drop(Lab::up(&config(&lab)?, &mut show)?);
@@ -82,10 +84,13 @@ fn records(lab: &Lab, options: &cli::Laps) -> color_eyre::Result<Vec<Record>> {
     for number in 0..options.laps * 2 {
         std::thread::sleep(PAUSE);
         let (from, to) = if number % 2 == 0 { (EDGES[0], EDGES[1]) } else { (EDGES[1], EDGES[0]) };
-        let record =
-            orders.migrate(&options.workload, from, to, options.transport.map(Into::into))?;
+        let record = orders.migrate(&options.workload, from, to, options.transport.map(Into::into))?;
         if !options.json {
-            eprintln!("{:>3}  {}", number + 1, table::ending(&record).lines().take(2).collect::<Vec<_>>().join("  "));
+            eprintln!(
+                "{:>3}  {}",
+                number + 1,
+                table::ending(&record).lines().take(2).collect::<Vec<_>>().join("  ")
+            );
         }
         let done = record.outcome == Outcome::Done;
         records.push(record);
@@ -120,7 +125,15 @@ fn print(result: &Result) {
         })
         .collect();
     let headings = [
-        "#", "way", "outcome", "image", "duration", "CRIU frozen", "CRIU restore", "blackout", "gap at UAV",
+        "#",
+        "way",
+        "outcome",
+        "image",
+        "duration",
+        "CRIU frozen",
+        "CRIU restore",
+        "blackout",
+        "gap at UAV",
         "gap at client",
     ];
     println!("{}", table::table(&headings, &[0, 3, 4, 5, 6, 7, 8, 9], &rows));

@@ -35,12 +35,12 @@ impl Freezer {
             })
         };
         let v1 = Path::new("/sys/fs/cgroup/freezer");
-        if v1.is_dir() {
-            if let Some(path) = path_of(&|c| c.split(',').any(|name| name == "freezer")) {
-                let folder = v1.join(path);
-                let control = folder.join("freezer.state");
-                return Ok(Self { state: control.clone(), control, v2: false });
-            }
+        if v1.is_dir()
+            && let Some(path) = path_of(&|c| c.split(',').any(|name| name == "freezer"))
+        {
+            let folder = v1.join(path);
+            let control = folder.join("freezer.state");
+            return Ok(Self { state: control.clone(), control, v2: false });
         }
         let path = path_of(&|c: &str| c.is_empty())
             .ok_or_else(|| io::Error::other(format!("process {pid} is in no freezer cgroup")))?;

@@ -1,0 +1,207 @@
+//! What breaks in the middle of a hand-over: in the end the client's connection lives, and exactly one copy runs.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use mose_tests::{ClientKind, Testbed, eventually, programs};
+use serde_json::Value;
+
+/// The counter with enough state that its transfer over a slow link takes seconds.
+fn slow_counter(link: &str) -> Option<Testbed> {
+    let testbed = Testbed::with(&["--edge-link", link])?;
+    testbed.start("counter", "edge-a", &[], &["--state-size", "64MiB", "--dirty-rate", "200"]);
+    Some(testbed)
+}
+
+/// A migration under way, its events read line by line.
+struct Underway {
+    child: Child,
+    lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+}
+
+impl Underway {
+    fn order(service: &str, from: &str, to: &str) -> Self {
+        let mut child = Command::new(programs().join("mose"))
+            .args(["--json", "migrate", service, "--from", from, "--to", to])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        Self { child, lines: std::io::BufRead::lines(std::io::BufReader::new(stdout)) }
+    }
+
+    /// Reads on until a step reaches a phase.
+    fn until(&mut self, step: &str, phase: &str) {
+        for line in self.lines.by_ref() {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if event["step"] == step && event["phase"] == phase {
+                return;
+            }
+        }
+        panic!("the migration ended before {step} was {phase}");
+    }
+
+    /// The record at the end, and the exit code.
+    fn end(mut self) -> (Value, i32) {
+        let last = self.lines.by_ref().map_while(Result::ok).last().unwrap_or_default();
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        (serde_json::from_str(&last).unwrap_or(Value::Null), code)
+    }
+}
+
+fn kill(pid: i32) {
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+}
+
+/// The service answers again, exactly once, and its clients never noticed more than silence.
+fn lives_on(testbed: &Testbed, service: &str, host: &str, client: mose_lab::client::Client) {
+    assert_eq!(testbed.running_on(service), [host]);
+    // The client needs time to hear from the service again.
+    std::thread::sleep(Duration::from_secs(3));
+    let report = client.stop().unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    let argv = ["mose-counter", "verify", "--connect", "10.77.0.20:7070"].map(str::to_owned);
+    let verified = testbed.among_clients(&argv).output().unwrap();
+    assert!(verified.status.success(), "{}", mose_tests::text(&verified));
+    let other = if host == "edge-a" { "edge-b" } else { "edge-a" };
+    eventually("nothing is left on the other host", || {
+        testbed.traces(other).iter().all(|(what, count)| match *what {
+            "network namespaces" | "containers" | "container folders" | "agent's files" | "hook markers"
+            | "checkpoint images" | "container mounts" => *count == 0,
+            _ => true,
+        })
+    });
+    eventually("every journal is closed", || {
+        ["edge-a", "edge-b"]
+            .iter()
+            .all(|host| testbed.traces(host).iter().all(|(what, count)| *what != "journals" || *count == 0))
+    });
+}
+
+#[test]
+fn a_restore_that_fails_gives_the_service_back_to_the_source() {
+    let Some(testbed) = slow_counter("1gbit") else { return };
+    let client = testbed.client(ClientKind::Counter, 2);
+    // CRIU at the destination says that all is well, until it is to restore.
+    testbed.run(
+        "edge-b",
+        &[
+            "sh",
+            "-c",
+            "mv /usr/sbin/criu /usr/sbin/criu.real && printf '%s\\n' '#!/bin/sh' \
+            'case \"$*\" in *swrk*) exit 1;; esac' 'exec /usr/sbin/criu.real \"$@\"' > /usr/sbin/criu && \
+            chmod +x /usr/sbin/criu",
+        ],
+    );
+    let (record, code) = testbed.migrate("counter", "edge-a", "edge-b");
+    assert_eq!(code, 4, "{record}");
+    assert_eq!(record["outcome"], "rolled-back", "{record}");
+    assert!(record["reason"]["reason"].as_str().unwrap().contains("restore"), "{record}");
+    lives_on(&testbed, "counter", "edge-a", client);
+    // And once the cause is gone, it moves.
+    testbed.run("edge-b", &["mv", "/usr/sbin/criu.real", "/usr/sbin/criu"]);
+    let (record, code) = testbed.migrate("counter", "edge-a", "edge-b");
+    assert_eq!(code, 0, "{record}");
+}
+
+#[test]
+fn a_destination_killed_during_the_transfer_leaves_the_service_at_the_source() {
+    let Some(testbed) = slow_counter("100mbit") else { return };
+    let client = testbed.client(ClientKind::Counter, 2);
+    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    migration.until("dump", "finished");
+    kill(testbed.agent_pid("edge-b"));
+    let (record, code) = migration.end();
+    assert_eq!(code, 4, "{record}");
+    assert_eq!(record["outcome"], "rolled-back", "{record}");
+    lives_on(&testbed, "counter", "edge-a", client);
+    eventually("it moves once the agent is back", || testbed.migrate("counter", "edge-a", "edge-b").1 == 0);
+    assert_eq!(testbed.running_on("counter"), ["edge-b"]);
+}
+
+#[test]
+fn a_source_killed_before_it_relinquished_takes_its_service_back_when_it_returns() {
+    let Some(testbed) = slow_counter("100mbit") else { return };
+    let client = testbed.client(ClientKind::Counter, 2);
+    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    migration.until("dump", "finished");
+    kill(testbed.agent_pid("edge-a"));
+    let (record, code) = migration.end();
+    assert_eq!(code, 4, "{record}");
+    assert_eq!(record["outcome"], "rolled-back", "{record}");
+    lives_on(&testbed, "counter", "edge-a", client);
+}
+
+#[test]
+fn a_source_killed_while_criu_dumps_leaves_a_service_that_goes_on() {
+    let Some(testbed) = slow_counter("100mbit") else { return };
+    let client = testbed.client(ClientKind::Counter, 2);
+    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    migration.until("freeze", "finished");
+    kill(testbed.agent_pid("edge-a"));
+    let (record, code) = migration.end();
+    assert_eq!(code, 4, "{record}");
+    lives_on(&testbed, "counter", "edge-a", client);
+}
+
+#[test]
+fn a_source_killed_after_it_relinquished_finds_the_service_at_the_destination() {
+    let Some(testbed) = slow_counter("1gbit") else { return };
+    let client = testbed.client(ClientKind::Counter, 2);
+    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    migration.until("relinquish", "finished");
+    kill(testbed.agent_pid("edge-a"));
+    let (record, code) = migration.end();
+    assert_eq!(code, 0, "{record}");
+    lives_on(&testbed, "counter", "edge-b", client);
+}
+
+#[test]
+fn a_destination_that_stays_silent_leaves_the_service_in_doubt_until_it_speaks() {
+    let Some(testbed) = slow_counter("1gbit") else { return };
+    let client = testbed.client(ClientKind::Counter, 2);
+    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    migration.until("relinquish", "finished");
+    kill(testbed.agent_pid("edge-b"));
+    testbed.lab.hold_daemon("edge-b", "mose-agent", true).unwrap();
+    let (record, code) = migration.end();
+    assert_eq!(code, 5, "{record}");
+    assert_eq!(record["outcome"], "in-doubt", "{record}");
+    let services = mose_tests::mose(&["--json", "services"]);
+    assert!(mose_tests::text(&services).contains("in-doubt"), "{}", mose_tests::text(&services));
+    testbed.lab.hold_daemon("edge-b", "mose-agent", false).unwrap();
+    eventually("one copy runs, and the source knows where", || {
+        let history = mose_tests::mose(&["--json", "history"]);
+        let history: Value = serde_json::from_slice(&history.stdout).unwrap();
+        matches!(history[0]["outcome"].as_str(), Some("done" | "rolled-back"))
+    });
+    let host = testbed.running_on("counter");
+    assert_eq!(host.len(), 1, "{host:?}");
+    lives_on(&testbed, "counter", host[0], client);
+}
+
+#[test]
+fn an_order_broken_off_before_the_commit_point_changes_nothing() {
+    let Some(testbed) = slow_counter("50mbit") else { return };
+    let client = testbed.client(ClientKind::Counter, 1);
+    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    migration.until("dump", "finished");
+    let services = mose_tests::mose(&["--json", "services"]);
+    assert!(mose_tests::text(&services).contains("migrating"), "{}", mose_tests::text(&services));
+    let events = mose_tests::mose(&["--json", "history"]);
+    assert!(events.status.success());
+    let id = migration_id(&testbed);
+    let aborted = mose_tests::mose(&["abort", &id, "--from", "edge-a"]);
+    assert!(aborted.status.success(), "{}", mose_tests::text(&aborted));
+    let (record, code) = migration.end();
+    assert_eq!(code, 4, "{record}");
+    lives_on(&testbed, "counter", "edge-a", client);
+}
+
+/// The migration that edge-a has an open journal of.
+fn migration_id(testbed: &Testbed) -> String {
+    let files = testbed.run("edge-a", &["ls", "/var/lib/mose/journal"]);
+    files.trim().trim_end_matches(".source").to_owned()
+}
