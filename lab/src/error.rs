@@ -55,6 +55,14 @@ pub enum LabError {
         /// The names there are.
         known: String,
     },
+    /// No client belongs to this workload.
+    #[error("there is no client for the workload `{name}`; there is one for {known}")]
+    NoClient {
+        /// The workload.
+        name: String,
+        /// The workloads that have one.
+        known: String,
+    },
     /// A file operation or system call failed.
     #[error("{what}: {source}")]
     Io {

@@ -48,7 +48,7 @@ program() {
     mkdir -p "usr/bin"; cp -L "$1" usr/bin/
     ldd "$1" 2>/dev/null | grep -o '/[^ ]*' | while read -r l; do [ -e "$l" ] && mkdir -p ".${l%/*}" && cp -L "$l" ".$l"; done || true
 }
-file() { mkdir -p ".${1%/*}"; printf '%b' "$2" > ".$1"; }
+file() { mkdir -p ".${1%/*}"; printf '%s' "$2" > ".$1"; }
 finish() { tar -c . | podman --root /store --runroot /run/c --storage-driver overlay import -q --change "CMD $2" - "localhost/$1" >/dev/null; }
 "#;
 
@@ -134,7 +134,8 @@ fn inside(workloads: &[&Workload]) -> String {
             script += &format!("program {program}\n");
         }
         for (path, content) in workload.files {
-            script += &format!("file {path} '{content}'\n");
+            let quoted = content.replace('\'', r"'\''");
+            script += &format!("file {path} '{quoted}'\n");
         }
         let words: Vec<String> = workload.command.iter().map(|w| format!("\"{w}\"")).collect();
         script += &format!("finish {} '[{}]'\n", workload.name, words.join(", "));
@@ -153,5 +154,22 @@ mod tests {
         for workload in WORKLOADS {
             assert!(script.contains(&format!("finish {} '[\"", workload.name)));
         }
+    }
+
+    #[test]
+    fn a_file_in_an_image_is_what_the_table_says_to_the_letter() {
+        const TEXT: &str = "it's 100%\n\\n \"$HOME\"\n";
+        let workload = Workload {
+            files: &[("/etc/a.conf", TEXT)],
+            programs: &[],
+            ..*Workload::named("busybox").unwrap()
+        };
+        let script = inside(&[&workload]);
+        let line = script.find("file /etc").unwrap()..script.find("finish busybox").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{INSIDE}{}", &script[line])]).current_dir(dir.path());
+        run("making the file", &mut shell).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("etc/a.conf")).unwrap(), TEXT);
     }
 }

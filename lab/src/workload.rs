@@ -1,6 +1,7 @@
-//! The workloads, as data: what is in the image, what runs in the container. Everything else treats them alike; a new one is
-//! a row here.
+//! The workloads, as data: what is in the image, what runs in the container, which client looks at it. Everything else treats
+//! them alike; a new one is a row here.
 
+use crate::client::ClientKind;
 use crate::error::LabError;
 
 /// One workload.
@@ -18,15 +19,18 @@ pub struct Workload {
     pub port: u16,
     /// A program of the project's own that it needs in `LabConfig::binaries`.
     pub own_binary: Option<&'static str>,
+    /// The client that looks at it from outside, if there is one.
+    pub client: Option<ClientKind>,
 }
 
 /// All workloads.
-pub const WORKLOADS: [Workload; 7] = [
+pub static WORKLOADS: [Workload; 7] = [
     Workload {
         name: "sockperf",
         programs: &["/usr/bin/sockperf"],
         command: &["sockperf", "server", "--tcp", "-i", "0.0.0.0", "-p", "11111"],
         port: 11111,
+        client: Some(ClientKind::Sockperf),
         ..EMPTY
     },
     Workload {
@@ -34,6 +38,7 @@ pub const WORKLOADS: [Workload; 7] = [
         programs: &["/usr/bin/iperf3"],
         command: &["iperf3", "-s"],
         port: 5201,
+        client: Some(ClientKind::Iperf3),
         ..EMPTY
     },
     Workload {
@@ -41,6 +46,7 @@ pub const WORKLOADS: [Workload; 7] = [
         programs: &["/usr/local/bin/mose-counter"],
         command: &["mose-counter", "serve"],
         port: 7070,
+        client: Some(ClientKind::Counter),
         own_binary: Some("mose-counter"),
         ..EMPTY
     },
@@ -49,6 +55,7 @@ pub const WORKLOADS: [Workload; 7] = [
         programs: &["/usr/bin/redis-server", "/usr/bin/redis-cli"],
         command: &["redis-server", "--save", "", "--bind", "0.0.0.0", "--protected-mode", "no"],
         port: 6379,
+        client: Some(ClientKind::Redis),
         ..EMPTY
     },
     Workload {
@@ -56,19 +63,20 @@ pub const WORKLOADS: [Workload; 7] = [
         programs: &["/usr/bin/memcached"],
         command: &["memcached", "-u", "root", "-l", "0.0.0.0"],
         port: 11211,
+        client: Some(ClientKind::Memcached),
         ..EMPTY
     },
     Workload {
         name: "mosquitto",
         programs: &["/usr/sbin/mosquitto"],
-        files: &[("/etc/mosquitto.conf", "listener 1883 0.0.0.0\\nallow_anonymous true\\nuser root\\n")],
+        files: &[("/etc/mosquitto.conf", "listener 1883 0.0.0.0\nallow_anonymous true\nuser root\n")],
         command: &["mosquitto", "-c", "/etc/mosquitto.conf"],
         port: 1883,
         ..EMPTY
     },
     Workload {
         name: "busybox",
-        files: &[("/www/index.html", "MOSE\\n")],
+        files: &[("/www/index.html", "MOSE\n")],
         command: &["busybox", "httpd", "-f", "-p", "80", "-h", "/www"],
         port: 80,
         ..EMPTY
@@ -76,7 +84,7 @@ pub const WORKLOADS: [Workload; 7] = [
 ];
 
 const EMPTY: Workload =
-    Workload { name: "", programs: &[], files: &[], command: &[], port: 0, own_binary: None };
+    Workload { name: "", programs: &[], files: &[], command: &[], port: 0, own_binary: None, client: None };
 
 impl Workload {
     /// The workload of this name.
@@ -84,10 +92,20 @@ impl Workload {
     /// # Errors
     /// There is none; the error lists those there are.
     pub fn named(name: &str) -> Result<&'static Workload, LabError> {
-        static ALL: [Workload; 7] = WORKLOADS;
-        ALL.iter().find(|w| w.name == name).ok_or_else(|| LabError::UnknownService {
+        WORKLOADS.iter().find(|w| w.name == name).ok_or_else(|| LabError::UnknownService {
             name: name.to_owned(),
             known: WORKLOADS.map(|w| w.name).join(", "),
+        })
+    }
+
+    /// The client that looks at it.
+    ///
+    /// # Errors
+    /// It has none; the error lists the workloads that have.
+    pub fn client_kind(&self) -> Result<ClientKind, LabError> {
+        self.client.ok_or_else(|| {
+            let known: Vec<_> = WORKLOADS.iter().filter(|w| w.client.is_some()).map(|w| w.name).collect();
+            LabError::NoClient { name: self.name.to_owned(), known: known.join(", ") }
         })
     }
 
@@ -105,5 +123,20 @@ mod tests {
     fn an_unknown_workload_is_answered_with_the_known_ones() {
         let error = Workload::named("doom").unwrap_err().to_string();
         assert!(WORKLOADS.iter().all(|w| error.contains(w.name)), "{error}");
+    }
+
+    #[test]
+    fn a_client_bears_the_name_of_its_workload() {
+        for workload in WORKLOADS {
+            assert!(workload.client.is_none_or(|client| client.name() == workload.name), "{workload:?}");
+        }
+    }
+
+    #[test]
+    fn a_workload_without_a_client_is_answered_with_those_that_have_one() {
+        assert_eq!(Workload::named("redis").unwrap().client_kind().unwrap(), ClientKind::Redis);
+        let error = Workload::named("busybox").unwrap().client_kind().unwrap_err().to_string();
+        assert!(error.contains("`busybox`") && error.contains("iperf3, counter"), "{error}");
+        assert!(!error.contains("mosquitto"), "{error}");
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn recipe(spec: &ClientSpec) -> Recipe {
         "--connect".to_owned(),
         spec.target.to_string(),
         "--protocol".to_owned(),
-        spec.workload.protocol().unwrap_or(Protocol::Counter).name().to_owned(),
+        spec.kind.protocol().unwrap_or(Protocol::Counter).name().to_owned(),
         "--rate".to_owned(),
         spec.rate.to_string(),
         "--duration".to_owned(),
@@ -31,7 +31,7 @@ pub(super) fn read(spec: &ClientSpec, output: &Output) -> Result<ClientReport, S
         output.stdout.iter().rev().find(|line| line.text.starts_with('{')).ok_or("it wrote no report")?;
     let seen: Report = serde_json::from_str(&line.text).map_err(|e| e.to_string())?;
     let mut report = ClientReport {
-        workload: spec.workload.name().to_owned(),
+        workload: spec.kind.name().to_owned(),
         sent: seen.sent,
         received: seen.received,
         lost: seen.lost,
@@ -57,7 +57,7 @@ pub(super) fn read(spec: &ClientSpec, output: &Output) -> Result<ClientReport, S
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Line, Workload};
+    use super::super::{ClientKind, Line};
     use super::*;
     use std::net::SocketAddr;
 
@@ -67,7 +67,7 @@ mod tests {
         let text = serde_json::to_string(&seen).unwrap();
         let output = Output { stdout: vec![Line { at_unix_ms: 0, text }], ..Output::default() };
         let target = SocketAddr::from(([127, 0, 0, 1], 1));
-        let spec = ClientSpec::new(Workload::Counter, target, Duration::from_secs(1));
+        let spec = ClientSpec::new(ClientKind::Counter, target, Duration::from_secs(1));
         let report = read(&spec, &output).unwrap();
         assert_eq!((report.lost, report.corrupted, report.resets), (1, 2, 1));
         assert!(!report.is_clean());

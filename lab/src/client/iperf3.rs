@@ -220,7 +220,7 @@ pub(super) fn read(spec: &ClientSpec, output: &Output) -> Result<ClientReport, S
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Line, Workload};
+    use super::super::{ClientKind, Line};
     use super::*;
     use std::net::SocketAddr;
 
@@ -236,7 +236,7 @@ mod tests {
 
     fn spec() -> ClientSpec {
         let target = SocketAddr::from(([127, 0, 0, 1], 1));
-        ClientSpec::new(Workload::Iperf3, target, Duration::from_secs(3))
+        ClientSpec::new(ClientKind::Iperf3, target, Duration::from_secs(3))
     }
 
     #[test]

@@ -77,10 +77,9 @@ pub enum ClientError {
     },
 }
 
-/// Which client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Workload {
+/// Which client; [`crate::Workload::client`] says whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientKind {
     /// `sockperf ping-pong --tcp`.
     Sockperf,
     /// `iperf3 -c`.
@@ -93,8 +92,8 @@ pub enum Workload {
     Memcached,
 }
 
-impl Workload {
-    /// Its name, as services and reports bear it.
+impl ClientKind {
+    /// The name of its workload, as services and reports bear it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sockperf => "sockperf",
@@ -119,7 +118,7 @@ impl Workload {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSpec {
     /// Which client.
-    pub workload: Workload,
+    pub kind: ClientKind,
     /// The service.
     pub target: SocketAddr,
     /// How long.
@@ -134,9 +133,9 @@ pub struct ClientSpec {
 
 impl ClientSpec {
     /// The paper's client: 200 messages per second on one connection; iperf3 with as much as goes through.
-    pub fn new(workload: Workload, target: SocketAddr, duration: Duration) -> Self {
-        let rate = if workload == Workload::Iperf3 { 0 } else { 200 };
-        Self { workload, target, duration, rate, connections: 1, counter_program: "mose-counter".to_owned() }
+    pub fn new(kind: ClientKind, target: SocketAddr, duration: Duration) -> Self {
+        let rate = if kind == ClientKind::Iperf3 { 0 } else { 200 };
+        Self { kind, target, duration, rate, connections: 1, counter_program: "mose-counter".to_owned() }
     }
 }
 
@@ -280,12 +279,12 @@ impl Client {
     /// # Errors
     /// [`ClientError::Spawn`] if the program cannot be run.
     pub fn start(spec: ClientSpec, launch: &Launch<'_>) -> Result<Self, ClientError> {
-        let recipe = match spec.workload {
-            Workload::Sockperf => sockperf::recipe(&spec),
-            Workload::Iperf3 => iperf3::recipe(&spec, iperf3::streams_json(launch)),
-            Workload::Counter | Workload::Redis | Workload::Memcached => counter::recipe(&spec),
+        let recipe = match spec.kind {
+            ClientKind::Sockperf => sockperf::recipe(&spec),
+            ClientKind::Iperf3 => iperf3::recipe(&spec, iperf3::streams_json(launch)),
+            ClientKind::Counter | ClientKind::Redis | ClientKind::Memcached => counter::recipe(&spec),
         };
-        let program = spec.workload.name().to_owned();
+        let program = spec.kind.name().to_owned();
         let spawned = launch(&recipe.argv)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -356,10 +355,12 @@ impl Client {
         let patience = (self.spec.duration + PATIENCE).saturating_sub(self.started.elapsed());
         self.wait(patience)?;
         let output = self.output();
-        let report = match self.spec.workload {
-            Workload::Sockperf => sockperf::read(&self.spec, &output),
-            Workload::Iperf3 => iperf3::read(&self.spec, &output),
-            Workload::Counter | Workload::Redis | Workload::Memcached => counter::read(&self.spec, &output),
+        let report = match self.spec.kind {
+            ClientKind::Sockperf => sockperf::read(&self.spec, &output),
+            ClientKind::Iperf3 => iperf3::read(&self.spec, &output),
+            ClientKind::Counter | ClientKind::Redis | ClientKind::Memcached => {
+                counter::read(&self.spec, &output)
+            }
         };
         report.map_err(|why| {
             let why = format!("{why}; its last lines: {}", tail(&output));
@@ -473,15 +474,15 @@ mod tests {
         }
     }
 
-    fn spec(workload: Workload) -> ClientSpec {
+    fn spec(kind: ClientKind) -> ClientSpec {
         let target = SocketAddr::from(([127, 0, 0, 1], 1));
-        ClientSpec::new(workload, target, Duration::from_secs(1))
+        ClientSpec::new(kind, target, Duration::from_secs(1))
     }
 
     #[test]
     fn a_client_that_cannot_connect_says_so_in_its_own_words() {
         let launch = shell("echo 'cannot connect: refused' >&2; exit 1");
-        let mut client = Client::start(spec(Workload::Counter), &launch).unwrap();
+        let mut client = Client::start(spec(ClientKind::Counter), &launch).unwrap();
         let error = client.wait_ready(Duration::from_secs(5)).unwrap_err().to_string();
         assert!(error.contains("refused"), "{error}");
     }
@@ -489,7 +490,7 @@ mod tests {
     #[test]
     fn a_client_that_hangs_is_ended_with_all_its_children() {
         let launch = shell("sleep 1000 & sleep 1000");
-        let mut client = Client::start(spec(Workload::Counter), &launch).unwrap();
+        let mut client = Client::start(spec(ClientKind::Counter), &launch).unwrap();
         let group = client.child.id();
         let error = client.wait_ready(Duration::from_millis(50)).unwrap_err();
         assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
@@ -513,11 +514,11 @@ mod tests {
             command.args(&argv[1..]);
             command
         };
-        let servers: [(Workload, u16, &[&str]); 2] = [
-            (Workload::Sockperf, 23111, &["sockperf", "server", "--tcp", "-i", "127.0.0.1", "-p", "23111"]),
-            (Workload::Iperf3, 23112, &["iperf3", "-s", "-B", "127.0.0.1", "-p", "23112"]),
+        let servers: [(ClientKind, u16, &[&str]); 2] = [
+            (ClientKind::Sockperf, 23111, &["sockperf", "server", "--tcp", "-i", "127.0.0.1", "-p", "23111"]),
+            (ClientKind::Iperf3, 23112, &["iperf3", "-s", "-B", "127.0.0.1", "-p", "23112"]),
         ];
-        for (workload, port, argv) in servers {
+        for (kind, port, argv) in servers {
             let mut server = Command::new(argv[0])
                 .args(&argv[1..])
                 .stdin(Stdio::null())
@@ -535,7 +536,7 @@ mod tests {
             assert!(stood);
             for stopped in [false, true] {
                 let seconds = if stopped { 60 } else { 2 };
-                let spec = ClientSpec::new(workload, target, Duration::from_secs(seconds));
+                let spec = ClientSpec::new(kind, target, Duration::from_secs(seconds));
                 let mut client = Client::start(spec, &plain).unwrap();
                 client.wait_ready(Duration::from_secs(10)).unwrap();
                 let report = if stopped {
@@ -574,7 +575,7 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let launch = |_: &[String]| Command::new("/nonexistent/program");
-        let error = Client::start(spec(Workload::Counter), &launch).err().unwrap().to_string();
+        let error = Client::start(spec(ClientKind::Counter), &launch).err().unwrap().to_string();
         assert!(error.contains("counter"), "{error}");
     }
 

@@ -151,7 +151,7 @@ pub(super) fn read(spec: &ClientSpec, output: &Output) -> Result<ClientReport, S
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Line, Workload};
+    use super::super::{ClientKind, Line};
     use super::*;
     use std::net::SocketAddr;
 
@@ -168,7 +168,7 @@ mod tests {
 
     fn read_texts(stdout: &str, stderr: &str) -> Result<ClientReport, String> {
         let target = SocketAddr::from(([127, 0, 0, 1], 1));
-        let spec = ClientSpec::new(Workload::Sockperf, target, Duration::from_secs(4));
+        let spec = ClientSpec::new(ClientKind::Sockperf, target, Duration::from_secs(4));
         read(&spec, &Output { stdout: lines(stdout), stderr: lines(stderr), ..Output::default() })
     }
 
