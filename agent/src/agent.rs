@@ -106,7 +106,7 @@ impl Agent {
             overlay,
             engine,
         });
-        agent.reconcile_destinations().await;
+        agent.reconcile_destinations();
         agent.serve().await?;
         agent.follow_peers().await?;
         agent.reconcile_sources().await;

@@ -156,18 +156,6 @@ impl Journals {
         Journal::begin(self.path(&head.task.migration, "destination"), head, &HandoverState::Preparing)
     }
 
-    /// A note that a migration, of which nothing else is known, will never run here.
-    ///
-    /// # Errors
-    /// Where the disk does not take it.
-    pub fn begin_refusal(
-        &self,
-        migration: &MigrationId,
-        state: &DestinationState,
-    ) -> Result<Journal<DestinationState>, Refusal> {
-        Journal::begin(self.path(migration, "refused"), migration, state)
-    }
-
     /// The source's journals that were left open.
     #[must_use]
     pub fn sources(&self) -> Vec<Found<Outgoing, SourceState>> {
@@ -178,12 +166,6 @@ impl Journals {
     #[must_use]
     pub fn destinations(&self) -> Vec<Found<Prepare, DestinationState>> {
         self.found("destination")
-    }
-
-    /// The refusals of migrations of which nothing else is known.
-    #[must_use]
-    pub fn refusals(&self) -> Vec<Found<MigrationId, DestinationState>> {
-        self.found("refused")
     }
 
     fn found<H: DeserializeOwned, S: DeserializeOwned>(&self, side: &str) -> Vec<Found<H, S>> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mose_coat::{EndpointSpec, Route};
 use mose_protocol::agent::Location;
-use mose_protocol::{Refusal, RefusalCode, Request};
+use mose_protocol::{Refusal, RefusalCode, Request, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -50,7 +50,15 @@ pub fn listen(agent: Arc<Agent>, socket: &Path) -> std::io::Result<()> {
     let listener = UnixListener::bind(socket)?;
     std::fs::set_permissions(socket, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::error!(%error, "local orders cannot be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
             let agent = agent.clone();
             tokio::spawn(async move {
                 if let Err(error) = serve(&agent, stream).await {
@@ -65,7 +73,10 @@ pub fn listen(agent: Arc<Agent>, socket: &Path) -> std::io::Result<()> {
 async fn serve(agent: &Agent, stream: UnixStream) -> std::io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(reader.take(MAX_ORDER)).read_line(&mut line).await?;
+    if BufReader::new(reader.take(MAX_ORDER)).read_line(&mut line).await? == 0 {
+        // Somebody only looked whether the agent is there.
+        return Ok(());
+    }
     let result = match serde_json::from_str::<Order>(&line) {
         Ok(Order::Attach(spec)) => agent.attach(&spec).await,
         Ok(Order::Detach(name)) => agent.detach(&name).await,
@@ -118,7 +129,9 @@ impl Agent {
                 "choose a free address",
             ));
         }
-        let epoch = current.map_or(1, |entry| entry.epoch);
+        // Above any that hosts may still remember of an earlier life of the address.
+        let now = Timestamp::now().0 / 1_000_000;
+        let epoch = current.map_or(0, |entry| entry.epoch).max(now);
         self.overlay.attach(spec, epoch).await.map_err(overlay_error)?;
         self.overlay
             .route(address, Route::Endpoint(spec.name.clone()), epoch)

@@ -13,6 +13,9 @@ use zenoh::sample::SampleKind;
 use crate::agent::{Agent, overlay_refusal, session_refusal};
 use crate::peers::QUICK;
 
+/// How often it is tried to meet an agent that is there but does not answer: for some minutes.
+const MEETINGS: u32 = 50;
+
 impl Agent {
     /// The addresses that are on this host.
     pub(crate) async fn locations(&self) -> Result<Vec<Location>, Refusal> {
@@ -99,12 +102,12 @@ impl Agent {
 
     /// Exchanges introductions and locations with a peer, and builds the tunnel to it.
     async fn meet(self: Arc<Self>, host: HostName) {
-        for attempt in 1..=5_u32 {
+        for attempt in 1..=MEETINGS {
             match self.introduce(&host).await {
                 Ok(()) => return tracing::info!(%host, "met its agent"),
                 Err(refusal) => tracing::warn!(%host, attempt, %refusal, "an agent cannot be met"),
             }
-            tokio::time::sleep(Duration::from_millis(200) * attempt).await;
+            tokio::time::sleep((Duration::from_millis(200) * attempt).min(Duration::from_secs(5))).await;
         }
     }
 

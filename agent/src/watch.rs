@@ -6,12 +6,15 @@ use std::sync::Mutex;
 use mose_coat::gap::GapProbe;
 use mose_pam::Millis;
 use mose_protocol::handover::{WatchTarget, Watched};
-use mose_protocol::{MigrationId, Refusal};
+use mose_protocol::{MigrationId, Refusal, RefusalCode};
 
 use crate::agent::{Agent, overlay_refusal};
 
 /// The most endpoints that are watched at once for one migration.
 const MAX_WATCHED: usize = 16;
+
+/// The most migrations that are watched at once.
+const MAX_WATCHES: usize = 64;
 
 /// The watches that are on.
 #[derive(Default)]
@@ -26,8 +29,18 @@ impl Watches {
 impl Agent {
     /// Watches, at every endpoint of this host, what comes from an address.
     pub(crate) async fn watch(&self, migration: &MigrationId, target: WatchTarget) -> Result<(), Refusal> {
-        if self.watches.lock().contains_key(migration) {
-            return Ok(());
+        {
+            let watches = self.watches.lock();
+            if watches.contains_key(migration) {
+                return Ok(());
+            }
+            if watches.len() >= MAX_WATCHES {
+                return Err(Refusal::new(
+                    RefusalCode::Conflict,
+                    format!("{} migrations are being watched at {}", watches.len(), self.config.host),
+                    "wait for them to end",
+                ));
+            }
         }
         let endpoints = self.overlay.endpoints().await.map_err(|error| overlay_refusal(&error))?;
         let mut probes = Vec::new();

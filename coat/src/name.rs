@@ -13,7 +13,7 @@ const COOKIE_MARK: u64 = 0x4d << 56;
 
 /// Refuses what could not be a file name, a database value and a word in a log alike.
 pub(crate) fn validate(what: &'static str, name: &str) -> Result<(), CoatError> {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let allowed = |b: u8| b.is_ascii_alphanumeric();
     let mut bytes = name.bytes();
     let first = bytes.next().is_some_and(allowed);
     if first && name.len() <= 63 && bytes.all(|b| allowed(b) || matches!(b, b'_' | b'.' | b'-')) {

@@ -237,11 +237,13 @@ async fn history(
     for agent in fleet.agents(&[]).await?.into_iter().filter(|agent| agent.hello.is_ok()) {
         // One is looked for among all that a host keeps.
         let wanted = if migration.is_some() { u32::MAX } else { count };
-        if let Reply::History(found) = fleet.ask(&agent.host, &Request::History(wanted)).await? {
-            records.extend(found);
+        match fleet.ask(&agent.host, &Request::History(wanted)).await {
+            Ok(Reply::History(found)) => records.extend(found),
+            Ok(_) => {}
+            Err(refusal) => eprintln!("mose: {refusal}"),
         }
     }
-    records.sort_by(|a, b| b.started_at.cmp(&a.started_at));
+    records.sort_by_key(|record| std::cmp::Reverse(record.started_at));
     if let Some(wanted) = migration {
         let Some(record) = records.iter().find(|record| &record.migration == wanted) else {
             return Err(Refusal::new(

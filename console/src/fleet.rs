@@ -18,6 +18,9 @@ pub const ANSWER: Duration = Duration::from_secs(10);
 /// How long agents that nobody announced are looked for.
 const LOOK_AROUND: Duration = Duration::from_millis(800);
 
+/// How long more agents are waited for when as many are there as were named.
+const OTHERS: Duration = Duration::from_millis(150);
+
 /// An agent that was seen.
 #[derive(Debug, Clone)]
 pub struct Seen {
@@ -75,7 +78,7 @@ impl Fleet {
             .await
             .map_err(|error| failed(&error))?;
         let patience = if self.expected > 0 { PATIENCE } else { LOOK_AROUND };
-        let deadline = tokio::time::Instant::now() + patience;
+        let mut deadline = tokio::time::Instant::now() + patience;
         let mut seen: BTreeMap<HostName, Seen> = BTreeMap::new();
         while let Ok(Ok(sample)) = tokio::time::timeout_at(deadline, subscriber.recv_async()).await {
             let Some(host) = keys::host_of_live(sample.key_expr().as_str()) else { continue };
@@ -86,8 +89,12 @@ impl Fleet {
             let hello = self.introduce(&host).await;
             seen.insert(host.clone(), Seen { host, hello });
             let all_wanted = !wanted.is_empty() && wanted.iter().all(|host| seen.contains_key(host));
-            if all_wanted || (wanted.is_empty() && self.expected > 0 && seen.len() >= self.expected) {
+            if all_wanted {
                 break;
+            }
+            // Those that were named are there; others, which they know, are given a moment.
+            if wanted.is_empty() && self.expected > 0 && seen.len() >= self.expected {
+                deadline = deadline.min(tokio::time::Instant::now() + OTHERS);
             }
         }
         Ok(seen.into_values().collect())

@@ -20,6 +20,11 @@ fn main() -> ExitCode {
             Err(error) => fail(&error),
         };
     }
+    // A reader that has enough, such as `head`, ends a listing; it is no failure.
+    // SAFETY: the default action is installed before there is any other thread.
+    let _ = unsafe {
+        nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
+    };
     if let Err(error) = color_eyre::install() {
         return fail(&error);
     }

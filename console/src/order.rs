@@ -90,7 +90,16 @@ pub async fn carry_out(
     };
     let migration = task.migration.clone();
     let mut follower = Follower::new(fleet).await?;
-    fleet.ask(&from, &Request::Migrate(Box::new(task))).await?;
+    let under_way = |refusal: Refusal| match refusal.code {
+        // From here on nobody can say that nothing was changed.
+        RefusalCode::Unreachable => Refusal::new(
+            RefusalCode::Failed,
+            format!("{} was lost while migration {migration} may be under way: {}", from, refusal.reason),
+            "the migration goes on without this command; see `mose history` and `mose services`",
+        ),
+        _ => refusal,
+    };
+    fleet.ask(&from, &Request::Migrate(Box::new(task))).await.map_err(under_way)?;
     let mut heard = tokio::time::Instant::now();
     loop {
         match tokio::time::timeout(SILENCE, follower.next()).await {
@@ -118,12 +127,12 @@ pub async fn carry_out(
                     Ok(Reply::Record(Some(_))) => break,
                     Ok(_) => heard = tokio::time::Instant::now(),
                     Err(_) if heard.elapsed() < LOST => {}
-                    Err(refusal) => return Err(refusal),
+                    Err(refusal) => return Err(under_way(refusal)),
                 }
             }
         }
     }
-    match fleet.ask(&from, &Request::Record(migration.clone())).await? {
+    match fleet.ask(&from, &Request::Record(migration.clone())).await.map_err(under_way)? {
         Reply::Record(Some(record)) => Ok(*record),
         _ => Err(Refusal::new(
             RefusalCode::Failed,

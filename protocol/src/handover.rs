@@ -85,8 +85,6 @@ pub enum HandoverState {
     Unknown,
     /// It prepares or receives; it does not own the service.
     Preparing,
-    /// Images are there and verified; it does not own the service.
-    Received,
     /// It owns the service and restores it.
     Restoring,
     /// The service runs here.

@@ -20,7 +20,7 @@ pub enum Request {
     Services,
     /// Which addresses of the overlay are there?
     Locations,
-    /// An address has moved (or is gone, where the second is true).
+    /// An address is on this host now.
     Locate(Location),
     /// An address is gone from its host.
     Forget(Location),

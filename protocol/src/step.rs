@@ -27,8 +27,6 @@ pub enum Step {
     Dump,
     /// The images travel, from the first byte to the verified digest.
     Transfer,
-    /// The root file system changes made since the pre-copy are sent.
-    Rootfs,
     /// A host sends the service's flow to the destination.
     Redirect,
     /// The source's processes are gone.
@@ -61,7 +59,6 @@ impl Step {
             Self::Freeze => "freeze",
             Self::Dump => "dump",
             Self::Transfer => "transfer",
-            Self::Rootfs => "rootfs",
             Self::Redirect => "redirect",
             Self::Stop => "stop",
             Self::Relinquish => "relinquish",

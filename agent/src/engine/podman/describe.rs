@@ -110,6 +110,14 @@ fn check(name: &str, inspect: &Value) -> Result<(), Refusal> {
             ));
         }
     }
+    let devices = host["Devices"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if let Some(device) = devices.first() {
+        return Err(unmovable(
+            name,
+            &format!("it uses the device {}", text(&device["PathOnHost"])),
+            "devices stay on their host; run it without",
+        ));
+    }
     let volumes = inspect["Mounts"].as_array().map(Vec::as_slice).unwrap_or_default();
     if let Some(volume) = volumes.iter().find(|mount| mount["Type"] == "volume") {
         return Err(unmovable(

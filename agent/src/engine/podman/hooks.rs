@@ -42,6 +42,28 @@ impl Drop for Hooks {
     }
 }
 
+/// Where CRIU reads its configuration when runc runs it (criu(8), runc's `org.criu.config`).
+const CRIU_CONFIGURATIONS: [&str; 2] = ["/etc/criu/runc.conf", "/etc/criu/default.conf"];
+
+/// Refuses a host whose CRIU would not come to the agent: a dump could then be neither timed nor taken back.
+pub(super) fn check_configured() -> Result<(), Refusal> {
+    let configured = CRIU_CONFIGURATIONS.iter().filter_map(|path| std::fs::read_to_string(path).ok());
+    for line in configured.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()) {
+        let words: Vec<&str> = line.trim().trim_start_matches("--").split_whitespace().collect();
+        if let ["action-script", script] = words[..]
+            && Path::new(script).file_name().is_some_and(|name| name == "mose-criu-hook")
+            && Path::new(script).exists()
+        {
+            return Ok(());
+        }
+    }
+    Err(Refusal::new(
+        RefusalCode::Engine,
+        format!("CRIU on this host is not told of mose-criu-hook in {}", CRIU_CONFIGURATIONS[0]),
+        "install mose-criu-hook and add the line `action-script /usr/local/bin/mose-criu-hook` there",
+    ))
+}
+
 fn failed(folder: &Path, error: &std::io::Error) -> Refusal {
     Refusal::new(
         RefusalCode::Engine,

@@ -1,7 +1,7 @@
 //! The engine on libpod's REST interface, with runc and CRIU beneath it.
 //!
-//! The fast path: the destination's container is created, initialised and stopped before the freeze, so that it
-//! has its OCI configuration; CRIU's images are put into its own checkpoint folder, and libpod restores it from
+//! The fast path: the destination's container is created, initialised and taken down again before the freeze, so that
+//! it has its OCI configuration; CRIU's images are put into its own checkpoint folder, and libpod restores it from
 //! there. No archive is packed or unpacked, and nothing is exported.
 
 mod describe;
@@ -111,6 +111,25 @@ impl PodmanEngine {
     }
 }
 
+fn is_running(inspect: &Value) -> bool {
+    inspect["State"]["Status"] == "running"
+}
+
+fn pid(inspect: &Value) -> Option<u32> {
+    u32::try_from(inspect["State"]["Pid"].as_u64()?).ok().filter(|pid| *pid > 0)
+}
+
+/// `host:5000/a/b:tag` as `host:5000/a/b` and `tag`; `None` for a name by digest, which needs no tag.
+fn repository_and_tag(name: &str) -> Option<(&str, &str)> {
+    if name.contains('@') {
+        return None;
+    }
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => Some((repository, tag)),
+        _ => Some((name, "latest")),
+    }
+}
+
 /// A container out of libpod's inspection.
 fn container(name: &ServiceName, inspect: &Value) -> Result<Container, Refusal> {
     let field = |value: &Value, what: &str| {
@@ -126,8 +145,8 @@ fn container(name: &ServiceName, inspect: &Value) -> Result<Container, Refusal> 
     Ok(Container {
         id: field(&inspect["Id"], "its id")?,
         name: name.clone(),
-        running: inspect["State"]["Status"] == "running",
-        pid: inspect["State"]["Pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+        running: is_running(inspect),
+        pid: pid(inspect),
         netns: describe::netns(inspect).map(PathBuf::from),
         image: field(&inspect["ImageName"], "its image's name")?,
         image_id: field(&inspect["Image"], "its image's id")?,
@@ -198,13 +217,12 @@ impl Engine for PodmanEngine {
                 Err(refusal) if refusal.code == RefusalCode::UnknownService => continue,
                 Err(refusal) => return Err(refusal),
             };
-            let container = container(&name, &inspect)?;
             listed.push(Listed {
                 name,
-                running: container.running,
-                pid: container.pid,
-                image: container.image,
-                netns: container.netns,
+                running: is_running(&inspect),
+                pid: pid(&inspect),
+                image: inspect["ImageName"].as_str().unwrap_or_default().to_owned(),
+                netns: describe::netns(&inspect).map(PathBuf::from),
             });
         }
         Ok(listed)
@@ -215,6 +233,7 @@ impl Engine for PodmanEngine {
     }
 
     async fn describe(&self, container: &Container) -> Result<Value, Refusal> {
+        hooks::check_configured()?;
         let inspect = self.inspect_raw(&container.id).await?;
         describe::describe(container.name.as_str(), &inspect, &runtime_config(container)?)
     }
@@ -246,13 +265,14 @@ impl Engine for PodmanEngine {
             ));
         }
         // An archive asked for by id carries no name.
-        let (repo, tag) = name.rsplit_once(':').unwrap_or((name, "latest"));
+        let Some((repo, tag)) = repository_and_tag(name) else { return Ok(()) };
         let path = format!("/images/{image_id}/tag?repo={repo}&tag={tag}");
         self.socket.post("name an image", &path, None, CALL_DEADLINE).await?;
         Ok(())
     }
 
     async fn create(&self, name: &ServiceName, description: &Value) -> Result<Container, Refusal> {
+        hooks::check_configured()?;
         let spec = &description["spec"];
         self.socket.post(&format!("create {name}"), "/containers/create", Some(spec), CALL_DEADLINE).await?;
         let handle = self.podman.containers().get(name.as_str());
@@ -362,5 +382,18 @@ impl Engine for PodmanEngine {
 
     fn memory(&self, pid: u32) -> Option<(Bytes, u32)> {
         processes::memory(pid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_images_port_is_no_tag() {
+        assert_eq!(repository_and_tag("localhost/x:v1"), Some(("localhost/x", "v1")));
+        assert_eq!(repository_and_tag("host:5000/x"), Some(("host:5000/x", "latest")));
+        assert_eq!(repository_and_tag("host:5000/x:v1"), Some(("host:5000/x", "v1")));
+        assert_eq!(repository_and_tag("x@sha256:00"), None);
     }
 }

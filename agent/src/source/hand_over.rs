@@ -1,0 +1,162 @@
+//! From relinquishing to the end: asking the destination until it says what became of the service.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mose_protocol::agent::Location;
+use mose_protocol::handover::{HandoverState, Place, Restored};
+use mose_protocol::record::Outcome;
+use mose_protocol::step::Step;
+use mose_protocol::{Refusal, RefusalCode, Reply, Request};
+
+use super::{Ending, Source};
+use crate::agent::overlay_refusal;
+use crate::journal::{Journal, SourceState};
+use crate::peers::QUICK;
+
+/// How long the destination may take to restore before the source asks how far it is.
+const RESTORE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long the source asks in vain before it says that the service is in doubt. It goes on asking.
+const DOUBT_AFTER: Duration = Duration::from_secs(10);
+
+impl Source {
+    /// Tells the destination that the service is its own, until it says what became of it.
+    pub(super) async fn hand_over(&self, digest: &str) -> Settled {
+        let migration = self.task().migration.clone();
+        let relinquish = Request::Relinquish { migration: migration.clone(), digest: digest.to_owned() };
+        let mut silent_since = tokio::time::Instant::now();
+        let mut settled = self.control.settled.subscribe();
+        let mut request = relinquish.clone();
+        let mut deadline = RESTORE_DEADLINE;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let answer = self.ask(&request, deadline).await;
+            // A first order that runs into its deadline was heard: where nobody listens, that is known at once.
+            if answer.is_ok() || deadline == RESTORE_DEADLINE {
+                silent_since = tokio::time::Instant::now();
+            }
+            match answer {
+                Ok(Reply::Handover(HandoverState::Restored(restored))) => return Settled::Restored(restored),
+                Ok(Reply::Handover(HandoverState::Refused(refusal))) => return Settled::Refused(refusal),
+                Ok(Reply::Handover(HandoverState::Preparing)) => {
+                    (request, deadline) = (relinquish.clone(), RESTORE_DEADLINE);
+                }
+                // It has no journal of it: have it promise that it will never run the service.
+                Ok(Reply::Handover(HandoverState::Unknown)) => {
+                    (request, deadline) = (Request::Withdraw(migration.clone()), QUICK);
+                }
+                Err(refusal) if refusal.code == RefusalCode::OutOfTurn => {
+                    (request, deadline) = (Request::Withdraw(migration.clone()), QUICK);
+                }
+                Ok(_) | Err(_) => {
+                    (request, deadline) = (Request::Inquire(migration.clone()), QUICK);
+                }
+            }
+            if silent_since.elapsed() > DOUBT_AFTER && !self.control.in_doubt() {
+                let (to, service) = (&self.task().to, &self.task().service);
+                self.doubt(Refusal::new(
+                    RefusalCode::Unreachable,
+                    format!("{to} has not said for {DOUBT_AFTER:?} whether it restored {service}"),
+                    "bring its agent back; or look there with podman ps, and settle it by hand: mose settle",
+                ))
+                .await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = settled.changed() => {}
+            }
+            if let Some(keep) = *settled.borrow() {
+                return Settled::ByHand { keep };
+            }
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+
+    /// Goes by what the destination said.
+    pub(crate) async fn settled(
+        &mut self,
+        settled: Settled,
+        mut journal: Journal<SourceState>,
+        place: &Place,
+        epoch: u64,
+    ) -> Ending {
+        self.control.in_doubt.store(false, Ordering::Relaxed);
+        match settled {
+            Settled::Restored(restored) => {
+                self.measured.restored(&restored);
+                self.measure_clients().await;
+                self.clean_up(journal, place, epoch).await;
+                (Outcome::Done, None)
+            }
+            Settled::ByHand { keep: false } => {
+                let reason =
+                    Refusal::new(RefusalCode::Failed, "the operator gave the service up on the source", "");
+                self.clean_up(journal, place, epoch).await;
+                (Outcome::Done, Some(reason))
+            }
+            Settled::Refused(refusal) => {
+                if let Err(unwritten) = journal.write(&SourceState::Reclaiming) {
+                    tracing::error!(%unwritten, "the journal lags behind; the destination refused");
+                }
+                self.take_back(journal, place, epoch, refusal).await
+            }
+            Settled::ByHand { keep: true } => {
+                let reason =
+                    Refusal::new(RefusalCode::Failed, "the operator kept the service on the source", "");
+                if let Err(unwritten) = journal.write(&SourceState::Reclaiming) {
+                    tracing::error!(%unwritten, "the journal lags behind");
+                }
+                self.take_back(journal, place, epoch, reason).await
+            }
+        }
+    }
+
+    /// Asks, for as long as it takes, what became of a service that was relinquished.
+    pub(crate) async fn learn(&self, digest: &str) -> Settled {
+        self.hand_over(digest).await
+    }
+
+    /// Removes what the service left behind on this host.
+    pub(super) async fn clean_up(&self, journal: Journal<SourceState>, place: &Place, epoch: u64) {
+        self.steps.started(Step::Cleanup);
+        let agent = &self.agent;
+        let result = async {
+            agent.engine.discard(&self.task().service).await?;
+            let there = Location { address: place.address.addr(), host: self.task().to.clone(), epoch };
+            agent.locate(&there).await?;
+            agent.overlay.detach(&place.name).await.map_err(|error| overlay_refusal(&error))
+        };
+        match self.steps.end(Step::Cleanup, result.await) {
+            Ok(()) => {
+                // If it is not heard, the destination keeps a small file until this host asks it again.
+                let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
+                journal.close();
+            }
+            Err(refusal) => {
+                tracing::error!(%refusal, "the clean-up is left to the agent's next start; its journal is kept");
+            }
+        }
+    }
+
+    /// Says that nobody knows, and goes on asking.
+    pub(super) async fn doubt(&self, reason: Refusal) {
+        if self.control.now_in_doubt() {
+            tracing::error!(service = %self.task().service, %reason, "in doubt");
+            self.record(Outcome::InDoubt, Some(reason)).await;
+        }
+    }
+}
+
+/// What became of a service that was relinquished.
+pub(crate) enum Settled {
+    /// It runs at the destination.
+    Restored(Restored),
+    /// It will never run at the destination by this hand-over.
+    Refused(Refusal),
+    /// The operator decided.
+    ByHand {
+        /// For the source.
+        keep: bool,
+    },
+}

@@ -1,0 +1,261 @@
+//! The source's side of a hand-over: it drives the migration from the order to the clean-up.
+//!
+//! Until *relinquished* is in its journal the service is this host's, and whatever fails ends with it running
+//! here. From then on it is nobody's until the destination speaks; where that stays silent the source waits and
+//! asks, and never guesses.
+
+mod clients;
+mod hand_over;
+mod ready;
+mod stop_and_copy;
+mod take_back;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mose_pam::Strategy;
+use mose_protocol::handover::{Place, Task};
+use mose_protocol::record::{CriuTimes, Outcome};
+use mose_protocol::step::Step;
+use mose_protocol::{MigrationId, Refusal, RefusalCode, Request, Timestamp};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::agent::{Agent, Busy};
+use crate::engine::Container;
+use crate::journal::{Journal, SourceState};
+use crate::report::Measured;
+use crate::steps::Steps;
+use crate::transfer::{Sender, Sent};
+
+/// A migration that leaves this host, as others may see and influence it.
+pub(crate) struct Control {
+    task: Task,
+    abort: watch::Sender<bool>,
+    in_doubt: AtomicBool,
+    /// What the operator decided for a service in doubt: whether this host keeps it.
+    settled: watch::Sender<Option<bool>>,
+}
+
+impl Control {
+    pub(crate) fn new(task: Task) -> Arc<Self> {
+        Arc::new(Self {
+            task,
+            abort: watch::Sender::new(false),
+            in_doubt: AtomicBool::new(false),
+            settled: watch::Sender::new(None),
+        })
+    }
+
+    pub(crate) const fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Marks it in doubt; whether it was not before.
+    pub(crate) fn now_in_doubt(&self) -> bool {
+        !self.in_doubt.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Relaxed)
+    }
+}
+
+/// How a migration ended, for its record.
+pub(crate) type Ending = (Outcome, Option<Refusal>);
+
+/// One migration at its source.
+pub(crate) struct Source {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) steps: Steps,
+    pub(crate) measured: Measured,
+}
+
+/// Everything that is ready before the freeze.
+struct Ready {
+    container: Container,
+    journal: Journal<SourceState>,
+    place: Place,
+    epoch: u64,
+    sender: Sender,
+}
+
+/// What remains to be done with, once the images are at the destination.
+struct Dumped {
+    sent: Sent,
+    dump: JoinHandle<Result<CriuTimes, Refusal>>,
+}
+
+impl Agent {
+    /// Takes an order. What becomes of it is told by its events and, at its end, its record.
+    pub(crate) fn migrate(self: &Arc<Self>, task: Task) -> Result<(), Refusal> {
+        if self.history.get(&task.migration).is_some() {
+            return Ok(());
+        }
+        if task.from != self.config.host {
+            return Err(Refusal::new(
+                RefusalCode::UnknownHost,
+                format!("an order for {} came to {}", task.from, self.config.host),
+                "",
+            ));
+        }
+        if task.from == task.to {
+            return Err(Refusal::new(
+                RefusalCode::SameHost,
+                format!("source and destination are both {}", task.from),
+                "choose another host as the destination",
+            ));
+        }
+        if task.plan.strategy != Strategy::Cold {
+            return Err(Refusal::new(
+                RefusalCode::Capability,
+                format!("the strategy {} is not available in this release", task.plan.strategy),
+                "use --strategy cold",
+            ));
+        }
+        let control = Control::new(task);
+        {
+            let busy = self.busy_with(&control.task.service);
+            let mut outgoing = self.outgoing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if outgoing.contains_key(&control.task.migration) {
+                return Ok(());
+            }
+            if busy.is_some() || outgoing.values().any(|o| o.task.service == control.task.service) {
+                return Err(Refusal::new(
+                    RefusalCode::Conflict,
+                    format!(
+                        "another migration of {} is {}",
+                        control.task.service,
+                        if busy == Some(Busy::InDoubt) { "in doubt" } else { "under way" }
+                    ),
+                    if busy == Some(Busy::InDoubt) {
+                        "settle it first: mose settle"
+                    } else {
+                        "wait for its end (`mose watch`)"
+                    },
+                ));
+            }
+            outgoing.insert(control.task.migration.clone(), control.clone());
+        }
+        let source = Source {
+            steps: self.steps.of(&control.task.migration),
+            measured: Measured::default(),
+            agent: self.clone(),
+            control,
+        };
+        tokio::spawn(async move { Box::pin(source.run()).await });
+        Ok(())
+    }
+
+    /// Breaks a migration off before its commit point.
+    pub(crate) fn abort(&self, migration: &MigrationId) -> Result<(), Refusal> {
+        self.control(migration)?.abort.send_replace(true);
+        Ok(())
+    }
+
+    /// Settles a service in doubt as the operator decides.
+    pub(crate) async fn settle(&self, migration: &MigrationId, keep: bool) -> Result<(), Refusal> {
+        let control = self.control(migration)?;
+        if !control.in_doubt() {
+            return Err(Refusal::new(
+                RefusalCode::OutOfTurn,
+                format!("migration {migration} is not in doubt"),
+                "there is nothing to settle",
+            ));
+        }
+        control.settled.send_replace(Some(keep));
+        Ok(())
+    }
+
+    fn control(&self, migration: &MigrationId) -> Result<Arc<Control>, Refusal> {
+        let outgoing = self.outgoing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        outgoing.get(migration).cloned().ok_or_else(|| {
+            Refusal::new(
+                RefusalCode::OutOfTurn,
+                format!("no migration {migration} is under way on {}", self.config.host),
+                "`mose history` shows how it ended",
+            )
+        })
+    }
+
+    /// A fresh pen, clock and control for a migration that is taken up again.
+    pub(crate) fn resume(self: &Arc<Self>, task: Task, begun: Timestamp) -> Source {
+        let control = Control::new(task);
+        self.outgoing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(control.task.migration.clone(), control.clone());
+        Source {
+            steps: self.steps.resumed(&control.task.migration, begun),
+            measured: Measured::default(),
+            agent: self.clone(),
+            control,
+        }
+    }
+}
+
+impl Source {
+    pub(crate) fn task(&self) -> &Task {
+        &self.control.task
+    }
+
+    async fn run(mut self) {
+        self.steps.started(Step::Migration);
+        let ending = self.attempt().await;
+        self.end_watches().await;
+        self.conclude(ending).await;
+    }
+
+    async fn ask(&self, request: &Request, deadline: Duration) -> mose_protocol::Response {
+        self.agent.requests.ask(&self.task().to, request, deadline).await
+    }
+
+    fn aborted(&self) -> Result<(), Refusal> {
+        if *self.control.abort.borrow() {
+            return Err(Refusal::new(RefusalCode::Failed, "the operator broke the migration off", ""));
+        }
+        Ok(())
+    }
+
+    async fn attempt(&mut self) -> Ending {
+        let ready = match self.make_ready().await {
+            Ok(ready) => ready,
+            Err(refusal) => return (Outcome::Refused, Some(refusal)),
+        };
+        let Ready { container, mut journal, place, epoch, sender } = ready;
+        let mut dump = None;
+        let dumped = self.stop_and_copy(&container, &mut journal, &place, epoch, sender, &mut dump).await;
+        let digest = match dumped {
+            Ok(dumped) => {
+                dump = Some(dumped.dump);
+                dumped.sent.digest.to_string()
+            }
+            Err(refusal) => {
+                tracing::warn!(%refusal, "the source takes its service back");
+                if let Some(dump) = dump {
+                    let _ = dump.await;
+                }
+                return self.take_back(journal, &place, epoch, refusal).await;
+            }
+        };
+        self.steps.started(Step::Relinquish);
+        let written = journal.write(&SourceState::Relinquished { digest: digest.clone() });
+        if let Err(refusal) = self.steps.end(Step::Relinquish, written) {
+            if let Some(dump) = dump {
+                let _ = dump.await;
+            }
+            return self.take_back(journal, &place, epoch, refusal).await;
+        }
+        let settled = self.hand_over(&digest).await;
+        if let Some(dump) = dump {
+            match dump.await {
+                Ok(Ok(criu)) => self.measured.criu_dump(criu),
+                Ok(Err(refusal)) => tracing::warn!(%refusal, "the engine's checkpoint call ended badly"),
+                Err(error) => tracing::warn!(%error, "the engine's checkpoint call was lost"),
+            }
+        }
+        self.settled(settled, journal, &place, epoch).await
+    }
+}

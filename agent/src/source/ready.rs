@@ -1,0 +1,184 @@
+//! Everything that can be done, and can fail, before the service notices anything.
+
+use std::time::Duration;
+
+use mose_pam::Bytes;
+use mose_protocol::agent::Capability;
+use mose_protocol::handover::{Place, Prepare, Prepared, WatchTarget};
+use mose_protocol::step::Step;
+use mose_protocol::time::ClockOffset;
+use mose_protocol::{Refusal, RefusalCode, Reply, Request};
+
+use super::{Ready, Source};
+use crate::agent::overlay_refusal;
+use crate::destination::{STATE_LIMIT, transfer_refusal};
+use crate::engine::Container;
+use crate::journal::{Journal, Outgoing, SourceState};
+use crate::peers::QUICK;
+use crate::steps::Note;
+use crate::transfer::{Limits, Sender};
+
+/// How long the destination may take to make ready: creating a container, or loading an image.
+const PREPARE_DEADLINE: Duration = Duration::from_secs(120);
+
+impl Source {
+    /// Everything that can be done, and can fail, before the service notices anything.
+    pub(super) async fn make_ready(&mut self) -> Result<Ready, Refusal> {
+        let steps = self.steps.clone();
+        steps.started(Step::Inspect);
+        let inspected = steps.end(Step::Inspect, self.inspect().await)?;
+        let (container, journal, prepare) = inspected;
+        let ready = self.make_destination_ready(&container, &prepare).await;
+        match ready {
+            Ok(sender) => {
+                Ok(Ready { container, journal, place: prepare.place, epoch: prepare.epoch, sender })
+            }
+            Err(refusal) => {
+                // A destination that cannot be reached drops its preparation by itself.
+                let _ = self.ask(&Request::Withdraw(self.task().migration.clone()), QUICK).await;
+                let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
+                journal.close();
+                Err(refusal)
+            }
+        }
+    }
+
+    pub(super) async fn inspect(&mut self) -> Result<(Container, Journal<SourceState>, Prepare), Refusal> {
+        let agent = self.agent.clone();
+        let task = self.task().clone();
+        let container = agent.engine.inspect(&task.service).await?;
+        if !container.running {
+            return Err(Refusal::new(
+                RefusalCode::NotRunning,
+                format!("{} does not run on {}", task.service, task.from),
+                format!("start it there (podman start {}), or remove it", task.service),
+            ));
+        }
+        let endpoints = agent.overlay.endpoints().await.map_err(|error| overlay_refusal(&error))?;
+        let endpoint =
+            endpoints.into_iter().find(|e| Some(&e.netns) == container.netns.as_ref()).ok_or_else(|| {
+                Refusal::new(
+                    RefusalCode::Unmovable,
+                    format!("{} is not on the overlay, so its clients could not follow it", task.service),
+                    "attach a namespace (mose-agent attach NAME --address …) and run the container with \
+                     --network ns:/run/netns/NAME",
+                )
+            })?;
+        let peer = agent.peers.get(&task.to)?;
+        if !peer.capabilities.contains(&Capability::Containers) {
+            return Err(Refusal::new(
+                RefusalCode::Capability,
+                format!("{} is a {} host and runs no services", task.to, peer.role.name()),
+                "choose an edge host",
+            ));
+        }
+        let description = agent.engine.describe(&container).await?;
+        let address = endpoint.spec.address.addr();
+        let routes = agent.overlay.routes().await.map_err(|error| overlay_refusal(&error))?;
+        let current = routes.iter().find(|entry| entry.address == address).map_or(0, |entry| entry.epoch);
+        let prepare = Prepare {
+            task: task.clone(),
+            epoch: current.max(endpoint.epoch) + 1,
+            place: Place {
+                name: endpoint.spec.name,
+                address: endpoint.spec.address,
+                mac: endpoint.spec.mac.to_string(),
+            },
+            container: description,
+            image_id: container.image_id.clone(),
+            limit: STATE_LIMIT,
+        };
+        let journal = agent.journals.begin_source(&Outgoing {
+            task,
+            epoch: prepare.epoch,
+            place: prepare.place.clone(),
+            started_at: self.measured.started_at(),
+        })?;
+        Ok((container, journal, prepare))
+    }
+
+    pub(super) async fn make_destination_ready(
+        &mut self,
+        container: &Container,
+        prepare: &Prepare,
+    ) -> Result<Sender, Refusal> {
+        let migration = self.task().migration.clone();
+        let clock: ClockOffset = self.agent.requests.clock_offset(&self.task().to).await?;
+        self.measured.clock(clock);
+        self.steps.started(Step::Prepare);
+        let prepared = self.prepare_destination(container, prepare).await;
+        let prepared = self.steps.end(Step::Prepare, prepared)?;
+        self.measured.transport(prepared.offer.kind());
+        let mut sender = self.open(&prepared).await?;
+        let target = WatchTarget { address: prepare.place.address.addr() };
+        for peer in self.watchers() {
+            let request = Request::Watch { migration: migration.clone(), target };
+            if let Err(refusal) = self.agent.requests.ask(&peer, &request, QUICK).await {
+                tracing::warn!(%peer, %refusal, "the clients there are not watched");
+            }
+        }
+        self.steps.started(Step::RootfsPrecopy);
+        let pass =
+            sender.precopy_rootfs(&container.rootfs_changes).await.map_err(|error| transfer_refusal(&error));
+        let pass = pass.inspect_err(|refusal| self.steps.failed(Step::RootfsPrecopy, refusal))?;
+        let note = Note { bytes: Some(Bytes(pass.bytes)), ..Note::default() };
+        self.steps.finished(Step::RootfsPrecopy, note);
+        self.aborted()?;
+        Ok(sender)
+    }
+
+    pub(super) async fn open(&self, prepared: &Prepared) -> Result<Sender, Refusal> {
+        Sender::connect(
+            &prepared.offer,
+            Some(self.agent.session.clone()),
+            self.task().migration.as_str(),
+            Limits::default(),
+        )
+        .await
+        .map_err(|error| transfer_refusal(&error))
+    }
+
+    pub(super) async fn prepare_destination(
+        &mut self,
+        container: &Container,
+        prepare: &Prepare,
+    ) -> Result<Prepared, Refusal> {
+        let request = Request::Prepare(Box::new(prepare.clone()));
+        let prepared = expect_prepared(self.ask(&request, PREPARE_DEADLINE).await?)?;
+        if !prepared.needs_image {
+            return Ok(prepared);
+        }
+        self.steps.started(Step::ContainerImage);
+        let sent = self.send_image(container, &prepared).await;
+        match &sent {
+            Ok(bytes) => {
+                let detail = Some(container.image.clone());
+                let note = Note { bytes: Some(Bytes(*bytes)), detail, ..Note::default() };
+                self.steps.finished(Step::ContainerImage, note);
+            }
+            Err(refusal) => self.steps.failed(Step::ContainerImage, refusal),
+        }
+        sent?;
+        let request = Request::Create(self.task().migration.clone());
+        expect_prepared(self.ask(&request, PREPARE_DEADLINE).await?)
+    }
+
+    pub(super) async fn send_image(
+        &self,
+        container: &Container,
+        prepared: &Prepared,
+    ) -> Result<u64, Refusal> {
+        let archive = self.agent.engine.export_image(&container.image_id).await?;
+        let mut sender = self.open(prepared).await?;
+        let bytes = sender.send_stream(archive).await.map_err(|error| transfer_refusal(&error))?;
+        sender.finish().await.map_err(|error| transfer_refusal(&error))?;
+        Ok(bytes)
+    }
+}
+
+fn expect_prepared(reply: Reply) -> Result<Prepared, Refusal> {
+    match reply {
+        Reply::Prepared(prepared) => Ok(prepared),
+        _ => Err(Refusal::new(RefusalCode::Malformed, "the destination gave an answer of another kind", "")),
+    }
+}

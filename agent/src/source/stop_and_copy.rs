@@ -1,0 +1,188 @@
+//! From the freeze to the verified images at the destination: the part that the service stands still for.
+
+use std::time::Duration;
+
+use mose_coat::{Change, Route};
+use mose_pam::Bytes;
+use mose_protocol::agent::Location;
+use mose_protocol::handover::Place;
+use mose_protocol::record::CriuTimes;
+use mose_protocol::step::Step;
+use mose_protocol::{HostName, Refusal, RefusalCode, Request};
+use tokio::task::JoinHandle;
+
+use super::{Dumped, Source};
+use crate::agent::overlay_refusal;
+use crate::destination::transfer_refusal;
+use crate::engine::{Container, ExitWatch, Moments, Stage};
+use crate::journal::{Journal, SourceState};
+use crate::peers::QUICK;
+use crate::steps::Note;
+use crate::transfer::{Sender, dump_signal};
+
+/// How long CRIU may take to come to its first moment: Podman and runc get there in a fraction of a second.
+const FREEZE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a container's processes may take to end once CRIU kills them.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+impl Source {
+    /// Freezes the service, dumps it, and has its images verified at the destination. Its processes are gone
+    /// when this returns well; where it does not, `dump` holds the engine's call if it was begun.
+    pub(super) async fn stop_and_copy(
+        &mut self,
+        container: &Container,
+        journal: &mut Journal<SourceState>,
+        place: &Place,
+        epoch: u64,
+        mut sender: Sender,
+        dump: &mut Option<JoinHandle<Result<CriuTimes, Refusal>>>,
+    ) -> Result<Dumped, Refusal> {
+        let agent = self.agent.clone();
+        let steps = self.steps.clone();
+        let mut exit = agent.engine.exit_watch(container)?;
+        journal.write(&SourceState::Dumping)?;
+        let mut moments = agent.engine.moments(container).await?;
+        steps.started(Step::Checkpoint);
+        *dump = Some(tokio::spawn({
+            let (agent, container, steps) = (agent.clone(), container.clone(), steps.clone());
+            async move { steps.end(Step::Checkpoint, agent.engine.dump(&container).await) }
+        }));
+        // The destination guards the address while Podman and runc get ready.
+        self.ask(&Request::Hold(self.task().migration.clone()), QUICK).await?;
+        self.freeze(container, &mut moments, place, epoch).await?;
+        self.redirect(place, epoch);
+        let (dumped, signal) = dump_signal();
+        steps.started(Step::Transfer);
+        let images = async {
+            let pass = sender.follow_images(&container.checkpoint, signal).await;
+            let pass = pass.map_err(|error| transfer_refusal(&error))?;
+            let changes = sender.final_rootfs(&container.rootfs_changes).await;
+            let changes = changes.map_err(|error| transfer_refusal(&error))?;
+            let sent = sender.finish().await.map_err(|error| transfer_refusal(&error))?;
+            let detail = Some(format!(
+                "CRIU's images {}, root file system changes {}",
+                Bytes(pass.bytes),
+                Bytes(changes.bytes)
+            ));
+            steps.finished(
+                Step::Transfer,
+                Note { bytes: Some(Bytes(pass.bytes + changes.bytes)), detail, ..Note::default() },
+            );
+            Ok::<_, Refusal>(sent)
+        };
+        let stopped = async {
+            await_dumped(&mut moments).await?;
+            steps.done(Step::Dump);
+            dumped.done();
+            steps.started(Step::Stop);
+            steps.end(Step::Stop, await_end(exit.as_mut()).await)
+        };
+        let sent = match futures_util::future::try_join(images, stopped).await {
+            Ok((sent, ())) => sent,
+            Err(refusal) => {
+                steps.failed(Step::Transfer, &refusal);
+                return Err(refusal);
+            }
+        };
+        self.measured.image(Bytes(sent.bytes));
+        self.aborted()?;
+        let Some(dump) = dump.take() else {
+            return Err(Refusal::new(RefusalCode::Failed, "the dump was lost", ""));
+        };
+        Ok(Dumped { sent, dump })
+    }
+
+    /// At CRIU's first moment: turns this host's own flow to the destination and freezes the service at once.
+    pub(super) async fn freeze(
+        &mut self,
+        container: &Container,
+        moments: &mut Moments,
+        place: &Place,
+        epoch: u64,
+    ) -> Result<(), Refusal> {
+        let late = |reason: &str| {
+            Refusal::new(RefusalCode::Engine, format!("the dump did not begin: {reason}"), "see CRIU's log")
+        };
+        let moment = loop {
+            let moment = tokio::time::timeout(FREEZE_DEADLINE, moments.recv())
+                .await
+                .map_err(|_| late(&format!("CRIU did not report within {FREEZE_DEADLINE:?}")))?
+                .ok_or_else(|| late("the engine gave up"))?;
+            if moment.stage == Stage::PreDump {
+                break moment;
+            }
+            let _ = moment.answer.send(Ok(()));
+        };
+        self.aborted()?;
+        self.measured.frozen_at(moment.at.into());
+        self.steps.started_at(Step::Freeze, moment.at.into());
+        let route = Route::Tunnel(self.task().to.to_string());
+        let turned = self.agent.overlay.route(place.address.addr(), route, epoch).await;
+        let frozen = turned
+            .map_err(|error| overlay_refusal(&error))
+            .and_then(|change| match change {
+                Change::Stale { current } => Err(Refusal::new(
+                    RefusalCode::Overlay,
+                    format!("the route of {} has a newer epoch ({current})", place.address),
+                    "migrate again",
+                )),
+                _ => Ok(()),
+            })
+            .and_then(|()| self.agent.engine.freeze(container));
+        let verdict = frozen.as_ref().copied().map_err(ToString::to_string);
+        self.steps.end(Step::Freeze, frozen)?;
+        self.steps.started(Step::Dump);
+        moment.answer.send(verdict).map_err(|_| late("CRIU's hook was lost"))
+    }
+
+    /// Turns the flows of everyone else to the destination. Nobody waits for it: this host passes on what still
+    /// comes.
+    pub(super) fn redirect(&self, place: &Place, epoch: u64) {
+        let location = Location { address: place.address.addr(), host: self.task().to.clone(), epoch };
+        self.tell_everyone(location, Some(self.task().to.clone()));
+    }
+
+    pub(super) fn tell_everyone(&self, location: Location, except: Option<HostName>) {
+        let (agent, steps) = (self.agent.clone(), self.steps.clone());
+        tokio::spawn(async move {
+            steps.started(Step::Redirect);
+            let told = agent.announce(&location, except.as_ref(), QUICK).await;
+            let mut hosts = Vec::new();
+            for (host, told) in told {
+                match told {
+                    Ok(()) => hosts.push(host.to_string()),
+                    // It asks for locations when it comes back; until then its packets are passed on from here.
+                    Err(refusal) => tracing::warn!(%host, %refusal, "a flow was not redirected"),
+                }
+            }
+            hosts.sort();
+            steps.finished(Step::Redirect, Note { detail: Some(hosts.join(", ")), ..Note::default() });
+        });
+    }
+}
+
+/// Waits for CRIU to have written its last image file, and lets it kill the tasks.
+async fn await_dumped(moments: &mut Moments) -> Result<(), Refusal> {
+    while let Some(moment) = moments.recv().await {
+        let answered = moment.answer.send(Ok(()));
+        if moment.stage == Stage::PostDump {
+            return answered.map_err(|_| lost_hook());
+        }
+    }
+    Err(Refusal::new(RefusalCode::Engine, "the dump failed", "see CRIU's log on the source"))
+}
+
+fn lost_hook() -> Refusal {
+    Refusal::new(RefusalCode::Engine, "CRIU's hook was lost", "see CRIU's log on the source")
+}
+
+async fn await_end(exit: &mut dyn ExitWatch) -> Result<(), Refusal> {
+    tokio::time::timeout(STOP_DEADLINE, exit.gone()).await.map_err(|_| {
+        Refusal::new(
+            RefusalCode::Engine,
+            format!("the dumped processes were still there after {STOP_DEADLINE:?}"),
+            "see CRIU's log on the source",
+        )
+    })
+}
