@@ -8,7 +8,8 @@ use std::process::Command;
 
 use crate::config::{HOSTS, LabConfig, Progress};
 use crate::error::{Context, LabError};
-use crate::run::{run, tail};
+use crate::exec::PATH;
+use crate::run::{machine_program, run, tail};
 use crate::state::Lock;
 
 /// Debian 13, which has everything but a recent enough CRIU.
@@ -99,7 +100,7 @@ fn bootstrap(target: &Path, log: &Path) -> Result<(), LabError> {
         PREFERENCES.replace('\n', "\\n")
     );
     // In a pid namespace and tied to us, so that an interrupted build leaves neither process nor mount.
-    let status = Command::new("setpriv")
+    let status = machine_program("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
         .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
         .args(["mmdebstrap", "--mode=root", "--variant=minbase"])
@@ -112,7 +113,6 @@ fn bootstrap(target: &Path, log: &Path) -> Result<(), LabError> {
         .arg(target)
         .args([SUITE, CRIU_SUITE].map(|suite| format!("deb {mirror} {suite} main")))
         .env("LC_ALL", "C.UTF-8")
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .stdin(std::process::Stdio::null())
         .stdout(log_file.try_clone().on("open", log)?)
         .stderr(log_file)
@@ -196,9 +196,8 @@ fn finish(root: &Path) -> Result<(), LabError> {
         cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys\nchmod 700 /root/.ssh\n\
         mkdir -p /var/log/mose /var/lib/mose /etc/criu /usr/lib/mose-images /var/lib/containers\n";
     let mut command = Command::new("chroot");
-    command.arg(root).args(["sh", "-c", script]).env_clear().env("PATH", crate::exec::PATH);
-    run("finishing the root file system", &mut command)?;
-    Ok(())
+    command.arg(root).args(["sh", "-c", script]).env_clear().env("PATH", PATH);
+    run("finishing the root file system", &mut command).map(drop)
 }
 
 /// Removes what older recipes or programs left in the cache: of the entries with this prefix, all but the `keep` newest and

@@ -4,6 +4,15 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use crate::error::{Context, LabError};
+use crate::exec::PATH;
+
+/// A program of the machine, from one of the usual places whatever the caller's own PATH is: root's often lacks `/usr/sbin`, and
+/// what `doctor` finds must be what is run.
+pub(crate) fn machine_program(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("PATH", PATH);
+    command
+}
 
 /// Runs `command` to its end; its standard output.
 ///
@@ -58,6 +67,13 @@ mod tests {
         let error = run("counting", Command::new("sh").args(["-c", "echo broken >&2; exit 3"])).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("counting") && text.contains("broken") && text.contains('3'), "{text}");
+    }
+
+    #[test]
+    fn a_program_of_the_machine_and_what_it_runs_are_found_without_the_callers_path() {
+        let said = run("asking", machine_program("sh").args(["-c", "echo $PATH; command -v ls"])).unwrap();
+        assert_eq!(said.lines().next(), Some(PATH));
+        assert!(said.ends_with("/ls\n"), "{said}");
     }
 
     #[test]

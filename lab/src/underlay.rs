@@ -8,13 +8,13 @@ use std::process::Command;
 use crate::config::{HOSTS, LinkRate, Role, UNDERLAY_INTERFACE, UNDERLAY_PREFIX};
 use crate::error::LabError;
 use crate::procfs::Process;
-use crate::run::{run, run_with_input};
+use crate::run::{machine_program, run, run_with_input};
 
 const BRIDGE: &str = "underlay";
 
 /// `program` in the network namespace of `pid`. With its own mounts, so that it is the machine's program.
 fn in_netns(pid: i32, program: &str) -> Command {
-    let mut command = Command::new("nsenter");
+    let mut command = machine_program("nsenter");
     command.arg(format!("--net=/proc/{pid}/ns/net")).arg("--").arg(program);
     command
 }
@@ -106,7 +106,7 @@ pub(crate) fn refused_by_kernel() -> Vec<String> {
     // One throw-away namespace for all; each trial says its number if it fails.
     let script: String =
         trials.iter().map(|(name, trial)| format!("{trial} >/dev/null 2>&1 || echo {name}\n")).collect();
-    run("trying the kernel's network", Command::new("unshare").args(["--net", "sh", "-c", &script]))
+    run("trying the kernel's network", machine_program("unshare").args(["--net", "sh", "-c", &script]))
         .map(|refused| refused.lines().map(str::to_owned).collect())
         .unwrap_or_else(|error| vec![error.to_string()])
 }
