@@ -9,8 +9,9 @@ use nix::sys::statvfs::statvfs;
 
 use crate::cgroup::Hierarchies;
 use crate::config::LabConfig;
-use crate::error::Missing;
-use crate::{rootfs, underlay};
+use crate::error::{LabError, Missing};
+use crate::run::machine_program;
+use crate::{exec, rootfs, underlay};
 
 /// Free space the root file system, the images and the hosts need to be built and to run, in bytes.
 const SPACE: u64 = 2 << 30;
@@ -27,16 +28,37 @@ pub fn doctor() -> Vec<Missing> {
     missing_for(&LabConfig::default())
 }
 
-pub(crate) fn missing_for(config: &LabConfig) -> Vec<Missing> {
+/// Refuses what this machine cannot run.
+///
+/// # Errors
+/// [`LabError::Machine`], with everything that is missing.
+pub(crate) fn require(config: &LabConfig) -> Result<(), LabError> {
+    let missing = missing_for(config);
+    if missing.is_empty() { Ok(()) } else { Err(LabError::Machine(missing)) }
+}
+
+/// Refuses whoever may not touch a lab that is up.
+///
+/// # Errors
+/// [`LabError::NotRoot`].
+pub(crate) fn require_root() -> Result<(), LabError> {
+    if is_root() { Ok(()) } else { Err(LabError::NotRoot) }
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn missing_for(config: &LabConfig) -> Vec<Missing> {
     let mut missing = Vec::new();
-    if !nix::unistd::geteuid().is_root() {
+    // What only root can try is not tried without: it would fail for that reason and none other.
+    let root = is_root();
+    if !root {
         missing.push(entry("root", "namespaces, mounts, links", "run it as root, e.g. with sudo"));
-        // Without it every further check would fail for this reason and none other.
-        return missing;
     }
     let cached = rootfs::path(&config.cache_dir).exists();
     tools(cached, &mut missing);
-    kernel(&mut missing);
+    kernel(root, &mut missing);
     match Hierarchies::detect() {
         Ok(found) => missing.extend(found.missing(config.cgroup)),
         Err(error) => missing.push(entry("/proc", "the mount table is read from it", &error.to_string())),
@@ -89,15 +111,15 @@ fn tools(cached: bool, missing: &mut Vec<Missing>) {
     }
 }
 
+/// Whether it is where [`machine_program`] looks.
 fn in_path(tool: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).chain(env::split_paths(crate::exec::PATH)).any(|dir| dir.join(tool).is_file())
+    env::split_paths(exec::PATH).any(|dir| dir.join(tool).is_file())
 }
 
-fn kernel(missing: &mut Vec<Missing>) {
+fn kernel(root: bool, missing: &mut Vec<Missing>) {
     let overlay =
         fs::read_to_string("/proc/filesystems").is_ok_and(|f| f.lines().any(|l| l.ends_with("\toverlay")));
-    if !overlay && !modprobe("overlay") {
+    if !overlay && root && !modprobe("overlay") {
         missing.push(entry(
             "overlayfs in the kernel",
             "hosts and containers are layers over common files",
@@ -111,14 +133,15 @@ fn kernel(missing: &mut Vec<Missing>) {
             "a kernel with CONFIG_CHECKPOINT_RESTORE (Debian's and Ubuntu's have it)",
         ));
     }
-    if !Path::new("/dev/net/tun").exists() && !modprobe("tun") {
+    if !Path::new("/dev/net/tun").exists() && root && !modprobe("tun") {
         missing.push(entry(
             "/dev/net/tun",
             "Open vSwitch's userspace datapath opens it",
             "modprobe tun, or a kernel with CONFIG_TUN",
         ));
     }
-    for refused in underlay::refused_by_kernel() {
+    let refused = if root { underlay::refused_by_kernel() } else { Vec::new() };
+    for refused in refused {
         // The network commands load modules by themselves where they may; this is for where they may not.
         missing.push(entry(
             &format!("`{refused}` in the kernel"),
@@ -129,7 +152,7 @@ fn kernel(missing: &mut Vec<Missing>) {
 }
 
 fn modprobe(module: &str) -> bool {
-    std::process::Command::new("modprobe").arg(module).output().is_ok_and(|o| o.status.success())
+    machine_program("modprobe").arg(module).output().is_ok_and(|o| o.status.success())
 }
 
 fn disk(config: &LabConfig, cached: bool, missing: &mut Vec<Missing>) {
@@ -166,9 +189,6 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_built_is_named_with_the_remedy() {
-        if !nix::unistd::geteuid().is_root() {
-            return;
-        }
         let mut config = LabConfig::default();
         config.binaries.insert("mose-agent".into(), "/nowhere/mose-agent".into());
         let missing = missing_for(&config);

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::cgroup::{CgroupPlan, Hierarchies};
 use crate::config::{HOSTS, LabConfig};
+use crate::doctor::require_root;
 use crate::error::{Context, LabError};
 use crate::lab::Lab;
 use crate::procfs::{Process, inner_pid, marked, wait_gone};
@@ -48,6 +49,7 @@ impl Lab {
         if !config.state_dir.exists() && !config.data_dir.exists() && marked(&config.state_dir).is_empty() {
             return Ok(Report::default());
         }
+        require_root()?;
         let _lock = Lock::take(&config.state_dir.join("lock"))?;
         // A state that cannot be read is as good as none here.
         let state = State::load(&config.state_dir).unwrap_or(None);
@@ -72,6 +74,7 @@ impl Lab {
         if !config.cache_dir.exists() {
             return Ok(());
         }
+        require_root()?;
         let _lock = Lock::take(&config.cache_dir.join(".lock"))?;
         for entry in fs::read_dir(&config.cache_dir).on("list", &config.cache_dir)?.flatten() {
             let name = entry.file_name();

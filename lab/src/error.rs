@@ -30,6 +30,9 @@ pub enum LabError {
     /// The machine lacks what the lab is made of.
     #[error("this machine cannot run the lab yet:{}", list(.0))]
     Machine(Vec<Missing>),
+    /// The lab belongs to root.
+    #[error("the lab is root's: run it as root, e.g. with sudo")]
+    NotRoot,
     /// There is no lab to act on.
     #[error("the lab is not up; start it with `mose lab up`")]
     NotUp,

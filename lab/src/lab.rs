@@ -9,6 +9,7 @@ use std::process::Command;
 use serde::Serialize;
 
 use crate::config::{HOSTS, LabConfig, LinkRate, Role};
+use crate::doctor::require_root;
 use crate::error::{Context, LabError};
 use crate::host::init_status;
 use crate::procfs::{Process, in_pid_namespace_of};
@@ -116,7 +117,7 @@ impl Lab {
     /// streams and waits. Its exit code is the program's; killing it kills the program.
     ///
     /// # Errors
-    /// There is no such host, or it is not running.
+    /// There is no such host, or it is not running, or the caller is not root.
     pub fn exec<S: AsRef<OsStr>>(&self, host: &str, argv: &[S]) -> Result<Command, LabError> {
         self.exec_command(host, None, argv)
     }
@@ -141,6 +142,7 @@ impl Lab {
         argv: &[S],
     ) -> Result<Command, LabError> {
         let pid = self.host_pid(host)?;
+        require_root()?;
         Ok(exec::command(host, pid, &self.state.cgroup.procs_files(host), netns, argv))
     }
 
@@ -182,6 +184,7 @@ impl Lab {
     /// # Errors
     /// An edge host is not running, or the kernel refuses.
     pub fn set_edge_link(&mut self, rate: LinkRate) -> Result<(), LabError> {
+        require_root()?;
         for (name, role, _) in HOSTS {
             if role == Role::Edge {
                 underlay::shape(self.host_pid(name)?, name, rate)?;

@@ -18,8 +18,6 @@ use crate::procfs::Process;
 pub(crate) struct HostState {
     pub(crate) name: String,
     pub(crate) init: Process,
-    /// Seconds since the epoch.
-    pub(crate) up_since: u64,
 }
 
 /// The running lab.

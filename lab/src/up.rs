@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use crate::cgroup::Hierarchies;
 use crate::config::{HOSTS, LabConfig, Progress, Role};
-use crate::doctor::missing_for;
+use crate::doctor::require;
 use crate::error::{Context, LabError};
 use crate::init::HostConfig;
 use crate::lab::Lab;
@@ -24,23 +24,21 @@ const READY: Duration = Duration::from_secs(60);
 
 impl Lab {
     /// Brings the lab up, or what of it is missing or dead. Of a lab that is up, only the link's rate is taken from
-    /// `config`; what else differs takes effect after `down`.
+    /// `config`; what else differs takes effect with [`Lab::reset`].
     ///
     /// # Errors
     /// The machine lacks something ([`LabError::Machine`], with everything it lacks and the remedies), or a part did not come
     /// up in time (with the end of its log). What did come up stays, for a look at it; `down` removes it.
     pub fn up(config: &LabConfig, progress: &mut dyn FnMut(Progress)) -> Result<Lab, LabError> {
-        let missing = missing_for(config);
-        if !missing.is_empty() {
-            return Err(LabError::Machine(missing));
-        }
+        require(config)?;
         let mut progress = timed(Instant::now(), progress);
         let _lock = Lock::take(&config.state_dir.join("lock"))?;
         let mut state = match State::load(&config.state_dir)? {
             Some(mut state) => {
                 if state.config.binaries != config.binaries || state.config.cgroup != config.cgroup {
                     progress(
-                        "the lab is up with other programs or another cgroup mode; `reset` would take the new ones",
+                        "the lab is up with other programs or another cgroup mode, and keeps them; \
+                         `mose lab reset` takes the new ones",
                     );
                 }
                 state.config.edge_link = config.edge_link;
@@ -94,8 +92,7 @@ impl Lab {
             let init =
                 host::start(&config, &host_config, |pid| underlay::attach(holder, name, address, pid))?;
             state.hosts.retain(|h| h.name != name);
-            let up_since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-            state.hosts.push(HostState { name: name.to_owned(), init, up_since });
+            state.hosts.push(HostState { name: name.to_owned(), init });
             state.save()?;
         }
         let mut lab = Lab::of(state);
@@ -105,23 +102,15 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Takes the lab down and brings it up again as it was: the state just after `up`.
+    /// Takes the lab down and brings it up anew, all as `config` says. What a machine cannot run is refused before anything is
+    /// taken down.
     ///
     /// # Errors
     /// As [`Lab::down`] and [`Lab::up`].
     pub fn reset(config: &LabConfig, progress: &mut dyn FnMut(Progress)) -> Result<Lab, LabError> {
-        // What it was brought up with, save for what the caller can only know now (a rebuilt program is a new program).
-        let config = match State::load(&config.state_dir) {
-            Ok(Some(state)) => LabConfig {
-                binaries: config.binaries.clone(),
-                init_program: config.init_program.clone(),
-                init_command: config.init_command.clone(),
-                ..state.config
-            },
-            _ => config.clone(),
-        };
-        Lab::down(&config)?;
-        Lab::up(&config, progress)
+        require(config)?;
+        Lab::down(config)?;
+        Lab::up(config, progress)
     }
 }
 
