@@ -13,9 +13,10 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mose_lab::{
-    CgroupMode, Hierarchies, Lab, LabConfig, LabError, LinkRate, Lock, ServiceOptions, doctor, start_service,
+    CgroupMode, Hierarchies, Lab, LabConfig, LabError, LinkRate, Lock, ServiceOptions, start_service,
     stop_service,
 };
+use mose_tests::{programs, text, turn};
 
 /// A lab for one test, with folders of its own. Taken down whatever becomes of the test.
 struct Bench {
@@ -46,18 +47,10 @@ fn machine() -> Machine {
 }
 
 fn bench(name: &str) -> Option<Bench> {
-    let missing = doctor();
-    if !missing.is_empty() {
-        let message = LabError::Machine(missing).to_string();
-        assert!(std::env::var_os("MOSE_REQUIRE_LAB").is_none_or(|v| v != "1"), "{message}");
-        eprintln!("SKIPPED {name}: {message}");
-        return None;
-    }
-    // Two labs at a time would be in each other's way on a small machine.
-    let turn = Lock::take(&std::env::temp_dir().join("mose-lab-test.lock")).unwrap();
+    let turn = turn()?;
     let id = format!("mose-lab-test-{name}-{}", std::process::id());
     let config = LabConfig {
-        init_program: Some(env!("CARGO_BIN_EXE_mose-lab-dev").into()),
+        init_program: Some(programs().join("mose")),
         state_dir: Path::new("/run").join(&id),
         data_dir: Path::new("/var/lib").join(&id),
         ..LabConfig::default()
@@ -148,9 +141,8 @@ fn output(lab: &Lab, host: &str, argv: &[&str]) -> Output {
 
 fn shell(lab: &Lab, host: &str, script: &str) -> String {
     let output = output(lab, host, &["sh", "-c", script]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{script}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    text
+    assert!(output.status.success(), "{script}: {}", text(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn kill_hard(pid: i32) {
@@ -225,6 +217,45 @@ fn up_twice_starts_nothing_twice_and_up_after_a_crash_repairs() {
     let down = || matches!(lab.exec("uav", &["true"]), Err(LabError::HostDown { .. }));
     until("uav is seen to be down", Duration::from_secs(5), down);
     let traces = bench.traces(&bench.up());
+    Lab::down(&bench.config).unwrap();
+    bench.assert_gone(&traces);
+}
+
+#[test]
+fn reset_makes_everything_anew_with_the_options_it_is_given() {
+    let Some(mut bench) = bench("reset") else { return };
+    bench.config.cgroup = CgroupMode::V1;
+    let other = CgroupMode::V2;
+    let machine = Hierarchies::detect().unwrap();
+    if let Some(missing) = [CgroupMode::V1, other].into_iter().find_map(|mode| machine.missing(mode)) {
+        eprintln!("SKIPPED: {missing}");
+        return;
+    }
+    let lab = bench.up();
+    assert!(!lab.status().cgroup_v2);
+    let first = lab.hosts().to_vec();
+    shell(&lab, "edge-a", "echo old > /var/lib/mose/file");
+    bench.config.cgroup = other;
+    bench.config.edge_link = LinkRate::Bits(100_000_000);
+
+    // Of a lab that is up only the link is changed, and it is said how to get the rest.
+    let mut said = String::new();
+    let lab = Lab::up(&bench.config, &mut |progress| said += &progress.what).unwrap();
+    assert!(!lab.status().cgroup_v2 && said.contains("mose lab reset"), "{said}");
+    assert_eq!((lab.hosts(), lab.status().edge_link), (first.as_slice(), bench.config.edge_link));
+
+    let mut unbuilt = bench.config.clone();
+    unbuilt.binaries.insert("mose-agent".into(), "/nowhere/mose-agent".into());
+    let error = Lab::reset(&unbuilt, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/mose-agent"), "{error}");
+    assert!(lab.status().ready, "what is refused takes nothing down");
+
+    let lab = Lab::reset(&bench.config, &mut |_| {}).unwrap();
+    assert!(lab.status().ready && lab.status().cgroup_v2);
+    assert_eq!(lab.status().edge_link, bench.config.edge_link);
+    assert!(first.iter().zip(lab.hosts()).all(|(old, new)| old.init != new.init));
+    assert!(!output(&lab, "edge-a", &["cat", "/var/lib/mose/file"]).status.success());
+    let traces = bench.traces(&lab);
     Lab::down(&bench.config).unwrap();
     bench.assert_gone(&traces);
 }
@@ -397,7 +428,7 @@ fn with_agent(bench: &mut Bench, dir: &Path) {
     let agent = dir.join("mose-agent");
     fs::write(&agent, AGENT).unwrap();
     bench.config.binaries.insert("mose-agent".into(), agent);
-    bench.config.binaries.insert("mose-counter".into(), env!("CARGO_BIN_EXE_mose-counter").into());
+    bench.config.binaries.insert("mose-counter".into(), programs().join("mose-counter"));
 }
 
 #[test]
@@ -446,6 +477,13 @@ fn a_service_is_started_and_stopped_by_name_and_a_failed_start_leaves_nothing() 
     assert!(error.contains("sockperf, iperf3, counter"), "{error}");
 }
 
+/// An anonymous MQTT client: it sends CONNECT and prints the broker's CONNACK in hexadecimal.
+const MQTT: &str = r#"ip netns exec mosquitto python3 -c '
+import socket
+s = socket.create_connection(("127.0.0.1", 1883), 5)
+s.sendall(bytes.fromhex("100c00044d515454 0402003c0000"))
+print(s.recv(4).hex())'"#;
+
 #[test]
 fn every_image_runs_on_both_edge_hosts() {
     let Some(bench) = bench("images") else { return };
@@ -456,10 +494,14 @@ fn every_image_runs_on_both_edge_hosts() {
             let script = format!(
                 "ip netns add {name}; ip -n {name} link set lo up\n\
                  podman run -d --name {name} --network ns:/run/netns/{name} localhost/{name} >/dev/null\n\
-                 for i in $(seq 250); do ip netns exec {name} ss -Hltn | grep -q ':{port} ' && exit 0; sleep 0.02; done\n\
+                 for i in $(seq 250); do ip netns exec {name} ss -Hltn | grep -qE '(0\\.0\\.0\\.0|\\*):{port} ' && exit 0; sleep 0.02; done\n\
                  podman logs {name}; exit 1"
             );
             shell(&lab, host, &script);
         }
+        // The two that live by a file in their image.
+        let page = shell(&lab, host, "ip netns exec busybox busybox wget -qO- http://127.0.0.1/");
+        assert_eq!(page, "MOSE\n");
+        assert_eq!(shell(&lab, host, MQTT), "20020000\n", "connected, although nobody");
     }
 }
