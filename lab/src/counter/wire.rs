@@ -218,28 +218,50 @@ impl Request {
     }
 }
 
+/// Gives a frame its fields as words, in the order they have on the wire; words beyond them are 0.
+macro_rules! words {
+    ($frame:ident, $count:literal, [$($field:ident),+ $(,)?]) => {
+        impl $frame {
+            fn words(&self) -> [u64; $count] {
+                let mut words = [0; $count];
+                for (word, field) in words.iter_mut().zip([$(self.$field),+]) {
+                    *word = field;
+                }
+                words
+            }
+
+            fn of_words(words: [u64; $count]) -> Self {
+                let [$($field,)+ ..] = words;
+                Self { $($field),+ }
+            }
+        }
+    };
+}
+
+words!(
+    Reply,
+    13,
+    [
+        nonce,
+        seq,
+        sent_ns,
+        connection_counter,
+        global_counter,
+        instance,
+        worker,
+        dirtied,
+        seed,
+        page,
+        version,
+        page_sum,
+        fault,
+    ]
+);
+
 impl Reply {
     /// The reply as it goes over the wire.
     pub fn encode(&self) -> [u8; REPLY_LEN] {
-        seal(
-            REPLY_MAGIC,
-            Kind::Ping.code(),
-            &[
-                self.nonce,
-                self.seq,
-                self.sent_ns,
-                self.connection_counter,
-                self.global_counter,
-                self.instance,
-                self.worker,
-                self.dirtied,
-                self.seed,
-                self.page,
-                self.version,
-                self.page_sum,
-                self.fault,
-            ],
-        )
+        seal(REPLY_MAGIC, Kind::Ping.code(), &self.words())
     }
 
     /// Reads a reply back.
@@ -247,73 +269,40 @@ impl Reply {
     /// # Errors
     /// [`FrameError`] if the bytes are not a reply to a ping.
     pub fn decode(frame: &[u8; REPLY_LEN]) -> Result<Self, FrameError> {
-        let (kind, f) = open::<13>(REPLY_MAGIC, frame)?;
-        if kind != Kind::Ping.code() {
-            return Err(FrameError::Kind(kind));
-        }
-        let [
-            nonce,
-            seq,
-            sent_ns,
-            connection_counter,
-            global_counter,
-            instance,
-            worker,
-            dirtied,
-            seed,
-            page,
-            version,
-            page_sum,
-            fault,
-        ] = f;
-        Ok(Self {
-            nonce,
-            seq,
-            sent_ns,
-            connection_counter,
-            global_counter,
-            instance,
-            worker,
-            dirtied,
-            seed,
-            page,
-            version,
-            page_sum,
-            fault,
-        })
+        unseal(Kind::Ping, frame).map(Self::of_words)
     }
 }
 
-impl Status {
-    fn fields(&self) -> [u64; 23] {
-        let mut f = [0u64; 23];
-        f[..19].copy_from_slice(&[
-            self.instance,
-            self.workers,
-            self.replies,
-            self.accepted,
-            self.open,
-            self.pages,
-            self.dirtied,
-            self.dirty_rate,
-            self.at_ns,
-            self.busy_ns,
-            self.bad_pages,
-            self.stale_workers,
-            self.verified_pages,
-            self.verify_ns,
-            self.file,
-            self.file_records,
-            self.file_bytes,
-            self.file_hash,
-            self.file_bad_records,
-        ]);
-        f
-    }
+words!(
+    Status,
+    23,
+    [
+        instance,
+        workers,
+        replies,
+        accepted,
+        open,
+        pages,
+        dirtied,
+        dirty_rate,
+        at_ns,
+        busy_ns,
+        bad_pages,
+        stale_workers,
+        verified_pages,
+        verify_ns,
+        file,
+        file_records,
+        file_bytes,
+        file_hash,
+        file_bad_records,
+    ]
+);
 
+impl Status {
     /// The status as it goes over the wire.
     pub fn encode(&self) -> [u8; STATUS_LEN] {
-        seal(REPLY_MAGIC, Kind::Stat.code(), &self.fields())
+        seal(REPLY_MAGIC, Kind::Stat.code(), &self.words())
     }
 
     /// Reads a status back.
@@ -321,32 +310,14 @@ impl Status {
     /// # Errors
     /// [`FrameError`] if the bytes are not a status.
     pub fn decode(frame: &[u8; STATUS_LEN]) -> Result<Self, FrameError> {
-        let (kind, f) = open::<23>(REPLY_MAGIC, frame)?;
-        if kind != Kind::Stat.code() {
-            return Err(FrameError::Kind(kind));
-        }
-        Ok(Self {
-            instance: f[0],
-            workers: f[1],
-            replies: f[2],
-            accepted: f[3],
-            open: f[4],
-            pages: f[5],
-            dirtied: f[6],
-            dirty_rate: f[7],
-            at_ns: f[8],
-            busy_ns: f[9],
-            bad_pages: f[10],
-            stale_workers: f[11],
-            verified_pages: f[12],
-            verify_ns: f[13],
-            file: f[14],
-            file_records: f[15],
-            file_bytes: f[16],
-            file_hash: f[17],
-            file_bad_records: f[18],
-        })
+        unseal(Kind::Stat, frame).map(Self::of_words)
     }
+}
+
+/// The fields of a reply that must be of this kind.
+fn unseal<const F: usize>(expected: Kind, frame: &[u8]) -> Result<[u64; F], FrameError> {
+    let (kind, words) = open(REPLY_MAGIC, frame)?;
+    if kind == expected.code() { Ok(words) } else { Err(FrameError::Kind(kind)) }
 }
 
 /// Asks a service for its status over a connection of its own.
