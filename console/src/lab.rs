@@ -9,13 +9,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_lab::{AGENT_PORT, Lab, LabConfig, LabError, Progress, ServiceOptions, start_service, stop_service};
+use mose_lab::{
+    AGENT_PORT, Lab, LabConfig, LabError, OWN_BINARIES, Progress, ServiceOptions, start_service, stop_service,
+};
 
 use crate::cli;
 use crate::commands::print_json;
-
-/// The project's own programs that a host needs.
-const PROGRAMS: [&str; 3] = ["mose-agent", "mose-criu-hook", "mose-counter"];
 
 /// What the lab is brought up with: the programs beside this one.
 pub(crate) fn config(options: &cli::LabOptions) -> color_eyre::Result<LabConfig> {
@@ -23,7 +22,7 @@ pub(crate) fn config(options: &cli::LabOptions) -> color_eyre::Result<LabConfig>
     let folder = here.parent().unwrap_or(Path::new("/"));
     let mut config =
         LabConfig { edge_link: options.edge_link, cgroup: options.cgroup, ..LabConfig::default() };
-    for name in PROGRAMS {
+    for name in OWN_BINARIES {
         let path = folder.join(name);
         if !path.exists() {
             return Err(eyre!("{} is missing; build all programs: cargo build --release", path.display()));
@@ -95,7 +94,12 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
 }
 
 fn status(json: bool) -> color_eyre::Result<()> {
-    let status = open()?.status();
+    let lab = open()?;
+    // Others cannot see the hosts, and would be told that none is ready.
+    if !nix::unistd::geteuid().is_root() {
+        return Err(LabError::NotRoot.into());
+    }
+    let status = lab.status();
     if json {
         print_json(&status);
         return Ok(());

@@ -193,18 +193,6 @@ impl Default for LabConfig {
 }
 
 impl LabConfig {
-    /// Takes those of the project's programs that lie beside `program`, as they do when it was built or installed.
-    #[must_use]
-    pub fn with_binaries_beside(mut self, program: &Path) -> LabConfig {
-        for name in OWN_BINARIES {
-            let path = program.with_file_name(name);
-            if path.is_file() {
-                self.binaries.insert(name.to_owned(), path);
-            }
-        }
-        self
-    }
-
     /// The name of this lab's folder in every cgroup hierarchy. Another state folder is another lab and must not share it.
     pub(crate) fn cgroup_name(&self) -> String {
         cgroup_name(&self.state_dir)

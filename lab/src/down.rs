@@ -65,31 +65,6 @@ impl Lab {
         remove_all(&config.state_dir)?;
         Ok(Report { hosts, killed, cgroups, mounts, took_ms: begun.elapsed().as_millis() as u64 })
     }
-
-    /// Removes the cache: the root file system and the images. Not while a lab is up on it.
-    ///
-    /// # Errors
-    /// It could not be removed.
-    pub fn purge(config: &LabConfig) -> Result<(), LabError> {
-        if !config.cache_dir.exists() {
-            return Ok(());
-        }
-        require_root()?;
-        let _lock = Lock::take(&config.cache_dir.join(".lock"))?;
-        for entry in fs::read_dir(&config.cache_dir).on("list", &config.cache_dir)?.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if ["rootfs-", "image", ".building-", ".images-"].iter().any(|p| name.starts_with(p)) {
-                remove_all(&entry.path())?;
-            }
-        }
-        for file in ["rootfs.log", ".lock"] {
-            let _ = fs::remove_file(config.cache_dir.join(file));
-        }
-        // Only if nothing else is in it.
-        let _ = fs::remove_dir(&config.cache_dir);
-        Ok(())
-    }
 }
 
 fn end_hosts(config: &LabConfig, state: Option<&State>) -> Result<(usize, usize), LabError> {
@@ -167,7 +142,8 @@ fn remove_data(data_dir: &Path) -> Result<(), LabError> {
     }
 }
 
-fn remove_all(path: &Path) -> Result<(), LabError> {
+/// Removes a folder with all that is in it. Harmless if it is gone.
+pub(crate) fn remove_all(path: &Path) -> Result<(), LabError> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other.on("remove", path),

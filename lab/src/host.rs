@@ -2,7 +2,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::LabConfig;
 use crate::error::{Context, LabError};
+use crate::files::set_mode;
 use crate::init::HostConfig;
 use crate::procfs::{MARK, Process};
 use crate::run::tail;
@@ -27,7 +27,7 @@ pub(crate) fn start(
     let dir = config.host_dir(&host.name);
     fs::create_dir_all(&dir).on("make", &dir)?;
     // Containers' memory may come to lie below.
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).on("set the mode of", &dir)?;
+    set_mode(&dir, 0o700)?;
     host.cgroup.remove_host(&host.name, Duration::from_secs(5));
     let file = dir.join("host.json");
     write_json(&file, host)?;

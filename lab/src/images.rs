@@ -7,11 +7,11 @@ use std::process::Command;
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::cache;
 use crate::config::LabConfig;
 use crate::error::{Context, LabError};
-use crate::rootfs::{prune, remove_stale, write_file};
+use crate::files::write_file;
 use crate::run::run;
-use crate::state::Lock;
 use crate::workload::{WORKLOADS, Workload};
 
 /// Puts together, in a throw-away overlay of the root file system, a folder per image and imports it.
@@ -90,40 +90,28 @@ fn store(
     for binary in binaries {
         hash.update(&xxh3_64(&fs::read(binary).on("read", binary)?).to_le_bytes());
     }
-    let cache = &config.cache_dir;
-    let target = cache.join(format!("{prefix}-{:016x}", hash.digest()));
-    if target.exists() {
-        return Ok(target);
-    }
-    let _lock = Lock::take(&cache.join(".lock"))?;
-    if target.exists() {
-        return Ok(target);
-    }
-    remove_stale(cache, ".images-")?;
-    let names: Vec<&str> = workloads.iter().map(|w| w.name).collect();
-    progress(&format!("making the images {}", names.join(", ")));
-    let building = cache.join(format!(".images-{}", std::process::id()));
-    let (work, out, file) = (building.join("work"), building.join("out"), building.join("script"));
-    for dir in [&work, &out] {
-        fs::create_dir_all(dir).on("make", dir)?;
-    }
-    write_file(&file, 0o644, &script)?;
-    let binaries: Vec<String> = binaries.iter().map(|b| b.display().to_string()).collect();
-    let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
-        .args(["--pid", "--fork", "--kill-child", "--net", "sh", "-c", OUTSIDE, "sh"])
-        .args([rootfs, work.as_path(), out.as_path(), file.as_path()])
-        .arg(binaries.join(" "))
-        .env_clear()
-        .env("PATH", crate::exec::PATH)
-        .env("HOME", "/root")
-        .env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1");
-    run("making the container images", &mut command)?;
-    fs::rename(&out, &target).on("rename the finished image store to", &target)?;
-    remove_stale(cache, ".images-")?;
-    prune(cache, &format!("{prefix}-"), 3)?;
-    Ok(target)
+    cache::ensure(&config.cache_dir, prefix, hash.digest(), 3, |building| {
+        let names: Vec<&str> = workloads.iter().map(|w| w.name).collect();
+        progress(&format!("making the images {}", names.join(", ")));
+        let (work, out, file) = (building.join("work"), building.join("out"), building.join("script"));
+        for dir in [&work, &out] {
+            fs::create_dir_all(dir).on("make", dir)?;
+        }
+        write_file(&file, 0o644, &script)?;
+        let binaries: Vec<String> = binaries.iter().map(|b| b.display().to_string()).collect();
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
+            .args(["--pid", "--fork", "--kill-child", "--net", "sh", "-c", OUTSIDE, "sh"])
+            .args([rootfs, work.as_path(), out.as_path(), file.as_path()])
+            .arg(binaries.join(" "))
+            .env_clear()
+            .env("PATH", crate::exec::PATH)
+            .env("HOME", "/root")
+            .env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1");
+        run("making the container images", &mut command)?;
+        Ok(out)
+    })
 }
 
 fn inside(workloads: &[&Workload]) -> String {

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,9 +19,9 @@ use crate::cgroup::CgroupPlan;
 use crate::config::Role;
 use crate::daemons;
 use crate::error::{Context, LabError};
+use crate::files::{set_mode, write_file};
 use crate::mounts;
 use crate::procfs::MARK;
-use crate::rootfs::write_file;
 use crate::supervisor::{Supervisor, status_path};
 
 /// Tells the second stage from the first.
@@ -152,8 +151,7 @@ fn boot(host: &HostConfig) -> Result<(), LabError> {
     {
         fs::create_dir_all(dir).on("make", dir)?;
     }
-    fs::set_permissions("/var/lib/mose", fs::Permissions::from_mode(0o700))
-        .on("set the mode of", "/var/lib/mose")?;
+    set_mode("/var/lib/mose", 0o700)?;
     raise_open_files();
     let mut environment = crate::exec::environment(&host.name);
     environment.insert(MARK.to_owned(), host.state_dir.to_string_lossy().into_owned());
@@ -166,7 +164,7 @@ fn configure(host: &HostConfig, root: &Path) -> Result<(), LabError> {
     for (name, from) in &host.binaries {
         let to = root.join("usr/local/bin").join(name);
         fs::copy(from, &to).map(drop).on(&format!("copy {} to", from.display()), &to)?;
-        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).on("set the mode of", &to)?;
+        set_mode(&to, 0o755)?;
     }
     file("etc/hostname", &format!("{}\n", host.name))?;
     file("etc/containers/containers.conf", &containers_conf(host))?;

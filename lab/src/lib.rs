@@ -5,6 +5,7 @@
 //! the machine's network or outlives `down`. See `design/lab.md` for why each part is as it is.
 
 pub mod baseline;
+mod cache;
 mod cgroup;
 pub mod client;
 mod config;
@@ -14,10 +15,12 @@ mod doctor;
 mod down;
 mod error;
 mod exec;
+mod files;
 mod host;
 mod images;
 pub mod init;
 mod lab;
+mod median;
 mod mounts;
 mod procfs;
 mod rootfs;
@@ -39,6 +42,7 @@ pub use doctor::doctor;
 pub use down::Report;
 pub use error::{LabError, Missing};
 pub use lab::{Host, HostStatus, Lab, Status};
+pub use median::median;
 pub use procfs::Process;
 pub use service::{CLIENT_ADDRESS, CLIENT_NETNS, ServiceOptions, start_service, stop_service};
 pub use state::Lock;

@@ -2,13 +2,14 @@
 //! the host's own folder downwards. All in the host's own mount namespace, invisible to the machine.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::error::{Context, LabError};
+use crate::files::set_mode;
 use crate::init::HostConfig;
 
 /// Where a host sees the image stores.
@@ -44,7 +45,7 @@ pub(crate) fn prepare(host: &HostConfig) -> Result<PathBuf, LabError> {
     for dir in [&upper, &work, &root, &containers] {
         fs::create_dir_all(dir).on("make", dir)?;
     }
-    fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).on("set the mode of", &upper)?;
+    set_mode(&upper, 0o755)?;
     let options =
         format!("lowerdir={},upperdir={},workdir={}", host.rootfs.display(), upper.display(), work.display());
     mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
@@ -83,7 +84,7 @@ fn devices(dev: &Path) -> Result<(), LabError> {
         let node = dev.join(name);
         mknod(&node, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(major, minor))
             .on("make", &node)?;
-        fs::set_permissions(&node, fs::Permissions::from_mode(0o666)).on("set the mode of", &node)?;
+        set_mode(&node, 0o666)?;
     }
     mount_new(
         "devpts",

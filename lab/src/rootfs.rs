@@ -2,15 +2,15 @@
 //! recipe. The machine itself stays as it is; above all it need not have a CRIU that knows its kernel (it rarely has).
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::cache;
 use crate::config::{HOSTS, LabConfig, Progress};
 use crate::error::{Context, LabError};
 use crate::exec::PATH;
+use crate::files::write_file;
 use crate::run::{machine_program, run, tail};
-use crate::state::Lock;
 
 /// Debian 13, which has everything but a recent enough CRIU.
 const SUITE: &str = "trixie";
@@ -21,6 +21,9 @@ const PREFERENCES: &str = "Package: *\nPin: release n=forky\nPin-Priority: 100\n
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 /// Part of the hash: to be raised when what [`finish`] does changes.
 const RECIPE: u32 = 3;
+
+/// How its name in the cache begins.
+const PREFIX: &str = "rootfs";
 
 const PACKAGES: [&str; 24] = [
     "criu",
@@ -51,9 +54,12 @@ const PACKAGES: [&str; 24] = [
 
 /// Where the root file system of the current recipe is, or will be, in the cache.
 pub(crate) fn path(cache_dir: &Path) -> PathBuf {
+    cache::entry(cache_dir, PREFIX, hash())
+}
+
+fn hash() -> u64 {
     let recipe = format!("{RECIPE} {SUITE} {CRIU_SUITE} {PREFERENCES} {}", PACKAGES.join(" "));
-    let hash = xxhash_rust::xxh3::xxh3_64(recipe.as_bytes());
-    cache_dir.join(format!("rootfs-{hash:016x}"))
+    xxhash_rust::xxh3::xxh3_64(recipe.as_bytes())
 }
 
 /// Makes sure the root file system is in the cache; its path.
@@ -62,34 +68,12 @@ pub(crate) fn path(cache_dir: &Path) -> PathBuf {
 /// The build failed; what mmdebstrap said last is in the error. Nothing of an unfinished build is ever taken for a finished one.
 pub(crate) fn ensure(config: &LabConfig, progress: &mut dyn FnMut(&str)) -> Result<PathBuf, LabError> {
     let cache = &config.cache_dir;
-    let target = path(cache);
-    if target.exists() {
-        return Ok(target);
-    }
-    fs::create_dir_all(cache).on("make the cache folder", cache)?;
-    let _lock = Lock::take(&cache.join(".lock"))?;
-    if target.exists() {
-        return Ok(target); // another `up` built it while we waited for the lock
-    }
-    remove_stale(cache, ".building-")?;
-    progress("building the root file system from Debian's packages (once, about a minute)");
-    let building = cache.join(format!(".building-{}", std::process::id()));
-    let log = cache.join("rootfs.log");
-    bootstrap(&building, &log)?;
-    finish(&building)?;
-    fs::rename(&building, &target).on("rename the finished root file system to", &target)?;
-    prune(cache, "rootfs-", 2)?;
-    Ok(target)
-}
-
-/// Removes what an interrupted build left. Only under the cache's lock.
-pub(crate) fn remove_stale(cache: &Path, prefix: &str) -> Result<(), LabError> {
-    for entry in fs::read_dir(cache).on("list", cache)?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(prefix) {
-            fs::remove_dir_all(entry.path()).on("remove", entry.path())?;
-        }
-    }
-    Ok(())
+    cache::ensure(cache, PREFIX, hash(), 2, |building| {
+        progress("building the root file system from Debian's packages (once, about a minute)");
+        bootstrap(building, &cache.join("rootfs.log"))?;
+        finish(building)?;
+        Ok(building.to_owned())
+    })
 }
 
 fn bootstrap(target: &Path, log: &Path) -> Result<(), LabError> {
@@ -200,38 +184,6 @@ fn finish(root: &Path) -> Result<(), LabError> {
     run("finishing the root file system", &mut command).map(drop)
 }
 
-/// Removes what older recipes or programs left in the cache: of the entries with this prefix, all but the `keep` newest and
-/// those some lab, this one or another, has mounted.
-pub(crate) fn prune(cache: &Path, prefix: &str, keep: usize) -> Result<(), LabError> {
-    let mounted: String = crate::procfs::pids()
-        .into_iter()
-        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok())
-        .filter(|table| table.contains(prefix))
-        .collect();
-    let mut entries: Vec<(std::time::SystemTime, PathBuf)> = fs::read_dir(cache)
-        .on("list", cache)?
-        .flatten()
-        .filter(|e| e.file_name().to_string_lossy().starts_with(prefix))
-        .filter_map(|e| Some((e.metadata().ok()?.modified().ok()?, e.path())))
-        .collect();
-    entries.sort_by(|a, b| b.cmp(a));
-    for (_, path) in entries.into_iter().skip(keep) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !mounted.contains(&*name) {
-            fs::remove_dir_all(&path).on("remove", &path)?;
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn write_file(path: &Path, mode: u32, text: &str) -> Result<(), LabError> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).on("make", parent)?;
-    }
-    fs::write(path, text).on("write", path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).on("set the mode of", path)
-}
-
 /// Turns a `&str` callback into the [`Progress`] one.
 pub(crate) fn timed<'a>(
     since: std::time::Instant,
@@ -256,21 +208,6 @@ mod tests {
         assert_eq!(find(deb822).as_deref(), Some("http://mirror.example/debian"));
         assert_eq!(find(one_line).as_deref(), Some("https://near.example/debian"));
         assert_eq!(find("deb http://archive.ubuntu.com/ubuntu noble main"), None);
-    }
-
-    #[test]
-    fn pruning_keeps_the_newest_and_what_is_not_ours() {
-        let dir = tempfile::tempdir().unwrap();
-        for (age, name) in [(30, "image-a-1"), (20, "image-a-2"), (10, "image-a-3"), (40, "other")] {
-            let path = dir.path().join(name);
-            fs::create_dir(&path).unwrap();
-            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
-            fs::File::open(&path).unwrap().set_modified(time).unwrap();
-        }
-        prune(dir.path(), "image-a-", 2).unwrap();
-        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["image-a-2", "image-a-3", "other"]);
     }
 
     #[test]

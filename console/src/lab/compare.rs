@@ -8,12 +8,12 @@ use color_eyre::eyre::eyre;
 use mose_console::{exit, table};
 use mose_lab::baseline::{Baseline, BaselineRun, Breakdown};
 use mose_lab::client::ClientReport;
-use mose_lab::{Lab, ServiceOptions, Workload};
+use mose_lab::{Lab, ServiceOptions, Workload, median};
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 use serde::Serialize;
 
-use super::course::{EDGES, Orders, PAUSE, Runner, attach_clients, client_line, median, start_client};
+use super::course::{EDGES, Orders, PAUSE, Runner, attach_clients, client_line, start_client};
 use super::open;
 use crate::cli;
 use crate::commands::print_json;

@@ -190,14 +190,6 @@ impl Drop for Orders {
     }
 }
 
-/// The middle of some figures; `None` without any.
-pub(super) fn median(figures: impl IntoIterator<Item = f64>) -> Option<f64> {
-    let mut figures: Vec<f64> = figures.into_iter().collect();
-    figures.sort_unstable_by(f64::total_cmp);
-    let (low, high) = (figures.len().checked_sub(1)? / 2, figures.len() / 2);
-    Some((figures[low] + figures[high]) / 2.0)
-}
-
 /// What a client saw, in one line.
 pub(super) fn client_line(report: &ClientReport) -> String {
     let unit = match report.unit {
@@ -231,13 +223,6 @@ pub(super) fn client_line(report: &ClientReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_of_an_even_number_lies_between() {
-        assert_eq!(median([3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), Some(2.5));
-        assert_eq!(median([]), None);
-    }
 
     #[test]
     fn every_client_is_found_by_its_workload() {

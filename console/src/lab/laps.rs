@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use color_eyre::eyre::eyre;
 use mose_console::{exit, table};
 use mose_lab::client::ClientReport;
-use mose_lab::{Lab, LabConfig, ServiceOptions};
+use mose_lab::{Lab, LabConfig, ServiceOptions, median};
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 use serde::Serialize;
 
-use super::course::{EDGES, Orders, PAUSE, Runner, attach_clients, client_line, median};
+use super::course::{EDGES, Orders, PAUSE, Runner, attach_clients, client_line};
 use super::{config, open, show};
 use crate::cli;
 use crate::commands::print_json;

@@ -1,6 +1,7 @@
 //! Many migrations by hand as one table: per step the median and the worst, and what of it the client felt.
 
 use super::{BaselineRun, Step};
+use crate::median::median;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -18,13 +19,14 @@ pub struct Row {
 }
 
 impl Row {
-    fn of(name: &str, mut ms: Vec<f64>) -> Option<Self> {
-        ms.sort_unstable_by(f64::total_cmp);
-        let (min_ms, max_ms) = (*ms.first()?, *ms.last()?);
-        let middle = ms.len() / 2;
-        let median_ms =
-            if ms.len().is_multiple_of(2) { (ms[middle - 1] + ms[middle]) / 2.0 } else { ms[middle] };
-        Some(Self { name: name.to_owned(), median_ms, min_ms, max_ms })
+    fn of(name: &str, ms: &[f64]) -> Option<Self> {
+        let figures = || ms.iter().copied();
+        Some(Self {
+            name: name.to_owned(),
+            median_ms: median(figures())?,
+            min_ms: figures().reduce(f64::min)?,
+            max_ms: figures().reduce(f64::max)?,
+        })
     }
 }
 
@@ -48,16 +50,19 @@ impl Breakdown {
             .unwrap_or_default()
             .iter()
             .filter_map(|name| {
-                Row::of(name, runs.iter().filter_map(|run| run.step(name)).map(Step::ms).collect())
+                let took: Vec<f64> = runs.iter().filter_map(|run| run.step(name)).map(Step::ms).collect();
+                Row::of(name, &took)
             })
             .collect();
-        rows.extend(Row::of("CRIU frozen", runs.iter().filter_map(BaselineRun::criu_frozen_ms).collect()));
-        rows.extend(Row::of("CRIU restore", runs.iter().filter_map(BaselineRun::criu_restore_ms).collect()));
-        rows.extend(Row::of("blackout", runs.iter().map(BaselineRun::blackout_ms).collect()));
-        rows.extend(Row::of("client gap", client_gaps_ms.to_vec()));
-        let mut bytes: Vec<u64> = runs.iter().filter_map(BaselineRun::image_bytes).collect();
-        bytes.sort_unstable();
-        Self { runs: runs.len(), rows, image_bytes: bytes.get(bytes.len() / 2).copied() }
+        let of_all = |name, figure: fn(&BaselineRun) -> Option<f64>| {
+            Row::of(name, &runs.iter().filter_map(figure).collect::<Vec<_>>())
+        };
+        rows.extend(of_all("CRIU frozen", BaselineRun::criu_frozen_ms));
+        rows.extend(of_all("CRIU restore", BaselineRun::criu_restore_ms));
+        rows.extend(of_all("blackout", |run| Some(run.blackout_ms())));
+        rows.extend(Row::of("client gap", client_gaps_ms));
+        let bytes = runs.iter().filter_map(BaselineRun::image_bytes).map(|bytes| bytes as f64);
+        Self { runs: runs.len(), rows, image_bytes: median(bytes).map(|bytes| bytes as u64) }
     }
 }
 

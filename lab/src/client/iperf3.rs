@@ -5,6 +5,7 @@
 //! sender's own buffer took.
 
 use super::{ClientReport, ClientSpec, Gap, Launch, Output, Recipe, Unit};
+use crate::median::median;
 use serde_json::{Value, json};
 use std::process::Stdio;
 use std::time::Duration;
@@ -121,12 +122,6 @@ fn parse(output: &Output) -> Result<Run, String> {
     let intervals = whole.get("intervals").and_then(Value::as_array);
     run.intervals = intervals.into_iter().flatten().filter_map(interval).collect();
     Ok(run)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 /// Begin and end, in s, of each run of intervals in which next to nothing went through.

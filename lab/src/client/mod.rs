@@ -9,6 +9,7 @@ mod iperf3;
 mod sockperf;
 
 pub use crate::counter::ping::Gap;
+use crate::counter::ping::unix_ms;
 use crate::counter::protocol::Protocol;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -18,7 +19,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Makes a command, run where the client is to run, of its arguments (the program's name first).
 pub type Launch<'a> = dyn Fn(&[String]) -> Command + 'a;
@@ -226,10 +227,6 @@ struct Output {
     stderr: Vec<Line>,
     started_unix_ms: u64,
     stopped: bool,
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 fn collect(pipe: impl Read + Send + 'static, mark: &'static str, ready: Sender<()>) -> JoinHandle<Vec<Line>> {

@@ -131,7 +131,8 @@ impl Report {
     }
 }
 
-fn unix_ms() -> u64 {
+/// Now, in ms since 1970.
+pub(crate) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
