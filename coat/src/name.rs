@@ -71,10 +71,10 @@ mod tests {
 
     #[test]
     fn names_that_could_be_paths_or_options_are_refused() {
-        for good in ["a", "0", "web-1", "a.b_c", &"x".repeat(63)] {
+        for good in ["a", "A", "0", "web-1", "a.b_c", &"x".repeat(63)] {
             assert!(validate("an endpoint", good).is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "-a", "_a", "a/b", "A", "a b", "é", "a\0", &"x".repeat(64)] {
+        for bad in ["", ".", "..", "-a", "_a", "a/b", "a b", "é", "a\0", &"x".repeat(64)] {
             assert!(validate("an endpoint", bad).is_err(), "{bad}");
         }
     }

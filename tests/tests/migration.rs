@@ -87,16 +87,8 @@ fn sixty_four_mebibytes_of_state_arrive_whole() {
 #[test]
 fn several_processes_many_connections_and_files_move_like_anything_else() {
     let Some(testbed) = Testbed::up() else { return };
-    let arguments = [
-        "--state-size",
-        "200MiB",
-        "--processes",
-        "3",
-        "--write-file",
-        "/srv/log/data.bin",
-        "--write-rate",
-        "50",
-    ];
+    let arguments =
+        ["--state-size", "200MiB", "--processes", "3", "--write-file", "/data.bin", "--write-rate", "50"];
     let podman =
         ["--restart", "always", "--label", "team=uav", "--env", "GREETING=hello world", "--memory", "700m"];
     testbed.start("counter", "edge-a", &podman, &arguments);
@@ -109,7 +101,7 @@ fn several_processes_many_connections_and_files_move_like_anything_else() {
             "counter",
             "sh",
             "-c",
-            "rm -f /etc/hostname.orig /bin/vi; ln -s /srv/log /l; mkdir -m 711 /d",
+            "rm -f /etc/hostname.orig /bin/vi; ln -s /data.bin /l; mkdir -m 711 /d",
         ],
     );
     let client = testbed.client(ClientKind::Counter, 40);
@@ -121,7 +113,7 @@ fn several_processes_many_connections_and_files_move_like_anything_else() {
     assert!(verified.status.success(), "memory and file are whole: {}", text(&verified));
     let look = "test ! -e /bin/vi && readlink /l && stat -c %a /d && echo \"$GREETING\"";
     let seen = testbed.run("edge-a", &["podman", "exec", "counter", "sh", "-c", look]);
-    assert_eq!(seen.lines().collect::<Vec<_>>(), ["/srv/log", "711", "hello world"]);
+    assert_eq!(seen.lines().collect::<Vec<_>>(), ["/data.bin", "711", "hello world"]);
     let format =
         "{{index .Config.Labels \"team\"}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Memory}}";
     let kept = testbed.run("edge-a", &["podman", "inspect", "counter", "--format", format]);

@@ -123,6 +123,7 @@ fn what_cannot_be_done_is_refused_by_name_and_changes_nothing() {
 fn a_podman_that_does_not_answer_is_named_with_its_socket() {
     let Some(testbed) = Testbed::up() else { return };
     testbed.start("sockperf", "edge-a", &[], &[]);
+    let before = testbed.traces("edge-b");
     for host in ["edge-b", "edge-a"] {
         testbed.run(host, &["mv", "/run/podman/podman.sock", "/run/podman/aside"]);
         refused(
@@ -131,6 +132,7 @@ fn a_podman_that_does_not_answer_is_named_with_its_socket() {
             &["/run/podman/podman.sock", "podman system service"],
         );
         testbed.run(host, &["mv", "/run/podman/aside", "/run/podman/podman.sock"]);
+        eventually("nothing is left of it", || testbed.traces("edge-b") == before);
     }
     let (record, code) = testbed.migrate("sockperf", "edge-a", "edge-b");
     assert_eq!(code, 0, "{record}");

@@ -111,8 +111,10 @@ impl Agent {
                 return Err(refusal);
             }
         };
-        let note = Note { detail: times.restore.map(|ms| format!("CRIU {ms}")), bytes: None, at: None };
-        steps.finished(Step::Restore, note);
+        let detail = times.restore.map(|ms| format!("CRIU {ms}"));
+        steps.finished(Step::Restore, Note { detail, ..Note::default() });
+        let detail = Some(format!("{} segments held, {} did not fit", release.held, release.overflowed));
+        steps.finished(Step::Release, Note { at: Some(release.at), detail, ..Note::default() });
         Ok(Restored {
             started_at,
             released_at: release.at,

@@ -232,11 +232,15 @@ impl Source {
                 dump = Some(dumped.dump);
                 dumped.sent.digest.to_string()
             }
-            Err(refusal) => {
-                tracing::warn!(%refusal, "the source takes its service back");
-                if let Some(dump) = dump {
-                    let _ = dump.await;
+            Err(mut refusal) => {
+                // Where the engine failed, its own words say more than that its call ended.
+                if let Some(dump) = dump
+                    && let Ok(Err(said)) = dump.await
+                    && refusal.code == RefusalCode::Engine
+                {
+                    refusal = said;
                 }
+                tracing::warn!(%refusal, "the source takes its service back");
                 return self.take_back(journal, &place, epoch, refusal).await;
             }
         };

@@ -46,7 +46,15 @@ impl Source {
         steps.started(Step::Checkpoint);
         *dump = Some(tokio::spawn({
             let (agent, container, steps) = (agent.clone(), container.clone(), steps.clone());
-            async move { steps.end(Step::Checkpoint, agent.engine.dump(&container).await) }
+            async move {
+                let dumped = agent.engine.dump(&container).await.map_err(|mut refusal| {
+                    if let Some(log) = agent.engine.criu_log(&container).filter(|log| !log.is_empty()) {
+                        refusal.reason = format!("{}; CRIU's log: {log}", refusal.reason);
+                    }
+                    refusal
+                });
+                steps.end(Step::Checkpoint, dumped)
+            }
         }));
         // The destination guards the address while Podman and runc get ready.
         self.ask(&Request::Hold(self.task().migration.clone()), QUICK).await?;

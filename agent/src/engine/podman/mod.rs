@@ -4,6 +4,7 @@
 //! it has its OCI configuration; CRIU's images are put into its own checkpoint folder, and libpod restores it from
 //! there. No archive is packed or unpacked, and nothing is exported.
 
+mod cgroup_image;
 mod describe;
 pub mod hooks;
 mod processes;
@@ -320,6 +321,8 @@ impl Engine for PodmanEngine {
     }
 
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal> {
+        cgroup_image::adopt(&container.checkpoint, &container.id)
+            .map_err(|error| io_refusal("CRIU's cgroup image cannot be adapted", &error))?;
         let path = format!(
             "/containers/{}/restore?keep=true&tcpEstablished=true&fileLocks=true&printStats=true",
             container.id
