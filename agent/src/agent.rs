@@ -47,8 +47,10 @@ pub struct Config {
 pub struct Agent {
     /// What it was told.
     pub config: Config,
-    /// The Zenoh session.
+    /// The Zenoh session for everything but images.
     pub session: Session,
+    /// The Zenoh session for images.
+    pub bulk: Session,
     /// Asking others.
     pub requests: Requests,
     /// The others.
@@ -81,6 +83,7 @@ impl Agent {
     pub async fn start(
         config: Config,
         session: Session,
+        bulk: Session,
         overlay: Arc<dyn Overlay>,
         engine: Arc<dyn Engine>,
     ) -> Result<Arc<Self>, Refusal> {
@@ -103,6 +106,7 @@ impl Agent {
             started_at: Timestamp::now(),
             config,
             session,
+            bulk,
             overlay,
             engine,
         });

@@ -183,10 +183,16 @@ impl Testbed {
     /// The process id, on this machine, of a host's agent.
     #[must_use]
     pub fn agent_pid(&self, host: &str) -> i32 {
+        self.daemon_pid(host, "mose-agent")
+    }
+
+    /// The process id, on this machine, of a host's daemon.
+    #[must_use]
+    pub fn daemon_pid(&self, host: &str, name: &str) -> i32 {
         let status = self.lab.status();
         let host = status.hosts.iter().find(|h| h.host.name == host).expect("a host of the lab");
-        let agent = host.daemons.iter().find(|daemon| daemon.name == "mose-agent").expect("its agent");
-        agent.machine_pid.expect("the agent runs")
+        let daemon = host.daemons.iter().find(|daemon| daemon.name == name).expect("a daemon of the host");
+        daemon.machine_pid.expect("the daemon runs")
     }
 }
 
@@ -208,6 +214,12 @@ impl Drop for Testbed {
 #[must_use]
 pub fn mose(words: &[&str]) -> Output {
     Command::new(programs().join("mose")).args(words).output().expect("mose was built: cargo build --release")
+}
+
+/// Kills a process of the lab at once.
+pub fn kill(pid: i32) {
+    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill(1) is there");
+    assert!(killed.success(), "process {pid} could not be killed");
 }
 
 /// Both outputs of a command.

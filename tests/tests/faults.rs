@@ -4,7 +4,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use mose_tests::{ClientKind, Testbed, eventually, programs};
+use mose_tests::{ClientKind, Testbed, eventually, kill, programs};
 use serde_json::Value;
 
 /// The counter with enough state that its transfer over a slow link takes seconds.
@@ -48,11 +48,6 @@ impl Underway {
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
         (serde_json::from_str(&last).unwrap_or(Value::Null), code)
     }
-}
-
-fn kill(pid: i32) {
-    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
-    assert!(killed.success());
 }
 
 /// The service answers again, exactly once, and its clients never noticed more than silence.

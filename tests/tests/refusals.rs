@@ -4,7 +4,7 @@ use std::process::Output;
 
 use mose_protocol::agent::{Hello, Role};
 use mose_protocol::{Reply, Request, Response, Timestamp, envelope, keys};
-use mose_tests::{Testbed, eventually, mose, text};
+use mose_tests::{Testbed, eventually, kill, mose, text};
 
 /// The refusal's exit code, its words on the error output, and a service that runs on.
 fn refused(testbed: &Testbed, words: &[&str], says: &[&str]) {
@@ -125,13 +125,18 @@ fn a_podman_that_does_not_answer_is_named_with_its_socket() {
     testbed.start("sockperf", "edge-a", &[], &[]);
     let before = testbed.traces("edge-b");
     for host in ["edge-b", "edge-a"] {
-        testbed.run(host, &["mv", "/run/podman/podman.sock", "/run/podman/aside"]);
+        testbed.lab.hold_daemon(host, "podman", true).unwrap();
+        kill(testbed.daemon_pid(host, "podman"));
         refused(
             &testbed,
             &["migrate", "sockperf", "--from", "edge-a", "--to", "edge-b"],
             &["/run/podman/podman.sock", "podman system service"],
         );
-        testbed.run(host, &["mv", "/run/podman/aside", "/run/podman/podman.sock"]);
+        testbed.lab.hold_daemon(host, "podman", false).unwrap();
+        eventually("Podman serves again", || {
+            let argv = ["podman", "--url", "unix:///run/podman/podman.sock", "ps"];
+            testbed.try_run(host, &argv).status.success()
+        });
         eventually("nothing is left of it", || testbed.traces("edge-b") == before);
     }
     let (record, code) = testbed.migrate("sockperf", "edge-a", "edge-b");

@@ -82,7 +82,7 @@ struct Run {
     /// The host's address on the underlay, where tunnels and data connections end.
     #[arg(long)]
     underlay: Ipv4Addr,
-    /// Zenoh endpoints to listen on, such as tcp/10.0.0.1:7447.
+    /// Zenoh endpoints to listen on, such as tcp/10.0.0.1:7447. The next higher port is used too, for images.
     #[arg(long, required = true)]
     listen: Vec<String>,
     /// Zenoh endpoints of other agents. None: they are looked for by multicast.
@@ -145,6 +145,7 @@ async fn order(socket: &Path, order: &Order) -> color_eyre::Result<()> {
 
 async fn serve(run: Run) -> color_eyre::Result<()> {
     let session = session::open(&run.listen, &run.connect).await.map_err(|refusal| eyre!("{refusal}"))?;
+    let bulk = session::open_bulk(&run.listen, &run.connect).await.map_err(|refusal| eyre!("{refusal}"))?;
     let overlay = OvsOverlay::start(OvsConfig {
         rundir: run.openvswitch,
         bridge: run.bridge,
@@ -171,7 +172,7 @@ async fn serve(run: Run) -> color_eyre::Result<()> {
             })
             .collect(),
     };
-    let agent = Agent::start(config, session.clone(), Arc::new(overlay), Arc::new(engine))
+    let agent = Agent::start(config, session.clone(), bulk.clone(), Arc::new(overlay), Arc::new(engine))
         .await
         .map_err(|refusal| eyre!("{refusal}"))?;
     local::listen(agent, &run.socket).wrap_err("orders of this host cannot be taken")?;
@@ -180,6 +181,9 @@ async fn serve(run: Run) -> color_eyre::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         result = tokio::signal::ctrl_c() => result?,
+    }
+    if let Err(error) = bulk.close().await {
+        tracing::debug!(%error, "the session for images did not close");
     }
     session.close().await.map_err(|error| eyre!("the session did not close: {error}"))
 }

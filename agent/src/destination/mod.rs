@@ -241,7 +241,7 @@ impl Agent {
         let (receiver, offer) = Receiver::open(
             kind,
             self.config.underlay,
-            Some(self.session.clone()),
+            Some(self.bulk.clone()),
             prepare.task.migration.as_str(),
             folders,
             Limits { total: prepare.limit.0, ..Limits::default() },

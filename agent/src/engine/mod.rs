@@ -129,6 +129,9 @@ pub trait Engine: Send + Sync {
     /// Restores the container from its checkpoint folder; the images are kept.
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal>;
 
+    /// How many connections wait to be accepted by the container: those cannot be dumped.
+    fn unaccepted(&self, container: &Container) -> u32;
+
     /// Freezes the container's processes at once.
     fn freeze(&self, container: &Container) -> Result<(), Refusal>;
 

@@ -20,12 +20,16 @@ const RESTORE_DEADLINE: Duration = Duration::from_secs(120);
 /// How long the source asks in vain before it says that the service is in doubt. It goes on asking.
 const DOUBT_AFTER: Duration = Duration::from_secs(10);
 
+/// How long the destination may answer that it has not decided yet: longer than any restore takes.
+const UNDECIDED: Duration = Duration::from_secs(420);
+
 impl Source {
     /// Tells the destination that the service is its own, until it says what became of it.
     pub(super) async fn hand_over(&self, digest: &str) -> Settled {
         let migration = self.task().migration.clone();
         let relinquish = Request::Relinquish { migration: migration.clone(), digest: digest.to_owned() };
-        let mut silent_since = tokio::time::Instant::now();
+        let asked_since = tokio::time::Instant::now();
+        let mut silent_since = asked_since;
         let mut settled = self.control.settled.subscribe();
         let mut request = relinquish.clone();
         let mut deadline = RESTORE_DEADLINE;
@@ -53,11 +57,13 @@ impl Source {
                     (request, deadline) = (Request::Inquire(migration.clone()), QUICK);
                 }
             }
-            if silent_since.elapsed() > DOUBT_AFTER && !self.control.in_doubt() {
+            let silent = silent_since.elapsed() > DOUBT_AFTER;
+            if (silent || asked_since.elapsed() > UNDECIDED) && !self.control.in_doubt() {
                 let (to, service) = (&self.task().to, &self.task().service);
+                let waited = if silent { DOUBT_AFTER } else { UNDECIDED };
                 self.doubt(Refusal::new(
                     RefusalCode::Unreachable,
-                    format!("{to} has not said for {DOUBT_AFTER:?} whether it restored {service}"),
+                    format!("{to} has not said for {waited:?} whether it restored {service}"),
                     "bring its agent back; or look there with podman ps, and settle it by hand: mose settle",
                 ))
                 .await;

@@ -213,10 +213,15 @@ impl Source {
     }
 
     fn aborted(&self) -> Result<(), Refusal> {
-        if *self.control.abort.borrow() {
-            return Err(Refusal::new(RefusalCode::Failed, "the operator broke the migration off", ""));
-        }
-        Ok(())
+        if *self.control.abort.borrow() { Err(broken_off()) } else { Ok(()) }
+    }
+
+    /// Returns when the operator breaks the migration off.
+    async fn broken_off(&self) -> Refusal {
+        let mut abort = self.control.abort.subscribe();
+        // The sender lives in `self.control`, so that waiting cannot fail.
+        let _ = abort.wait_for(|abort| *abort).await;
+        broken_off()
     }
 
     async fn attempt(&mut self) -> Ending {
@@ -262,4 +267,8 @@ impl Source {
         }
         self.settled(settled, journal, &place, epoch).await
     }
+}
+
+fn broken_off() -> Refusal {
+    Refusal::new(RefusalCode::Failed, "the operator broke the migration off", "")
 }

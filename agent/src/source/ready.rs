@@ -123,6 +123,7 @@ impl Source {
         let pass = pass.inspect_err(|refusal| self.steps.failed(Step::RootfsPrecopy, refusal))?;
         let note = Note { bytes: Some(Bytes(pass.bytes)), ..Note::default() };
         self.steps.finished(Step::RootfsPrecopy, note);
+        self.await_accepted(container).await?;
         self.aborted()?;
         Ok(sender)
     }
@@ -130,7 +131,7 @@ impl Source {
     pub(super) async fn open(&self, prepared: &Prepared) -> Result<Sender, Refusal> {
         Sender::connect(
             &prepared.offer,
-            Some(self.agent.session.clone()),
+            Some(self.agent.bulk.clone()),
             self.task().migration.as_str(),
             Limits::default(),
         )

@@ -23,6 +23,12 @@ use crate::transfer::{Sender, dump_signal};
 /// How long CRIU may take to come to its first moment: Podman and runc get there in a fraction of a second.
 const FREEZE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a service may take to accept the connections that wait for it, before it is frozen.
+const ACCEPT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the freeze waits for a connection that came at the last moment.
+const ACCEPT_GRACE: Duration = Duration::from_millis(50);
+
 /// How long a container's processes may take to end once CRIU kills them.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -86,7 +92,11 @@ impl Source {
             steps.started(Step::Stop);
             steps.end(Step::Stop, await_end(exit.as_mut()).await)
         };
-        let sent = match futures_util::future::try_join(images, stopped).await {
+        let moved = tokio::select! {
+            moved = futures_util::future::try_join(images, stopped) => moved,
+            refusal = self.broken_off() => Err(refusal),
+        };
+        let sent = match moved {
             Ok((sent, ())) => sent,
             Err(refusal) => {
                 steps.failed(Step::Transfer, &refusal);
@@ -99,6 +109,29 @@ impl Source {
             return Err(Refusal::new(RefusalCode::Failed, "the dump was lost", ""));
         };
         Ok(Dumped { sent, dump })
+    }
+
+    /// Waits for the service to accept the connections that wait at its door, while it still runs.
+    pub(super) async fn await_accepted(&self, container: &Container) -> Result<(), Refusal> {
+        let deadline = tokio::time::Instant::now() + ACCEPT_DEADLINE;
+        loop {
+            let waiting = self.agent.engine.unaccepted(container);
+            if waiting == 0 {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(Refusal::new(
+                    RefusalCode::Unmovable,
+                    format!(
+                        "{} has {waiting} connections that it did not accept within {ACCEPT_DEADLINE:?}, and CRIU cannot \
+                         dump those",
+                        container.name
+                    ),
+                    "migrate again when it accepts connections",
+                ));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// At CRIU's first moment: turns this host's own flow to the destination and freezes the service at once.
@@ -127,6 +160,11 @@ impl Source {
         self.steps.started_at(Step::Freeze, moment.at.into());
         let route = Route::Tunnel(self.task().to.to_string());
         let turned = self.agent.overlay.route(place.address.addr(), route, epoch).await;
+        // No connection can come any more; one that came just now is let in before the freeze, as CRIU cannot dump it.
+        let late_comers = tokio::time::Instant::now() + ACCEPT_GRACE;
+        while self.agent.engine.unaccepted(container) > 0 && tokio::time::Instant::now() < late_comers {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let frozen = turned
             .map_err(|error| overlay_refusal(&error))
             .and_then(|change| match change {

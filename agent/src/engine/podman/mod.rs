@@ -333,6 +333,10 @@ impl Engine for PodmanEngine {
         report.map(|report| criu_times(&report))
     }
 
+    fn unaccepted(&self, container: &Container) -> u32 {
+        container.pid.map_or(0, processes::unaccepted)
+    }
+
     fn freeze(&self, container: &Container) -> Result<(), Refusal> {
         processes::freeze(pid_of(container)?)
             .map_err(|error| io_refusal(&format!("{} cannot be frozen", container.name), &error))

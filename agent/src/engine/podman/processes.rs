@@ -92,6 +92,27 @@ pub(super) fn thaw(pid: u32) -> io::Result<()> {
     }
 }
 
+/// How many connections wait in the accept queues of the network namespace of `pid` (proc(5): of a listening socket
+/// the receive queue counts them).
+pub(super) fn unaccepted(pid: u32) -> u32 {
+    let tables = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")));
+    tables.into_iter().flatten().map(|table| accept_queues(&table)).sum()
+}
+
+/// The sum of the accept queues in a table of `/proc/net/tcp`'s form.
+fn accept_queues(table: &str) -> u32 {
+    const LISTEN: &str = "0A";
+    table
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(3);
+            let state = fields.next()?;
+            let (_, waiting) = fields.next()?.split_once(':')?;
+            (state == LISTEN).then(|| u32::from_str_radix(waiting, 16).ok()).flatten()
+        })
+        .sum()
+}
+
 /// The end of a PID namespace: the kernel reaps its first process last (pid_namespaces(7)).
 pub(super) struct PidWatch(AsyncFd<OwnedFd>);
 
@@ -163,6 +184,17 @@ mod tests {
         child.kill().unwrap();
         tokio::time::timeout(Duration::from_secs(5), watch.gone()).await.unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_connection_that_nobody_accepts_is_counted() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr\n   \
+                     0: 0100007F:1F90 00000000:0000 0A 00000000:00000003 00:00000000\n   \
+                     1: 0100007F:1F90 0100007F:A001 01 00000000:00000007 00:00000000\n";
+        assert_eq!(accept_queues(table), 3);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _waiting = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(unaccepted(std::process::id()) >= 1);
     }
 
     #[test]
