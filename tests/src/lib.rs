@@ -229,8 +229,13 @@ pub fn text(output: &Output) -> String {
 }
 
 /// Waits until something holds, for at most half a minute.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
+    eventually_within(Duration::from_secs(30), what, holds);
+}
+
+/// Waits until something holds.
+pub fn eventually_within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !holds() {
         assert!(Instant::now() < deadline, "it never held that {what}");
         std::thread::sleep(Duration::from_millis(50));

@@ -4,7 +4,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use mose_tests::{ClientKind, Testbed, eventually, kill, programs};
+use mose_tests::{ClientKind, Testbed, eventually, eventually_within, kill, programs};
 use serde_json::Value;
 
 /// The counter with enough state that its transfer over a slow link takes seconds.
@@ -53,8 +53,14 @@ impl Underway {
 /// The service answers again, exactly once, and its clients never noticed more than silence.
 fn lives_on(testbed: &Testbed, service: &str, host: &str, client: mose_lab::client::Client) {
     assert_eq!(testbed.running_on(service), [host]);
-    // The client needs time to hear from the service again.
-    std::thread::sleep(Duration::from_secs(3));
+    // The longer a silence was, the longer the clients' TCP waits until it tries again (RFC 6298): up to as long again.
+    eventually_within(Duration::from_secs(60), "the clients are answered again", || {
+        let argv =
+            ["mose-counter", "stat", "--connect", "10.77.0.20:7070", "--over", "1s"].map(str::to_owned);
+        let output = testbed.among_clients(&argv).output().unwrap();
+        let stat: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        stat["replies_per_second"].as_f64().is_some_and(|rate| rate > 50.0)
+    });
     let report = client.stop().unwrap();
     assert!(report.is_clean(), "{report:?}");
     let argv = ["mose-counter", "verify", "--connect", "10.77.0.20:7070"].map(str::to_owned);

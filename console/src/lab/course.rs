@@ -209,10 +209,14 @@ pub(super) fn client_line(report: &ClientReport) -> String {
         report.connections.min(report.streams),
         report.streams
     );
-    for (name, value) in &report.extra {
-        if value.is_number() {
-            line.push_str(&format!("\n        {name} {value}"));
-        }
+    for (name, value) in report.extra.iter().filter(|(_, value)| !value.is_array()) {
+        let shown = match value.as_object() {
+            Some(fields) => {
+                fields.iter().map(|(field, value)| format!("{field} {value}")).collect::<Vec<_>>().join(", ")
+            }
+            None => value.to_string(),
+        };
+        line.push_str(&format!("\n        {}: {shown}", name.replace('_', " ")));
     }
     for error in &report.errors {
         line.push_str(&format!("\n        error: {error}"));
