@@ -8,7 +8,7 @@ use mose_protocol::agent::Location;
 use mose_protocol::handover::Place;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::step::Step;
-use mose_protocol::{HostName, Refusal, RefusalCode, Request};
+use mose_protocol::{HostName, Refusal, RefusalCode, Request, Timestamp};
 use tokio::task::JoinHandle;
 
 use super::{Dumped, Source};
@@ -156,15 +156,17 @@ impl Source {
             let _ = moment.answer.send(Ok(()));
         };
         self.aborted()?;
-        self.measured.frozen_at(moment.at.into());
-        self.steps.started_at(Step::Freeze, moment.at.into());
-        let route = Route::Tunnel(self.task().to.to_string());
-        let turned = self.agent.overlay.route(place.address.addr(), route, epoch).await;
-        // No connection can come any more; one that came just now is let in before the freeze, as CRIU cannot dump it.
+        // A connection that came just now is let in while the service still serves, as CRIU could not dump it. Looking
+        // takes milliseconds, and is none of the downtime.
         let late_comers = tokio::time::Instant::now() + ACCEPT_GRACE;
         while self.agent.engine.unaccepted(container) > 0 && tokio::time::Instant::now() < late_comers {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        let frozen_at = Timestamp::now();
+        self.measured.frozen_at(frozen_at);
+        self.steps.started_at(Step::Freeze, frozen_at);
+        let route = Route::Tunnel(self.task().to.to_string());
+        let turned = self.agent.overlay.route(place.address.addr(), route, epoch).await;
         let frozen = turned
             .map_err(|error| overlay_refusal(&error))
             .and_then(|change| match change {

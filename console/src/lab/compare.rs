@@ -92,6 +92,8 @@ fn measure(lab: &Lab, options: &cli::Baseline, hand: &Baseline) -> color_eyre::R
             let begin = record.started_at.0 / 1000;
             mose_client.longest_gap_between(begin, begin + record.duration.0 as u64 + 1000)
         })
+        // The client lists none under 50 ms: one that is not found is unknown, not zero.
+        .filter(|gap| *gap > 0.0)
         .collect();
     let by_hand_gaps_ms: Vec<f64> = by_hand
         .iter()
@@ -99,6 +101,7 @@ fn measure(lab: &Lab, options: &cli::Baseline, hand: &Baseline) -> color_eyre::R
             let (begin, end) = run.span_unix_ms();
             by_hand_client.longest_gap_between(begin, end + 1000)
         })
+        .filter(|gap| *gap > 0.0)
         .collect();
     let bandwidth = cli::bandwidth(lab.status().edge_link);
     let floor = |record: &Record| {
