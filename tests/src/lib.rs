@@ -112,10 +112,18 @@ impl Testbed {
         let target = ([10, 77, 0, 20], port).into();
         let mut spec = mose_lab::client::ClientSpec::new(kind, target, Duration::from_secs(3600));
         spec.connections = connections;
-        let mut client = mose_lab::client::Client::start(spec, &|argv: &[String]| self.among_clients(argv))
-            .expect("the client starts");
-        client.wait_ready(Duration::from_secs(30)).expect("the client connects");
-        client
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let launch = |argv: &[String]| self.among_clients(argv);
+            let mut client =
+                mose_lab::client::Client::start(spec.clone(), &launch).expect("the client starts");
+            match client.wait_ready(Duration::from_secs(30)) {
+                Ok(()) => return client,
+                // A service that was just started may not listen yet.
+                Err(error) => assert!(Instant::now() < deadline, "the client never connected: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Orders a migration; its record and exit code.
