@@ -3,7 +3,6 @@
 pub mod podman;
 
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use mose_pam::Bytes;
@@ -55,8 +54,6 @@ pub struct Listed {
 pub struct Moment {
     /// Which.
     pub stage: Stage,
-    /// When CRIU came to it.
-    pub at: SystemTime,
     /// Lets CRIU go on, or makes it fail. Dropped without an answer, it makes CRIU fail.
     pub answer: tokio::sync::oneshot::Sender<Result<(), String>>,
 }

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use mose_protocol::{Refusal, RefusalCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -113,10 +113,9 @@ async fn serve(listener: UnixListener, waiting: Waiting) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let at = SystemTime::now();
                 let waiting = waiting.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &waiting, at).await {
+                    if let Err(error) = answer(stream, &waiting).await {
                         tracing::warn!(%error, "a CRIU hook went unanswered");
                     }
                 });
@@ -129,7 +128,7 @@ async fn serve(listener: UnixListener, waiting: Waiting) {
     }
 }
 
-async fn answer(mut stream: UnixStream, waiting: &Waiting, at: SystemTime) -> std::io::Result<()> {
+async fn answer(mut stream: UnixStream, waiting: &Waiting) -> std::io::Result<()> {
     let mut question = [0; MAX_QUESTION];
     let mut length = 0;
     while !question[..length].contains(&b'\n') && length < MAX_QUESTION {
@@ -152,7 +151,7 @@ async fn answer(mut stream: UnixStream, waiting: &Waiting, at: SystemTime) -> st
         None => Err(format!("nobody moves container {id}")),
         Some(sender) => {
             let (answer, verdict) = oneshot::channel();
-            match sender.send(Moment { stage, at, answer }).await {
+            match sender.send(Moment { stage, answer }).await {
                 Ok(()) => verdict.await.unwrap_or_else(|_| Err("the migration was broken off".into())),
                 Err(_) => Err("the migration was broken off".into()),
             }
