@@ -184,6 +184,7 @@ impl Source {
             reason,
             image: self.measured.image,
             downtime: self.measured.downtime(),
+            rounds: self.steps.all().iter().filter_map(|event| event.round).collect(),
             steps,
         });
     }
@@ -214,6 +215,7 @@ mod tests {
             phase,
             at: Timestamp(at),
             bytes: None,
+            round: None,
             detail: None,
         }
     }

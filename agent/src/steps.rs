@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mose_pam::Bytes;
-use mose_protocol::step::{Phase, Step, StepEvent};
+use mose_protocol::step::{Phase, Round, Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, Timestamp, envelope, keys};
 use tokio::sync::mpsc;
 
@@ -106,6 +106,7 @@ impl StepLog {
             phase,
             at: note.at.unwrap_or_else(Timestamp::now),
             bytes: note.bytes,
+            round: note.round,
             detail: note.detail,
         };
         numbered.events.push(event.clone());
@@ -121,6 +122,8 @@ pub struct Note {
     pub at: Option<Timestamp>,
     /// The bytes moved.
     pub bytes: Option<Bytes>,
+    /// The figures of a round of pre-copy.
+    pub round: Option<Round>,
     /// What a person may want to know.
     pub detail: Option<String>,
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use mose_lab::{CgroupMode, LinkRate};
-use mose_pam::{BitsPerSec, Strategy};
+use mose_pam::{BitsPerSec, Plan, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
 
 const EXIT_CODES: &str = "\
@@ -92,6 +92,14 @@ pub(crate) enum Transport {
     Zenoh,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum PreCopy {
+    /// The agent reads its pages while it runs: on every kernel.
+    Live,
+    /// CRIU's chain of pre-dumps: on kernels with soft-dirty bits.
+    Chain,
+}
+
 #[derive(clap::Args)]
 pub(crate) struct Migrate {
     /// The service: its container's name.
@@ -102,9 +110,15 @@ pub(crate) struct Migrate {
     /// The host that it is to run on.
     #[arg(long)]
     pub(crate) to: HostName,
-    /// How its state is moved. This release: cold.
+    /// How its state is moved: cold, precopy or iterative-precopy.
     #[arg(long, default_value = "cold")]
     pub(crate) strategy: Strategy,
+    /// Iterations of an iterative pre-copy.
+    #[arg(long, short = 'I')]
+    pub(crate) iterations: Option<u32>,
+    /// How pre-copy reads the running service; the source chooses if not given.
+    #[arg(long)]
+    pub(crate) pre_copy: Option<PreCopy>,
     /// Which way the images go; the agents choose if not given.
     #[arg(long)]
     pub(crate) transport: Option<Transport>,
@@ -154,6 +168,8 @@ pub(crate) enum Lab {
     },
     /// Migrate a workload to and fro under its client and print what the client saw.
     Laps(Box<Laps>),
+    /// Migrate a workload to and fro under its client, in turn by each strategy, and compare them.
+    Strategies(Box<Strategies>),
     /// Migrate a workload to and fro, in turn with MOSE and by hand (a script over SSH), and compare the clients' gaps.
     Baseline(Box<Baseline>),
 }
@@ -230,6 +246,40 @@ pub(crate) struct Baseline {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Strategies {
+    /// Which workload.
+    #[arg(default_value = "counter")]
+    pub(crate) workload: String,
+    /// How many migrations by each strategy.
+    #[arg(short = 'n', long, default_value_t = 10)]
+    pub(crate) runs: u32,
+    /// Which strategies; the first is what the others are compared with.
+    #[arg(long, value_delimiter = ',', default_value = "cold,iterative-precopy")]
+    pub(crate) strategies: Vec<Strategy>,
+    /// Iterations of an iterative pre-copy.
+    #[arg(long, short = 'I', default_value_t = 3)]
+    pub(crate) iterations: u32,
+    /// How pre-copy reads the running service; the source chooses if not given.
+    #[arg(long)]
+    pub(crate) pre_copy: Option<PreCopy>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Further arguments of the workload's program.
+    #[arg(last = true)]
+    pub(crate) arguments: Vec<String>,
+}
+
+/// A plan in so many words; the iterations count where the strategy has any, and whether they fit is for the agent to say.
+pub(crate) fn plan(strategy: Strategy, iterations: Option<u32>) -> Plan {
+    let iterations = match strategy {
+        Strategy::IterativePrecopy => iterations,
+        Strategy::Cold | Strategy::Precopy => None,
+    };
+    Plan { strategy, iterations, bandwidth: None }
 }
 
 /// The bandwidth of a link as the model counts it.

@@ -9,14 +9,14 @@ use mose_console::follow::Follower;
 use mose_console::order::{self, Order};
 use mose_console::{exit, table};
 use mose_lab::Lab;
-use mose_pam::{Plan, Strategy};
-use mose_protocol::handover::ImagePolicy;
+use mose_pam::Plan;
+use mose_protocol::handover::{ImagePolicy, PreCopyWay};
 use mose_protocol::record::Record;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{Refusal, RefusalCode, Reply, Request};
 use serde::Serialize;
 
-use crate::cli::{Command, Decision, Migrate, Transport};
+use crate::cli::{self, Command, Decision, Migrate, PreCopy, Transport};
 use crate::lab::{agents_of, enter};
 
 /// Prints a value as one JSON document on one line.
@@ -32,6 +32,15 @@ impl From<Transport> for TransportKind {
         match transport {
             Transport::Tcp => Self::Tcp,
             Transport::Zenoh => Self::Zenoh,
+        }
+    }
+}
+
+impl From<PreCopy> for PreCopyWay {
+    fn from(way: PreCopy) -> Self {
+        match way {
+            PreCopy::Live => Self::Live,
+            PreCopy::Chain => Self::Chain,
         }
     }
 }
@@ -181,13 +190,10 @@ async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode
         service: migrate.service,
         from: migrate.from,
         to: migrate.to,
-        plan: Plan {
-            strategy: migrate.strategy,
-            iterations: (migrate.strategy != Strategy::Cold).then_some(0),
-            bandwidth: None,
-        },
+        plan: Plan { iterations: migrate.iterations, ..cli::plan(migrate.strategy, None) },
         transport: migrate.transport.map(Into::into),
         image_policy: if migrate.require_image { ImagePolicy::Require } else { ImagePolicy::Bring },
+        pre_copy: migrate.pre_copy.map(Into::into),
     };
     let mut begin = None;
     let record = order::carry_out(fleet, &order, |event| {

@@ -4,6 +4,7 @@
 mod compare;
 mod course;
 mod laps;
+mod strategies;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -88,6 +89,7 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
         }
         cli::Lab::Service { command: cli::Service::Stop { name, on } } => stop_service(&open()?, &on, &name)?,
         cli::Lab::Laps(options) => return laps::run(&options),
+        cli::Lab::Strategies(options) => return strategies::run(&options),
         cli::Lab::Baseline(options) => return compare::run(&options),
     }
     Ok(ExitCode::SUCCESS)

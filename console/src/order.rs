@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use mose_pam::Plan;
 use mose_protocol::agent::Capability;
-use mose_protocol::handover::{ImagePolicy, Task};
+use mose_protocol::handover::{ImagePolicy, PreCopyWay, Task};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::transfer::TransportKind;
@@ -34,6 +34,8 @@ pub struct Order {
     pub transport: Option<TransportKind>,
     /// What becomes of a missing image.
     pub image_policy: ImagePolicy,
+    /// How pre-copy reads the running service.
+    pub pre_copy: Option<PreCopyWay>,
 }
 
 /// A fresh migration's identity: readable, sortable, unique.
@@ -87,6 +89,7 @@ pub async fn carry_out(
         plan: order.plan.clone(),
         transport: order.transport,
         image_policy: order.image_policy,
+        pre_copy: order.pre_copy,
     };
     let migration = task.migration.clone();
     let mut follower = Follower::new(fleet).await?;

@@ -21,6 +21,16 @@ pub enum ImagePolicy {
     Require,
 }
 
+/// How pre-copy gets at the memory of a running service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PreCopyWay {
+    /// The agent reads its pages while it runs, and the dump is sent as what differs. Works on every kernel.
+    Live,
+    /// CRIU's pre-dumps, each the parent of the next. Needs a kernel with soft-dirty bits, and freezes for each.
+    Chain,
+}
+
 /// The order to move a service, from an orchestrator to the source's agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -38,6 +48,9 @@ pub struct Task {
     pub transport: Option<TransportKind>,
     /// What becomes of a missing image.
     pub image_policy: ImagePolicy,
+    /// How pre-copy reads the running service; `None`: the best that the source can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_copy: Option<PreCopyWay>,
 }
 
 /// A place on the overlay that moves with the service.

@@ -3,9 +3,10 @@
 use mose_pam::{Bytes, Millis, Plan};
 use serde::{Deserialize, Serialize};
 
+use crate::step::{Round, Step};
 use crate::time::ClockOffset;
 use crate::transfer::TransportKind;
-use crate::{HostName, MigrationId, Refusal, ServiceName, Timestamp, step::Step};
+use crate::{HostName, MigrationId, Refusal, ServiceName, Timestamp};
 
 /// How a migration ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -133,6 +134,9 @@ pub struct Record {
     pub image: Bytes,
     /// The three clocks.
     pub downtime: Downtime,
+    /// The rounds of pre-copy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<Round>,
     /// Every step.
     pub steps: Vec<StepTime>,
 }

@@ -1,6 +1,6 @@
 //! The events of a migration: lossless and in order per migration and host.
 
-use mose_pam::Bytes;
+use mose_pam::{Bytes, Millis};
 use serde::{Deserialize, Serialize};
 
 use crate::{HostName, MigrationId, Timestamp};
@@ -19,6 +19,10 @@ pub enum Step {
     ContainerImage,
     /// The container's root file system changes are sent while it runs.
     RootfsPrecopy,
+    /// Pre-copy's first round: every page of the running service.
+    PreDump,
+    /// A further round of pre-copy: what was dirtied since the one before.
+    Iteration,
     /// The engine's checkpoint call, from request to answer.
     Checkpoint,
     /// The source's part of the freeze: its own flow turned, the cgroup frozen.
@@ -55,6 +59,8 @@ impl Step {
             Self::Prepare => "prepare",
             Self::ContainerImage => "container image",
             Self::RootfsPrecopy => "rootfs pre-copy",
+            Self::PreDump => "pre-dump",
+            Self::Iteration => "iteration",
             Self::Checkpoint => "checkpoint",
             Self::Freeze => "freeze",
             Self::Dump => "dump",
@@ -85,8 +91,25 @@ pub enum Phase {
     Failed,
 }
 
+/// What a round of pre-copy did.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// 0 is the pre-dump, 1 the first iteration.
+    pub number: u32,
+    /// Pages that may have changed since the round before, and were looked at.
+    pub pages: u64,
+    /// Pages that were sent: those that had changed and that the destination did not have.
+    pub sent: u64,
+    /// Bytes of the pages sent.
+    pub bytes: Bytes,
+    /// From the first page read to the destination's acknowledgement of the last.
+    pub took: Millis,
+    /// Whether it left less to send than the round before: otherwise further rounds only lengthen the migration.
+    pub pays: bool,
+}
+
 /// One event of one step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepEvent {
     /// The migration.
     pub migration: MigrationId,
@@ -103,6 +126,9 @@ pub struct StepEvent {
     /// The bytes moved so far in this step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Bytes>,
+    /// The figures of a round of pre-copy, where the step is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Round>,
     /// What a person may want to know of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,

@@ -14,8 +14,12 @@ use std::time::Duration;
 /// Must be the folder in which the agent listens.
 const FOLDER: &str = "/run/mose/criu";
 
-/// How long the agent may take: what it does at a stage takes milliseconds.
+/// How long the agent may take where the service stands still: what it does takes milliseconds. An agent that died is
+/// noticed at once.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long it may take before the freeze: pre-copy's last round is then on its way.
+const RUNNING_DEADLINE: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     let Ok(stage) = env::var("CRTOOLS_SCRIPT_ACTION") else { return ExitCode::SUCCESS };
@@ -42,7 +46,7 @@ fn container() -> Option<String> {
 
 fn ask(stage: &str, id: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(Path::new(FOLDER).join("sock"))?;
-    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_read_timeout(Some(if stage == "pre-dump" { RUNNING_DEADLINE } else { DEADLINE }))?;
     stream.set_write_timeout(Some(DEADLINE))?;
     stream.write_all(format!("{stage} {id}\n").as_bytes())?;
     let mut answer = String::new();

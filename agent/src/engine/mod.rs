@@ -11,6 +11,8 @@ use mose_protocol::{Refusal, ServiceName};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use crate::transfer::{TakePage, TransferError};
+
 /// A container that a hand-over is about.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Container {
@@ -79,6 +81,19 @@ pub trait ExitWatch: Send {
     async fn gone(&mut self);
 }
 
+/// The memory of a running container, read without freezing it.
+pub trait LiveMemory: Send {
+    /// How changed pages are found, as people read it.
+    fn means(&self) -> String;
+
+    /// Yields the pages that may have changed since the last call, all of them at the first. What is written to
+    /// meanwhile may be yielded torn. Processes that ended are passed over.
+    ///
+    /// # Errors
+    /// What `take` fails with, or where the memory cannot be read at all.
+    fn changed(&mut self, take: &mut TakePage<'_>) -> Result<(), TransferError>;
+}
+
 /// Container engines as the hand-over sees them.
 ///
 /// A call that fails leaves the container as it was, unless the method says otherwise.
@@ -125,6 +140,9 @@ pub trait Engine: Send + Sync {
 
     /// Restores the container from its checkpoint folder; the images are kept.
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal>;
+
+    /// The container's memory, to be read while it runs. Dropping it leaves the container as if it had never been.
+    fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal>;
 
     /// How many connections wait to be accepted by the container: those cannot be dumped.
     fn unaccepted(&self, container: &Container) -> u32;

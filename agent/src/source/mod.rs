@@ -6,6 +6,7 @@
 
 mod clients;
 mod hand_over;
+mod pre_copy;
 mod ready;
 mod stop_and_copy;
 mod take_back;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mose_pam::Strategy;
+use mose_pam::{Plan, Strategy};
 use mose_protocol::handover::{Place, Task};
 use mose_protocol::record::{CriuTimes, Outcome};
 use mose_protocol::step::Step;
@@ -28,6 +29,7 @@ use crate::journal::{Journal, SourceState};
 use crate::report::Measured;
 use crate::steps::Steps;
 use crate::transfer::{Sender, Sent};
+use pre_copy::Rounds;
 
 /// A migration that leaves this host, as others may see and influence it.
 pub(crate) struct Control {
@@ -80,6 +82,16 @@ struct Ready {
     place: Place,
     epoch: u64,
     sender: Sender,
+    rounds: Option<Rounds>,
+}
+
+/// What is frozen, dumped and sent, and whereto.
+struct Moving<'a> {
+    container: &'a Container,
+    place: &'a Place,
+    epoch: u64,
+    sender: Sender,
+    rounds: Option<Rounds>,
 }
 
 /// What remains to be done with, once the images are at the destination.
@@ -108,13 +120,7 @@ impl Agent {
                 "choose another host as the destination",
             ));
         }
-        if task.plan.strategy != Strategy::Cold {
-            return Err(Refusal::new(
-                RefusalCode::Capability,
-                format!("the strategy {} is not available in this release", task.plan.strategy),
-                "use --strategy cold",
-            ));
-        }
+        check_plan(&task.plan)?;
         let control = Control::new(task);
         {
             let busy = self.busy_with(&control.task.service);
@@ -229,9 +235,10 @@ impl Source {
             Ok(ready) => ready,
             Err(refusal) => return (Outcome::Refused, Some(refusal)),
         };
-        let Ready { container, mut journal, place, epoch, sender } = ready;
+        let Ready { container, mut journal, place, epoch, sender, rounds } = ready;
         let mut dump = None;
-        let dumped = self.stop_and_copy(&container, &mut journal, &place, epoch, sender, &mut dump).await;
+        let moving = Moving { container: &container, place: &place, epoch, sender, rounds };
+        let dumped = self.stop_and_copy(moving, &mut journal, &mut dump).await;
         let digest = match dumped {
             Ok(dumped) => {
                 dump = Some(dumped.dump);
@@ -266,6 +273,30 @@ impl Source {
             }
         }
         self.settled(settled, journal, &place, epoch).await
+    }
+}
+
+/// Pre-copy iterations beyond which a plan is a mistake.
+const MAX_ITERATIONS: u32 = 10_000;
+
+/// Refuses a plan whose parts contradict each other.
+fn check_plan(plan: &Plan) -> Result<(), Refusal> {
+    let wrong = |reason: String, remedy: &str| Err(Refusal::new(RefusalCode::Malformed, reason, remedy));
+    match (plan.strategy, plan.iterations) {
+        (Strategy::Cold, None | Some(0)) | (Strategy::Precopy, None | Some(0)) => Ok(()),
+        (Strategy::IterativePrecopy, Some(1..=MAX_ITERATIONS)) => Ok(()),
+        (Strategy::IterativePrecopy, None | Some(0)) => wrong(
+            "an iterative pre-copy without iterations".into(),
+            "give --iterations 1 or more, or use --strategy precopy",
+        ),
+        (Strategy::IterativePrecopy, Some(many)) => wrong(
+            format!("{many} iterations are more than {MAX_ITERATIONS}"),
+            "give fewer: past a few, another iteration saves nothing",
+        ),
+        (strategy, Some(some)) => wrong(
+            format!("{some} iterations of a {strategy} migration"),
+            "iterations belong to --strategy iterative-precopy",
+        ),
     }
 }
 

@@ -9,6 +9,7 @@ use mose_protocol::step::Step;
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{Refusal, RefusalCode, Reply, Request};
 
+use super::pre_copy::Rounds;
 use super::{Ready, Source};
 use crate::agent::overlay_refusal;
 use crate::destination::{STATE_LIMIT, transfer_refusal};
@@ -30,8 +31,9 @@ impl Source {
         let (container, journal, prepare) = inspected;
         let ready = self.make_destination_ready(&container, &prepare).await;
         match ready {
-            Ok(sender) => {
-                Ok(Ready { container, journal, place: prepare.place, epoch: prepare.epoch, sender })
+            Ok((sender, rounds)) => {
+                let (place, epoch) = (prepare.place, prepare.epoch);
+                Ok(Ready { container, journal, place, epoch, sender, rounds })
             }
             Err(refusal) => {
                 // A destination that cannot be reached drops its preparation by itself.
@@ -101,7 +103,7 @@ impl Source {
         &mut self,
         container: &Container,
         prepare: &Prepare,
-    ) -> Result<Sender, Refusal> {
+    ) -> Result<(Sender, Option<Rounds>), Refusal> {
         let migration = self.task().migration.clone();
         let clock: ClockOffset = self.agent.requests.clock_offset(&self.task().to).await?;
         self.measured.clock(clock);
@@ -123,9 +125,10 @@ impl Source {
         let pass = pass.inspect_err(|refusal| self.steps.failed(Step::RootfsPrecopy, refusal))?;
         let note = Note { bytes: Some(Bytes(pass.bytes)), ..Note::default() };
         self.steps.finished(Step::RootfsPrecopy, note);
+        let rounds = self.pre_copy(container, &mut sender).await?;
         self.await_accepted(container).await?;
         self.aborted()?;
-        Ok(sender)
+        Ok((sender, rounds))
     }
 
     pub(super) async fn open(&self, prepared: &Prepared) -> Result<Sender, Refusal> {

@@ -11,14 +11,14 @@ use mose_protocol::step::Step;
 use mose_protocol::{HostName, Refusal, RefusalCode, Request, Timestamp};
 use tokio::task::JoinHandle;
 
-use super::{Dumped, Source};
+use super::{Dumped, Moving, Source};
 use crate::agent::overlay_refusal;
 use crate::destination::transfer_refusal;
-use crate::engine::{Container, ExitWatch, Moments, Stage};
+use crate::engine::{Container, ExitWatch, Moment, Moments, Stage};
 use crate::journal::{Journal, SourceState};
 use crate::peers::QUICK;
 use crate::steps::Note;
-use crate::transfer::{Sender, dump_signal};
+use crate::transfer::dump_signal;
 
 /// How long CRIU may take to come to its first moment: Podman and runc get there in a fraction of a second.
 const FREEZE_DEADLINE: Duration = Duration::from_secs(30);
@@ -37,13 +37,11 @@ impl Source {
     /// when this returns well; where it does not, `dump` holds the engine's call if it was begun.
     pub(super) async fn stop_and_copy(
         &mut self,
-        container: &Container,
+        moving: Moving<'_>,
         journal: &mut Journal<SourceState>,
-        place: &Place,
-        epoch: u64,
-        mut sender: Sender,
         dump: &mut Option<JoinHandle<Result<CriuTimes, Refusal>>>,
     ) -> Result<Dumped, Refusal> {
+        let Moving { container, place, epoch, mut sender, rounds } = moving;
         let agent = self.agent.clone();
         let steps = self.steps.clone();
         let mut exit = agent.engine.exit_watch(container)?;
@@ -64,7 +62,11 @@ impl Source {
         }));
         // The destination guards the address while Podman and runc get ready.
         self.ask(&Request::Hold(self.task().migration.clone()), QUICK).await?;
-        self.freeze(container, &mut moments, place, epoch).await?;
+        let moment = self.first_moment(&mut moments).await?;
+        if let Some(rounds) = rounds {
+            self.last_round(rounds, &mut sender).await?;
+        }
+        self.freeze(container, moment, place, epoch).await?;
         self.redirect(place, epoch);
         let (dumped, signal) = dump_signal();
         steps.started(Step::Transfer);
@@ -134,27 +136,28 @@ impl Source {
         }
     }
 
-    /// At CRIU's first moment: turns this host's own flow to the destination and freezes the service at once.
-    pub(super) async fn freeze(
-        &mut self,
-        container: &Container,
-        moments: &mut Moments,
-        place: &Place,
-        epoch: u64,
-    ) -> Result<(), Refusal> {
-        let late = |reason: &str| {
-            Refusal::new(RefusalCode::Engine, format!("the dump did not begin: {reason}"), "see CRIU's log")
-        };
-        let moment = loop {
+    /// Waits for CRIU to be about to begin, with the service still running.
+    async fn first_moment(&self, moments: &mut Moments) -> Result<Moment, Refusal> {
+        loop {
             let moment = tokio::time::timeout(FREEZE_DEADLINE, moments.recv())
                 .await
                 .map_err(|_| late(&format!("CRIU did not report within {FREEZE_DEADLINE:?}")))?
                 .ok_or_else(|| late("the engine gave up"))?;
             if moment.stage == Stage::PreDump {
-                break moment;
+                return Ok(moment);
             }
             let _ = moment.answer.send(Ok(()));
-        };
+        }
+    }
+
+    /// At CRIU's first moment: turns this host's own flow to the destination and freezes the service at once.
+    async fn freeze(
+        &mut self,
+        container: &Container,
+        moment: Moment,
+        place: &Place,
+        epoch: u64,
+    ) -> Result<(), Refusal> {
         self.aborted()?;
         // A connection that came just now is let in while the service still serves, as CRIU could not dump it. Looking
         // takes milliseconds, and is none of the downtime.
@@ -208,6 +211,10 @@ impl Source {
             steps.finished(Step::Redirect, Note { detail: Some(hosts.join(", ")), ..Note::default() });
         });
     }
+}
+
+fn late(reason: &str) -> Refusal {
+    Refusal::new(RefusalCode::Engine, format!("the dump did not begin: {reason}"), "see CRIU's log")
 }
 
 /// Waits for CRIU to have written its last image file, and lets it kill the tasks.

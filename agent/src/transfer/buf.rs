@@ -1,6 +1,6 @@
 //! The buffer of a frame: filled, sent, received and read apart without copying its content.
 
-use super::frame::{DATA, Input, MAX_META, Record, STREAM};
+use super::frame::{DATA, Input, MAX_META, PAGES, Record, STREAM};
 
 /// Length, tag and sequence number before each frame's records.
 pub(crate) const HEADER: usize = 16;
@@ -139,7 +139,7 @@ impl<'a> Iterator for Records<'a> {
         let record = (|| {
             let kind = self.0.u8()?;
             let length = self.0.u32()? as usize;
-            if length > MAX_META && kind != DATA && kind != STREAM {
+            if length > MAX_META && ![DATA, STREAM, PAGES].contains(&kind) {
                 return Err(format!("a record of {length} bytes"));
             }
             Record::decode(kind, self.0.take(length)?)

@@ -70,6 +70,12 @@ impl FileHasher {
         self.bytes += bytes.len() as u64;
     }
 
+    /// Feeds a piece of `bytes` bytes by its own digest: the file's is then made of its pieces'.
+    pub(crate) fn piece(&mut self, digest: u128, bytes: usize) {
+        self.state.update(&digest.to_le_bytes());
+        self.bytes += bytes as u64;
+    }
+
     /// Bytes fed so far: where the next ones of this file belong.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes

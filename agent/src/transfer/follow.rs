@@ -16,6 +16,7 @@ use super::error::TransferError;
 use super::folder::Folder;
 use super::frame::{Entry, Kind, Meta, Section};
 use super::link::lock;
+use super::pages::PAGE;
 use super::path::RelPath;
 use super::send::{Engine, Sending};
 use super::tree::Stamp;
@@ -108,15 +109,16 @@ struct Tail {
 
 impl Tail {
     /// Sends what was appended. Whether it still is the file it was: not shorter, and nothing changed behind the reader.
-    fn advance(&mut self, engine: &mut Engine) -> Result<bool, TransferError> {
+    fn advance(&mut self, engine: &mut Engine, complete: bool) -> Result<bool, TransferError> {
         let now = look(&self.file, &self.sending.path)?;
         if now.size < self.sending.hasher.bytes() {
             return Ok(false);
         }
         if now.size > self.sending.hasher.bytes() {
-            engine.content(&mut self.sending, &self.file, now.size)?;
+            engine.content(&mut self.sending, &self.file, now.size, complete)?;
             self.stamp = now;
-            return Ok(self.sending.hasher.bytes() == now.size);
+            let left = now.size.saturating_sub(self.sending.hasher.bytes());
+            return Ok(left == 0 || (self.sending.paged && !complete && left < PAGE as u64));
         }
         Ok(true)
     }
@@ -149,7 +151,7 @@ pub(crate) fn follow(engine: &mut Engine, path: &Path, dump: &DumpSignal) -> Res
         }
         let mut wrong = Vec::new();
         for (path, tail) in &mut tails {
-            if !tail.advance(engine)? {
+            if !tail.advance(engine, false)? {
                 wrong.push(path.clone());
             }
         }
@@ -228,7 +230,7 @@ fn complete(
 /// A write sets the time before the size: so a file whose time moved after its last byte was read had something
 /// rewritten, and a time that is new together with new bytes is an append.
 fn end(engine: &mut Engine, mut tail: Tail, now: Stamp, file: File) -> Result<Stamp, TransferError> {
-    let same = now.same_inode(&tail.stamp) && tail.advance(engine)?;
+    let same = now.same_inode(&tail.stamp) && tail.advance(engine, true)?;
     if same && tail.stamp.ctime == now.ctime && tail.stamp.size == now.size {
         engine.end(tail.sending)?;
         return Ok(now);
@@ -244,7 +246,7 @@ fn end(engine: &mut Engine, mut tail: Tail, now: Stamp, file: File) -> Result<St
 
 fn whole(engine: &mut Engine, path: &RelPath, file: &File, stamp: Stamp) -> Result<Stamp, TransferError> {
     let mut sending = engine.begin(Section::Images, path, bare(Kind::File))?;
-    engine.content(&mut sending, file, stamp.size)?;
+    engine.content(&mut sending, file, stamp.size, true)?;
     engine.end(sending)?;
     Ok(stamp)
 }
@@ -258,7 +260,8 @@ fn bare(kind: Kind) -> Entry {
     Entry { kind, meta: Meta::default() }
 }
 
-fn is_pages(path: &RelPath) -> bool {
+/// Whether CRIU writes the memory's pages, or those of shared memory, into a file of this name.
+pub(crate) fn is_pages(path: &RelPath) -> bool {
     path.split().and_then(|(_, name)| name.to_str()).is_some_and(|name| {
         name.strip_prefix("pages-")
             .and_then(|rest| rest.strip_suffix(".img"))

@@ -4,6 +4,7 @@
 //! straight into the frame that carries them. Whatever is decoded here is bounded before anything is allocated.
 
 use super::digest::Digest;
+use super::pages::RUN;
 use super::path::RelPath;
 
 /// The largest record that is not content: an entry with two long paths and all its extended attributes.
@@ -149,6 +150,12 @@ pub(crate) enum Record<'a> {
     Data { id: u32, offset: u64, bytes: &'a [u8] },
     /// The file is complete.
     End { id: u32, size: u64, digest: Digest },
+    /// The file's digest is made of its pages' digests, and pages of it may come as [`Record::Reuse`].
+    Paged { id: u32 },
+    /// Pages for the store, from slot `first` on.
+    Pages { first: u32, bytes: &'a [u8] },
+    /// The next bytes of a paged file are in the store: encoded runs of slots.
+    Reuse { id: u32, offset: u64, runs: &'a [u8] },
     /// Something vanished, with all that is below it.
     Remove { section: Section, path: RelPath },
     /// Everything was sent: this is what you should hold.
@@ -171,6 +178,9 @@ const FINISH: u8 = 7;
 const PING: u8 = 8;
 const ABORT: u8 = 9;
 const BYE: u8 = 10;
+const PAGED: u8 = 11;
+pub(crate) const PAGES: u8 = 12;
+const REUSE: u8 = 13;
 
 impl Record<'_> {
     /// Appends the record's body and returns its kind.
@@ -203,6 +213,21 @@ impl Record<'_> {
                 out.extend_from_slice(&size.to_le_bytes());
                 out.extend_from_slice(&digest.to_bytes());
                 END
+            }
+            Self::Paged { id } => {
+                out.extend_from_slice(&id.to_le_bytes());
+                PAGED
+            }
+            Self::Pages { first, bytes } => {
+                out.extend_from_slice(&first.to_le_bytes());
+                out.extend_from_slice(bytes);
+                PAGES
+            }
+            Self::Reuse { id, offset, runs } => {
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&offset.to_le_bytes());
+                out.extend_from_slice(runs);
+                REUSE
             }
             Self::Remove { section, path } => {
                 out.push(*section as u8);
@@ -237,6 +262,15 @@ impl Record<'_> {
             }
             DATA => Record::Data { id: input.u32()?, offset: input.u64()?, bytes: input.rest() },
             END => Record::End { id: input.u32()?, size: input.u64()?, digest: input.digest()? },
+            PAGED => Record::Paged { id: input.u32()? },
+            PAGES => Record::Pages { first: input.u32()?, bytes: input.rest() },
+            REUSE => {
+                let (id, offset, runs) = (input.u32()?, input.u64()?, input.rest());
+                if !runs.len().is_multiple_of(RUN) {
+                    return Err("half a run of pages".into());
+                }
+                Record::Reuse { id, offset, runs }
+            }
             REMOVE => {
                 let section = input.section()?;
                 Record::Remove { section, path: RelPath::parse(input.bytes()?).map_err(|e| e.to_string())? }
@@ -419,6 +453,9 @@ mod tests {
                 Record::End { id: 1, size: 16, digest },
                 Record::Remove { section: Section::Rootfs, path: RelPath::parse(b"gone").unwrap() },
                 Record::Finish { items: 1, bytes: 2, digest },
+                Record::Paged { id: 1 },
+                Record::Pages { first: 5, bytes: b"pages" },
+                Record::Reuse { id: 1, offset: 8192, runs: &[7; 2 * RUN] },
                 Record::Ping,
                 Record::Bye,
                 Record::Abort { message: "no".into() },

@@ -215,6 +215,11 @@ impl Flow {
         Ok(())
     }
 
+    /// Waits until everything that was sent is acknowledged.
+    pub(crate) fn drained(&self) -> Result<(), TransferError> {
+        self.wait("waiting for the destination to have all of a round", |s| s.pending.is_empty()).map(drop)
+    }
+
     /// Fails if the transfer failed, or if what is under way has not been acknowledged for too long.
     pub(crate) fn check(&self) -> Result<(), TransferError> {
         let state = lock(&self.state);

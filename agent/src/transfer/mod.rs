@@ -1,8 +1,8 @@
 //! How an image gets from the source's agent to the destination's: whole, verified, and while it is still being made.
 //!
 //! One migration has one transfer: an ordered, acknowledged, bounded channel that carries, in this order, the container
-//! image's archive (if the destination lacks it), a first pass over the container's root file system changes, CRIU's
-//! checkpoint folder while CRIU writes it, and a second pass that sends what changed since. At the end both sides compare a digest
+//! image's archive (if the destination lacks it), a first pass over the container's root file system changes, rounds of pages of
+//! the running service (pre-copy), CRIU's checkpoint folder while CRIU writes it, and a second pass that sends what changed since. At the end both sides compare a digest
 //! over everything; only a transfer that ended well on the destination may be restored.
 //!
 //! Two transports carry the same frames: [`TransportKind::Tcp`] and [`TransportKind::Zenoh`].
@@ -19,6 +19,7 @@ mod folder;
 mod follow;
 mod frame;
 mod link;
+mod pages;
 mod path;
 mod receiver;
 mod recv;
@@ -38,6 +39,7 @@ pub use mose_protocol::transfer::{TransportKind, TransportOffer};
 pub use digest::Digest;
 pub use error::TransferError;
 pub use follow::{DumpNotifier, DumpSignal, dump_signal};
+pub use pages::{PAGE, Place, ReadPages, RoundSent, TakePage};
 pub use receiver::Receiver;
 pub use sender::Sender;
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::error::TransferError;
 use super::link::{Inlet, Stop, token};
+use super::pages::seed;
 use super::recv::{Counters, Sink, State};
 use super::{Folders, Limits, Progress, Received, tcp, zenoh};
 
@@ -44,7 +45,7 @@ impl Receiver {
         let (counters, stop) = (Arc::<Counters>::default(), Arc::<Stop>::default());
         let (publish, state) = watch::channel(State::default());
         let token = token()?;
-        let sink = Sink::open(folders, bounds, Arc::clone(&counters), publish.clone())?;
+        let sink = Sink::open(folders, bounds, seed(&token), Arc::clone(&counters), publish.clone())?;
         let stopping = Arc::clone(&stop);
         let offer = match kind {
             TransportKind::Tcp => {

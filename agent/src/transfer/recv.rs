@@ -17,6 +17,7 @@ use super::digest::{Digest, FileHasher, Item, Manifest};
 use super::error::TransferError;
 use super::frame::{Entry, Kind, Record, Reply, Section};
 use super::link::{Inlet, Stop};
+use super::pages::store::PageStore;
 use super::path::RelPath;
 use super::write::Tree;
 use super::{Folders, Progress, Received};
@@ -42,7 +43,7 @@ pub(crate) struct State {
 #[derive(Default)]
 pub(crate) struct Counters {
     stream: AtomicU64,
-    images: AtomicU64,
+    pub(super) images: AtomicU64,
     rootfs: AtomicU64,
 }
 
@@ -61,25 +62,32 @@ impl Counters {
     }
 }
 
-struct Open {
+/// A file whose content is arriving.
+pub(super) struct Open {
     section: Section,
-    path: RelPath,
+    pub(super) path: RelPath,
     entry: Entry,
-    file: File,
-    hasher: FileHasher,
+    pub(super) file: File,
+    pub(super) hasher: FileHasher,
+    /// Whether its digest is made of its pages'.
+    pub(super) paged: bool,
 }
 
 /// Everything the writing thread owns.
 pub(crate) struct Sink {
-    folders: Folders,
-    bounds: TransferBounds,
+    pub(super) folders: Folders,
+    pub(super) bounds: TransferBounds,
     counters: Arc<Counters>,
     state: watch::Sender<State>,
     images: Tree,
     rootfs: Option<Tree>,
-    open: HashMap<u32, Open>,
+    pub(super) open: HashMap<u32, Open>,
     manifest: Manifest,
     stream: Option<(File, FileHasher)>,
+    pub(super) seed: u64,
+    pub(super) store: Option<PageStore>,
+    /// Bytes that were copied out of the store.
+    pub(super) reused: u64,
     acked: u64,
     described: u64,
     first: Option<(Instant, SystemTime)>,
@@ -91,6 +99,7 @@ impl Sink {
     pub(crate) fn open(
         folders: Folders,
         bounds: TransferBounds,
+        seed: u64,
         counters: Arc<Counters>,
         state: watch::Sender<State>,
     ) -> Result<Self, TransferError> {
@@ -110,6 +119,9 @@ impl Sink {
             open,
             manifest,
             stream,
+            seed,
+            store: None,
+            reused: 0,
             acked,
             described,
             first,
@@ -190,6 +202,9 @@ impl Sink {
                 Record::Entry { section, id, path, entry } => self.entry(section, id, path, entry, peer)?,
                 Record::Data { id, offset, bytes } => self.data(id, offset, bytes, peer)?,
                 Record::End { id, size, digest } => self.end(id, size, digest, peer)?,
+                Record::Paged { id } => self.paged(id, peer)?,
+                Record::Pages { first, bytes } => self.pages(first, bytes, peer)?,
+                Record::Reuse { id, offset, runs } => self.reuse(id, offset, runs, peer)?,
                 Record::Remove { section, path } => {
                     self.drop_open(section, &path);
                     self.manifest.remove(section, &path);
@@ -205,7 +220,11 @@ impl Sink {
         Ok(None)
     }
 
-    fn count(&mut self, which: impl Fn(&Counters) -> &AtomicU64, bytes: usize) -> Result<(), TransferError> {
+    pub(super) fn count(
+        &mut self,
+        which: impl Fn(&Counters) -> &AtomicU64,
+        bytes: usize,
+    ) -> Result<(), TransferError> {
         self.last = SystemTime::now();
         self.first.get_or_insert((Instant::now(), self.last));
         which(&self.counters).fetch_add(bytes as u64, Ordering::Relaxed);
@@ -274,7 +293,8 @@ impl Sink {
                 Err(TransferError::malformed(peer, "too many files at once"))
             }
             Some(file) => {
-                self.open.insert(id, Open { section, path, entry, file, hasher: FileHasher::new() });
+                self.open
+                    .insert(id, Open { section, path, entry, file, hasher: FileHasher::new(), paged: false });
                 Ok(())
             }
             None => {
@@ -291,6 +311,9 @@ impl Sink {
         if open.hasher.bytes() != offset {
             return Err(TransferError::malformed(peer, format!("content of {} out of order", open.path)));
         }
+        if open.paged {
+            return self.paged_data(id, offset, bytes, peer);
+        }
         open.hasher.update(bytes);
         let written = open.file.write_all_at(bytes, offset);
         written.map_err(|e| TransferError::io("write", open.path.as_path(), e))?;
@@ -301,10 +324,14 @@ impl Sink {
     }
 
     fn end(&mut self, id: u32, size: u64, digest: Digest, peer: &str) -> Result<(), TransferError> {
-        let Some(Open { section, path, entry, hasher, file }) = self.open.remove(&id) else {
+        let Some(Open { section, path, entry, hasher, file, paged }) = self.open.remove(&id) else {
             return Err(TransferError::malformed(peer, "the end of a file that is not open"));
         };
         compare(&format!("file {path}"), size, digest, &hasher)?;
+        if paged {
+            // Zero pages at its end are holes.
+            file.set_len(size).map_err(|e| TransferError::io("set the size of", path.as_path(), e))?;
+        }
         drop(file);
         if section == Section::Rootfs {
             self.tree(section)?.settle(&path, &entry)?;
@@ -431,7 +458,8 @@ mod tests {
         let folders = Folders { stream: at("stream"), images: at("images"), rootfs };
         let bounds =
             TransferBounds { chunk: 4096, window: 4096, stall_ms: 1000, total: 10_000, entries: 200 };
-        let sink = Sink::open(folders, bounds, Arc::default(), watch::channel(State::default()).0).unwrap();
+        let sink =
+            Sink::open(folders, bounds, 0, Arc::default(), watch::channel(State::default()).0).unwrap();
         (dir, sink)
     }
 

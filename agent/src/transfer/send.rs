@@ -12,8 +12,10 @@ use mose_protocol::transfer::TransferBounds;
 use super::buf::Buf;
 use super::digest::{Digest, FileHasher, Item, Manifest};
 use super::error::TransferError;
+use super::follow::is_pages;
 use super::frame::{Entry, Kind, Record, Section};
 use super::link::{Flow, Outlet, Pool, Verdict};
+use super::pages::Rounds;
 use super::path::RelPath;
 use super::tree::Scan;
 use super::{Pass, Sent};
@@ -34,6 +36,8 @@ pub(crate) struct Engine {
     bytes: u64,
     made: u32,
     pub(crate) manifest: Manifest,
+    /// What the destination's store of pages holds.
+    pub(crate) rounds: Rounds,
     /// What the last pass over the root file system saw, and where.
     pub(crate) seen: Option<(PathBuf, Scan)>,
     closed: bool,
@@ -46,6 +50,8 @@ pub(crate) struct Sending {
     pub(crate) path: RelPath,
     pub(crate) entry: Entry,
     pub(crate) hasher: FileHasher,
+    /// Whether it is told by the pages that the destination has.
+    pub(crate) paged: bool,
 }
 
 impl Engine {
@@ -56,6 +62,7 @@ impl Engine {
         tag: u32,
         bounds: TransferBounds,
         stall: Duration,
+        seed: u64,
     ) -> Self {
         let now = Instant::now();
         let stall = stall.min(Duration::from_millis(bounds.stall_ms));
@@ -74,6 +81,7 @@ impl Engine {
             bytes: 0,
             made: 0,
             manifest: Manifest::default(),
+            rounds: Rounds::new(seed),
             seen: None,
             closed: false,
         }
@@ -109,7 +117,7 @@ impl Engine {
         self.outlet.send(frame).map_err(|e| self.flow.failure_or(e))
     }
 
-    fn push(&mut self, record: &Record<'_>) -> Result<(), TransferError> {
+    pub(crate) fn push(&mut self, record: &Record<'_>) -> Result<(), TransferError> {
         if self.frame.room() == 0 {
             self.flush()?;
         }
@@ -117,7 +125,32 @@ impl Engine {
         Ok(())
     }
 
-    fn count(&mut self, bytes: usize) -> Result<(), TransferError> {
+    /// Appends content that is in memory; there must be room for it.
+    pub(crate) fn push_content(&mut self, id: u32, offset: u64, bytes: &[u8]) -> Result<(), TransferError> {
+        let put = |room: &mut [u8]| {
+            room.copy_from_slice(bytes);
+            Ok::<_, std::convert::Infallible>(bytes.len())
+        };
+        let Ok(count) = self.frame.push_data(id, offset, bytes.len(), put);
+        self.count(count)
+    }
+
+    /// How many bytes of content still fit into the frame.
+    pub(crate) fn room(&self) -> usize {
+        self.frame.room()
+    }
+
+    /// Bytes of a full frame's content.
+    pub(crate) fn chunk(&self) -> usize {
+        self.frame.chunk()
+    }
+
+    /// Waits until the destination has written everything that was sent.
+    pub(crate) fn drain(&self) -> Result<(), TransferError> {
+        self.flow.drained()
+    }
+
+    pub(crate) fn count(&mut self, bytes: usize) -> Result<(), TransferError> {
         self.bytes += bytes as u64;
         self.flow.content.store(self.bytes, Ordering::Relaxed);
         if self.bytes > self.bounds.total {
@@ -151,7 +184,11 @@ impl Engine {
         entry: Entry,
     ) -> Result<Sending, TransferError> {
         let id = self.announce(section, path, &entry)?;
-        Ok(Sending { id, section, path: path.clone(), entry, hasher: FileHasher::new() })
+        let paged = section == Section::Images && is_pages(path) && !self.rounds.known.is_empty();
+        if paged {
+            self.push(&Record::Paged { id })?;
+        }
+        Ok(Sending { id, section, path: path.clone(), entry, hasher: FileHasher::new(), paged })
     }
 
     fn announce(&mut self, section: Section, path: &RelPath, entry: &Entry) -> Result<u32, TransferError> {
@@ -169,13 +206,18 @@ impl Engine {
         Ok(id)
     }
 
-    /// Sends a file's content from where it stands up to `until`, or to its end if that comes first.
+    /// Sends a file's content from where it stands up to `until`, or to its end if that comes first. Of a paged file that
+    /// is not `complete`, half a page at its end is left for later.
     pub(crate) fn content(
         &mut self,
         sending: &mut Sending,
         file: &File,
         until: u64,
+        complete: bool,
     ) -> Result<(), TransferError> {
+        if sending.paged {
+            return Rounds::content(self, sending, file, until, complete);
+        }
         while sending.hasher.bytes() < until {
             if self.frame.room() == 0 {
                 self.flush()?;

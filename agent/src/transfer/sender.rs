@@ -14,6 +14,7 @@ use super::digest::FileHasher;
 use super::error::TransferError;
 use super::follow::{self, DumpSignal};
 use super::link::{Flow, Pool, tag};
+use super::pages::{self, ReadPages, RoundSent, Rounds};
 use super::send::Engine;
 use super::{Limits, Pass, Sent, tcp, tree, zenoh};
 
@@ -27,6 +28,7 @@ enum Command {
     Stream(mpsc::Receiver<Piece>, Done<u64>),
     Rootfs { upper: PathBuf, frozen: bool, done: Done<Pass> },
     Images { folder: PathBuf, dump: DumpSignal, done: Done<Pass> },
+    Round(ReadPages, Done<RoundSent>),
     Finish(Done<Sent>),
 }
 
@@ -70,7 +72,7 @@ impl Sender {
                 "update the destination's agent",
             ));
         }
-        let tag = tag(&token);
+        let (tag, seed) = (tag(&token), pages::seed(&token));
         let (outlet, flow) = match offer {
             TransportOffer::Tcp { address, .. } => {
                 let flow = Flow::new(address.to_string(), window, theirs, limits.stall);
@@ -97,7 +99,7 @@ impl Sender {
                 (zenoh::connect(&session, prefix, &token, &flow, pool.clone(), limits.stall).await?, flow)
             }
         };
-        let engine = Engine::new(outlet, Arc::clone(&flow), pool, tag, bounds, limits.stall);
+        let engine = Engine::new(outlet, Arc::clone(&flow), pool, tag, bounds, limits.stall, seed);
         let keepalive = engine.keepalive();
         let (commands, queue) = channel();
         let started = thread::Builder::new().name("mose-bulk-send".into()).spawn(move || run(engine, &queue));
@@ -143,6 +145,16 @@ impl Sender {
     /// [`TransferError::Unsupported`] for what has no copy, or why the transfer ended.
     pub async fn precopy_rootfs(&mut self, upper: &Path) -> Result<Pass, TransferError> {
         self.rootfs(upper, false).await
+    }
+
+    /// Sends those of the running service's pages that the destination does not have, as `read` yields them; returns
+    /// once it has them. Can be repeated: each round sends what the ones before did not.
+    ///
+    /// # Errors
+    ///
+    /// What `read` fails with, or why the transfer ended. The transfer is over in either case.
+    pub async fn round(&mut self, read: ReadPages) -> Result<RoundSent, TransferError> {
+        self.call(|done| Command::Round(read, done)).await
     }
 
     /// Sends CRIU's checkpoint folder while it is written; returns when all of its files are sent, after `dump` said
@@ -243,6 +255,10 @@ fn run(mut engine: Engine, queue: &Queue<Command>) {
             }
             Ok(Command::Images { folder, dump, done }) => {
                 let result = engine.pass(|engine| follow::follow(engine, &folder, &dump));
+                answer(&mut engine, done, result)
+            }
+            Ok(Command::Round(read, done)) => {
+                let result = Rounds::round(&mut engine, read);
                 answer(&mut engine, done, result)
             }
             Ok(Command::Finish(done)) => {

@@ -262,7 +262,7 @@ fn send_file(
         return Ok(false);
     }
     let mut sending = engine.begin(Section::Rootfs, path, seen.entry.clone())?;
-    engine.content(&mut sending, &file, seen.stamp.size)?;
+    engine.content(&mut sending, &file, seen.stamp.size, true)?;
     let whole = sending.hasher.bytes() == seen.stamp.size;
     engine.end(sending)?;
     Ok(whole && stamp(&file)? == seen.stamp)

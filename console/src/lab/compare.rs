@@ -13,7 +13,7 @@ use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 use serde::Serialize;
 
-use super::course::{EDGES, Orders, PAUSE, Runner, attach_clients, client_line, start_client};
+use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line, start_client};
 use super::open;
 use crate::cli;
 use crate::commands::print_json;
@@ -140,7 +140,7 @@ fn series(
     for number in 0..options.runs {
         let (from, to) = if number % 2 == 0 { (EDGES[0], EDGES[1]) } else { (EDGES[1], EDGES[0]) };
         std::thread::sleep(PAUSE);
-        mose.push(orders.migrate(&options.workload, from, to, None)?);
+        mose.push(orders.migrate(&options.workload, from, to, &How::default())?);
         std::thread::sleep(PAUSE);
         by_hand.push(hand.migrate(&on_controller, from, to)?);
         if !options.json {

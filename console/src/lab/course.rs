@@ -10,7 +10,7 @@ use mose_console::order::{self, Order};
 use mose_lab::client::{Client, ClientKind, ClientReport, ClientSpec};
 use mose_lab::{CLIENT_ADDRESS, CLIENT_NETNS, Lab, ServiceOptions, Workload, start_service, stop_service};
 use mose_pam::Plan;
-use mose_protocol::handover::ImagePolicy;
+use mose_protocol::handover::{ImagePolicy, PreCopyWay};
 use mose_protocol::record::Record;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{Refusal, RefusalCode};
@@ -128,6 +128,20 @@ pub(super) fn start_client(lab: &Lab, workload: &str, address: Ipv4Addr) -> colo
     }
 }
 
+/// How a service is to be moved.
+#[derive(Debug, Clone)]
+pub(super) struct How {
+    pub(super) plan: Plan,
+    pub(super) transport: Option<TransportKind>,
+    pub(super) pre_copy: Option<PreCopyWay>,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self { plan: Plan::cold(), transport: None, pre_copy: None }
+    }
+}
+
 /// Orders migrations from the lab's controller, as `mose migrate` would, from a thread of its own.
 pub(super) struct Orders {
     runtime: tokio::runtime::Runtime,
@@ -151,15 +165,16 @@ impl Orders {
         service: &str,
         from: &str,
         to: &str,
-        transport: Option<TransportKind>,
+        how: &How,
     ) -> color_eyre::Result<Record> {
         let order = Order {
             service: service.parse()?,
             from: Some(from.parse()?),
             to: to.parse()?,
-            plan: Plan::cold(),
-            transport,
+            plan: how.plan.clone(),
+            transport: how.transport,
             image_policy: ImagePolicy::Bring,
+            pre_copy: how.pre_copy,
         };
         let begun = std::time::Instant::now();
         loop {

@@ -10,7 +10,7 @@ use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 use serde::Serialize;
 
-use super::course::{EDGES, Orders, PAUSE, Runner, attach_clients, client_line};
+use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
 use super::{config, open, show};
 use crate::cli;
 use crate::commands::print_json;
@@ -80,11 +80,12 @@ fn laps(options: &cli::Laps) -> color_eyre::Result<Result> {
 
 fn records(lab: &Lab, options: &cli::Laps) -> color_eyre::Result<Vec<Record>> {
     let orders = Orders::connect(lab)?;
+    let how = How { transport: options.transport.map(Into::into), ..How::default() };
     let mut records = Vec::new();
     for number in 0..options.laps * 2 {
         std::thread::sleep(PAUSE);
         let (from, to) = if number % 2 == 0 { (EDGES[0], EDGES[1]) } else { (EDGES[1], EDGES[0]) };
-        let record = orders.migrate(&options.workload, from, to, options.transport.map(Into::into))?;
+        let record = orders.migrate(&options.workload, from, to, &how)?;
         if !options.json {
             eprintln!(
                 "{:>3}  {}",

@@ -7,6 +7,7 @@
 mod cgroup_image;
 mod describe;
 pub mod hooks;
+mod live;
 mod processes;
 mod socket;
 
@@ -26,7 +27,7 @@ use serde_json::Value;
 use self::hooks::Hooks;
 use self::processes::PidWatch;
 use self::socket::Socket;
-use super::{Container, Engine, ExitWatch, Listed, Moments};
+use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moments};
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
 const CRIU_DEADLINE: Duration = Duration::from_secs(300);
@@ -331,6 +332,10 @@ impl Engine for PodmanEngine {
             self.socket.post(&format!("restore {}", container.name), &path, None, CRIU_DEADLINE).await;
         self.hooks.forget(&container.id);
         report.map(|report| criu_times(&report))
+    }
+
+    fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal> {
+        Ok(Box::new(live::ContainerMemory::of(pid_of(container)?)))
     }
 
     fn unaccepted(&self, container: &Container) -> u32 {

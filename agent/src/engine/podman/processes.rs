@@ -142,22 +142,31 @@ impl ExitWatch for PidWatch {
     }
 }
 
-/// Resident memory and number of the processes below (and with) `pid`.
-pub(super) fn memory(pid: u32) -> Option<(Bytes, u32)> {
+/// The processes below (and with) `pid`.
+pub(super) fn tree(pid: u32) -> Vec<u32> {
     let mut todo = vec![pid];
-    let (mut bytes, mut processes) = (0, 0);
-    // SAFETY: sysconf(3) only reads a constant of the system.
-    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+    let mut found = Vec::new();
     while let Some(pid) = todo.pop() {
-        let Ok(statm) = fs::read_to_string(format!("/proc/{pid}/statm")) else { continue };
-        let resident: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-        bytes += resident * page;
-        processes += 1;
         let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+        found.push(pid);
         for thread in threads.flatten() {
             let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
             todo.extend(children.split_whitespace().filter_map(|c| c.parse::<u32>().ok()));
         }
+    }
+    found
+}
+
+/// Resident memory and number of the processes below (and with) `pid`.
+pub(super) fn memory(pid: u32) -> Option<(Bytes, u32)> {
+    let (mut bytes, mut processes) = (0, 0);
+    // SAFETY: sysconf(3) only reads a constant of the system.
+    let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+    for pid in tree(pid) {
+        let Ok(statm) = fs::read_to_string(format!("/proc/{pid}/statm")) else { continue };
+        let resident: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+        bytes += resident * page;
+        processes += 1;
     }
     (processes > 0).then_some((Bytes(bytes), processes))
 }

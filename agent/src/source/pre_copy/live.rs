@@ -1,0 +1,39 @@
+//! Pre-copy on every kernel: the agent reads the running service's pages, and the dump is sent as what differs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use mose_protocol::Refusal;
+
+use super::PreCopy;
+use crate::destination::transfer_refusal;
+use crate::engine::{Container, Engine, LiveMemory};
+use crate::transfer::{RoundSent, Sender};
+
+/// The service's memory, shared with the sending thread for the time of a round.
+pub(super) struct Live {
+    memory: Arc<Mutex<Box<dyn LiveMemory>>>,
+    means: String,
+}
+
+impl Live {
+    pub(super) fn open(engine: &dyn Engine, container: &Container) -> Result<Self, Refusal> {
+        let memory = engine.live_memory(container)?;
+        Ok(Self { means: memory.means(), memory: Arc::new(Mutex::new(memory)) })
+    }
+}
+
+#[async_trait]
+impl PreCopy for Live {
+    fn means(&self) -> String {
+        self.means.clone()
+    }
+
+    async fn round(&mut self, sender: &mut Sender) -> Result<RoundSent, Refusal> {
+        let memory = Arc::clone(&self.memory);
+        let read = move |take: &mut crate::transfer::TakePage<'_>| {
+            memory.lock().unwrap_or_else(PoisonError::into_inner).changed(take)
+        };
+        sender.round(Box::new(read)).await.map_err(|error| transfer_refusal(&error))
+    }
+}

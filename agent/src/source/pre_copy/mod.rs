@@ -1,0 +1,120 @@
+//! Pre-copy: rounds in which pages travel while the service runs.
+//!
+//! Round 0 is the pre-dump and sends every page; each iteration sends what was dirtied since the round before. The last
+//! iteration waits for CRIU to stand ready, so that nothing but itself lies between it and the freeze.
+
+mod live;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mose_pam::{Bytes, Millis, Strategy};
+use mose_protocol::handover::PreCopyWay;
+use mose_protocol::step::{Round, Step};
+use mose_protocol::{Refusal, RefusalCode};
+
+use super::Source;
+use crate::engine::Container;
+use crate::steps::Note;
+use crate::transfer::{PAGE, RoundSent, Sender};
+
+/// Between two rounds: what is dirtied at once again need not be sent at once again, and the service's host has other
+/// work than reading memory.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A round that leaves more than this share of what the round before left does not pay.
+const PAYS: f64 = 0.95;
+
+/// A way of sending a running service's memory in rounds.
+#[async_trait]
+pub(super) trait PreCopy: Send {
+    /// How it finds what changed, as people read it.
+    fn means(&self) -> String;
+
+    /// Sends what changed since the last call, everything at the first; returns once the destination has it.
+    async fn round(&mut self, sender: &mut Sender) -> Result<RoundSent, Refusal>;
+}
+
+/// Rounds that were done, and one that is still to be done right before the freeze.
+pub(super) struct Rounds {
+    way: Box<dyn PreCopy>,
+    /// Rounds done.
+    done: u32,
+    /// Iterations that the plan asks for.
+    iterations: u32,
+    /// Pages that the last round sent.
+    before: Option<u64>,
+}
+
+impl Source {
+    /// Does all rounds but the last iteration. `None` for a cold migration.
+    pub(super) async fn pre_copy(
+        &self,
+        container: &Container,
+        sender: &mut Sender,
+    ) -> Result<Option<Rounds>, Refusal> {
+        let plan = &self.task().plan;
+        if plan.strategy == Strategy::Cold {
+            return Ok(None);
+        }
+        let way: Box<dyn PreCopy> = match self.task().pre_copy {
+            None | Some(PreCopyWay::Live) => Box::new(live::Live::open(&*self.agent.engine, container)?),
+            Some(PreCopyWay::Chain) => {
+                return Err(Refusal::new(
+                    RefusalCode::Capability,
+                    "pre-copy by CRIU's chain of pre-dumps is not available here",
+                    "use --pre-copy live",
+                ));
+            }
+        };
+        let iterations = plan.iterations.unwrap_or(0);
+        let mut rounds = Rounds { way, done: 0, iterations, before: None };
+        for number in 0..iterations.max(1) {
+            if number > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            self.round(&mut rounds, sender).await?;
+            self.aborted()?;
+        }
+        Ok(Some(rounds))
+    }
+
+    /// The last iteration, if the plan has one; the service is left as if nobody had looked at it.
+    pub(super) async fn last_round(&self, mut rounds: Rounds, sender: &mut Sender) -> Result<(), Refusal> {
+        if rounds.done <= rounds.iterations {
+            self.round(&mut rounds, sender).await?;
+        }
+        Ok(())
+    }
+
+    async fn round(&self, rounds: &mut Rounds, sender: &mut Sender) -> Result<(), Refusal> {
+        let number = rounds.done;
+        let step = if number == 0 { Step::PreDump } else { Step::Iteration };
+        self.steps.started(step);
+        let sent = tokio::select! {
+            sent = rounds.way.round(sender) => sent,
+            refusal = self.broken_off() => Err(refusal),
+        };
+        let sent = sent.inspect_err(|refusal| self.steps.failed(step, refusal))?;
+        rounds.done += 1;
+        let pays = rounds.before.is_none_or(|before| (sent.sent as f64) < before as f64 * PAYS);
+        rounds.before = Some(sent.sent);
+        let bytes = Bytes(sent.sent * PAGE as u64);
+        let round = Round {
+            number,
+            pages: sent.pages,
+            sent: sent.sent,
+            bytes,
+            took: Millis::from(sent.elapsed),
+            pays,
+        };
+        let detail = match number {
+            0 => format!("{} of {} pages ({})", sent.sent, sent.pages, rounds.way.means()),
+            _ if pays => format!("{number} of {}: {} pages", rounds.iterations, sent.sent),
+            _ => format!("{number} of {}: {} pages, no longer pays", rounds.iterations, sent.sent),
+        };
+        let note = Note { bytes: Some(bytes), round: Some(round), detail: Some(detail), ..Note::default() };
+        self.steps.finished(step, note);
+        Ok(())
+    }
+}
