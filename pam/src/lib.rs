@@ -1,10 +1,33 @@
-//! The language of the processing-aware migration model: units, strategies, targets and plans.
+//! The processing-aware migration model: units, strategies, targets, plans, and how a plan is found.
 //!
-//! Pure and synchronous: no I/O, no clock. What a plan *is* lives here, because the protocol, the agents
-//! and the console all speak of it; how a plan is *found* is the model's own business.
+//! Pure and synchronous: no I/O, no clock. What a plan *is* lives in [`Plan`], which the protocol, the agents and the
+//! console all speak of. How one is *found*: a calibration [`Profile`] makes a [`Model`]; the model and a [`Request`] make
+//! a [`Proposal`], with its bounds and its reason; a [`Trajectory`] says what will probably happen beside what is
+//! promised.
+//!
+//! Sources: Calagna, Yu, Giaccone, Chiasserini, "Design, Modeling, and Implementation of Robust Migration of Stateful
+//! Edge Microservices", IEEE TNSM 21(2), 2024, and the same authors' WCNC 2024 paper (arXiv 2506.09159).
 
+mod designer;
+mod kpi;
+mod model;
+mod parameter;
 mod plan;
+mod profile;
+mod request;
+mod service;
+mod trajectory;
 mod units;
+mod why;
 
+pub use designer::{Components, Proposal, Verdict, plan};
+pub use kpi::{least_bandwidth, most_iterations};
+pub use model::{Costs, Line, Model};
+pub use parameter::Parameter;
 pub use plan::{Plan, Strategy, UnknownStrategy};
-pub use units::{BitsPerSec, Bytes, Millis, ParseUnitError};
+pub use profile::{Grid, Parameters, Profile, ProfileError, Provenance, Residuals, Round, Spread};
+pub use request::{Limits, Objective, Request, UnknownObjective};
+pub use service::{Demand, DirtyRate, InputError, NormalizedRate, Service, Targets};
+pub use trajectory::{Iteration, Kpis, Trajectory};
+pub use units::{BitsPerSec, Bytes, Millis, PagesPerSec, ParseUnitError};
+pub use why::{Nearest, Why};

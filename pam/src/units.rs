@@ -21,20 +21,36 @@ pub struct BitsPerSec(pub u64);
 #[serde(transparent)]
 pub struct Millis(pub f64);
 
-/// A text that names no quantity of the wanted kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A rate at which a service dirties pages of its memory, in pages per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PagesPerSec(pub f64);
+
+/// A text that names no quantity of the wanted kind: what was read, why it cannot be used, and what it should look like.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not {wanted}: {fault}")]
 pub struct ParseUnitError {
     text: String,
     wanted: &'static str,
+    fault: Fault,
 }
 
-impl fmt::Display for ParseUnitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not {}", self.text, self.wanted)
-    }
+/// Why a text is no quantity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Fault {
+    #[error("it does not begin with a number")]
+    NoNumber,
+    #[error("it is negative")]
+    Negative,
+    #[error("it is not a finite number")]
+    NotFinite,
+    #[error("it has no unit")]
+    NoUnit,
+    #[error("its unit is of another kind")]
+    UnknownUnit,
+    #[error("it is too large")]
+    TooLarge,
 }
-
-impl std::error::Error for ParseUnitError {}
 
 impl Bytes {
     /// The time that this many bytes take at `rate`; `None` where the rate is zero.
@@ -60,6 +76,12 @@ impl fmt::Display for Bytes {
 impl fmt::Display for BitsPerSec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&scaled(self.0 as f64, &["bit/s", "kb/s", "Mb/s", "Gb/s", "Tb/s"]))
+    }
+}
+
+impl fmt::Display for PagesPerSec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&scaled(self.0, &["p/s", "kp/s", "Mp/s", "Gp/s"]))
     }
 }
 
@@ -94,18 +116,41 @@ fn scaled(value: f64, names: &[&str]) -> String {
     format!("{value:.precision$} {}", names[at])
 }
 
-/// Splits `1.5MB` into its number and its unit.
-fn split(text: &str) -> Option<(f64, String)> {
-    let text = text.trim();
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-    let value: f64 = text[..end].parse().ok()?;
-    Some((value, text[end..].trim().to_ascii_lowercase()))
+/// Reads a number and its unit, in lower case, as a multiple of what `factor` says of the unit.
+fn read(
+    text: &str,
+    wanted: &'static str,
+    factor: impl FnOnce(&str) -> Option<f64>,
+) -> Result<f64, ParseUnitError> {
+    let error = |fault| ParseUnitError { text: text.to_owned(), wanted, fault };
+    let lower = text.trim().to_ascii_lowercase();
+    let unsigned = lower.trim_start_matches(['-', '+']);
+    if unsigned.starts_with("nan") || unsigned.starts_with("inf") {
+        return Err(error(Fault::NotFinite));
+    }
+    if lower.starts_with('-') {
+        return Err(error(Fault::Negative));
+    }
+    let end = lower.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(lower.len());
+    let value: f64 = lower[..end].parse().map_err(|_| error(Fault::NoNumber))?;
+    let unit = lower[end..].trim();
+    let fault = if unit.is_empty() { Fault::NoUnit } else { Fault::UnknownUnit };
+    let product = value * factor(unit).ok_or_else(|| error(fault))?;
+    if product.is_finite() { Ok(product) } else { Err(error(Fault::TooLarge)) }
 }
 
-/// `value` × `factor` as a whole number; `None` where it is not a finite amount that fits.
-fn whole(value: f64, factor: f64) -> Option<u64> {
-    let product = value * factor;
-    (product.is_finite() && (0.0..1.8e19).contains(&product)).then_some(product.round() as u64)
+/// As [`read`], rounded to a whole number.
+fn read_whole(
+    text: &str,
+    wanted: &'static str,
+    factor: impl FnOnce(&str) -> Option<f64>,
+) -> Result<u64, ParseUnitError> {
+    let value = read(text, wanted, factor)?.round();
+    if value < 1.8e19 {
+        Ok(value as u64)
+    } else {
+        Err(ParseUnitError { text: text.to_owned(), wanted, fault: Fault::TooLarge })
+    }
 }
 
 impl FromStr for Bytes {
@@ -113,21 +158,21 @@ impl FromStr for Bytes {
 
     /// Reads `64MiB`, `10MB`, `4096`; decimal and binary prefixes are told apart.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParseUnitError { text: text.to_owned(), wanted: "a size such as `10MB` or `64MiB`" };
-        let (value, unit) = split(text).ok_or_else(error)?;
-        let factor = match unit.as_str() {
-            "" | "b" => 1.0,
-            "kb" | "k" => 1e3,
-            "mb" | "m" => 1e6,
-            "gb" | "g" => 1e9,
-            "tb" | "t" => 1e12,
-            "kib" => 1024.0,
-            "mib" => 1024.0 * 1024.0,
-            "gib" => 1024.0 * 1024.0 * 1024.0,
-            "tib" => 1024.0_f64.powi(4),
-            _ => return Err(error()),
-        };
-        whole(value, factor).map(Self).ok_or_else(error)
+        let value = read_whole(text, "a size such as `10MB` or `64MiB`", |unit| {
+            Some(match unit {
+                "" | "b" => 1.0,
+                "kb" | "k" => 1e3,
+                "mb" | "m" => 1e6,
+                "gb" | "g" => 1e9,
+                "tb" | "t" => 1e12,
+                "kib" => 1024.0,
+                "mib" => 1024.0 * 1024.0,
+                "gib" => 1024.0 * 1024.0 * 1024.0,
+                "tib" => 1024.0_f64.powi(4),
+                _ => return None,
+            })
+        })?;
+        Ok(Self(value))
     }
 }
 
@@ -136,19 +181,54 @@ impl FromStr for BitsPerSec {
 
     /// Reads `1Gbps`, `100 Mb/s`, `500mbit`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error =
-            || ParseUnitError { text: text.to_owned(), wanted: "a bandwidth such as `1Gbps` or `100Mb/s`" };
-        let (value, unit) = split(text).ok_or_else(error)?;
-        let prefix = ["bps", "bit/s", "b/s", "bit"].iter().find_map(|u| unit.strip_suffix(u));
-        let factor = match prefix {
-            Some("") => 1.0,
-            Some("k") => 1e3,
-            Some("m") => 1e6,
-            Some("g") => 1e9,
-            Some("t") => 1e12,
-            _ => return Err(error()),
-        };
-        whole(value, factor).map(Self).ok_or_else(error)
+        let value = read_whole(text, "a bandwidth such as `1Gbps` or `100Mb/s`", |unit| {
+            let prefix = ["bps", "bit/s", "b/s", "bit"].iter().find_map(|u| unit.strip_suffix(u))?;
+            Some(match prefix {
+                "" => 1.0,
+                "k" => 1e3,
+                "m" => 1e6,
+                "g" => 1e9,
+                "t" => 1e12,
+                _ => return None,
+            })
+        })?;
+        Ok(Self(value))
+    }
+}
+
+impl FromStr for Millis {
+    type Err = ParseUnitError;
+
+    /// Reads `1s`, `800ms`, `0.8s`, `2min`; a bare number is refused, for nobody can tell which unit it means.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let value = read(text, "a time such as `800ms` or `5s`", |unit| {
+            Some(match unit {
+                "us" | "µs" => 1e-3,
+                "ms" => 1.0,
+                "s" => 1e3,
+                "min" => 6e4,
+                "h" => 3.6e6,
+                _ => return None,
+            })
+        })?;
+        Ok(Self(value))
+    }
+}
+
+impl FromStr for PagesPerSec {
+    type Err = ParseUnitError;
+
+    /// Reads `300p/s`, `300 pages/s`, `1.2kp/s`, `300`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let value = read(text, "a dirty-page rate such as `300p/s`", |unit| {
+            Some(match unit {
+                "" | "p/s" | "pages/s" => 1.0,
+                "kp/s" => 1e3,
+                "mp/s" => 1e6,
+                _ => return None,
+            })
+        })?;
+        Ok(Self(value))
     }
 }
 
@@ -172,6 +252,30 @@ mod tests {
             assert_eq!(text.parse(), Ok(BitsPerSec(1_000_000_000)), "{text}");
         }
         assert!("1GB".parse::<BitsPerSec>().is_err());
+    }
+
+    #[test]
+    fn times_need_a_unit_and_rates_do_not() {
+        assert_eq!("0.8s".parse(), Ok(Millis(800.0)));
+        assert_eq!("800 ms".parse(), Ok(Millis(800.0)));
+        assert_eq!("300p/s".parse(), Ok(PagesPerSec(300.0)));
+        assert_eq!("300".parse(), Ok(PagesPerSec(300.0)));
+        assert!("800".parse::<Millis>().is_err());
+    }
+
+    #[test]
+    fn a_text_that_is_no_quantity_is_told_why() {
+        let why = |text: &str| text.parse::<Millis>().map_err(|error| error.to_string()).unwrap_err();
+        assert_eq!(why("-1s"), "`-1s` is not a time such as `800ms` or `5s`: it is negative");
+        assert!(why("NaN").ends_with("it is not a finite number"), "{}", why("NaN"));
+        assert!(why("-inf").ends_with("it is not a finite number"));
+        assert!(why("soon").ends_with("it does not begin with a number"));
+        assert!(why("5").ends_with("it has no unit"));
+        assert!(why("5 fortnights").ends_with("its unit is of another kind"));
+        assert!(why(&format!("1{}h", "0".repeat(308))).ends_with("it is too large"));
+        assert!("99999999999TB".parse::<Bytes>().is_err());
+        assert!("".parse::<PagesPerSec>().is_err());
+        assert!("1..5s".parse::<Millis>().is_err());
     }
 
     #[test]

@@ -1,0 +1,174 @@
+//! What must hold of every plan, whatever the figures.
+
+#![expect(clippy::unwrap_used, reason = "what is made for a test is made of possible figures")]
+use mose_pam::{
+    BitsPerSec, Bytes, DirtyRate, Limits, Millis, Model, NormalizedRate, Objective, PagesPerSec, Parameter,
+    Profile, Proposal, Request, Round, Service, Strategy as Moved, Targets, Trajectory, plan,
+};
+use proptest::prelude::*;
+
+/// Profiles around the published one: other rounds, spreads and preparation.
+fn profile() -> impl Strategy<Value = Profile> {
+    let round = proptest::option::of((0.0..500.0_f64, 0.0..1e-5_f64));
+    (round, 1.0..3.0, 1.0..2.0, 0.0..1000.0, 0.1..3.0).prop_map(|(round, dump, volume, prepare, alpha)| {
+        let mut profile = Profile::tnsm2024();
+        profile.round = round.map(|(base, per_byte)| Round { base: base.into(), per_byte: per_byte.into() });
+        profile.spread.dump = dump;
+        profile.spread.round = dump;
+        profile.spread.volume = volume;
+        profile.parameters.prepare = Parameter::exact(prepare);
+        profile.parameters.alpha1 = Parameter::exact(alpha);
+        profile.check().unwrap();
+        profile
+    })
+}
+
+prop_compose! {
+    fn request()(
+        memory in 1_u64..10_000_000_000,
+        r in 0.0..=1.0,
+        exponent in 3.0..12.0_f64,
+        duration in 100.0..60_000.0,
+        share in 0.01..=1.0,
+        resources in any::<bool>(),
+        overlay in any::<bool>(),
+        iterations in 0_u32..2000,
+    ) -> Request {
+        let rate = DirtyRate::Normalized(NormalizedRate::new(r).unwrap());
+        let service = Service::new(Bytes(memory), rate, Millis(1000.0)).unwrap();
+        let targets = Targets::new(Millis(duration * share), Millis(duration)).unwrap();
+        let objective = if resources { Objective::Resources } else { Objective::Downtime };
+        let bandwidth = BitsPerSec(10_f64.powf(exponent) as u64);
+        let request = Request::new(service, bandwidth, targets, objective).unwrap().within(Limits { iterations });
+        if overlay { request } else { request.without_overlay() }
+    }
+}
+
+fn all_met(proposal: &Proposal) -> bool {
+    proposal.downtime.met() && proposal.duration.met()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn bounds_grow_with_the_state_the_rate_and_a_narrower_link(
+        profile in profile(),
+        memory in (1_u64..1_000_000_000, 1_u64..1_000_000_000),
+        r in (0.0..=1.0_f64, 0.0..=1.0_f64),
+        bandwidth in (1_000_u64..10_000_000_000, 1_000_u64..10_000_000_000),
+        iterations in 0_u64..100,
+    ) {
+        let model = Model::new(&profile);
+        let bounds = |memory: u64, r: f64, bandwidth: u64| {
+            let costs = model.bound(Bytes(memory), NormalizedRate::new(r).unwrap(), true);
+            [costs.downtime(), costs.duration(iterations), costs.cold_duration()]
+                .map(|line| line.at(BitsPerSec(bandwidth)).0)
+        };
+        let less = bounds(memory.0.min(memory.1), r.0.min(r.1), bandwidth.0.max(bandwidth.1));
+        let more = bounds(memory.0.max(memory.1), r.0.max(r.1), bandwidth.0.min(bandwidth.1));
+        for (less, more) in less.into_iter().zip(more) {
+            prop_assert!(less <= more * (1.0 + 1e-12), "{} > {}", less, more);
+        }
+    }
+
+    #[test]
+    fn a_plan_keeps_within_what_it_is_given_and_meets_what_it_says(profile in profile(), request in request()) {
+        let model = Model::new(&profile);
+        let proposal = plan(&model, &request);
+        prop_assert!(proposal.bandwidth <= request.bandwidth() && proposal.bandwidth.0 > 0);
+        prop_assert_eq!(proposal.nearest.is_none(), all_met(&proposal));
+        prop_assert_eq!(proposal.downtime.met(), proposal.bound.downtime <= request.targets().downtime());
+        prop_assert_eq!(proposal.duration.met(), proposal.bound.duration <= request.targets().duration());
+        prop_assert!(proposal.bound.downtime <= proposal.bound.duration);
+        prop_assert!(!proposal.why.to_string().is_empty());
+
+        let overlay = proposal.components.overlay.0 > 0.0;
+        let rate = if proposal.strategy == Moved::Cold { NormalizedRate::GREATEST } else { proposal.rate };
+        let costs = model.bound(request.service().memory(), rate, overlay);
+        prop_assert_eq!(costs.downtime().at(proposal.bandwidth), proposal.bound.downtime);
+        if let Some(iterations) = proposal.iterations {
+            // What is chosen for its duration meets it.
+            prop_assert!(proposal.duration.met());
+            let duration = costs.duration(u64::from(iterations)).at(proposal.bandwidth);
+            prop_assert_eq!(duration, proposal.bound.duration);
+        }
+        // However little the link carries, what is expected is a figure.
+        let expected = Trajectory::new(&model, request.service(), request.bandwidth(), overlay);
+        prop_assert!(expected.expected(3).duration.0.is_finite());
+    }
+
+    #[test]
+    fn what_is_nearest_meets_all_targets(profile in profile(), request in request()) {
+        let model = Model::new(&profile);
+        let Some(nearest) = plan(&model, &request).nearest else { return Ok(()) };
+        if let Some(bandwidth) = nearest.bandwidth {
+            prop_assert!(bandwidth > request.bandwidth());
+            prop_assert!(all_met(&plan(&model, &request.over(bandwidth).unwrap())));
+            // Nearest: a bit per second less is not enough.
+            let less = request.over(BitsPerSec(bandwidth.0 - 1)).unwrap();
+            prop_assert!(!all_met(&plan(&model, &less)));
+        } else {
+            prop_assert!(!all_met(&plan(&model, &request.over(BitsPerSec(1 << 59)).unwrap())));
+        }
+        prop_assert!(nearest.downtime.is_some() || nearest.duration.is_some());
+        let targets = Targets::new(
+            nearest.downtime.unwrap_or(request.targets().downtime()),
+            nearest.duration.unwrap_or(request.targets().duration()),
+        );
+        prop_assert!(targets.is_ok(), "{:?}: {:?}", nearest, targets);
+        prop_assert!(all_met(&plan(&model, &request.aiming_at(targets.unwrap()))));
+    }
+
+    #[test]
+    fn an_allocation_for_resources_is_the_least(profile in profile(), request in request()) {
+        let model = Model::new(&profile);
+        let proposal = plan(&model, &request);
+        if proposal.strategy == Moved::Cold && all_met(&proposal) && proposal.bandwidth < request.bandwidth() {
+            let overlay = proposal.components.overlay.0 > 0.0;
+            let costs = model.bound(request.service().memory(), NormalizedRate::GREATEST, overlay);
+            let less = BitsPerSec(proposal.bandwidth.0 - 1);
+            prop_assert!(
+                less.0 == 0
+                    || costs.downtime().at(less) > request.targets().downtime()
+                    || costs.cold_duration().at(less) > request.targets().duration()
+            );
+        }
+    }
+
+    #[test]
+    fn no_figures_make_it_panic(
+        memory in any::<u64>(),
+        working_set in any::<u64>(),
+        rate in proptest::num::f64::ANY,
+        interval in proptest::num::f64::ANY,
+        bandwidth in any::<u64>(),
+        downtime in proptest::num::f64::ANY,
+        duration in proptest::num::f64::ANY,
+        normalized in any::<bool>(),
+        iterations in any::<u32>(),
+    ) {
+        let model = Model::new(&Profile::tnsm2024());
+        let rate = if normalized {
+            NormalizedRate::new(rate).map(DirtyRate::Normalized)
+        } else {
+            Ok(DirtyRate::Measured(PagesPerSec(rate)))
+        };
+        let proposed = rate
+            .and_then(|rate| Service::new(Bytes(memory), rate, Millis(interval)))
+            .and_then(|service| service.with_working_set(Bytes(working_set)))
+            .and_then(|service| {
+                let targets = Targets::new(Millis(downtime), Millis(duration))?;
+                Request::new(service, BitsPerSec(bandwidth), targets, Objective::Downtime)
+            })
+            .map(|request| plan(&model, &request.within(Limits { iterations: iterations % 10_000 })));
+        match proposed {
+            Ok(proposal) => {
+                prop_assert!(proposal.bound.duration.0.is_finite() && proposal.expected.duration.0.is_finite());
+                let texts = [proposal.why.to_string(), format!("{:?}", proposal.nearest)];
+                prop_assert!(texts.iter().all(|text| !text.is_empty()));
+            }
+            Err(error) => prop_assert!(!error.to_string().is_empty()),
+        }
+    }
+}
