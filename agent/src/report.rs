@@ -179,11 +179,12 @@ impl Source {
             plan: task.plan.clone(),
             transport: self.measured.transport,
             started_at: origin,
-            duration: duration(&steps, origin),
+            duration: self.measured.back_at().map_or_else(|| duration(&steps, origin), |at| at.since(origin)),
             outcome,
             reason,
             image: self.measured.image,
             downtime: self.measured.downtime(),
+            forecast: task.forecast.clone(),
             rounds: self.steps.all().iter().filter_map(|event| event.round).collect(),
             steps,
         });

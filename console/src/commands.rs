@@ -194,6 +194,7 @@ async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode
         transport: migrate.transport.map(Into::into),
         image_policy: if migrate.require_image { ImagePolicy::Require } else { ImagePolicy::Bring },
         pre_copy: migrate.pre_copy.map(Into::into),
+        forecast: None,
     };
     let mut begin = None;
     let record = order::carry_out(fleet, &order, |event| {

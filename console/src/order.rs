@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use mose_pam::Plan;
 use mose_protocol::agent::Capability;
+use mose_protocol::forecast::Forecast;
 use mose_protocol::handover::{ImagePolicy, PreCopyWay, Task};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::{Phase, Step, StepEvent};
@@ -36,6 +37,8 @@ pub struct Order {
     pub image_policy: ImagePolicy,
     /// How pre-copy reads the running service.
     pub pre_copy: Option<PreCopyWay>,
+    /// What the designer promised, if the plan is its.
+    pub forecast: Option<Box<Forecast>>,
 }
 
 /// A fresh migration's identity: readable, sortable, unique.
@@ -90,6 +93,7 @@ pub async fn carry_out(
         transport: order.transport,
         image_policy: order.image_policy,
         pre_copy: order.pre_copy,
+        forecast: order.forecast.clone(),
     };
     let migration = task.migration.clone();
     let mut follower = Follower::new(fleet).await?;

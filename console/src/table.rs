@@ -2,6 +2,7 @@
 
 use mose_pam::{Bytes, Millis};
 use mose_protocol::Timestamp;
+use mose_protocol::forecast::{Figures, Forecast};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::{Phase, StepEvent};
 
@@ -119,8 +120,54 @@ pub fn ending(record: &Record) -> String {
             ));
         }
         lines.push(format!("image     {}", record.image));
+        if !record.rounds.is_empty() {
+            lines.push(rounds(record));
+        }
+        lines.extend(record.forecast.as_deref().map(|forecast| promised(record, forecast)));
     }
     lines.join("\n")
+}
+
+/// The rounds of pre-copy, in one line.
+fn rounds(record: &Record) -> String {
+    let sent = record.rounds.iter().map(|round| round.bytes.to_string()).collect::<Vec<_>>().join(" · ");
+    let paid = record.rounds.iter().find(|round| !round.pays).map(|round| round.number);
+    let note = paid.map(|number| format!("; iteration {number} no longer paid")).unwrap_or_default();
+    let last = record.image.0.saturating_sub(record.rounds.iter().map(|round| round.bytes.0).sum());
+    format!("rounds    {sent} · then {} in the downtime{note}", Bytes(last))
+}
+
+/// What was promised beside what was measured.
+fn promised(record: &Record, forecast: &Forecast) -> String {
+    let mark = |held: Option<bool>| match held {
+        Some(true) => "held",
+        Some(false) => "NOT held",
+        None => "not measured",
+    };
+    let held = record.bounds_held();
+    format!(
+        "promised  downtime ≤ {} ({}), expected {} · duration ≤ {} ({}), expected {} (profile {})",
+        forecast.bound.downtime,
+        mark(held.map(|held| held.0)),
+        forecast.expected.downtime,
+        forecast.bound.duration,
+        mark(held.map(|held| held.1)),
+        forecast.expected.duration,
+        forecast.profile
+    )
+}
+
+/// A figure and the bound that it was promised to stay under: `203 ms ≤ 310 ms ✔`.
+fn beside(measured: Option<Millis>, bound: Option<Millis>) -> String {
+    match (measured, bound) {
+        (Some(measured), Some(bound)) => {
+            format!(
+                "{measured} {}",
+                if measured.0 <= bound.0 { format!("≤ {bound} ✔") } else { format!("> {bound} ✘") }
+            )
+        }
+        (measured, _) => known(measured),
+    }
 }
 
 /// Records as a table, one line each.
@@ -138,12 +185,15 @@ pub fn history(records: &[Record]) -> String {
                 known(at),
                 record.service.to_string(),
                 format!("{} → {}", record.from, record.to),
-                record.plan.strategy.to_string(),
+                match record.plan.iterations.filter(|iterations| *iterations > 0) {
+                    Some(iterations) => format!("{} I={iterations}", record.plan.strategy),
+                    None => record.plan.strategy.to_string(),
+                },
                 record.outcome.name().to_owned(),
                 record.image.to_string(),
-                record.duration.to_string(),
+                beside(Some(record.duration), bound(record, |bound| bound.duration)),
                 known(record.downtime.criu.frozen),
-                known(record.downtime.blackout),
+                beside(record.downtime.blackout, bound(record, |bound| bound.downtime)),
                 known(record.downtime.client_gap()),
             ]
         })
@@ -165,6 +215,12 @@ pub fn history(records: &[Record]) -> String {
         &[6, 7, 8, 9, 10],
         &rows,
     )
+}
+
+/// A bound of a migration that was carried out.
+fn bound(record: &Record, which: impl Fn(&Figures) -> Millis) -> Option<Millis> {
+    let forecast = record.forecast.as_ref().filter(|_| record.outcome == Outcome::Done)?;
+    Some(which(&forecast.bound))
 }
 
 #[cfg(test)]

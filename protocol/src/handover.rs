@@ -7,6 +7,7 @@ use mose_pam::{Bytes, Millis, Plan};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::forecast::Forecast;
 use crate::transfer::{TransportKind, TransportOffer};
 use crate::{HostName, MigrationId, Refusal, ServiceName, Timestamp};
 
@@ -32,7 +33,7 @@ pub enum PreCopyWay {
 }
 
 /// The order to move a service, from an orchestrator to the source's agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// The identity that the orchestrator gave it: a repeated order is the same migration.
     pub migration: MigrationId,
@@ -51,6 +52,9 @@ pub struct Task {
     /// How pre-copy reads the running service; `None`: the best that the source can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_copy: Option<PreCopyWay>,
+    /// What the designer promised, if the plan is its.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Box<Forecast>>,
 }
 
 /// A place on the overlay that moves with the service.

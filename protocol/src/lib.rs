@@ -5,8 +5,10 @@
 
 pub mod agent;
 pub mod envelope;
+pub mod forecast;
 pub mod handover;
 pub mod keys;
+pub mod metrics;
 pub mod name;
 pub mod record;
 pub mod refusal;

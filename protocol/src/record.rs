@@ -3,6 +3,7 @@
 use mose_pam::{Bytes, Millis, Plan};
 use serde::{Deserialize, Serialize};
 
+use crate::forecast::Forecast;
 use crate::step::{Round, Step};
 use crate::time::ClockOffset;
 use crate::transfer::TransportKind;
@@ -124,7 +125,7 @@ pub struct Record {
     pub transport: Option<TransportKind>,
     /// When it began, on the source's clock.
     pub started_at: Timestamp,
-    /// How long it took in all.
+    /// From the order until the service was back; where it never was, until the end.
     pub duration: Millis,
     /// How it ended.
     pub outcome: Outcome,
@@ -134,9 +135,22 @@ pub struct Record {
     pub image: Bytes,
     /// The three clocks.
     pub downtime: Downtime,
+    /// What the designer promised, if the plan is its.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Box<Forecast>>,
     /// The rounds of pre-copy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rounds: Vec<Round>,
     /// Every step.
     pub steps: Vec<StepTime>,
+}
+
+impl Record {
+    /// Whether the bounds of downtime and duration held; `None` where there were none, or nothing to hold against them.
+    #[must_use]
+    pub fn bounds_held(&self) -> Option<(bool, bool)> {
+        let forecast = self.forecast.as_ref().filter(|_| self.outcome == Outcome::Done)?;
+        let downtime = self.downtime.blackout?;
+        Some((downtime.0 <= forecast.bound.downtime.0, self.duration.0 <= forecast.bound.duration.0))
+    }
 }

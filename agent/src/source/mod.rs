@@ -121,6 +121,13 @@ impl Agent {
             ));
         }
         check_plan(&task.plan)?;
+        if task.forecast.as_ref().is_some_and(|forecast| !forecast.is_sound()) {
+            return Err(Refusal::new(
+                RefusalCode::Malformed,
+                "the order's forecast has figures that are none",
+                "update the orchestrator",
+            ));
+        }
         let control = Control::new(task);
         {
             let busy = self.busy_with(&control.task.service);

@@ -10,6 +10,7 @@ use mose_console::order::{self, Order};
 use mose_lab::client::{Client, ClientKind, ClientReport, ClientSpec};
 use mose_lab::{CLIENT_ADDRESS, CLIENT_NETNS, Lab, ServiceOptions, Workload, start_service, stop_service};
 use mose_pam::Plan;
+use mose_protocol::forecast::Forecast;
 use mose_protocol::handover::{ImagePolicy, PreCopyWay};
 use mose_protocol::record::Record;
 use mose_protocol::transfer::TransportKind;
@@ -134,11 +135,12 @@ pub(super) struct How {
     pub(super) plan: Plan,
     pub(super) transport: Option<TransportKind>,
     pub(super) pre_copy: Option<PreCopyWay>,
+    pub(super) forecast: Option<Box<Forecast>>,
 }
 
 impl Default for How {
     fn default() -> Self {
-        Self { plan: Plan::cold(), transport: None, pre_copy: None }
+        Self { plan: Plan::cold(), transport: None, pre_copy: None, forecast: None }
     }
 }
 
@@ -175,6 +177,7 @@ impl Orders {
             transport: how.transport,
             image_policy: ImagePolicy::Bring,
             pre_copy: how.pre_copy,
+            forecast: how.forecast.clone(),
         };
         let begun = std::time::Instant::now();
         loop {

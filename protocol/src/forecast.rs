@@ -1,0 +1,122 @@
+//! What a plan was made from, and what it promises: kept beside what was measured, so that a bound can be seen to hold.
+
+use mose_pam::{BitsPerSec, Bytes, Kpis, Millis, Objective, PagesPerSec, Proposal, Request, Targets};
+use serde::{Deserialize, Serialize};
+
+/// A downtime and a duration.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// T_down: from the freeze until the service answers at the destination.
+    pub downtime: Millis,
+    /// T_mig: from the order until the service answers at the destination.
+    pub duration: Millis,
+}
+
+impl From<Kpis> for Figures {
+    fn from(kpis: Kpis) -> Self {
+        Self { downtime: kpis.downtime, duration: kpis.duration }
+    }
+}
+
+impl From<&Targets> for Figures {
+    fn from(targets: &Targets) -> Self {
+        Self { downtime: targets.downtime(), duration: targets.duration() }
+    }
+}
+
+/// The parts of a migration's time, as the model names them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Components {
+    /// Preparing the destination.
+    pub prepare: Millis,
+    /// T_p.
+    pub predump: Millis,
+    /// V_0/L.
+    pub transfer_predump: Millis,
+    /// T_round: one iteration, without its transfer.
+    pub round: Millis,
+    /// T_d.
+    pub dump: Millis,
+    /// V/L.
+    pub transfer_dump: Millis,
+    /// T_r.
+    pub restore: Millis,
+    /// T_add.
+    pub overlay: Millis,
+}
+
+impl From<mose_pam::Components> for Components {
+    fn from(c: mose_pam::Components) -> Self {
+        Self {
+            prepare: c.prepare,
+            predump: c.predump,
+            transfer_predump: c.transfer_predump,
+            round: c.round,
+            dump: c.dump,
+            transfer_dump: c.transfer_dump,
+            restore: c.restore,
+            overlay: c.overlay,
+        }
+    }
+}
+
+/// A designed plan's figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// The calibration profile that it was made with.
+    pub profile: String,
+    /// M.
+    pub state: Bytes,
+    /// R̂, at worst.
+    pub dirty_rate: PagesPerSec,
+    /// r.
+    pub normalized_dirty_rate: f64,
+    /// What the link had available.
+    pub available: BitsPerSec,
+    /// What was to be minimised.
+    pub objective: Objective,
+    /// θ_down and θ_mig.
+    pub targets: Figures,
+    /// Upper bounds.
+    pub bound: Figures,
+    /// What was probably going to happen.
+    pub expected: Figures,
+    /// Upper bounds of the parts.
+    pub components: Components,
+    /// Why the plan is as it is.
+    pub why: String,
+}
+
+impl Forecast {
+    /// What `proposal` promises, made from `request` with `profile`.
+    #[must_use]
+    pub fn of(
+        proposal: &Proposal,
+        request: &Request,
+        objective: Objective,
+        rate: PagesPerSec,
+        profile: &str,
+    ) -> Self {
+        Self {
+            profile: profile.to_owned(),
+            state: request.service().memory(),
+            dirty_rate: rate,
+            normalized_dirty_rate: proposal.rate.get(),
+            available: request.bandwidth(),
+            objective,
+            targets: request.targets().into(),
+            bound: proposal.bound.into(),
+            expected: proposal.expected.into(),
+            components: proposal.components.into(),
+            why: proposal.why.to_string(),
+        }
+    }
+
+    /// Whether every figure is finite and the texts are of a length that people read.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let figures = [self.targets, self.bound, self.expected].map(|f| [f.downtime, f.duration]);
+        let finite = figures.iter().flatten().all(|ms| ms.0.is_finite() && ms.0 >= 0.0);
+        finite && self.profile.len() <= 256 && self.why.len() <= 4096
+    }
+}

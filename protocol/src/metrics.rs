@@ -1,0 +1,40 @@
+//! What an agent measures of a running service.
+
+use mose_pam::{Bytes, Millis, PagesPerSec};
+use serde::{Deserialize, Serialize};
+
+use crate::{HostName, ServiceName, Timestamp};
+
+/// How fast a service dirties its pages (unique pages per second).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DirtyFigures {
+    /// In the last sample.
+    pub current: PagesPerSec,
+    /// Over the window.
+    pub mean: PagesPerSec,
+    /// The most in any sample of the window (R̂).
+    pub worst: PagesPerSec,
+}
+
+/// A service's profile.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceMetrics {
+    /// Which.
+    pub service: ServiceName,
+    /// Where it runs.
+    pub host: HostName,
+    /// When it was taken, on the host's clock.
+    pub at: Timestamp,
+    /// M: what a checkpoint would write.
+    pub state: Bytes,
+    /// R.
+    pub dirty: DirtyFigures,
+    /// Memory that was written to within the window.
+    pub working_set: Bytes,
+    /// How far back mean, worst and working set reach.
+    pub window: Millis,
+    /// How dirty pages are found: soft-dirty, write-protect (async) or hashing.
+    pub tracker: String,
+    /// The share of the service's time that measuring takes, as estimated from the tracker's own figures.
+    pub cost: f64,
+}
