@@ -8,26 +8,36 @@
 //! Sources: Calagna, Yu, Giaccone, Chiasserini, "Design, Modeling, and Implementation of Robust Migration of Stateful
 //! Edge Microservices", IEEE TNSM 21(2), 2024, and the same authors' WCNC 2024 paper (arXiv 2506.09159).
 
+mod application;
 mod designer;
+mod input_error;
 mod kpi;
 mod model;
 mod parameter;
 mod plan;
 mod profile;
+mod region;
 mod request;
 mod service;
+mod sweep;
 mod trajectory;
 mod units;
 mod why;
 
+pub use application::{
+    FramesPerSec, Handovers, Metres, MetresPerSec, Vehicle, downtime_for_frames, lost_frames,
+};
 pub use designer::{Components, Proposal, Verdict, plan};
+pub use input_error::InputError;
 pub use kpi::{least_bandwidth, most_iterations};
 pub use model::{Costs, Line, Model};
 pub use parameter::Parameter;
 pub use plan::{Plan, Strategy, UnknownStrategy};
 pub use profile::{Grid, Parameters, Profile, ProfileError, Provenance, Residuals, Round, Spread};
+pub use region::{Map, Region, region};
 pub use request::{Limits, Objective, Request, UnknownObjective};
-pub use service::{Demand, DirtyRate, InputError, NormalizedRate, Service, Targets};
+pub use service::{DirtyRate, NormalizedRate, Service, Targets};
+pub use sweep::{Axis, ParseSweepError, Scale, Sweep};
 pub use trajectory::{Iteration, Kpis, Trajectory};
 pub use units::{BitsPerSec, Bytes, Millis, PagesPerSec, ParseUnitError};
 pub use why::{Nearest, Why};

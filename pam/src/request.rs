@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::{InputError, Service, Targets, available};
+use crate::input_error::InputError;
+use crate::service::{Service, Targets, available};
 use crate::units::BitsPerSec;
 
 /// What a plan is to minimise while it meets its targets.

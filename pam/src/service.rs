@@ -2,85 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::input_error::{InputError, not_negative, positive};
 use crate::units::{BitsPerSec, Bytes, Millis, PagesPerSec};
-
-/// The largest quantity that is taken for a figure; no sum of such can overflow.
-const LARGEST: f64 = 1e18;
-
-/// A figure that the model cannot work with.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-pub enum InputError {
-    /// Zero, negative, infinite or no number, where only a finite figure above zero makes sense.
-    #[error("the {quantity} is {value}: give a finite figure above zero")]
-    NotPositive {
-        /// Of what.
-        quantity: &'static str,
-        /// What was given.
-        value: f64,
-    },
-    /// Negative, infinite or no number.
-    #[error("the {quantity} is {value}: give a finite figure, zero or more")]
-    Negative {
-        /// Of what.
-        quantity: &'static str,
-        /// What was given.
-        value: f64,
-    },
-    /// A normalised rate outside its range.
-    #[error("the normalised dirty-page rate is {value}: it lies between 0 (R_min) and 1 (R_max)")]
-    NotNormalized {
-        /// What was given.
-        value: f64,
-    },
-    /// The downtime is part of the duration.
-    #[error(
-        "the targets contradict each other: a downtime of {downtime} does not fit into a duration of {duration}; \
-         lower the target downtime or raise the target duration"
-    )]
-    Contradiction {
-        /// θ_down.
-        downtime: Millis,
-        /// θ_mig.
-        duration: Millis,
-    },
-    /// A demand in the application's unit that not even an immediate migration meets.
-    #[error("{demand} cannot be met by any downtime: the least feasible is {least}")]
-    Infeasible {
-        /// What was demanded.
-        demand: Demand,
-        /// What a downtime of zero would give.
-        least: Demand,
-    },
-}
-
-/// A demand in an application's unit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Demand {
-    /// Greatest deviation of a vehicle from its path, in metres.
-    Deviation(f64),
-    /// Frames lost.
-    LostFrames(f64),
-    /// Share of the time for which the service answers.
-    Availability(f64),
-}
-
-impl std::fmt::Display for Demand {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Deviation(metres) => write!(f, "a deviation of {metres:.3} m"),
-            Self::LostFrames(frames) => write!(f, "a loss of {frames:.1} frames"),
-            Self::Availability(share) => write!(f, "an availability of {share:.6}"),
-        }
-    }
-}
-
-pub(crate) fn positive(quantity: &'static str, value: f64) -> Result<f64, InputError> {
-    if value > 0.0 && value <= LARGEST { Ok(value) } else { Err(InputError::NotPositive { quantity, value }) }
-}
-
-pub(crate) fn not_negative(quantity: &'static str, value: f64) -> Result<f64, InputError> {
-    if (0.0..=LARGEST).contains(&value) { Ok(value) } else { Err(InputError::Negative { quantity, value }) }
-}
 
 /// r: where a dirty-page rate lies between R_min (0) and R_max (1).
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -100,6 +23,11 @@ impl NormalizedRate {
     /// [`InputError::NotNormalized`] outside [0, 1].
     pub fn new(value: f64) -> Result<Self, InputError> {
         if (0.0..=1.0).contains(&value) { Ok(Self(value)) } else { Err(InputError::NotNormalized { value }) }
+    }
+
+    /// A normalised rate, from a number that rounding may have moved past an end.
+    pub(crate) const fn clamped(value: f64) -> Self {
+        Self(value.clamp(0.0, 1.0))
     }
 
     /// r = (R̂ − R_min) / (R_max − R_min), clamped to [0, 1], where R_min is one page and R_max all `pages` within

@@ -117,7 +117,7 @@ fn scaled(value: f64, names: &[&str]) -> String {
 }
 
 /// Reads a number and its unit, in lower case, as a multiple of what `factor` says of the unit.
-fn read(
+pub(crate) fn read(
     text: &str,
     wanted: &'static str,
     factor: impl FnOnce(&str) -> Option<f64>,

@@ -1,6 +1,7 @@
 //! What must hold of every plan, whatever the figures.
 
 #![expect(clippy::unwrap_used, reason = "what is made for a test is made of possible figures")]
+
 use mose_pam::{
     BitsPerSec, Bytes, DirtyRate, Limits, Millis, Model, NormalizedRate, Objective, PagesPerSec, Parameter,
     Profile, Proposal, Request, Round, Service, Strategy as Moved, Targets, Trajectory, plan,
