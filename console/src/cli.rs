@@ -166,6 +166,19 @@ pub(crate) enum Lab {
         #[command(subcommand)]
         command: Service,
     },
+    /// Run a command in a virtual machine with Debian's kernel, in which the whole lab runs too: `mose lab guest -- sh -c
+    /// 'mose lab up && mose agents'`. Without KVM its programs run many times slower than here.
+    Guest {
+        /// How long it may take, from boot to end, in seconds.
+        #[arg(long, default_value_t = 600)]
+        deadline: u64,
+        /// A file or folder that the guest is to have, as FROM:TO; may be repeated.
+        #[arg(long = "file", value_name = "FROM:TO")]
+        files: Vec<String>,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        argv: Vec<String>,
+    },
     /// Migrate a workload to and fro under its client and print what the client saw.
     Laps(Box<Laps>),
     /// Migrate a workload to and fro under its client, in turn by each strategy, and compare them.

@@ -3,10 +3,12 @@
 
 mod compare;
 mod course;
+mod guest;
 mod laps;
 mod strategies;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use color_eyre::eyre::{WrapErr, eyre};
@@ -19,18 +21,23 @@ use crate::commands::print_json;
 
 /// What the lab is brought up with: the programs beside this one.
 pub(crate) fn config(options: &cli::LabOptions) -> color_eyre::Result<LabConfig> {
+    let binaries = own_programs()?;
+    Ok(LabConfig { binaries, edge_link: options.edge_link, cgroup: options.cgroup, ..LabConfig::default() })
+}
+
+/// The project's programs that run on the hosts: those beside this one.
+fn own_programs() -> color_eyre::Result<BTreeMap<String, PathBuf>> {
     let here = std::env::current_exe().wrap_err("this program's own place is not known")?;
     let folder = here.parent().unwrap_or(Path::new("/"));
-    let mut config =
-        LabConfig { edge_link: options.edge_link, cgroup: options.cgroup, ..LabConfig::default() };
-    for name in OWN_BINARIES {
+    let found = OWN_BINARIES.into_iter().map(|name| {
         let path = folder.join(name);
-        if !path.exists() {
-            return Err(eyre!("{} is missing; build all programs: cargo build --release", path.display()));
+        if path.exists() {
+            Ok((name.to_owned(), path))
+        } else {
+            Err(eyre!("{} is missing; build all programs: cargo build --release", path.display()))
         }
-        config.binaries.insert(name.to_owned(), path);
-    }
-    Ok(config)
+    });
+    found.collect()
 }
 
 /// The lab that is up.
@@ -88,6 +95,7 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
             println!("{}", start_service(&open()?, &kind, &on, &options)?);
         }
         cli::Lab::Service { command: cli::Service::Stop { name, on } } => stop_service(&open()?, &on, &name)?,
+        cli::Lab::Guest { deadline, files, argv } => return guest::run(deadline, &files, &argv),
         cli::Lab::Laps(options) => return laps::run(&options),
         cli::Lab::Strategies(options) => return strategies::run(&options),
         cli::Lab::Baseline(options) => return compare::run(&options),

@@ -95,10 +95,10 @@ impl Lab {
         }
         require_root()?;
         let _lock = Lock::take(&cache.join(LOCK))?;
-        for prefix in ["rootfs-", "image", BUILDING] {
+        for prefix in ["rootfs-", "image", "guest-boot-", "guest-tools-", BUILDING] {
             entries(cache, prefix)?.iter().try_for_each(|path| remove_all(path))?;
         }
-        for file in ["rootfs.log", LOCK] {
+        for file in ["rootfs.log", "guest-tools.log", "guest-acceleration", LOCK] {
             let _ = fs::remove_file(cache.join(file));
         }
         // Only if nothing else is in it.

@@ -37,6 +37,17 @@ pub(crate) fn require(config: &LabConfig) -> Result<(), LabError> {
     if missing.is_empty() { Ok(()) } else { Err(LabError::Machine(missing)) }
 }
 
+/// Refuses a machine that lacks what trees of Debian packages are unpacked with.
+///
+/// # Errors
+/// [`LabError::NotRoot`], or [`LabError::Machine`] with all that is missing.
+pub(crate) fn require_builder() -> Result<(), LabError> {
+    require_root()?;
+    let mut missing = Vec::new();
+    tools(false, &mut missing);
+    if missing.is_empty() { Ok(()) } else { Err(LabError::Machine(missing)) }
+}
+
 /// Refuses whoever may not touch a lab that is up.
 ///
 /// # Errors

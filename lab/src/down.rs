@@ -134,8 +134,13 @@ fn remove_data(data_dir: &Path) -> Result<(), LabError> {
         remove_all(&data_dir.join(name))?;
     }
     match fs::remove_dir(data_dir) {
-        // Not ours alone: what is ours in it is gone.
-        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+        // Not ours alone, or a mount of somebody's: what is ours in it is gone.
+        Err(e)
+            if !matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy
+            ) =>
+        {
             Err(e).on("remove", data_dir)
         }
         _ => Ok(()),

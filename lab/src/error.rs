@@ -98,6 +98,16 @@ pub enum LabError {
         /// The end of its log.
         log: String,
     },
+    /// A guest did not come to its script's end.
+    #[error("the guest failed after {seconds} s: {what}; the end of its console:\n{log}")]
+    Guest {
+        /// How far it came.
+        what: &'static str,
+        /// How long it ran.
+        seconds: u64,
+        /// The end of what it said.
+        log: String,
+    },
     /// Something in a file or an argument makes no sense.
     #[error("{what}: {reason}")]
     Invalid {

@@ -1,16 +1,16 @@
 //! The root file system all hosts stand on: built once from Debian's packages, kept in the cache under the hash of its
 //! recipe. The machine itself stays as it is; above all it need not have a CRIU that knows its kernel (it rarely has).
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cache;
 use crate::config::{HOSTS, LabConfig, Progress};
-use crate::error::{Context, LabError};
+use crate::error::LabError;
 use crate::exec::PATH;
 use crate::files::write_file;
-use crate::run::{machine_program, run, tail};
+use crate::packages::{self, Tree};
+use crate::run::run;
 
 /// Debian 13, which has everything but a recent enough CRIU.
 const SUITE: &str = "trixie";
@@ -18,7 +18,6 @@ const SUITE: &str = "trixie";
 const CRIU_SUITE: &str = "forky";
 const PREFERENCES: &str = "Package: *\nPin: release n=forky\nPin-Priority: 100\n\n\
      Package: src:criu src:libnl3\nPin: release n=forky\nPin-Priority: 990\n";
-const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 /// Part of the hash: to be raised when what [`finish`] does changes.
 const RECIPE: u32 = 3;
 
@@ -77,74 +76,21 @@ pub(crate) fn ensure(config: &LabConfig, progress: &mut dyn FnMut(&str)) -> Resu
 }
 
 fn bootstrap(target: &Path, log: &Path) -> Result<(), LabError> {
-    let mirror = machine_mirror();
-    let log_file = fs::File::create(log).on("create", log)?;
-    let setup = format!(
+    let preferences = format!(
         "mkdir -p \"$1/etc/apt/preferences.d\" && printf '%b' '{}' > \"$1/etc/apt/preferences.d/mose\"",
         PREFERENCES.replace('\n', "\\n")
     );
-    // In a pid namespace and tied to us, so that an interrupted build leaves neither process nor mount.
-    let status = machine_program("setpriv")
-        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
-        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
-        .args(["mmdebstrap", "--mode=root", "--variant=minbase"])
-        .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
-        .arg("--aptopt=APT::Install-Recommends \"false\"")
-        .args(["doc", "man", "locale", "info"].map(|d| format!("--dpkgopt=path-exclude=/usr/share/{d}/*")))
-        .arg(format!("--setup-hook={setup}"))
-        .arg(format!("--include={}", PACKAGES.join(",")))
-        .arg(SUITE)
-        .arg(target)
-        .args([SUITE, CRIU_SUITE].map(|suite| format!("deb {mirror} {suite} main")))
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(std::process::Stdio::null())
-        .stdout(log_file.try_clone().on("open", log)?)
-        .stderr(log_file)
-        .status()
-        .doing("start mmdebstrap")?;
-    if status.success() {
-        return Ok(());
-    }
-    let _ = fs::remove_dir_all(target);
-    Err(LabError::Command {
-        what: format!("building the root file system from {mirror}"),
-        command: format!("mmdebstrap {SUITE} (its whole output is in {})", log.display()),
-        status: status.to_string(),
-        stderr: tail(&fs::read_to_string(log).unwrap_or_default(), 12),
-    })
-}
-
-/// The Debian mirror the machine itself installs from, so that whatever proxy or mirror it was given works for us too.
-fn machine_mirror() -> String {
-    let mut texts = vec![fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()];
-    if let Ok(dir) = fs::read_dir("/etc/apt/sources.list.d") {
-        let mut files: Vec<PathBuf> = dir.flatten().map(|e| e.path()).collect();
-        files.sort();
-        texts.extend(
-            files
-                .iter()
-                .filter(|f| f.extension().is_some_and(|x| x == "list" || x == "sources"))
-                .filter_map(|f| fs::read_to_string(f).ok()),
-        );
-    }
-    find_mirror(&texts).unwrap_or_else(|| DEFAULT_MIRROR.to_owned())
-}
-
-/// The first Debian archive in apt sources of either format. Other archives (security, vendors') are passed over.
-fn find_mirror(texts: &[String]) -> Option<String> {
-    let is_debian = |uri: &&str| {
-        let uri = uri.trim_end_matches('/');
-        (uri.starts_with("http://") || uri.starts_with("https://")) && uri.ends_with("/debian")
-    };
-    texts.iter().flat_map(|text| text.lines()).find_map(|line| {
-        let line = line.trim();
-        let mut words = match (line.strip_prefix("URIs:"), line.strip_prefix("deb ")) {
-            (Some(uris), _) => uris.split_whitespace(),
-            (None, Some(entry)) => entry.split_whitespace(),
-            (None, None) => return None,
-        };
-        words.find(is_debian).map(|uri| uri.trim_end_matches('/').to_owned())
-    })
+    packages::unpack(
+        &Tree {
+            what: "the root file system",
+            variant: "minbase",
+            packages: &PACKAGES,
+            suites: &[SUITE, CRIU_SUITE],
+            setup: Some(&preferences),
+        },
+        target,
+        log,
+    )
 }
 
 /// What every host has in common and no package brings.
@@ -197,18 +143,6 @@ pub(crate) fn timed<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_mirror_is_the_machines_debian_archive_in_either_format() {
-        let deb822 = "Types: deb\nURIs: https://vendor.example/apt\n\nTypes: deb\nURIs: http://mirror.example/debian/\n";
-        let one_line = "# deb http://old.example/debian x main\n\
-                        deb http://mirror.example/debian-security trixie-security main\n\
-                        deb [signed-by=/k.gpg] https://near.example/debian trixie main\n";
-        let find = |text: &str| find_mirror(&[text.to_owned()]);
-        assert_eq!(find(deb822).as_deref(), Some("http://mirror.example/debian"));
-        assert_eq!(find(one_line).as_deref(), Some("https://near.example/debian"));
-        assert_eq!(find("deb http://archive.ubuntu.com/ubuntu noble main"), None);
-    }
 
     #[test]
     fn the_cache_is_named_by_the_recipe() {
