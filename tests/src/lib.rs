@@ -1,9 +1,12 @@
 //! What the end-to-end tests share: the real programs, in a real lab, one test at a time.
 #![expect(
     clippy::expect_used,
+    clippy::unwrap_used,
     clippy::missing_panics_doc,
     reason = "in a test harness a panic is the report"
 )]
+
+mod underway;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -12,6 +15,8 @@ use std::time::{Duration, Instant};
 pub use mose_lab::client::ClientKind;
 use mose_lab::{CLIENT_NETNS, Lab, LabConfig, LabError, Lock, doctor};
 use serde_json::Value;
+
+pub use underway::{Underway, lives_on};
 
 /// The folder of the programs that were built with these tests.
 #[must_use]

@@ -1,10 +1,9 @@
 //! What breaks in the middle of a hand-over: in the end the client's connection lives, and exactly one copy runs.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use mose_tests::{ClientKind, Testbed, eventually, eventually_within, kill, programs};
+use mose_tests::{ClientKind, Testbed, Underway, eventually, eventually_within, kill, lives_on};
 use serde_json::Value;
 
 /// The counter with enough state that its transfer over a slow link takes seconds.
@@ -12,73 +11,6 @@ fn slow_counter(link: &str) -> Option<Testbed> {
     let testbed = Testbed::with(&["--edge-link", link])?;
     testbed.start("counter", "edge-a", &[], &["--state-size", "64MiB", "--dirty-rate", "200"]);
     Some(testbed)
-}
-
-/// A migration under way, its events read line by line.
-struct Underway {
-    child: Child,
-    lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
-}
-
-impl Underway {
-    fn order(service: &str, from: &str, to: &str) -> Self {
-        let mut child = Command::new(programs().join("mose"))
-            .args(["--json", "migrate", service, "--from", from, "--to", to])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = child.stdout.take().unwrap();
-        Self { child, lines: std::io::BufRead::lines(std::io::BufReader::new(stdout)) }
-    }
-
-    /// Reads on until a step reaches a phase.
-    fn until(&mut self, step: &str, phase: &str) {
-        for line in self.lines.by_ref() {
-            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            if event["step"] == step && event["phase"] == phase {
-                return;
-            }
-        }
-        panic!("the migration ended before {step} was {phase}");
-    }
-
-    /// The record at the end, and the exit code.
-    fn end(mut self) -> (Value, i32) {
-        let last = self.lines.by_ref().map_while(Result::ok).last().unwrap_or_default();
-        let code = self.child.wait().unwrap().code().unwrap_or(-1);
-        (serde_json::from_str(&last).unwrap_or(Value::Null), code)
-    }
-}
-
-/// The service answers again, exactly once, and its clients never noticed more than silence.
-fn lives_on(testbed: &Testbed, service: &str, host: &str, client: mose_lab::client::Client) {
-    assert_eq!(testbed.running_on(service), [host]);
-    // The longer a silence was, the longer the clients' TCP waits until it tries again (RFC 6298): up to as long again.
-    eventually_within(Duration::from_secs(60), "the clients are answered again", || {
-        let argv =
-            ["mose-counter", "stat", "--connect", "10.77.0.20:7070", "--over", "1s"].map(str::to_owned);
-        let output = testbed.among_clients(&argv).output().unwrap();
-        let stat: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-        stat["replies_per_second"].as_f64().is_some_and(|rate| rate > 50.0)
-    });
-    let report = client.stop().unwrap();
-    assert!(report.is_clean(), "{report:?}");
-    let argv = ["mose-counter", "verify", "--connect", "10.77.0.20:7070"].map(str::to_owned);
-    let verified = testbed.among_clients(&argv).output().unwrap();
-    assert!(verified.status.success(), "{}", mose_tests::text(&verified));
-    let other = if host == "edge-a" { "edge-b" } else { "edge-a" };
-    eventually("nothing is left on the other host", || {
-        testbed.traces(other).iter().all(|(what, count)| match *what {
-            "network namespaces" | "containers" | "container folders" | "agent's files" | "hook markers"
-            | "checkpoint images" | "container mounts" => *count == 0,
-            _ => true,
-        })
-    });
-    eventually("every journal is closed", || {
-        ["edge-a", "edge-b"]
-            .iter()
-            .all(|host| testbed.traces(host).iter().all(|(what, count)| *what != "journals" || *count == 0))
-    });
 }
 
 #[test]
@@ -111,7 +43,7 @@ fn a_restore_that_fails_gives_the_service_back_to_the_source() {
 fn a_destination_killed_during_the_transfer_leaves_the_service_at_the_source() {
     let Some(testbed) = slow_counter("100mbit") else { return };
     let client = testbed.client(ClientKind::Counter, 2);
-    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    let mut migration = Underway::order("counter", "edge-a", "edge-b", &[]);
     migration.until("dump", "finished");
     kill(testbed.agent_pid("edge-b"));
     let (record, code) = migration.end();
@@ -126,7 +58,7 @@ fn a_destination_killed_during_the_transfer_leaves_the_service_at_the_source() {
 fn a_source_killed_before_it_relinquished_takes_its_service_back_when_it_returns() {
     let Some(testbed) = slow_counter("100mbit") else { return };
     let client = testbed.client(ClientKind::Counter, 2);
-    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    let mut migration = Underway::order("counter", "edge-a", "edge-b", &[]);
     migration.until("dump", "finished");
     kill(testbed.agent_pid("edge-a"));
     let (record, code) = migration.end();
@@ -139,7 +71,7 @@ fn a_source_killed_before_it_relinquished_takes_its_service_back_when_it_returns
 fn a_source_killed_while_criu_dumps_leaves_a_service_that_goes_on() {
     let Some(testbed) = slow_counter("100mbit") else { return };
     let client = testbed.client(ClientKind::Counter, 2);
-    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    let mut migration = Underway::order("counter", "edge-a", "edge-b", &[]);
     migration.until("freeze", "finished");
     kill(testbed.agent_pid("edge-a"));
     let (record, code) = migration.end();
@@ -151,7 +83,7 @@ fn a_source_killed_while_criu_dumps_leaves_a_service_that_goes_on() {
 fn a_source_killed_after_it_relinquished_finds_the_service_at_the_destination() {
     let Some(testbed) = slow_counter("1gbit") else { return };
     let client = testbed.client(ClientKind::Counter, 2);
-    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    let mut migration = Underway::order("counter", "edge-a", "edge-b", &[]);
     migration.until("relinquish", "finished");
     kill(testbed.agent_pid("edge-a"));
     let (record, code) = migration.end();
@@ -163,7 +95,7 @@ fn a_source_killed_after_it_relinquished_finds_the_service_at_the_destination() 
 fn a_destination_that_stays_silent_leaves_the_service_in_doubt_until_it_speaks() {
     let Some(testbed) = slow_counter("1gbit") else { return };
     let client = testbed.client(ClientKind::Counter, 2);
-    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    let mut migration = Underway::order("counter", "edge-a", "edge-b", &[]);
     migration.until("relinquish", "finished");
     kill(testbed.agent_pid("edge-b"));
     testbed.lab.hold_daemon("edge-b", "mose-agent", true).unwrap();
@@ -187,7 +119,7 @@ fn a_destination_that_stays_silent_leaves_the_service_in_doubt_until_it_speaks()
 fn an_order_broken_off_before_the_commit_point_changes_nothing() {
     let Some(testbed) = slow_counter("50mbit") else { return };
     let client = testbed.client(ClientKind::Counter, 1);
-    let mut migration = Underway::order("counter", "edge-a", "edge-b");
+    let mut migration = Underway::order("counter", "edge-a", "edge-b", &[]);
     migration.until("dump", "finished");
     let services = mose_tests::mose(&["--json", "services"]);
     assert!(mose_tests::text(&services).contains("migrating"), "{}", mose_tests::text(&services));

@@ -46,8 +46,13 @@ fn what_cannot_be_done_is_refused_by_name_and_changes_nothing() {
     refused(&testbed, &["migrate", "sockperf", "--from", "edge-a", "--to", "uav"], &["uav", "edge host"]);
     refused(
         &testbed,
-        &["migrate", "sockperf", "--from", "edge-a", "--to", "edge-b", "--strategy", "precopy"],
-        &["precopy", "cold"],
+        &["migrate", "sockperf", "--from", "edge-a", "--to", "edge-b", "--strategy", "iterative-precopy"],
+        &["without iterations", "--iterations"],
+    );
+    refused(
+        &testbed,
+        &["migrate", "sockperf", "--from", "edge-a", "--to", "edge-b", "--strategy", "cold", "-I", "3"],
+        &["3 iterations of a cold migration", "iterative-precopy"],
     );
 
     // A container that stands still, one that is not on the overlay, and one with a volume.
