@@ -3,13 +3,14 @@
 //! Pure and synchronous: no I/O, no clock. What a plan *is* lives in [`Plan`], which the protocol, the agents and the
 //! console all speak of. How one is *found*: a calibration [`Profile`] makes a [`Model`]; the model and a [`Request`] make
 //! a [`Proposal`], with its bounds and its reason; a [`Trajectory`] says what will probably happen beside what is
-//! promised.
+//! promised. [`fit()`] makes a profile of measured migrations.
 //!
 //! Sources: Calagna, Yu, Giaccone, Chiasserini, "Design, Modeling, and Implementation of Robust Migration of Stateful
 //! Edge Microservices", IEEE TNSM 21(2), 2024, and the same authors' WCNC 2024 paper (arXiv 2506.09159).
 
 mod application;
 mod designer;
+mod fit;
 mod input_error;
 mod kpi;
 mod model;
@@ -28,6 +29,7 @@ pub use application::{
     FramesPerSec, Handovers, Metres, MetresPerSec, Vehicle, downtime_for_frames, lost_frames,
 };
 pub use designer::{Components, Proposal, Verdict, plan};
+pub use fit::{Calibration, FitError, Pass, Sample, fit};
 pub use input_error::InputError;
 pub use kpi::{least_bandwidth, most_iterations};
 pub use model::{Costs, Line, Model};

@@ -1,0 +1,162 @@
+//! How far the bounds must lie above the fit: the least common quantile of measured / fitted at which the sums of a
+//! migration's components, its downtime and its duration, are covered as often as is wanted.
+
+use super::sample::{Pass, Sample};
+use crate::model::{Costs, Model};
+use crate::profile::Spread;
+use crate::service::NormalizedRate;
+use crate::units::Millis;
+
+/// Measured / fitted, in order, of each component.
+#[derive(Default)]
+struct Ratios {
+    prepare: Vec<f64>,
+    predump: Vec<f64>,
+    round: Vec<f64>,
+    dump: Vec<f64>,
+    restore: Vec<f64>,
+    overlay: Vec<f64>,
+    volume: Vec<f64>,
+}
+
+impl Ratios {
+    fn of(observed: &[(&Sample, Costs)]) -> Self {
+        let mut ratios = Self::default();
+        let note = |into: &mut Vec<f64>, measured: f64, fitted: f64| {
+            if fitted > 0.0 {
+                into.push(measured / fitted);
+            }
+        };
+        for (sample, costs) in observed {
+            if let Some(time) = sample.prepare {
+                note(&mut ratios.prepare, time.0, costs.prepare.0);
+            }
+            if let Some(pass) = sample.predump {
+                note(&mut ratios.predump, pass.time.0, costs.predump.0);
+                note(&mut ratios.volume, pass.volume.0 as f64, costs.predump_volume);
+            }
+            for pass in &sample.rounds {
+                note(&mut ratios.round, pass.time.0, costs.round.0);
+                note(&mut ratios.volume, pass.volume.0 as f64, costs.dump_volume);
+            }
+            if let Some(pass) = sample.dump {
+                note(&mut ratios.dump, pass.time.0, costs.dump.0);
+                note(&mut ratios.volume, pass.volume.0 as f64, costs.dump_volume);
+            }
+            if let Some(time) = sample.restore {
+                note(&mut ratios.restore, time.0, costs.restore.0);
+            }
+            if let Some(time) = sample.overlay {
+                note(&mut ratios.overlay, time.0, costs.overlay.0);
+            }
+        }
+        for list in ratios.lists() {
+            list.sort_by(f64::total_cmp);
+        }
+        ratios
+    }
+
+    fn lists(&mut self) -> [&mut Vec<f64>; 7] {
+        [
+            &mut self.prepare,
+            &mut self.predump,
+            &mut self.round,
+            &mut self.dump,
+            &mut self.restore,
+            &mut self.overlay,
+            &mut self.volume,
+        ]
+    }
+
+    fn at(&self, level: f64) -> Spread {
+        let factor = |sorted: &[f64]| quantile(sorted, level).max(1.0);
+        Spread {
+            prepare: factor(&self.prepare),
+            predump: factor(&self.predump),
+            round: factor(&self.round),
+            dump: factor(&self.dump),
+            restore: factor(&self.restore),
+            overlay: factor(&self.overlay),
+            volume: factor(&self.volume),
+        }
+    }
+}
+
+/// The quantile of an ordered list, between two values in proportion; 1 of an empty one.
+fn quantile(sorted: &[f64], level: f64) -> f64 {
+    let Some(last) = sorted.len().checked_sub(1) else { return 1.0 };
+    let position = level.clamp(0.0, 1.0) * last as f64;
+    let below = position.floor() as usize;
+    let (low, high) = (sorted[below], sorted[(below + 1).min(last)]);
+    low + (position - below as f64) * (high - low)
+}
+
+/// Downtime and duration as the sums of what was measured, and of the bounds of just that.
+fn sums(sample: &Sample, costs: &Costs, spread: &Spread) -> [(f64, f64); 2] {
+    let time = |measured: Option<Millis>, fitted: Millis, spread: f64| {
+        measured.map_or((0.0, 0.0), |measured| (measured.0, fitted.0 * spread))
+    };
+    let pass = |measured: &Pass, fitted: Millis, factor: f64, volume: f64| {
+        let transfer = 8e3 / sample.bandwidth.0 as f64;
+        let bound = fitted.0 * factor + volume * spread.volume * transfer;
+        (measured.time.0 + measured.volume.0 as f64 * transfer, bound)
+    };
+    let add = |a: (f64, f64), b: (f64, f64)| (a.0 + b.0, a.1 + b.1);
+    let stopped = [
+        sample.dump.map_or((0.0, 0.0), |dump| pass(&dump, costs.dump, spread.dump, costs.dump_volume)),
+        time(sample.restore, costs.restore, spread.restore),
+        time(sample.overlay, costs.overlay, spread.overlay),
+    ];
+    let downtime = stopped.into_iter().fold((0.0, 0.0), add);
+    let before = sample
+        .predump
+        .iter()
+        .map(|p| pass(p, costs.predump, spread.predump, costs.predump_volume))
+        .chain(sample.rounds.iter().map(|p| pass(p, costs.round, spread.round, costs.dump_volume)))
+        .fold(time(sample.prepare, costs.prepare, spread.prepare), add);
+    [downtime, add(before, downtime)]
+}
+
+/// The share of samples whose downtime and duration both lie within the bound.
+fn covered(observed: &[(&Sample, Costs)], spread: &Spread) -> f64 {
+    let within = |(measured, bound): (f64, f64)| measured <= bound * (1.0 + 1e-9);
+    let count =
+        observed.iter().filter(|(sample, costs)| sums(sample, costs, spread).into_iter().all(within)).count();
+    count as f64 / observed.len() as f64
+}
+
+/// The least spreads of one common quantile with which the share `coverage` of the samples is bounded.
+pub(super) fn spreads(model: &Model, samples: &[Sample], coverage: f64) -> Spread {
+    let observed: Vec<(&Sample, Costs)> = samples
+        .iter()
+        .map(|sample| {
+            let rate = NormalizedRate::clamped(sample.dumped_at());
+            (sample, model.fitted(sample.memory, rate, true))
+        })
+        .collect();
+    let ratios = Ratios::of(&observed);
+    let (mut low, mut high) = (0.0, 1.0);
+    for _ in 0..40 {
+        let middle = (low + high) / 2.0;
+        if covered(&observed, &ratios.at(middle)) >= coverage {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    ratios.at(high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_lie_between_the_values() {
+        assert_eq!(quantile(&[], 0.5), 1.0);
+        assert_eq!(quantile(&[2.0], 0.9), 2.0);
+        assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.5), 2.0);
+        assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.75), 3.0);
+        assert_eq!(quantile(&[1.0, 2.0, 4.0], 1.0), 4.0);
+    }
+}
