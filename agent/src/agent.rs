@@ -16,6 +16,7 @@ use mose_protocol::{
 use zenoh::Session;
 use zenoh::query::Query;
 
+use crate::calibrations::Calibrations;
 use crate::destination::Incoming;
 use crate::engine::Engine;
 use crate::history::History;
@@ -65,6 +66,8 @@ pub struct Agent {
     pub journals: Journals,
     /// The records.
     pub history: History,
+    /// The calibrations of the ways from here.
+    pub calibrations: Calibrations,
     /// Migrations that leave.
     pub(crate) outgoing: Mutex<HashMap<MigrationId, Arc<Control>>>,
     /// Migrations that come.
@@ -89,6 +92,7 @@ impl Agent {
     ) -> Result<Arc<Self>, Refusal> {
         let journals = Journals::open(&config.state.join("journal"))?;
         let history = History::open(&config.state);
+        let calibrations = Calibrations::open(&config.state);
         let tools = engine.tools().await.unwrap_or_else(|refusal| {
             tracing::warn!(%refusal, "the container engine does not answer yet");
             Vec::new()
@@ -99,6 +103,7 @@ impl Agent {
             steps: StepLog::publishing(config.host.clone(), session.clone()),
             journals,
             history,
+            calibrations,
             outgoing: Mutex::default(),
             incoming: Mutex::default(),
             watches: Watches::default(),
@@ -218,6 +223,8 @@ impl Agent {
             }
             Request::Watch { migration, target } => self.watch(&migration, target).await.map(|()| Reply::Ok),
             Request::Watched { migration, stop } => Ok(Reply::Watched(self.watched(&migration, stop).await)),
+            Request::Calibration(to) => self.calibrations.get(&to).map(Reply::Calibration),
+            Request::Calibrate { to, profile } => self.calibrations.put(&to, &profile).map(|()| Reply::Ok),
             Request::Settle { migration, keep } => self.settle(&migration, keep).await.map(|()| Reply::Ok),
         }
     }

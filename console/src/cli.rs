@@ -69,6 +69,8 @@ pub(crate) enum Command {
         #[arg(long)]
         decision: Decision,
     },
+    /// Measure how long migrations between two hosts of the lab take, and keep the model's parameters fitted to it.
+    Calibrate(Calibrate),
     /// The testbed on this machine.
     Lab {
         #[command(subcommand)]
@@ -259,6 +261,21 @@ pub(crate) struct Baseline {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Calibrate {
+    /// The two hosts; the lab's edge hosts if not given.
+    pub(crate) hosts: Vec<HostName>,
+    /// A coarse grid: under a minute, for a demo.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// What the link between them carries, such as 1Gbps; the lab's shaped rate if not given.
+    #[arg(long)]
+    pub(crate) bandwidth: Option<BitsPerSec>,
+    /// Also write each profile into this folder.
+    #[arg(long)]
+    pub(crate) output: Option<std::path::PathBuf>,
 }
 
 #[derive(clap::Args)]

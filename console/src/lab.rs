@@ -1,6 +1,7 @@
 //! `mose lab`: the testbed on this machine.
 #![expect(clippy::print_stdout, reason = "a command line prints")]
 
+pub(crate) mod calibrate;
 mod compare;
 mod course;
 mod guest;

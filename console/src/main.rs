@@ -39,6 +39,9 @@ fn main() -> ExitCode {
         .init();
     match arguments.command {
         Command::Lab { command } => lab::run(command).unwrap_or_else(|error| fail(&error)),
+        Command::Calibrate(options) => {
+            lab::calibrate::run(&options, arguments.json).unwrap_or_else(|error| fail(&error))
+        }
         command => commands::run(command, &arguments.connect, arguments.json),
     }
 }

@@ -6,7 +6,7 @@ use crate::agent::{Hello, Location, ServiceInfo};
 use crate::handover::{HandoverState, Prepare, Prepared, Task, WatchTarget, Watched};
 use crate::record::Record;
 use crate::step::StepEvent;
-use crate::{MigrationId, Refusal, Timestamp};
+use crate::{HostName, MigrationId, Refusal, Timestamp};
 
 /// What one may ask of an agent. Every request may be repeated: the second does no harm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +72,15 @@ pub enum Request {
         /// Whether to stop watching.
         stop: bool,
     },
+    /// What is known of migrations to that host: its calibration profile?
+    Calibration(HostName),
+    /// Keep this calibration profile for migrations to that host.
+    Calibrate {
+        /// The destination.
+        to: HostName,
+        /// The profile, as TOML.
+        profile: String,
+    },
     /// Settle a service in doubt by hand: `keep` true restores it here, false gives it up here.
     Settle {
         /// The migration.
@@ -106,6 +115,8 @@ impl Request {
             Self::Close(_) => "close",
             Self::Watch { .. } => "watch",
             Self::Watched { .. } => "watched",
+            Self::Calibration(_) => "calibration",
+            Self::Calibrate { .. } => "calibrate",
             Self::Settle { .. } => "settle",
         }
     }
@@ -135,6 +146,8 @@ pub enum Reply {
     Prepared(Prepared),
     /// To `Relinquish`, `Inquire` and `Withdraw`.
     Handover(HandoverState),
+    /// To `Calibration`: the profile as TOML; none where that way was never calibrated.
+    Calibration(Option<String>),
     /// To `Watched`: one per client on the host.
     Watched(Vec<Watched>),
 }
