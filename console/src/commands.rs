@@ -101,7 +101,7 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
             fleet.ask(&from, &Request::Settle { migration, keep }).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Lab { .. } => Ok(ExitCode::SUCCESS),
+        Command::Lab { .. } | Command::Plan(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
