@@ -39,6 +39,9 @@ pub(crate) enum Command {
     Services,
     /// Move a service to another host and print every step as it happens.
     Migrate(Box<Migrate>),
+    /// Plan a migration from given figures: which strategy, how many iterations, how much bandwidth, and what that
+    /// promises. Needs no agent.
+    Plan(Box<crate::plan::Arguments>),
     /// Print the steps of all migrations as they happen, until interrupted.
     Watch,
     /// List past migrations, newest first.

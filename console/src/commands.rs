@@ -110,7 +110,7 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
             fleet.ask(&from, &Request::Settle { migration, keep }).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Lab { .. } | Command::Calibrate(_) => Ok(ExitCode::SUCCESS),
+        Command::Lab { .. } | Command::Calibrate(_) | Command::Plan(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

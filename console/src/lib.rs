@@ -7,4 +7,6 @@ pub mod exit;
 pub mod fleet;
 pub mod follow;
 pub mod order;
+pub mod profile;
+pub mod proposal;
 pub mod table;
