@@ -184,7 +184,7 @@ async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode
         plan: Plan {
             strategy: migrate.strategy,
             iterations: (migrate.strategy != Strategy::Cold).then_some(0),
-            bandwidth: None,
+            bandwidth: migrate.bandwidth,
         },
         transport: migrate.transport.map(Into::into),
         image_policy: if migrate.require_image { ImagePolicy::Require } else { ImagePolicy::Bring },
