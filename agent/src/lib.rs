@@ -14,6 +14,7 @@ mod report;
 pub mod session;
 mod source;
 pub mod steps;
+mod tcp_info;
 pub mod transfer;
 mod watch;
 

@@ -127,6 +127,9 @@ pub(crate) struct Migrate {
     /// Which way the images go; the agents choose if not given.
     #[arg(long)]
     pub(crate) transport: Option<Transport>,
+    /// The most that the migration may use of the link, such as 100Mbps, headers included; all there is if not given.
+    #[arg(long)]
+    pub(crate) bandwidth: Option<BitsPerSec>,
     /// Refuse if the destination lacks the container's image, instead of sending it.
     #[arg(long)]
     pub(crate) require_image: bool,

@@ -190,7 +190,11 @@ async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode
         service: migrate.service,
         from: migrate.from,
         to: migrate.to,
-        plan: Plan { iterations: migrate.iterations, ..cli::plan(migrate.strategy, None) },
+        plan: Plan {
+            iterations: migrate.iterations,
+            bandwidth: migrate.bandwidth,
+            ..cli::plan(migrate.strategy, None)
+        },
         transport: migrate.transport.map(Into::into),
         image_policy: if migrate.require_image { ImagePolicy::Require } else { ImagePolicy::Bring },
         pre_copy: migrate.pre_copy.map(Into::into),

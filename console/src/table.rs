@@ -92,14 +92,15 @@ fn rate(bytes: Bytes, took: Millis) -> String {
 #[must_use]
 pub fn ending(record: &Record) -> String {
     let head = format!(
-        "{}: {} → {} {} in {} ({}{})",
+        "{}: {} → {} {} in {} ({}{}{})",
         record.service,
         record.from,
         record.to,
         record.outcome.name(),
         record.duration,
         record.plan.strategy,
-        record.transport.map(|t| format!(" over {t}")).unwrap_or_default()
+        record.transport.map(|t| format!(" over {t}")).unwrap_or_default(),
+        record.plan.bandwidth.map(|limit| format!(", at most {limit}")).unwrap_or_default()
     );
     let mut lines = vec![head];
     if let Some(reason) = &record.reason {

@@ -136,7 +136,7 @@ impl Source {
             &prepared.offer,
             Some(self.agent.bulk.clone()),
             self.task().migration.as_str(),
-            Limits::default(),
+            Limits { bandwidth: self.task().plan.bandwidth, ..Limits::default() },
         )
         .await
         .map_err(|error| transfer_refusal(&error))
