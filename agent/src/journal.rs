@@ -220,6 +220,8 @@ mod tests {
                 plan: mose_pam::Plan::cold(),
                 transport: None,
                 image_policy: Default::default(),
+                pre_copy: None,
+                forecast: None,
             },
             epoch: 2,
             place: Place {

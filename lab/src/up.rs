@@ -20,7 +20,7 @@ use crate::{host, images, rootfs, underlay};
 
 const UNDERLAY: &str = "underlay";
 /// How long all daemons of all hosts may take. Far more than they need, for machines far slower than ours.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(180);
 
 impl Lab {
     /// Brings the lab up, or what of it is missing or dead. Of a lab that is up, only the link's rate is taken from

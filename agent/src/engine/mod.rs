@@ -3,6 +3,7 @@
 pub mod podman;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use mose_pam::Bytes;
@@ -74,6 +75,23 @@ pub enum Stage {
 /// The moments of one dump or restore.
 pub type Moments = mpsc::Receiver<Moment>;
 
+/// One link of a chain of pre-dumps: the pages that were written to since the link before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PreDumped {
+    /// The name under which its folder must lie in the destination's checkpoint folder.
+    pub name: String,
+    /// The folder of its images; complete.
+    pub folder: PathBuf,
+    /// Pages that were looked at.
+    pub looked_at: u64,
+    /// Pages that it holds.
+    pub pages: u64,
+    /// CRIU's times; the service stood still for `freezing` and `frozen`.
+    pub times: CriuTimes,
+    /// From the order to the complete folder.
+    pub took: Duration,
+}
+
 /// The end of a container's processes.
 #[async_trait]
 pub trait ExitWatch: Send {
@@ -138,7 +156,20 @@ pub trait Engine: Send + Sync {
     /// Dumps the container into its checkpoint folder; it does not run afterwards, and its images are kept.
     async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal>;
 
-    /// Restores the container from its checkpoint folder; the images are kept.
+    /// Whether chains of pre-dumps can be made here, or why not.
+    async fn chain_support(&self) -> Result<(), Refusal>;
+
+    /// Makes one link of a chain of pre-dumps of the running container: `number` 1 begins a new chain, and each other one needs
+    /// the one before. The container goes on running, whatever happens; a link that fails can be tried again. A call that is
+    /// dropped goes on to its end. Also while the final dump waits at its first moment.
+    async fn pre_dump(&self, container: &Container, number: u32) -> Result<PreDumped, Refusal>;
+
+    /// As [`Engine::dump`], of what was written to since the newest link of the chain at the time at which the dump's first
+    /// moment is answered. There must be a link before.
+    async fn dump_with_previous(&self, container: &Container) -> Result<CriuTimes, Refusal>;
+
+    /// Restores the container from its checkpoint folder; the images are kept. Links of a chain are looked for in the checkpoint
+    /// folder, under their names, and, where it was dumped here, where they were made.
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal>;
 
     /// The container's memory, to be read while it runs. Dropping it leaves the container as if it had never been.
@@ -159,7 +190,7 @@ pub trait Engine: Send + Sync {
     /// Removes the container, its processes and its images; none of them being there is no error.
     async fn discard(&self, name: &ServiceName) -> Result<(), Refusal>;
 
-    /// Removes CRIU's images of a container.
+    /// Removes CRIU's images of a container, links of a chain of pre-dumps included.
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal>;
 
     /// The end of CRIU's own log of the container's last dump or restore, for people.

@@ -5,6 +5,7 @@
 //! there. No archive is packed or unpacked, and nothing is exported.
 
 mod cgroup_image;
+mod chain;
 mod describe;
 pub mod hooks;
 mod live;
@@ -24,10 +25,11 @@ use podman_api::Podman;
 use podman_api::opts::{ContainerCheckpointOpts, ContainerDeleteOpts, ContainerListOpts, ContainerStopOpts};
 use serde_json::Value;
 
+use self::chain::Chains;
 use self::hooks::Hooks;
 use self::processes::PidWatch;
 use self::socket::Socket;
-use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moments};
+use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped};
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
 const CRIU_DEADLINE: Duration = Duration::from_secs(300);
@@ -40,6 +42,7 @@ pub struct PodmanEngine {
     socket: Socket,
     podman: Podman,
     hooks: Hooks,
+    chains: Chains,
 }
 
 impl PodmanEngine {
@@ -52,6 +55,7 @@ impl PodmanEngine {
             socket: Socket::new(socket),
             podman: Podman::unix(socket),
             hooks: Hooks::listen(Path::new(hooks::FOLDER))?,
+            chains: Chains::default(),
         })
     }
 
@@ -97,6 +101,22 @@ impl PodmanEngine {
         let handle = self.podman.containers().get(name.as_str());
         let stop = ContainerStopOpts::builder().timeout(0).build();
         self.call(&format!("stop {name}"), CALL_DEADLINE, handle.stop(&stop)).await
+    }
+
+    /// Dumps a container, all of it or what was written to since the newest link of its chain.
+    async fn checkpoint(&self, container: &Container, with_previous: bool) -> Result<CriuTimes, Refusal> {
+        let options = ContainerCheckpointOpts::builder()
+            .keep(true)
+            .tcp_established(true)
+            .file_locks(true)
+            .print_stats(true)
+            .with_previous(with_previous)
+            .build();
+        let handle = self.podman.containers().get(container.id.as_str());
+        let what = format!("dump {}", container.name);
+        let report = self.call(&what, CRIU_DEADLINE, handle.checkpoint(&options)).await;
+        self.hooks.forget(&container.id);
+        report.map(|report| criu_times(&report))
     }
 
     async fn inspect_raw(&self, name: &str) -> Result<Value, Refusal> {
@@ -308,22 +328,27 @@ impl Engine for PodmanEngine {
     }
 
     async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal> {
-        let options = ContainerCheckpointOpts::builder()
-            .keep(true)
-            .tcp_established(true)
-            .file_locks(true)
-            .print_stats(true)
-            .build();
-        let handle = self.podman.containers().get(container.id.as_str());
-        let what = format!("dump {}", container.name);
-        let report = self.call(&what, CRIU_DEADLINE, handle.checkpoint(&options)).await;
-        self.hooks.forget(&container.id);
-        report.map(|report| criu_times(&report))
+        self.checkpoint(container, false).await
+    }
+
+    async fn chain_support(&self) -> Result<(), Refusal> {
+        self.chains.support().await
+    }
+
+    async fn pre_dump(&self, container: &Container, number: u32) -> Result<PreDumped, Refusal> {
+        self.chains.link(container, number).await
+    }
+
+    async fn dump_with_previous(&self, container: &Container) -> Result<CriuTimes, Refusal> {
+        self.checkpoint(container, true).await
     }
 
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal> {
         cgroup_image::adopt(&container.checkpoint, &container.id)
             .map_err(|error| io_refusal("CRIU's cgroup image cannot be adapted", &error))?;
+        chain::join(&container.checkpoint).map_err(|error| {
+            io_refusal(&format!("the images of {} cannot be used", container.name), &error)
+        })?;
         let path = format!(
             "/containers/{}/restore?keep=true&tcpEstablished=true&fileLocks=true&printStats=true",
             container.id
@@ -372,6 +397,7 @@ impl Engine for PodmanEngine {
     }
 
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal> {
+        self.chains.remove(container).await?;
         match fs::remove_dir_all(&container.checkpoint) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(io_refusal(&format!("the images of {} cannot be removed", container.name), &error))
@@ -382,9 +408,8 @@ impl Engine for PodmanEngine {
 
     fn criu_log(&self, container: &Container) -> Option<String> {
         let folder = container.checkpoint.parent()?;
-        let newest = ["dump.log", "restore.log"]
+        let newest = [folder.join("dump.log"), folder.join("restore.log"), chain::log_of(folder)]
             .into_iter()
-            .map(|name| folder.join(name))
             .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
             .max()?;
         let text = fs::read_to_string(newest.1).ok()?;
