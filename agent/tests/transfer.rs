@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mose_agent::transfer::{
-    DumpSignal, LEAST_BANDWIDTH, Limits, Receiver, TransferError, TransportKind, TransportOffer, dump_signal,
+    DumpSignal, LEAST_BANDWIDTH, Receiver, TransferError, TransportKind, TransportOffer, dump_signal,
 };
 use mose_pam::BitsPerSec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

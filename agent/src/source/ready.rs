@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mose_pam::Bytes;
+use mose_pam::{Bytes, Strategy};
 use mose_protocol::agent::Capability;
 use mose_protocol::handover::{Place, Prepare, Prepared, WatchTarget};
 use mose_protocol::step::Step;
@@ -37,6 +37,11 @@ impl Source {
             }
             Err(refusal) => {
                 // A destination that cannot be reached drops its preparation by itself.
+                if self.task().plan.strategy != Strategy::Cold
+                    && let Err(left) = self.agent.engine.drop_images(&container).await
+                {
+                    tracing::warn!(%left, "pre-dumps are left over");
+                }
                 let _ = self.ask(&Request::Withdraw(self.task().migration.clone()), QUICK).await;
                 let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
                 journal.close();
