@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{Hello, Location, ServiceInfo};
 use crate::handover::{HandoverState, Prepare, Prepared, Task, WatchTarget, Watched};
+use crate::metrics::ServiceMetrics;
 use crate::record::Record;
 use crate::step::StepEvent;
-use crate::{HostName, MigrationId, Refusal, Timestamp};
+use crate::{HostName, MigrationId, Refusal, ServiceName, Timestamp};
 
 /// What one may ask of an agent. Every request may be repeated: the second does no harm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +73,8 @@ pub enum Request {
         /// Whether to stop watching.
         stop: bool,
     },
+    /// How large is this service's state, and how fast is it dirtied?
+    Profile(ServiceName),
     /// What is known of migrations to that host: its calibration profile?
     Calibration(HostName),
     /// Keep this calibration profile for migrations to that host.
@@ -115,6 +118,7 @@ impl Request {
             Self::Close(_) => "close",
             Self::Watch { .. } => "watch",
             Self::Watched { .. } => "watched",
+            Self::Profile(_) => "profile",
             Self::Calibration(_) => "calibration",
             Self::Calibrate { .. } => "calibrate",
             Self::Settle { .. } => "settle",
@@ -146,6 +150,8 @@ pub enum Reply {
     Prepared(Prepared),
     /// To `Relinquish`, `Inquire` and `Withdraw`.
     Handover(HandoverState),
+    /// To `Profile`.
+    Profile(Box<ServiceMetrics>),
     /// To `Calibration`: the profile as TOML; none where that way was never calibrated.
     Calibration(Option<String>),
     /// To `Watched`: one per client on the host.
