@@ -113,31 +113,3 @@ async fn a_round_that_cannot_be_read_ends_the_transfer_at_both_ends() {
     assert!(receiver.finished().await.is_err());
     assert_eq!(fs::read_dir(pair.at("checkpoint")).unwrap().count(), 0);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn links_of_a_chain_lie_within_the_checkpoint() {
-    for kind in [TransportKind::Tcp, TransportKind::Zenoh] {
-        let pair = Pair::new(kind).await;
-        let (mut receiver, mut sender) = pair.start().await;
-        for (number, parent) in [(1, None), (2, Some("../pre-checkpoint-1"))] {
-            let folder = pair.at(&format!("link-{number}"));
-            fs::create_dir(&folder).unwrap();
-            fs::write(folder.join("pages-1.img"), noise(3 * PAGE, number)).unwrap();
-            if let Some(parent) = parent {
-                std::os::unix::fs::symlink(parent, folder.join("parent")).unwrap();
-            }
-            let pass = sender.send_link(&folder, &format!("pre-checkpoint-{number}")).await.unwrap();
-            assert_eq!(pass.bytes, 3 * PAGE as u64);
-        }
-        fs::write(pair.at("images/pages-1.img"), noise(PAGE, 9)).unwrap();
-        sender.follow_images(&pair.at("images"), DumpSignal::done()).await.unwrap();
-        let sent = sender.finish().await.unwrap();
-        assert_eq!(sent.digest, receiver.finished().await.unwrap().digest);
-        for (path, pages, seed) in [("pre-checkpoint-1", 3, 1), ("pre-checkpoint-2", 3, 2), (".", 1, 9)] {
-            let path = pair.at("checkpoint").join(path).join("pages-1.img");
-            assert!(fs::read(&path).unwrap() == noise(pages * PAGE, seed), "{path:?}");
-        }
-        let parent = fs::read_link(pair.at("checkpoint/pre-checkpoint-2/parent")).unwrap();
-        assert_eq!(parent.to_str(), Some("../pre-checkpoint-1"));
-    }
-}

@@ -207,7 +207,7 @@ fn complete(
             }
             unstable = Some(path.clone());
             let stamp = match tails.remove(path) {
-                Some(tail) => end(engine, path, tail, now, file)?,
+                Some(tail) => end(engine, tail, now, file)?,
                 None => whole(engine, path, &file, now)?,
             };
             sent.insert(path.clone(), Some(stamp));
@@ -229,13 +229,7 @@ fn complete(
 ///
 /// A write sets the time before the size: so a file whose time moved after its last byte was read had something
 /// rewritten, and a time that is new together with new bytes is an append.
-fn end(
-    engine: &mut Engine,
-    path: &RelPath,
-    mut tail: Tail,
-    now: Stamp,
-    file: File,
-) -> Result<Stamp, TransferError> {
+fn end(engine: &mut Engine, mut tail: Tail, now: Stamp, file: File) -> Result<Stamp, TransferError> {
     let same = now.same_inode(&tail.stamp) && tail.advance(engine, true)?;
     if same && tail.stamp.ctime == now.ctime && tail.stamp.size == now.size {
         engine.end(tail.sending)?;
@@ -245,8 +239,9 @@ fn end(
         engine.end(tail.sending)?;
         return Ok(now);
     }
+    let path = tail.sending.path.clone();
     tracing::debug!(%path, "a followed file was rewritten; it is sent again");
-    whole(engine, path, &file, now)
+    whole(engine, &path, &file, now)
 }
 
 fn whole(engine: &mut Engine, path: &RelPath, file: &File, stamp: Stamp) -> Result<Stamp, TransferError> {

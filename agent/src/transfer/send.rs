@@ -13,7 +13,7 @@ use super::buf::Buf;
 use super::digest::{Digest, FileHasher, Item, Manifest};
 use super::error::TransferError;
 use super::follow::is_pages;
-use super::frame::{Entry, Kind, Meta, Record, Section};
+use super::frame::{Entry, Kind, Record, Section};
 use super::link::{Flow, Outlet, Pool, Verdict};
 use super::pace::Pacer;
 use super::pages::Rounds;
@@ -45,8 +45,6 @@ pub(crate) struct Engine {
     pub(crate) manifest: Manifest,
     /// What the destination's store of pages holds.
     pub(crate) rounds: Rounds,
-    /// The folder of the checkpoint that images go into at the moment.
-    images_at: RelPath,
     /// What the last pass over the root file system saw, and where.
     pub(crate) seen: Option<(PathBuf, Scan)>,
     closed: bool,
@@ -94,7 +92,6 @@ impl Engine {
             made: 0,
             manifest: Manifest::default(),
             rounds: Rounds::new(seed),
-            images_at: RelPath::default(),
             seen: None,
             closed: false,
         }
@@ -205,34 +202,6 @@ impl Engine {
         self.bytes
     }
 
-    /// Does what `work` does with images within a folder of the checkpoint, and waits for the destination to have them.
-    pub(crate) fn within(
-        &mut self,
-        name: &str,
-        work: impl FnOnce(&mut Self) -> Result<(), TransferError>,
-    ) -> Result<(), TransferError> {
-        let folder = RelPath::parse(name.as_bytes())?;
-        self.entry(Section::Images, &folder, Entry { kind: Kind::Dir, meta: Meta::default() })?;
-        self.images_at = folder;
-        let worked = work(self);
-        self.images_at = RelPath::default();
-        worked?;
-        self.flush()?;
-        self.drain()
-    }
-
-    /// Where the destination has what this end knows as `path`.
-    fn located(&self, section: Section, path: &RelPath) -> Result<RelPath, TransferError> {
-        if section != Section::Images || self.images_at.is_root() {
-            return Ok(path.clone());
-        }
-        if path.is_root() {
-            Ok(self.images_at.clone())
-        } else {
-            self.images_at.join(path.as_path().as_os_str())
-        }
-    }
-
     /// Announces an entry that has no content of its own.
     pub(crate) fn entry(
         &mut self,
@@ -240,9 +209,8 @@ impl Engine {
         path: &RelPath,
         entry: Entry,
     ) -> Result<(), TransferError> {
-        let path = self.located(section, path)?;
-        self.announce(section, &path, &entry)?;
-        self.manifest.insert(section, path, Item { entry, size: 0, digest: Digest::default() });
+        self.announce(section, path, &entry)?;
+        self.manifest.insert(section, path.clone(), Item { entry, size: 0, digest: Digest::default() });
         Ok(())
     }
 
@@ -253,13 +221,12 @@ impl Engine {
         path: &RelPath,
         entry: Entry,
     ) -> Result<Sending, TransferError> {
-        let path = self.located(section, path)?;
-        let id = self.announce(section, &path, &entry)?;
-        let paged = section == Section::Images && is_pages(&path) && !self.rounds.known.is_empty();
+        let id = self.announce(section, path, &entry)?;
+        let paged = section == Section::Images && is_pages(path) && !self.rounds.known.is_empty();
         if paged {
             self.push(&Record::Paged { id })?;
         }
-        Ok(Sending { id, section, path, entry, hasher: FileHasher::new(), paged })
+        Ok(Sending { id, section, path: path.clone(), entry, hasher: FileHasher::new(), paged })
     }
 
     fn announce(&mut self, section: Section, path: &RelPath, entry: &Entry) -> Result<u32, TransferError> {
@@ -315,9 +282,8 @@ impl Engine {
     }
 
     pub(crate) fn remove(&mut self, section: Section, path: &RelPath) -> Result<(), TransferError> {
-        let path = self.located(section, path)?;
-        self.manifest.remove(section, &path);
-        self.push(&Record::Remove { section, path })
+        self.manifest.remove(section, path);
+        self.push(&Record::Remove { section, path: path.clone() })
     }
 
     /// Sends a piece of the container image archive.

@@ -27,7 +27,7 @@ type Done<T> = oneshot::Sender<Result<T, TransferError>>;
 enum Command {
     Stream(mpsc::Receiver<Piece>, Done<u64>),
     Rootfs { upper: PathBuf, frozen: bool, done: Done<Pass> },
-    Images { folder: PathBuf, within: Option<String>, dump: DumpSignal, done: Done<Pass> },
+    Images { folder: PathBuf, dump: DumpSignal, done: Done<Pass> },
     Round(ReadPages, Done<RoundSent>),
     Finish(Done<Sent>),
 }
@@ -171,18 +171,7 @@ impl Sender {
     /// [`TransferError::DumpAbandoned`] if the dump came to nothing, or why the transfer ended.
     pub async fn follow_images(&mut self, folder: &Path, dump: DumpSignal) -> Result<Pass, TransferError> {
         let folder = folder.to_owned();
-        self.call(|done| Command::Images { folder, within: None, dump, done }).await
-    }
-
-    /// Sends a complete folder of images to be a folder `name` within the checkpoint folder; returns once the destination
-    /// has it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Sender::follow_images`].
-    pub async fn send_link(&mut self, folder: &Path, name: &str) -> Result<Pass, TransferError> {
-        let (folder, within) = (folder.to_owned(), Some(name.to_owned()));
-        self.call(|done| Command::Images { folder, within, dump: DumpSignal::done(), done }).await
+        self.call(|done| Command::Images { folder, dump, done }).await
     }
 
     /// Sends what changed since the first pass (everything, if there was none), with the container frozen: the
@@ -270,11 +259,8 @@ fn run(mut engine: Engine, queue: &Queue<Command>) {
                 let result = engine.pass(|engine| tree::pass(engine, &upper, frozen));
                 answer(&mut engine, done, result)
             }
-            Ok(Command::Images { folder, within, dump, done }) => {
-                let result = engine.pass(|engine| match within {
-                    None => follow::follow(engine, &folder, &dump),
-                    Some(name) => engine.within(&name, |engine| follow::follow(engine, &folder, &dump)),
-                });
+            Ok(Command::Images { folder, dump, done }) => {
+                let result = engine.pass(|engine| follow::follow(engine, &folder, &dump));
                 answer(&mut engine, done, result)
             }
             Ok(Command::Round(read, done)) => {

@@ -45,8 +45,10 @@ impl PreCopy for Chain {
         let still =
             [link.times.freezing, link.times.frozen].into_iter().flatten().map(|ms| ms.0).sum::<f64>();
         self.still += Duration::from_secs_f64((still / 1e3).max(0.0));
-        let pass =
-            sender.send_link(&link.folder, &link.name).await.map_err(|error| transfer_refusal(&error))?;
+        let pass = sender
+            .finished_images(&link.folder, &link.name)
+            .await
+            .map_err(|error| transfer_refusal(&error))?;
         Ok(RoundSent {
             pages: link.looked_at,
             sent: link.pages,
