@@ -108,6 +108,50 @@ async fn everything_arrives(kind: TransportKind) {
     assert_eq!(describe(&pair.at("upper")), describe(&pair.at("there")));
 }
 
+async fn pre_dumps_arrive_below_the_dump_that_builds_on_them(kind: TransportKind) {
+    let pair = Pair::new(kind).await;
+    let (mut receiver, mut sender) = pair.start().await;
+    for number in 1..=2 {
+        let folder = pair.at(&format!("pre-checkpoint-{number}"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("pages-1.img"), noise(300_000 / number, number as u64)).unwrap();
+        fs::write(folder.join("inventory.img"), "inventory").unwrap();
+        if number > 1 {
+            symlink("../pre-checkpoint-1", folder.join("parent")).unwrap();
+        }
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        sender.finished_images(&folder, name).await.unwrap();
+        // It is there, and may be removed here.
+        assert_eq!(
+            fs::read(pair.at("checkpoint").join(name).join("pages-1.img")).unwrap(),
+            fs::read(folder.join("pages-1.img")).unwrap()
+        );
+        fs::remove_dir_all(&folder).unwrap();
+    }
+    fs::write(pair.at("images/pages-1.img"), noise(5000, 9)).unwrap();
+    symlink("../pre-checkpoint", pair.at("images/parent")).unwrap();
+    sender.follow_images(&pair.at("images"), DumpSignal::done()).await.unwrap();
+    let sent = sender.finish().await.unwrap();
+    let received = receiver.finished().await.unwrap();
+    assert_eq!((sent.digest, sent.files), (received.digest, received.files));
+    assert_eq!(received.files, 5);
+    let there = pair.at("checkpoint");
+    assert!(there.join("pre-checkpoint-1/inventory.img").exists() && there.join("pages-1.img").exists());
+    assert_eq!(
+        fs::read_link(there.join("pre-checkpoint-2/parent")).unwrap(),
+        Path::new("../pre-checkpoint-1")
+    );
+}
+
+async fn images_are_put_nowhere_else(kind: TransportKind) {
+    for name in ["", "..", "a/b", "/a", "../a"] {
+        let pair = Pair::new(kind).await;
+        let (_receiver, mut sender) = pair.start().await;
+        let refused = sender.finished_images(&pair.at("images"), name).await;
+        assert!(matches!(refused, Err(TransferError::Path { .. })), "{name:?}: {refused:?}");
+    }
+}
+
 async fn a_page_file_is_sent_while_it_grows(kind: TransportKind) {
     let pair = Pair::new(kind).await;
     let (mut receiver, mut sender) = pair.start().await;
@@ -479,6 +523,8 @@ macro_rules! on_both_transports {
 
 on_both_transports!(
     everything_arrives,
+    pre_dumps_arrive_below_the_dump_that_builds_on_them,
+    images_are_put_nowhere_else,
     a_page_file_is_sent_while_it_grows,
     a_followed_file_that_is_rewritten_or_shrinks_or_vanishes_is_sent_right,
     an_abandoned_dump_ends_the_transfer_on_both_sides,

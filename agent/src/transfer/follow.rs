@@ -165,6 +165,32 @@ pub(crate) fn follow(engine: &mut Engine, path: &Path, dump: &DumpSignal) -> Res
     }
 }
 
+/// Sends a folder that is complete into the folder `name` of the destination's checkpoint folder; returns when it is there.
+pub(crate) fn finished(engine: &mut Engine, path: &Path, name: &str) -> Result<(), TransferError> {
+    let under = RelPath::parse(name.as_bytes())?;
+    if under.split().is_none_or(|(parent, _)| !parent.is_root()) {
+        let reason = "images are put into a folder of the checkpoint folder";
+        return Err(TransferError::Path { path: name.into(), reason });
+    }
+    let folder = Folder::open(path)?;
+    engine.entry(Section::Images, &under, bare(Kind::Dir))?;
+    for (found, kind) in list(&folder, true)? {
+        engine.tick()?;
+        let there = under.join(found.as_path().as_os_str())?;
+        if kind != Kind::File {
+            engine.entry(Section::Images, &there, bare(kind))?;
+            continue;
+        }
+        let file = folder.read(&found).map_err(|e| folder.error("open", &found, e))?;
+        let before = look(&file, &found)?;
+        if whole(engine, &there, &file, before)? != look(&file, &found)? {
+            return Err(TransferError::Unstable { path: folder.full(&found) });
+        }
+    }
+    engine.flush()?;
+    engine.drain()
+}
+
 fn start(engine: &mut Engine, path: &RelPath, file: File) -> Result<Tail, TransferError> {
     let mut stamp = look(&file, path)?;
     stamp.size = 0;

@@ -28,6 +28,7 @@ enum Command {
     Stream(mpsc::Receiver<Piece>, Done<u64>),
     Rootfs { upper: PathBuf, frozen: bool, done: Done<Pass> },
     Images { folder: PathBuf, dump: DumpSignal, done: Done<Pass> },
+    Finished { folder: PathBuf, name: String, done: Done<Pass> },
     Round(ReadPages, Done<RoundSent>),
     Finish(Done<Sent>),
 }
@@ -174,6 +175,18 @@ impl Sender {
         self.call(|done| Command::Images { folder, dump, done }).await
     }
 
+    /// Sends a folder of CRIU's that is complete, such as a pre-dump's, into the folder `name` of the destination's checkpoint
+    /// folder; returns when the destination has it.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::Path`] where `name` is no plain name, [`TransferError::Unstable`] if the folder is not complete, or why
+    /// the transfer ended.
+    pub async fn finished_images(&mut self, folder: &Path, name: &str) -> Result<Pass, TransferError> {
+        let (folder, name) = (folder.to_owned(), name.to_owned());
+        self.call(|done| Command::Finished { folder, name, done }).await
+    }
+
     /// Sends what changed since the first pass (everything, if there was none), with the container frozen: the
     /// destination then has an exact copy.
     ///
@@ -261,6 +274,10 @@ fn run(mut engine: Engine, queue: &Queue<Command>) {
             }
             Ok(Command::Images { folder, dump, done }) => {
                 let result = engine.pass(|engine| follow::follow(engine, &folder, &dump));
+                answer(&mut engine, done, result)
+            }
+            Ok(Command::Finished { folder, name, done }) => {
+                let result = engine.pass(|engine| follow::finished(engine, &folder, &name));
                 answer(&mut engine, done, result)
             }
             Ok(Command::Round(read, done)) => {
