@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use mose_lab::{CgroupMode, LinkRate};
-use mose_pam::{BitsPerSec, Plan, Strategy};
+use mose_pam::{BitsPerSec, Millis, Objective, Plan, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
 
 const EXIT_CODES: &str = "\
@@ -115,9 +115,18 @@ pub(crate) struct Migrate {
     /// The host that it is to run on.
     #[arg(long)]
     pub(crate) to: HostName,
-    /// How its state is moved: cold, precopy or iterative-precopy.
-    #[arg(long, default_value = "cold")]
-    pub(crate) strategy: Strategy,
+    /// How its state is moved: cold, precopy or iterative-precopy; cold if there are no targets to plan for.
+    #[arg(long)]
+    pub(crate) strategy: Option<Strategy>,
+    /// Longest downtime (θ_down), such as 800ms: the strategy is then planned from what the agents measure.
+    #[arg(long, requires = "target_duration", conflicts_with_all = ["strategy", "iterations"])]
+    pub(crate) target_downtime: Option<Millis>,
+    /// Longest migration (θ_mig), such as 5s.
+    #[arg(long, requires = "target_downtime")]
+    pub(crate) target_duration: Option<Millis>,
+    /// What to minimise: downtime or resources.
+    #[arg(long, requires = "target_downtime", default_value = "downtime")]
+    pub(crate) objective: Objective,
     /// Iterations of an iterative pre-copy.
     #[arg(long, short = 'I')]
     pub(crate) iterations: Option<u32>,
@@ -189,6 +198,9 @@ pub(crate) enum Lab {
     },
     /// Migrate a workload to and fro under its client and print what the client saw.
     Laps(Box<Laps>),
+    /// Migrate two services for a row of targets under both objectives, and hold what was measured against what was promised:
+    /// writes targets.csv and targets.svg. Calibrate first.
+    Targets(TargetsRun),
     /// Migrate a workload to and fro under its client, in turn by each strategy, and compare them.
     Strategies(Box<Strategies>),
     /// Migrate a workload to and fro, in turn with MOSE and by hand (a script over SSH), and compare the clients' gaps.
@@ -282,6 +294,19 @@ pub(crate) struct Calibrate {
     /// Also write each profile into this folder.
     #[arg(long)]
     pub(crate) output: Option<std::path::PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct TargetsRun {
+    /// The folder for targets.csv and targets.svg.
+    #[arg(long, default_value = ".")]
+    pub(crate) output: std::path::PathBuf,
+    /// What the link may carry, such as 1Gbps; what the agents measure if not given.
+    #[arg(long)]
+    pub(crate) bandwidth: Option<BitsPerSec>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(clap::Args)]

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let json = arguments.json;
     match arguments.command {
         Command::Lab { command } => lab::run(command).unwrap_or_else(|error| fail(&error)),
-        Command::Plan(arguments) => plan::run(&arguments, json),
+        Command::Plan(plan) if plan.service.is_none() => plan::run(&plan, json),
         Command::Calibrate(options) => {
             lab::calibrate::run(&options, json).unwrap_or_else(|error| fail(&error))
         }

@@ -1,21 +1,34 @@
-//! `mose plan`: what the model would do, from given figures; needs no agent.
+//! `mose plan`: what the model would do, from given figures, or from those of the agents.
 #![expect(clippy::print_stdout, reason = "a command line prints")]
 
 use std::process::ExitCode;
 
+use mose_console::design::{Given, Wanted, design};
 use mose_console::exit;
+use mose_console::fleet::Fleet;
+use mose_console::order::locate;
 use mose_console::profile::{self, LoadError};
 use mose_console::proposal::{self, Report};
 use mose_pam::{
     Axis, BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, NormalizedRate, Objective,
     PagesPerSec, Proposal, Request, Service, Sweep, Targets, plan,
 };
+use mose_protocol::{HostName, Refusal, ServiceName};
 use serde::Serialize;
 
 use crate::commands::print_json;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// A running service: what is not given is measured by the agents of its host and of --to.
+    #[arg(long, requires = "to", conflicts_with_all = ["normalized_dirty_rate", "working_set", "no_overlay", "sweep"])]
+    pub(crate) service: Option<ServiceName>,
+    /// Where the service would move.
+    #[arg(long, requires = "service")]
+    pub(crate) to: Option<HostName>,
+    /// Where it runs; found if not given.
+    #[arg(long, requires = "service")]
+    pub(crate) from: Option<HostName>,
     /// Memory state of the service (M), such as 10MB or 64MiB.
     #[arg(long, allow_hyphen_values = true)]
     state_size: Option<Bytes>,
@@ -25,9 +38,10 @@ pub(crate) struct Arguments {
     /// The same between the least (0) and the greatest (1) that is possible (r).
     #[arg(long, allow_hyphen_values = true, conflicts_with = "dirty_rate")]
     normalized_dirty_rate: Option<f64>,
-    /// Interval over which the dirty-page rate was observed (ΔT).
-    #[arg(long, allow_hyphen_values = true, default_value = "1s")]
-    delta_t: Millis,
+    /// Interval over which the dirty-page rate was observed (ΔT): 1s if not given; with --service, the longest time between two
+    /// rounds.
+    #[arg(long, allow_hyphen_values = true)]
+    delta_t: Option<Millis>,
     /// The most memory that is ever dirty at once; the whole state if not given. It counts for what is expected.
     #[arg(long, allow_hyphen_values = true)]
     working_set: Option<Bytes>,
@@ -43,9 +57,9 @@ pub(crate) struct Arguments {
     /// What to minimise: downtime or resources.
     #[arg(long, default_value = "downtime")]
     objective: Objective,
-    /// Calibration: tnsm2024, which is built in, or a profile's TOML file.
-    #[arg(long, default_value = profile::PUBLISHED)]
-    profile: String,
+    /// Calibration: tnsm2024, which is built in, or a profile's TOML file. With --service: that of the two hosts if not given.
+    #[arg(long)]
+    profile: Option<String>,
     /// Leave out the time of moving the service's address.
     #[arg(long)]
     no_overlay: bool,
@@ -60,6 +74,9 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "sweep", conflicts_with = "json")]
     csv: bool,
 }
+
+/// ΔT of figures that are given without one.
+const SECOND: Millis = Millis(1000.0);
 
 /// What is known of a service and of its link, wherever from.
 struct Figures {
@@ -113,7 +130,7 @@ impl Arguments {
             None if swept => DirtyRate::Normalized(NormalizedRate::LEAST),
             None => DirtyRate::Measured(self.given(Axis::DirtyRate, self.dirty_rate, PagesPerSec)?),
         };
-        let mut service = Service::new(memory, rate, self.delta_t)?;
+        let mut service = Service::new(memory, rate, self.delta_t.unwrap_or(SECOND))?;
         if let Some(working_set) = self.working_set {
             service = service.with_working_set(working_set)?;
         }
@@ -132,13 +149,64 @@ impl Arguments {
     }
 }
 
+/// Plans and prints what the agents' figures come to.
+pub(crate) async fn run_measured(
+    fleet: &Fleet,
+    arguments: &Arguments,
+    json: bool,
+) -> Result<ExitCode, Refusal> {
+    let (Some(service), Some(to)) = (&arguments.service, &arguments.to) else {
+        return Ok(ExitCode::from(exit::USAGE));
+    };
+    let wanted = match arguments.wanted() {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            eprintln!("mose: {error}");
+            return Ok(ExitCode::from(exit::USAGE));
+        }
+    };
+    let from = match &arguments.from {
+        Some(from) => from.clone(),
+        None => locate(fleet, service).await?,
+    };
+    let design = design(fleet, service, &from, to, &wanted).await?;
+    if json {
+        print_json(&Report::new(&design.proposal, &design.profile.name));
+        return Ok(ExitCode::SUCCESS);
+    }
+    for remark in &design.remarks {
+        println!("{remark}");
+    }
+    let model = Model::new(&design.profile);
+    println!("{}", proposal::page(&design.proposal, &model, &design.request, &design.profile.name));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Arguments {
+    /// What a plan from the agents' figures is to be made of.
+    fn wanted(&self) -> Result<Wanted, PlanError> {
+        Ok(Wanted {
+            targets: self.targets()?,
+            objective: self.objective,
+            limits: Limits { iterations: self.max_iterations },
+            profile: self.profile.as_deref().map(profile::load).transpose()?,
+            given: Given {
+                state: self.state_size,
+                dirty_rate: self.dirty_rate,
+                bandwidth: self.bandwidth,
+                interval: self.delta_t,
+            },
+        })
+    }
+}
+
 fn show(arguments: &Arguments, figures: &Figures, json: bool) -> Result<(), PlanError> {
     let targets = arguments.targets()?;
     let limits = Limits { iterations: arguments.max_iterations };
     let request =
         Request::new(figures.service, figures.bandwidth, targets, arguments.objective)?.within(limits);
     let request = if arguments.no_overlay { request.without_overlay() } else { request };
-    let profile = profile::load(&arguments.profile)?;
+    let profile = profile::load(arguments.profile.as_deref().unwrap_or(profile::PUBLISHED))?;
     let model = Model::new(&profile);
 
     let Some(sweep) = arguments.sweep else {

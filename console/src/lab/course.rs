@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
+use mose_console::design::{self, Design, Wanted};
 use mose_console::fleet::Fleet;
 use mose_console::order::{self, Order};
 use mose_lab::client::{Client, ClientKind, ClientReport, ClientSpec};
@@ -165,6 +166,19 @@ impl Orders {
     /// Asks an agent.
     pub(super) fn ask(&self, host: &HostName, request: &Request) -> color_eyre::Result<Reply> {
         self.runtime.block_on(self.fleet.ask(host, request)).map_err(|refusal| eyre!("{refusal}"))
+    }
+
+    /// Plans a migration from what the agents measure.
+    pub(super) fn design(
+        &self,
+        service: &str,
+        from: &str,
+        to: &str,
+        wanted: &Wanted,
+    ) -> color_eyre::Result<Design> {
+        let (service, from, to) = (service.parse()?, from.parse()?, to.parse()?);
+        let designed = self.runtime.block_on(design::design(&self.fleet, &service, &from, &to, wanted));
+        designed.map_err(|refusal| eyre!("{refusal}"))
     }
 
     /// How an agent introduces itself.
