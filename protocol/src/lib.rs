@@ -9,6 +9,7 @@ pub mod forecast;
 pub mod handover;
 pub mod keys;
 pub mod metrics;
+pub mod link;
 pub mod name;
 pub mod record;
 pub mod refusal;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{Hello, Location, ServiceInfo};
 use crate::handover::{HandoverState, Prepare, Prepared, Task, WatchTarget, Watched};
+use crate::link::{LinkMetrics, ProbeOffer, ProbeOrder};
 use crate::metrics::ServiceMetrics;
 use crate::record::Record;
 use crate::step::StepEvent;
@@ -84,6 +85,12 @@ pub enum Request {
         /// The profile, as TOML.
         profile: String,
     },
+    /// What is known of the links to the other edge hosts?
+    Links,
+    /// Measure the link to this host now.
+    ProbeLink(HostName),
+    /// Take part in measuring the link from another agent to this one.
+    OpenProbe(ProbeOrder),
     /// Settle a service in doubt by hand: `keep` true restores it here, false gives it up here.
     Settle {
         /// The migration.
@@ -121,6 +128,9 @@ impl Request {
             Self::Profile(_) => "profile",
             Self::Calibration(_) => "calibration",
             Self::Calibrate { .. } => "calibrate",
+            Self::Links => "links",
+            Self::ProbeLink(_) => "probe-link",
+            Self::OpenProbe(_) => "open-probe",
             Self::Settle { .. } => "settle",
         }
     }
@@ -156,6 +166,10 @@ pub enum Reply {
     Calibration(Option<String>),
     /// To `Watched`: one per client on the host.
     Watched(Vec<Watched>),
+    /// To `Links` and `ProbeLink`.
+    Links(Vec<LinkMetrics>),
+    /// To `OpenProbe`; none while another measurement is served.
+    Probe(Option<ProbeOffer>),
 }
 
 /// A reply, or why there is none.
