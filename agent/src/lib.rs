@@ -10,6 +10,7 @@ mod link;
 pub mod local;
 mod locations;
 pub mod peers;
+mod profile;
 mod reconcile;
 mod report;
 pub mod session;
