@@ -5,6 +5,7 @@ mod destination;
 pub mod engine;
 pub mod history;
 pub mod journal;
+mod link;
 pub mod local;
 mod locations;
 pub mod peers;

@@ -171,7 +171,7 @@ impl Source {
             steps.extend(step_times(&events, self.measured.clock.offset_us, origin));
         }
         steps.sort_by(|a, b| a.start.0.total_cmp(&b.start.0));
-        self.agent.history.add(Record {
+        let record = Record {
             migration: task.migration.clone(),
             service: task.service.clone(),
             from: task.from.clone(),
@@ -185,7 +185,9 @@ impl Source {
             image: self.measured.image,
             downtime: self.measured.downtime(),
             steps,
-        });
+        };
+        self.agent.links.transferred(&record);
+        self.agent.history.add(record);
     }
 }
 

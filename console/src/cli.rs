@@ -37,6 +37,12 @@ pub(crate) enum Command {
     Agents,
     /// List the services and where they run.
     Services,
+    /// List the links between the edge hosts: what they carry, what others use of it, how long a round trip takes.
+    Links {
+        /// Measure each of them now, instead of telling what is known.
+        #[arg(long)]
+        probe: bool,
+    },
     /// Move a service to another host and print every step as it happens.
     Migrate(Box<Migrate>),
     /// Print the steps of all migrations as they happen, until interrupted.

@@ -87,6 +87,7 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
     match command {
         Command::Agents => agents(fleet, json).await,
         Command::Services => services(fleet, json).await,
+        Command::Links { probe } => links(fleet, probe, json).await,
         Command::Migrate(migrate) => self::migrate(fleet, *migrate, json).await,
         Command::Watch => watch(fleet, json).await,
         Command::History { count, migration } => history(fleet, count, migration.as_ref(), json).await,
@@ -169,6 +170,21 @@ async fn services(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
             .collect();
         let headings = ["service", "host", "state", "address", "memory", "processes", "image"];
         println!("{}", table::table(&headings, &[4, 5], &rows));
+    }
+    for trouble in &troubles {
+        eprintln!("mose: {trouble}");
+    }
+    Ok(if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+async fn links(fleet: &Fleet, probe: bool, json: bool) -> Result<ExitCode, Refusal> {
+    let (links, troubles) = fleet.links(probe).await?;
+    if json {
+        print_json(&links);
+    } else if links.is_empty() {
+        println!("no link is known: it takes two edge hosts whose agents have met");
+    } else {
+        println!("{}", table::links(&links));
     }
     for trouble in &troubles {
         eprintln!("mose: {trouble}");

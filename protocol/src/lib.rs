@@ -7,6 +7,7 @@ pub mod agent;
 pub mod envelope;
 pub mod handover;
 pub mod keys;
+pub mod link;
 pub mod name;
 pub mod record;
 pub mod refusal;

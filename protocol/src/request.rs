@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{Hello, Location, ServiceInfo};
 use crate::handover::{HandoverState, Prepare, Prepared, Task, WatchTarget, Watched};
+use crate::link::{LinkMetrics, ProbeOffer, ProbeOrder};
 use crate::record::Record;
 use crate::step::StepEvent;
-use crate::{MigrationId, Refusal, Timestamp};
+use crate::{HostName, MigrationId, Refusal, Timestamp};
 
 /// What one may ask of an agent. Every request may be repeated: the second does no harm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +73,12 @@ pub enum Request {
         /// Whether to stop watching.
         stop: bool,
     },
+    /// What is known of the links to the other edge hosts?
+    Links,
+    /// Measure the link to this host now.
+    ProbeLink(HostName),
+    /// Take part in measuring the link from another agent to this one.
+    OpenProbe(ProbeOrder),
     /// Settle a service in doubt by hand: `keep` true restores it here, false gives it up here.
     Settle {
         /// The migration.
@@ -106,6 +113,9 @@ impl Request {
             Self::Close(_) => "close",
             Self::Watch { .. } => "watch",
             Self::Watched { .. } => "watched",
+            Self::Links => "links",
+            Self::ProbeLink(_) => "probe-link",
+            Self::OpenProbe(_) => "open-probe",
             Self::Settle { .. } => "settle",
         }
     }
@@ -137,6 +147,10 @@ pub enum Reply {
     Handover(HandoverState),
     /// To `Watched`: one per client on the host.
     Watched(Vec<Watched>),
+    /// To `Links` and `ProbeLink`.
+    Links(Vec<LinkMetrics>),
+    /// To `OpenProbe`; none while another measurement is served.
+    Probe(Option<ProbeOffer>),
 }
 
 /// A reply, or why there is none.
