@@ -184,7 +184,7 @@ fn obey(line: &str) -> String {
 fn main() {
     end_with_parent();
     if std::env::args().nth(1).is_some() {
-        println!("again");
+        let _ = writeln!(std::io::stdout(), "again");
     }
     let stdin = std::io::stdin();
     let mut line = String::new();

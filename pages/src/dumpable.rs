@@ -82,7 +82,8 @@ pub(crate) fn of_mappings(
     for mapping in mappings {
         match mapping.backing {
             Backing::Anonymous | Backing::PrivateFile => {
-                huge += private(mapping.range, pagemap, &mut pages).map_err(|e| pagemap.error(e))?;
+                let query = own(mapping.backing);
+                huge += private(mapping.range, &query, pagemap, &mut pages).map_err(|e| pagemap.error(e))?;
             }
             Backing::Shared { .. } => {
                 let all: PageSet = [mapping.range].into_iter().collect();
@@ -123,18 +124,27 @@ pub(crate) fn once(
     Ok(shift(&new, offset, mapping.range.start))
 }
 
-/// What is looked for in private memory: pages of the process's own, wherever they are.
-pub(crate) const OWN: Query = Query {
-    all: 0,
-    none: is::FILE | is::PFNZERO,
-    any: is::PRESENT | is::SWAPPED,
-    report: is::SWAPPED | is::HUGE,
-    flags: 0,
-};
+/// What is looked for in a private mapping: pages of the process's own, wherever they are.
+pub(crate) fn own(backing: Backing) -> Query {
+    // Whether a page is a file's takes a look at the page itself, which is slow, and without a file there is none.
+    let file = if backing == Backing::Anonymous { 0 } else { is::FILE };
+    Query {
+        all: 0,
+        none: file | is::PFNZERO,
+        any: is::PRESENT | is::SWAPPED,
+        report: is::SWAPPED | is::HUGE,
+        flags: 0,
+    }
+}
 
-fn private(range: PageRange, pagemap: &mut Pagemap, pages: &mut PageSet) -> std::io::Result<u64> {
+fn private(
+    range: PageRange,
+    query: &Query,
+    pagemap: &mut Pagemap,
+    pages: &mut PageSet,
+) -> std::io::Result<u64> {
     let (mut swapped, mut huge) = (Vec::new(), 0);
-    pagemap.scan(range, &OWN, |found, categories| {
+    pagemap.scan(range, query, |found, categories| {
         if categories & is::SWAPPED != 0 {
             swapped.push(found);
         } else {

@@ -13,7 +13,9 @@ mod maps;
 mod memory;
 mod pagemap;
 mod range;
+mod rate;
 mod read;
+mod sampler;
 mod tracker;
 mod uffd;
 
@@ -22,5 +24,7 @@ pub use error::Error;
 pub use maps::{Backing, Mapping, mappings};
 pub use memory::by_memory;
 pub use range::{PAGE_BYTES, PageRange, PageSet};
+pub use rate::{PagesPerSec, Profile, RateWindow};
 pub use read::{Chunk, PageReader, ReadReport};
+pub use sampler::{Next, Sampler, SamplerConfig};
 pub use tracker::{Cost, Dirty, Means, MemoryDirty, Opened, Preference, Tracker, open};

@@ -3,7 +3,7 @@
 
 use super::hashing::{Hashes, began, seed};
 use super::{Cost, Dirty, Means, MemoryDirty, Tracker};
-use crate::dumpable::{Counted, OWN, of_mappings, once};
+use crate::dumpable::{Counted, of_mappings, once, own};
 use crate::inject::{Helper, Refusal};
 use crate::maps::{Backing, Mapping, Task, look};
 use crate::pagemap::{CHECK_REGISTERED, PROTECT, Pagemap, Query, is, is_note};
@@ -179,12 +179,15 @@ impl Protection {
     }
 }
 
-/// What is looked for in private memory: its own pages that were written since they were last protected.
-const WRITTEN: Query =
-    Query { all: is::WRITTEN, report: is::SWAPPED, flags: PROTECT | CHECK_REGISTERED, ..OWN };
-/// In shared memory also pages that the process has not mapped at present: they may have been written and put away since.
-const WRITTEN_OR_AWAY: Query =
-    Query { all: is::WRITTEN, none: 0, any: 0, report: is::WRITTEN, flags: PROTECT | CHECK_REGISTERED };
+/// What is looked for in a mapping: the pages that were written since they were last protected.
+fn written(backing: Backing) -> Query {
+    let flags = PROTECT | CHECK_REGISTERED;
+    match backing {
+        // Also pages that the process has not mapped at present: they may have been written and put away since.
+        Backing::Shared { .. } => Query { all: is::WRITTEN, report: is::WRITTEN, flags, ..Query::default() },
+        _ => Query { all: is::WRITTEN, report: is::SWAPPED, flags, ..own(backing) },
+    }
+}
 
 impl Watched {
     /// Tells the pages that were written since the last scan, and protects them; new mappings are registered, and all that is in
@@ -232,11 +235,11 @@ impl Watched {
         written: &mut PageSet,
     ) -> Result<bool, Lost> {
         let shared = matches!(mapping.backing, Backing::Shared { .. });
-        let query = if shared { &WRITTEN_OR_AWAY } else { &WRITTEN };
+        let query = self::written(mapping.backing);
         let mut found = PageSet::new();
         let mut swapped = Vec::new();
         let scan = |pagemap: &mut Pagemap, found: &mut PageSet, swapped: &mut Vec<PageRange>| {
-            pagemap.scan(mapping.range, query, |range, categories| {
+            pagemap.scan(mapping.range, &query, |range, categories| {
                 if categories & is::SWAPPED != 0 { swapped.push(range) } else { found.push(range) }
             })
         };

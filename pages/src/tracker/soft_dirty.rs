@@ -2,7 +2,7 @@
 
 use super::hashing::began;
 use super::{Cost, Dirty, Means, MemoryDirty, Tracker};
-use crate::dumpable::OWN;
+use crate::dumpable::own;
 use crate::maps::{Backing, look};
 use crate::pagemap::{Pagemap, Query, is};
 use crate::{Error, PAGE_BYTES, PageSet, by_memory};
@@ -64,8 +64,11 @@ fn dirty(pid: u32, fresh: bool) -> Result<PageSet, Error> {
     let mut pagemap = Pagemap::open(task)?;
     let mut pages = PageSet::new();
     for mapping in mappings.iter().filter(|mapping| mapping.is_dumped()) {
-        let none = if matches!(mapping.backing, Backing::Shared { .. }) { is::PFNZERO } else { OWN.none };
-        let query = Query { all: if fresh { 0 } else { is::SOFT_DIRTY }, none, report: 0, ..OWN };
+        let all = if fresh { 0 } else { is::SOFT_DIRTY };
+        let query = match mapping.backing {
+            Backing::Shared { .. } => Query { all, any: is::PRESENT | is::SWAPPED, ..Query::default() },
+            backing => Query { all, report: 0, ..own(backing) },
+        };
         pagemap.scan(mapping.range, &query, |found, _| pages.push(found)).map_err(|e| pagemap.error(e))?;
     }
     // `4` clears the soft-dirty bits of the process (proc_pid_clear_refs(5)).

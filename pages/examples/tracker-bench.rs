@@ -1,0 +1,283 @@
+//! What tracking tells and what it costs: a process that writes to its memory at a known rate is measured by each means, and
+//! its throughput is compared with and without.
+//!
+//! `cargo build --release -p mose-pages --bins --examples && target/release/examples/tracker-bench [rates] [cost] [stops]`
+
+use mose_pages::{Means, Preference, Sampler, SamplerConfig, dumpable, open};
+use std::io::{BufRead, BufReader, Write, stdout};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+type Failure = Box<dyn std::error::Error>;
+
+const MIB: usize = 256;
+const PAGE: usize = 4096;
+const RATES: [u64; 5] = [10, 100, 1000, 10_000, 50_000];
+
+/// How the process writes: so many pages a second at random, or as many as it can, with so much work for each.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+static CPU_NS: AtomicU64 = AtomicU64::new(0);
+
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+fn thread_cpu() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes to a local.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn memory() -> Result<&'static mut [u64], Failure> {
+    let bytes = MIB << 20;
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a fresh mapping that stays until the process ends; the advice changes no contents.
+    unsafe {
+        let at = libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0);
+        if at == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        libc::madvise(at, bytes, libc::MADV_NOHUGEPAGE);
+        Ok(std::slice::from_raw_parts_mut(at.cast(), bytes / 8))
+    }
+}
+
+/// The child: writes, and answers each line with how many pages it wrote and how much processor time that took.
+fn child(rate: u64, work: u64) -> Result<(), Failure> {
+    let memory = memory()?;
+    memory.iter_mut().step_by(PAGE / 8).for_each(|word| *word = 1);
+    let pages = (memory.len() * 8 / PAGE) as u64;
+    std::thread::spawn(move || {
+        let (mut state, begun) = (0x9e37_79b9_7f4a_7c15, Instant::now());
+        let mut write = |state: &mut u64| {
+            let drawn = next(state);
+            let page = ((u128::from(drawn) * u128::from(pages)) >> 64) as usize;
+            memory[page * PAGE / 8 + (drawn & 511) as usize] = drawn;
+            WRITTEN.fetch_add(1, Relaxed);
+        };
+        loop {
+            if rate > 0 {
+                let due = (begun.elapsed().as_secs_f64() * rate as f64) as u64;
+                (WRITTEN.load(Relaxed)..due).for_each(|_| write(&mut state));
+                std::thread::sleep(Duration::from_millis(1).max(Duration::from_secs(1) / rate as u32 / 4));
+            } else {
+                for _ in 0..256 {
+                    for _ in 0..work {
+                        std::hint::black_box(next(&mut state));
+                    }
+                    write(&mut state);
+                }
+                CPU_NS.store(thread_cpu().as_nanos() as u64, Relaxed);
+            }
+        }
+    });
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        writeln!(stdout(), "{} {}", WRITTEN.load(Relaxed), CPU_NS.load(Relaxed))?;
+    }
+    Ok(())
+}
+
+struct Service {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Service {
+    fn start(rate: u64, work: u64) -> Result<Self, Failure> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["write", &rate.to_string(), &work.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let mut service = Self {
+            child,
+            input: input.ok_or("no input")?,
+            output: BufReader::new(output.ok_or("no output")?),
+        };
+        service.ask()?;
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(service)
+    }
+
+    /// Pages written so far, and processor time in ns.
+    fn ask(&mut self) -> Result<(u64, u64), Failure> {
+        writeln!(self.input, "?")?;
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        let mut words = line.split_whitespace();
+        let mut number = || words.next().ok_or("no answer")?.parse().map_err(Failure::from);
+        Ok((number()?, number()?))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn preference(means: Means) -> Result<Preference, Failure> {
+    let here = std::env::current_exe()?;
+    let helper =
+        here.parent().and_then(|folder| folder.parent()).ok_or("no folder")?.join("mose-write-protect");
+    Ok(Preference { only: Some(means), helper: Some(helper) })
+}
+
+/// Steps a sampler until a time, on a clock that is behind by `behind`.
+fn follow(sampler: &mut Sampler, pid: u32, until: Instant, behind: Duration) -> Result<(), Failure> {
+    while Instant::now() < until {
+        let next = sampler.step(Instant::now() - behind, &[pid])?;
+        let at = (next.at + behind).min(until);
+        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+    }
+    Ok(())
+}
+
+fn rates() -> Result<(), Failure> {
+    let mut out = stdout();
+    writeln!(
+        out,
+        "means              budget  pages/s    told now    (off)   told mean    (off)   look ms   cost %"
+    )?;
+    for means in [Means::WriteProtection, Means::SoftDirty, Means::Hashing] {
+        // By hashing, 256 MiB cannot be looked at often enough for a table within half a percent.
+        let budget = if means == Means::Hashing { 0.2 } else { 0.005 };
+        for rate in RATES {
+            let tracker = match open(&preference(means)?) {
+                Ok(opened) => opened.tracker,
+                Err(e) => {
+                    writeln!(out, "{means:<18} {e}")?;
+                    break;
+                }
+            };
+            let mut service = Service::start(rate, 0)?;
+            let config = SamplerConfig { budget, ..SamplerConfig::default() };
+            let mut sampler = Sampler::new(tracker, config);
+            let (begun, (before, _)) = (Instant::now(), service.ask()?);
+            let time = Duration::from_secs(if rate <= 100 { 30 } else { 15 });
+            follow(&mut sampler, service.child.id(), begun + time, Duration::ZERO)?;
+            let took = begun.elapsed().as_secs_f64();
+            let truth = (service.ask()?.0 - before) as f64 / took;
+            let (profile, cost) = (sampler.profile(), sampler.cost());
+            let now = profile.current.ok_or("nothing was told")?.0;
+            let mean = profile.mean.ok_or("nothing was told")?.0;
+            writeln!(
+                out,
+                "{:<18} {budget:>6} {truth:>8.0} {now:>11.1} {:>+7.1}% {mean:>11.1} {:>+7.1}% {:>9.2} {:>8.2}",
+                means.name(),
+                (now / truth - 1.0) * 100.0,
+                (mean / truth - 1.0) * 100.0,
+                cost.looking.as_secs_f64() * 1e3 / cost.ticks as f64,
+                cost.total().as_secs_f64() / took * 100.0,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Throughput with a sampler at its default budget, and without, by turns.
+fn cost() -> Result<(), Failure> {
+    let mut out = stdout();
+    writeln!(
+        out,
+        "service              pages/s    with/without   per processor second   told cost %  longest stop us"
+    )?;
+    for (name, work) in [("writes only", 0), ("5 us work a page", 1500), ("50 us work a page", 15_000)] {
+        let mut service = Service::start(0, work)?;
+        let tracker = open(&preference(Means::WriteProtection)?)?.tracker;
+        let mut sampler = Sampler::new(tracker, SamplerConfig::default());
+        let turn = Duration::from_secs(4);
+        let mut sums = [[0.0f64; 3]; 2];
+        let mut behind = Duration::ZERO;
+        for round in 0..16 {
+            // With and without, without and with: what drifts, drifts for both.
+            let with = usize::from(round % 4 == 0 || round % 4 == 3);
+            let (begun, before) = (Instant::now(), service.ask()?);
+            if with == 1 {
+                follow(&mut sampler, service.child.id(), begun + turn, behind)?;
+            } else {
+                sampler.pause(begun - behind);
+                std::thread::sleep(turn);
+                behind += begun.elapsed();
+            }
+            let after = service.ask()?;
+            let got = [after.0 - before.0, after.1 - before.1].map(|n| n as f64);
+            for (sum, got) in sums[with].iter_mut().zip([got[0], got[1], begun.elapsed().as_secs_f64()]) {
+                *sum += got;
+            }
+        }
+        let rate = |sum: &[f64; 3], per: usize| sum[0] / sum[per];
+        let cost = sampler.cost();
+        writeln!(
+            out,
+            "{name:<18} {:>9.0} {:>15.4} {:>22.4} {:>13.2} {:>16.0}",
+            rate(&sums[0], 2),
+            rate(&sums[1], 2) / rate(&sums[0], 2),
+            rate(&sums[1], 1) / rate(&sums[0], 1),
+            cost.total().as_secs_f64() / sums[1][2] * 100.0,
+            cost.longest_stop.as_secs_f64() * 1e6,
+        )?;
+    }
+    Ok(())
+}
+
+fn stops() -> Result<(), Failure> {
+    let service = Service::start(10_000, 0)?;
+    let (mut stops, mut looks, mut finding) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..40 {
+        let mut tracker = open(&preference(Means::WriteProtection)?)?.tracker;
+        tracker.tick(&[service.child.id()])?;
+        stops.push(tracker.cost().longest_stop.as_secs_f64() * 1e6);
+        for _ in 0..5 {
+            let begun = Instant::now();
+            tracker.tick(&[service.child.id()])?;
+            looks.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+        let begun = Instant::now();
+        dumpable(&[service.child.id()])?;
+        finding.push(begun.elapsed().as_secs_f64() * 1e6);
+    }
+    let mut out = stdout();
+    writeln!(out, "us                       least    median      most")?;
+    for (name, list) in
+        [("stop of one thread", &mut stops), ("a tick", &mut looks), ("state size", &mut finding)]
+    {
+        list.sort_by(f64::total_cmp);
+        writeln!(
+            out,
+            "{name:<20} {:>9.0} {:>9.0} {:>9.0}",
+            list[0],
+            list[list.len() / 2],
+            list[list.len() - 1]
+        )?;
+    }
+    let cost = open(&preference(Means::WriteProtection)?)?.tracker.cost().per_fault;
+    writeln!(out, "a fault, as measured at the start: {} ns", cost.as_nanos())?;
+    Ok(())
+}
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, rate, work] = &arguments[..]
+        && word == "write"
+    {
+        return child(rate.parse()?, work.parse()?);
+    }
+    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|word| word == name);
+    for (name, part) in [("stops", stops as fn() -> _), ("rates", rates), ("cost", cost)] {
+        if wanted(name) {
+            part()?;
+            writeln!(stdout())?;
+        }
+    }
+    Ok(())
+}
