@@ -4,6 +4,9 @@
 //! the loopback, first unshaped and then shaped by tbf; raw copy, TCP transport and Zenoh transport take turns. The raw copy is
 //! sendfile on one end, read and write on the other, no digest. Files lie in memory (tmpfs) if there is one. Times are the
 //! source's, from the connection to the destination's word that all is written. Leaves nothing behind.
+//!
+//! `transfer-bench --bandwidth 20Mbps,100Mbps,500Mbps`: instead, each transport is held to each of these (root), and what the
+//! shaped link's queue counts meanwhile, headers included, is printed beside it: on the whole, and of any fifth of a second.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -13,9 +16,10 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mose_agent::transfer::{DumpSignal, Folders, Limits, Receiver, Sender, TransportKind, TransportOffer};
+use mose_pam::BitsPerSec;
 
 type Failed = Box<dyn Error + Send + Sync>;
 type Outcome<T> = Result<T, Failed>;
@@ -37,11 +41,13 @@ struct Settings {
     runs: usize,
     mib: usize,
     rate: String,
+    bandwidths: Vec<BitsPerSec>,
 }
 
 impl Settings {
     fn parse(words: &[&str]) -> Outcome<Self> {
-        let mut settings = Self { loopback: false, runs: 7, mib: 512, rate: "1gbit".into() };
+        let mut settings =
+            Self { loopback: false, runs: 7, mib: 512, rate: "1gbit".into(), bandwidths: Vec::new() };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -49,6 +55,10 @@ impl Settings {
                 "--loopback" => settings.loopback = true,
                 "--runs" => settings.runs = value()?.parse()?,
                 "--size" => settings.mib = value()?.parse()?,
+                "--bandwidth" => {
+                    let words = value()?.split(',');
+                    settings.bandwidths = words.map(str::parse).collect::<Result<_, _>>()?;
+                }
                 "--rate" => settings.rate = (*value()?).into(),
                 other => return Err(format!("unknown argument {other}; see the head of this example").into()),
             }
@@ -159,7 +169,9 @@ fn send(way: &str, offer: &str, folder: &Path) -> Outcome<()> {
             TransportOffer::Zenoh { .. } => Some(session(None, Some(&std::env::var("BENCH_PEER")?)).await?),
             TransportOffer::Tcp { .. } => None,
         };
-        let mut sender = Sender::connect(&offer, session, "bench", Limits::default()).await?;
+        let bandwidth = std::env::var("BENCH_BANDWIDTH").ok().map(|word| word.parse()).transpose()?;
+        let limits = Limits { bandwidth: bandwidth.map(BitsPerSec), ..Limits::default() };
+        let mut sender = Sender::connect(&offer, session, "bench", limits).await?;
         let began = Instant::now();
         sender.follow_images(folder, DumpSignal::done()).await?;
         sender.finish().await?;
@@ -221,6 +233,7 @@ impl Place {
         &self,
         space: Option<&str>,
         arguments: &[&OsStr],
+        bandwidth: Option<BitsPerSec>,
     ) -> Outcome<(Child, BufReader<impl Read + use<>>)> {
         let own = std::env::current_exe()?;
         let mut command = match space {
@@ -232,24 +245,27 @@ impl Place {
             None => Command::new(own),
         };
         command.args(arguments).env("BENCH_PEER", self.addresses.1.to_string()).stdout(Stdio::piped());
+        if let Some(bandwidth) = bandwidth {
+            command.env("BENCH_BANDWIDTH", bandwidth.0.to_string());
+        }
         let mut child = command.spawn()?;
         let out = child.stdout.take().ok_or("no output")?;
         Ok((child, BufReader::new(out)))
     }
 
     /// One transfer; what source and destination say of it.
-    fn once(&self, way: &str) -> Outcome<(Measured, Measured)> {
+    fn once(&self, way: &str, bandwidth: Option<BitsPerSec>) -> Outcome<(Measured, Measured)> {
         let to = self.folder.join("to");
         let from = self.folder.join("from");
         fs::create_dir(&to)?;
         let bind = self.addresses.1.to_string();
         let spaces = self.spaces.as_ref();
         let words = [OsStr::new("receive"), OsStr::new(way), OsStr::new(&bind), to.as_os_str()];
-        let (mut receiver, mut out) = self.start(spaces.map(|s| s.1.as_str()), &words)?;
+        let (mut receiver, mut out) = self.start(spaces.map(|s| s.1.as_str()), &words, None)?;
         let mut line = String::new();
         out.read_line(&mut line)?;
         let words = [OsStr::new("send"), OsStr::new(way), OsStr::new(line.trim()), from.as_os_str()];
-        let sent = self.start(spaces.map(|s| s.0.as_str()), &words);
+        let sent = self.start(spaces.map(|s| s.0.as_str()), &words, bandwidth);
         let measured = sent.and_then(|(mut sender, out)| {
             let measured = last(out);
             sender.wait()?;
@@ -307,18 +323,11 @@ fn compare(settings: &Settings) -> Outcome<()> {
     let _listening = interruptible()?;
     let from = place.folder.join("from");
     fs::create_dir(&from)?;
-    let mut file = File::create(from.join("pages-1.img"))?;
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut block = vec![0; 1 << 20];
-    for _ in 0..settings.mib {
-        for word in block.chunks_exact_mut(8) {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            word.copy_from_slice(&state.to_le_bytes());
-        }
-        file.write_all(&block)?;
+    if !settings.bandwidths.is_empty() {
+        place.shape(&settings.rate)?;
+        return settings.bandwidths.iter().try_for_each(|limit| allot(&place, *limit));
     }
+    fill(&from, settings.mib)?;
     let links: &[(&str, bool)] =
         if settings.loopback { &[("loopback", false)] } else { &[("veth", false), ("shaped", true)] };
     for (link, shaped) in links {
@@ -330,6 +339,82 @@ fn compare(settings: &Settings) -> Outcome<()> {
     Ok(())
 }
 
+/// Pseudo-random bytes, so many MiB.
+fn fill(folder: &Path, mib: usize) -> Outcome<()> {
+    let mut file = File::create(folder.join("pages-1.img"))?;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut block = vec![0; 1 << 20];
+    for _ in 0..mib {
+        for word in block.chunks_exact_mut(8) {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            word.copy_from_slice(&state.to_le_bytes());
+        }
+        file.write_all(&block)?;
+    }
+    Ok(())
+}
+
+/// Bytes that the source's queue has sent, headers of all segments included.
+fn on_link(place: &Place) -> Outcome<u64> {
+    let (space, _) = place.spaces.as_ref().ok_or("--bandwidth needs two namespaces, not the loopback")?;
+    let shown =
+        Command::new("tc").args(["-n", space, "-s", "-j", "qdisc", "show", "dev", "bench"]).output()?;
+    let queues: serde_json::Value = serde_json::from_slice(&shown.stdout)?;
+    Ok(queues[0]["bytes"].as_u64().ok_or("tc counts no bytes")?)
+}
+
+/// Holds each transport to a bandwidth for some seconds, and prints what the link carried.
+fn allot(place: &Place, limit: BitsPerSec) -> Outcome<()> {
+    const SECONDS: u64 = 4;
+    let mib = (limit.0 / 8 * SECONDS) >> 20;
+    fill(&place.folder.join("from"), usize::try_from(mib)?.max(1))?;
+    for way in ["tcp", "zenoh"] {
+        let mut samples: Vec<(Instant, u64)> = Vec::new();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let transfer = scope.spawn(|| {
+                let result = place.once(way, Some(limit));
+                done.store(true, std::sync::atomic::Ordering::Relaxed);
+                result
+            });
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let before = Instant::now();
+                let bytes = on_link(place)?;
+                samples.push((before + before.elapsed() / 2, bytes));
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            transfer.join().map_err(|_| "a thread panicked")?
+        })?;
+        let (whole, least, most) = rates(&samples).ok_or("nothing was seen on the link")?;
+        let of = |rate: f64| rate / limit.0 as f64;
+        say(&format!(
+            "{limit:>10} over {way:<6} measured {:>10} ({:.3} of it); any 200 ms: {:.3} to {:.3}",
+            BitsPerSec(whole as u64),
+            of(whole),
+            of(least),
+            of(most),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Bits per second of the middle eight tenths of what was carried, and the least and the most in any 200 ms of them.
+fn rates(samples: &[(Instant, u64)]) -> Option<(f64, f64, f64)> {
+    let (first, last) = (samples.first()?.1, samples.last()?.1);
+    let tenth = (last - first) / 10;
+    let middle: Vec<_> = samples.iter().filter(|(_, b)| (first + tenth..=last - tenth).contains(b)).collect();
+    let rate = |a: &(Instant, u64), b: &(Instant, u64)| (b.1 - a.1) as f64 * 8.0 / (b.0 - a.0).as_secs_f64();
+    let whole = rate(middle.first()?, middle.last()?);
+    let windows = middle.iter().filter_map(|a| {
+        let b = middle.iter().find(|b| b.0 >= a.0 + Duration::from_millis(200))?;
+        Some(rate(a, b))
+    });
+    let (least, most) = windows.fold((f64::MAX, 0.0_f64), |(l, m), r| (l.min(r), m.max(r)));
+    Some((whole, least, most))
+}
+
 fn measure(place: &Place, settings: &Settings, link: &str, shaped: bool) -> Outcome<()> {
     const WAYS: [&str; 3] = ["raw", "tcp", "zenoh"];
     let bytes = (settings.mib << 20) as f64;
@@ -337,7 +422,7 @@ fn measure(place: &Place, settings: &Settings, link: &str, shaped: bool) -> Outc
     let mut peaks = [(0, 0); 3];
     for run in 0..=settings.runs {
         for (at, way) in WAYS.iter().enumerate() {
-            let (sent, received) = place.once(way)?;
+            let (sent, received) = place.once(way, None)?;
             // The first round warms up.
             if run > 0 {
                 speeds[at].push(bytes / sent.seconds / 1e6);

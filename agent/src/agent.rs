@@ -16,10 +16,12 @@ use mose_protocol::{
 use zenoh::Session;
 use zenoh::query::Query;
 
+use crate::calibrations::Calibrations;
 use crate::destination::Incoming;
 use crate::engine::Engine;
 use crate::history::History;
 use crate::journal::Journals;
+use crate::link::Links;
 use crate::peers::{Peers, Requests};
 use crate::source::Control;
 use crate::steps::StepLog;
@@ -65,12 +67,16 @@ pub struct Agent {
     pub journals: Journals,
     /// The records.
     pub history: History,
+    /// The calibrations of the ways from here.
+    pub calibrations: Calibrations,
     /// Migrations that leave.
     pub(crate) outgoing: Mutex<HashMap<MigrationId, Arc<Control>>>,
     /// Migrations that come.
     pub(crate) incoming: Mutex<HashMap<MigrationId, Arc<Incoming>>>,
     /// Watches on behalf of migrations.
     pub(crate) watches: Watches,
+    /// The links to the other edge hosts.
+    pub(crate) links: Links,
     tools: Vec<(String, String)>,
     started_at: Timestamp,
 }
@@ -89,6 +95,7 @@ impl Agent {
     ) -> Result<Arc<Self>, Refusal> {
         let journals = Journals::open(&config.state.join("journal"))?;
         let history = History::open(&config.state);
+        let calibrations = Calibrations::open(&config.state);
         let tools = engine.tools().await.unwrap_or_else(|refusal| {
             tracing::warn!(%refusal, "the container engine does not answer yet");
             Vec::new()
@@ -99,9 +106,11 @@ impl Agent {
             steps: StepLog::publishing(config.host.clone(), session.clone()),
             journals,
             history,
+            calibrations,
             outgoing: Mutex::default(),
             incoming: Mutex::default(),
             watches: Watches::default(),
+            links: Links::default(),
             tools,
             started_at: Timestamp::now(),
             config,
@@ -124,6 +133,9 @@ impl Agent {
         std::mem::forget(token);
         tokio::spawn(agent.clone().publish_telemetry());
         tokio::spawn(agent.clone().close_settled());
+        if agent.config.role == Role::Edge {
+            tokio::spawn(agent.clone().profile_links());
+        }
         Ok(agent)
     }
 
@@ -218,6 +230,12 @@ impl Agent {
             }
             Request::Watch { migration, target } => self.watch(&migration, target).await.map(|()| Reply::Ok),
             Request::Watched { migration, stop } => Ok(Reply::Watched(self.watched(&migration, stop).await)),
+            Request::Profile(service) => self.profile(&service).await.map(|m| Reply::Profile(Box::new(m))),
+            Request::Calibration(to) => self.calibrations.get(&to).map(Reply::Calibration),
+            Request::Calibrate { to, profile } => self.calibrations.put(&to, &profile).map(|()| Reply::Ok),
+            Request::Links => Ok(Reply::Links(self.links())),
+            Request::ProbeLink(to) => self.probe_link(&to).await.map(|link| Reply::Links(vec![link])),
+            Request::OpenProbe(order) => self.open_probe(&order).await.map(Reply::Probe),
             Request::Settle { migration, keep } => self.settle(&migration, keep).await.map(|()| Reply::Ok),
         }
     }
@@ -282,8 +300,8 @@ impl Agent {
                 Ok(services) => (services, None),
                 Err(refusal) => (Vec::new(), Some(refusal.to_string())),
             };
-            let telemetry =
-                Telemetry { host: self.config.host.clone(), at: Timestamp::now(), services, trouble };
+            let (host, links) = (self.config.host.clone(), self.links());
+            let telemetry = Telemetry { host, at: Timestamp::now(), services, links, trouble };
             let Ok(bytes) = envelope::seal(&telemetry) else { continue };
             if let Err(error) = self.session.put(&key, bytes).await {
                 tracing::debug!(%error, "telemetry was not published");

@@ -1,18 +1,22 @@
 //! The agent of one host: its container engine, its part in the overlay, its side of every hand-over.
 
 pub mod agent;
+mod calibrations;
 mod destination;
 pub mod engine;
 pub mod history;
 pub mod journal;
+mod link;
 pub mod local;
 mod locations;
 pub mod peers;
+mod profile;
 mod reconcile;
 mod report;
 pub mod session;
 mod source;
 pub mod steps;
+mod tcp_info;
 pub mod transfer;
 mod watch;
 

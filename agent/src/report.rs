@@ -171,7 +171,7 @@ impl Source {
             steps.extend(step_times(&events, self.measured.clock.offset_us, origin));
         }
         steps.sort_by(|a, b| a.start.0.total_cmp(&b.start.0));
-        self.agent.history.add(Record {
+        let record = Record {
             migration: task.migration.clone(),
             service: task.service.clone(),
             from: task.from.clone(),
@@ -187,7 +187,9 @@ impl Source {
             forecast: task.forecast.clone(),
             rounds: self.steps.all().iter().filter_map(|event| event.round).collect(),
             steps,
-        });
+        };
+        self.agent.links.transferred(&record);
+        self.agent.history.add(record);
     }
 }
 

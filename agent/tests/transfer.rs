@@ -8,7 +8,10 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mose_agent::transfer::{DumpSignal, Receiver, TransferError, TransportKind, TransportOffer, dump_signal};
+use mose_agent::transfer::{
+    DumpSignal, LEAST_BANDWIDTH, Receiver, TransferError, TransportKind, TransportOffer, dump_signal,
+};
+use mose_pam::BitsPerSec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use zenoh::Wait;
@@ -456,6 +459,55 @@ async fn what_has_no_copy_is_named(kind: TransportKind) {
     receiver.finished().await.unwrap_err();
 }
 
+async fn what_is_held_to_a_bandwidth_arrives_whole_and_no_faster(kind: TransportKind) {
+    let mut pair = Pair::new(kind).await;
+    // Far less time than the whole takes, so that a slow transfer would be taken for a dead one.
+    pair.limits.stall = Duration::from_millis(400);
+    pair.limits.bandwidth = Some(BitsPerSec(2_000_000));
+    let (mut receiver, mut sender) = pair.start().await;
+    let began = Instant::now();
+    let archive = noise(50_001, 1);
+    sender.send_stream(&archive[..]).await.unwrap();
+    fs::write(pair.at("images/pages-1.img"), noise(200_000, 2)).unwrap();
+    fs::write(pair.at("upper/file"), noise(10_000, 3)).unwrap();
+    sender.precopy_rootfs(&pair.at("upper")).await.unwrap();
+    sender.follow_images(&pair.at("images"), DumpSignal::done()).await.unwrap();
+    sender.final_rootfs(&pair.at("upper")).await.unwrap();
+    let sent = sender.finish().await.unwrap();
+    let received = receiver.finished().await.unwrap();
+    assert_eq!((sent.digest, sent.bytes), (received.digest, received.bytes));
+    assert_eq!(fs::read(pair.at("stream")).unwrap(), archive);
+    assert_eq!(fs::read(pair.at("checkpoint/pages-1.img")).unwrap(), noise(200_000, 2));
+    assert_eq!(describe(&pair.at("upper")), describe(&pair.at("there")));
+    // The content alone takes 1.04 s at two megabits per second.
+    assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+async fn a_call_that_waits_for_its_bandwidth_can_be_dropped(kind: TransportKind) {
+    let mut pair = Pair::new(kind).await;
+    pair.limits.bandwidth = Some(LEAST_BANDWIDTH);
+    let (mut receiver, mut sender) = pair.start().await;
+    fs::write(pair.at("images/pages-1.img"), noise(1_000_000, 2)).unwrap();
+    let images = pair.at("images");
+    let call = sender.follow_images(&images, DumpSignal::done());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), call).await.is_err(),
+        "a megabyte takes minutes"
+    );
+    let began = Instant::now();
+    let ended = receiver.finished().await.unwrap_err();
+    assert!(matches!(ended, TransferError::Closed { .. } | TransferError::Remote { .. }), "{ended}");
+    assert!(began.elapsed() < pair.limits.stall / 2);
+}
+
+async fn a_bandwidth_of_nothing_is_refused(kind: TransportKind) {
+    let mut pair = Pair::new(kind).await;
+    let (_receiver, offer) = pair.open().await;
+    pair.limits.bandwidth = Some(BitsPerSec(0));
+    let refused = pair.try_connect(&offer).await.err().unwrap();
+    assert!(matches!(refused, TransferError::Setup { .. }), "{refused}");
+}
+
 macro_rules! on_both_transports {
     ($($name:ident),* $(,)?) => {
         mod tcp {
@@ -486,6 +538,9 @@ on_both_transports!(
     silence_between_calls_is_no_stall,
     more_than_the_offer_allows_is_refused,
     what_has_no_copy_is_named,
+    what_is_held_to_a_bandwidth_arrives_whole_and_no_faster,
+    a_call_that_waits_for_its_bandwidth_can_be_dropped,
+    a_bandwidth_of_nothing_is_refused,
 );
 
 /// What a link may do to the source's bytes.

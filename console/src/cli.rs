@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use mose_lab::{CgroupMode, LinkRate};
-use mose_pam::{BitsPerSec, Plan, Strategy};
+use mose_pam::{BitsPerSec, Millis, Objective, Plan, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
 
 const EXIT_CODES: &str = "\
@@ -37,8 +37,17 @@ pub(crate) enum Command {
     Agents,
     /// List the services and where they run.
     Services,
+    /// List the links between the edge hosts: what they carry, what others use of it, how long a round trip takes.
+    Links {
+        /// Measure each of them now, instead of telling what is known.
+        #[arg(long)]
+        probe: bool,
+    },
     /// Move a service to another host and print every step as it happens.
     Migrate(Box<Migrate>),
+    /// Plan a migration from given figures: which strategy, how many iterations, how much bandwidth, and what that
+    /// promises. Needs no agent.
+    Plan(Box<crate::plan::Arguments>),
     /// Print the steps of all migrations as they happen, until interrupted.
     Watch,
     /// List past migrations, newest first.
@@ -69,6 +78,8 @@ pub(crate) enum Command {
         #[arg(long)]
         decision: Decision,
     },
+    /// Measure how long migrations between two hosts of the lab take, and keep the model's parameters fitted to it.
+    Calibrate(Calibrate),
     /// The testbed on this machine.
     Lab {
         #[command(subcommand)]
@@ -110,9 +121,18 @@ pub(crate) struct Migrate {
     /// The host that it is to run on.
     #[arg(long)]
     pub(crate) to: HostName,
-    /// How its state is moved: cold, precopy or iterative-precopy.
-    #[arg(long, default_value = "cold")]
-    pub(crate) strategy: Strategy,
+    /// How its state is moved: cold, precopy or iterative-precopy; cold if there are no targets to plan for.
+    #[arg(long)]
+    pub(crate) strategy: Option<Strategy>,
+    /// Longest downtime (θ_down), such as 800ms: the strategy is then planned from what the agents measure.
+    #[arg(long, requires = "target_duration", conflicts_with_all = ["strategy", "iterations"])]
+    pub(crate) target_downtime: Option<Millis>,
+    /// Longest migration (θ_mig), such as 5s.
+    #[arg(long, requires = "target_downtime")]
+    pub(crate) target_duration: Option<Millis>,
+    /// What to minimise: downtime or resources.
+    #[arg(long, requires = "target_downtime", default_value = "downtime")]
+    pub(crate) objective: Objective,
     /// Iterations of an iterative pre-copy.
     #[arg(long, short = 'I')]
     pub(crate) iterations: Option<u32>,
@@ -122,6 +142,9 @@ pub(crate) struct Migrate {
     /// Which way the images go; the agents choose if not given.
     #[arg(long)]
     pub(crate) transport: Option<Transport>,
+    /// The most that the migration may use of the link, such as 100Mbps, headers included; all there is if not given.
+    #[arg(long)]
+    pub(crate) bandwidth: Option<BitsPerSec>,
     /// Refuse if the destination lacks the container's image, instead of sending it.
     #[arg(long)]
     pub(crate) require_image: bool,
@@ -181,6 +204,9 @@ pub(crate) enum Lab {
     },
     /// Migrate a workload to and fro under its client and print what the client saw.
     Laps(Box<Laps>),
+    /// Migrate two services for a row of targets under both objectives, and hold what was measured against what was promised:
+    /// writes targets.csv and targets.svg. Calibrate first.
+    Targets(TargetsRun),
     /// Migrate a workload to and fro under its client, in turn by each strategy, and compare them.
     Strategies(Box<Strategies>),
     /// Migrate a workload to and fro, in turn with MOSE and by hand (a script over SSH), and compare the clients' gaps.
@@ -256,6 +282,34 @@ pub(crate) struct Baseline {
     /// How many migrations of each kind.
     #[arg(short = 'n', long, default_value_t = 10)]
     pub(crate) runs: u32,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Calibrate {
+    /// The two hosts; the lab's edge hosts if not given.
+    pub(crate) hosts: Vec<HostName>,
+    /// A coarse grid: under a minute, for a demo.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// What the link between them carries, such as 1Gbps; the lab's shaped rate if not given.
+    #[arg(long)]
+    pub(crate) bandwidth: Option<BitsPerSec>,
+    /// Also write each profile into this folder.
+    #[arg(long)]
+    pub(crate) output: Option<std::path::PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct TargetsRun {
+    /// The folder for targets.csv and targets.svg.
+    #[arg(long, default_value = ".")]
+    pub(crate) output: std::path::PathBuf,
+    /// What the link may carry, such as 1Gbps; what the agents measure if not given.
+    #[arg(long)]
+    pub(crate) bandwidth: Option<BitsPerSec>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

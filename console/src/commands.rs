@@ -4,16 +4,17 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use mose_console::design::{self, Design, Given, Wanted};
 use mose_console::fleet::Fleet;
 use mose_console::follow::Follower;
 use mose_console::order::{self, Order};
 use mose_console::{exit, table};
 use mose_lab::Lab;
-use mose_pam::Plan;
+use mose_pam::{Limits, Millis, Plan, Strategy, Targets};
 use mose_protocol::handover::{ImagePolicy, PreCopyWay};
 use mose_protocol::record::Record;
 use mose_protocol::transfer::TransportKind;
-use mose_protocol::{Refusal, RefusalCode, Reply, Request};
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request};
 use serde::Serialize;
 
 use crate::cli::{self, Command, Decision, Migrate, PreCopy, Transport};
@@ -96,6 +97,7 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
     match command {
         Command::Agents => agents(fleet, json).await,
         Command::Services => services(fleet, json).await,
+        Command::Links { probe } => links(fleet, probe, json).await,
         Command::Migrate(migrate) => self::migrate(fleet, *migrate, json).await,
         Command::Watch => watch(fleet, json).await,
         Command::History { count, migration } => history(fleet, count, migration.as_ref(), json).await,
@@ -110,7 +112,8 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
             fleet.ask(&from, &Request::Settle { migration, keep }).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Lab { .. } => Ok(ExitCode::SUCCESS),
+        Command::Plan(plan) => crate::plan::run_measured(fleet, &plan, json).await,
+        Command::Lab { .. } | Command::Calibrate(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -185,16 +188,52 @@ async fn services(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
     Ok(if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
+async fn links(fleet: &Fleet, probe: bool, json: bool) -> Result<ExitCode, Refusal> {
+    let (links, troubles) = fleet.links(probe).await?;
+    if json {
+        print_json(&links);
+    } else if links.is_empty() {
+        println!("no link is known: it takes two edge hosts whose agents have met");
+    } else {
+        println!("{}", table::links(&links));
+    }
+    for trouble in &troubles {
+        eprintln!("mose: {trouble}");
+    }
+    Ok(if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
 async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode, Refusal> {
+    let mut from = migrate.from.clone();
+    let (plan, forecast) = match migrate.target_downtime.zip(migrate.target_duration) {
+        None => {
+            let strategy = migrate.strategy.unwrap_or(Strategy::Cold);
+            let (iterations, bandwidth) = (migrate.iterations, migrate.bandwidth);
+            (Plan { iterations, bandwidth, ..cli::plan(strategy, None) }, None)
+        }
+        Some((downtime, duration)) => {
+            let host = match from {
+                Some(host) => host,
+                None => order::locate(fleet, &migrate.service).await?,
+            };
+            let design = designed(fleet, &migrate, &host, downtime, duration).await?;
+            if !json {
+                design.remarks.iter().for_each(|remark| println!("{remark}"));
+                println!("plan: {}", design.proposal.why);
+            }
+            from = Some(host);
+            (design.plan(), Some(Box::new(design.forecast())))
+        }
+    };
     let order = Order {
         service: migrate.service,
-        from: migrate.from,
+        from,
         to: migrate.to,
-        plan: Plan { iterations: migrate.iterations, ..cli::plan(migrate.strategy, None) },
+        plan,
         transport: migrate.transport.map(Into::into),
         image_policy: if migrate.require_image { ImagePolicy::Require } else { ImagePolicy::Bring },
         pre_copy: migrate.pre_copy.map(Into::into),
-        forecast: None,
+        forecast,
     };
     let mut begin = None;
     let record = order::carry_out(fleet, &order, |event| {
@@ -211,6 +250,26 @@ async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode
         println!("\n{}", table::record(&record));
     }
     Ok(exit::of(record.outcome))
+}
+
+/// Plans a migration for its targets.
+async fn designed(
+    fleet: &Fleet,
+    migrate: &Migrate,
+    from: &HostName,
+    downtime: Millis,
+    duration: Millis,
+) -> Result<Design, Refusal> {
+    let targets = Targets::new(downtime, duration)
+        .map_err(|error| Refusal::new(RefusalCode::Malformed, error.to_string(), "give other targets"))?;
+    let wanted = Wanted {
+        targets,
+        objective: migrate.objective,
+        limits: Limits::default(),
+        profile: None,
+        given: Given { bandwidth: migrate.bandwidth, ..Given::default() },
+    };
+    design::design(fleet, &migrate.service, from, &migrate.to, &wanted).await
 }
 
 async fn watch(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {

@@ -6,6 +6,8 @@ use mose_protocol::record::Outcome;
 
 /// Something failed that is no answer about a migration.
 pub const FAILED: u8 = 1;
+/// The command line is wrong, or what it names is.
+pub const USAGE: u8 = 2;
 /// The migration was refused, and nothing was changed.
 pub const REFUSED: u8 = 3;
 /// The migration failed, and the service runs at its source as before.

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use mose_agent::peers::Requests;
 use mose_agent::session;
-use mose_protocol::agent::{Hello, ServiceInfo};
+use mose_protocol::agent::{Capability, Hello, ServiceInfo};
+use mose_protocol::link::LinkMetrics;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, envelope, keys};
+use serde::Serialize;
 use zenoh::Session;
 
 /// How long one waits for agents that are expected, and for their answers.
@@ -28,6 +30,16 @@ pub struct Seen {
     pub host: HostName,
     /// How it introduced itself, or why it did not.
     pub hello: Result<Hello, Refusal>,
+}
+
+/// A link, in one direction.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Link {
+    /// Where it begins.
+    pub from: HostName,
+    /// Where it goes, and what its beginning knows of it.
+    #[serde(flatten)]
+    pub metrics: LinkMetrics,
 }
 
 /// A connection to the agents.
@@ -142,6 +154,40 @@ impl Fleet {
                 ))
             }
         }
+    }
+
+    /// The links between the live edge hosts, and which hosts did not tell; with `probe`, measured now, one after another.
+    ///
+    /// # Errors
+    /// Where the session fails.
+    pub async fn links(&self, probe: bool) -> Result<(Vec<Link>, Vec<Refusal>), Refusal> {
+        let agents = self.agents(&[]).await?;
+        let edges: Vec<&HostName> = agents
+            .iter()
+            .filter(|agent| {
+                agent.hello.as_ref().is_ok_and(|hello| hello.capabilities.contains(&Capability::Containers))
+            })
+            .map(|agent| &agent.host)
+            .collect();
+        let (mut links, mut troubles) = (Vec::new(), Vec::new());
+        for from in &edges {
+            let requests: Vec<Request> = if probe {
+                edges.iter().filter(|to| to != &from).map(|&to| Request::ProbeLink(to.clone())).collect()
+            } else {
+                vec![Request::Links]
+            };
+            for request in requests {
+                match self.ask(from, &request).await {
+                    Ok(Reply::Links(found)) => {
+                        links
+                            .extend(found.into_iter().map(|metrics| Link { from: (*from).clone(), metrics }));
+                    }
+                    Ok(_) => {}
+                    Err(refusal) => troubles.push(refusal),
+                }
+            }
+        }
+        Ok((links, troubles))
     }
 
     /// What runs on every live host, and which hosts did not say.

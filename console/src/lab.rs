@@ -1,11 +1,13 @@
 //! `mose lab`: the testbed on this machine.
 #![expect(clippy::print_stdout, reason = "a command line prints")]
 
+pub(crate) mod calibrate;
 mod compare;
 mod course;
 mod guest;
 mod laps;
 mod strategies;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -97,6 +99,7 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
         cli::Lab::Service { command: cli::Service::Stop { name, on } } => stop_service(&open()?, &on, &name)?,
         cli::Lab::Guest { deadline, files, argv } => return guest::run(deadline, &files, &argv),
         cli::Lab::Laps(options) => return laps::run(&options),
+        cli::Lab::Targets(options) => return targets::run(&options),
         cli::Lab::Strategies(options) => return strategies::run(&options),
         cli::Lab::Baseline(options) => return compare::run(&options),
     }

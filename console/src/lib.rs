@@ -2,8 +2,12 @@
 //!
 //! It reaches an agent over the protocol alone. Losing it loses no migration.
 
+pub mod calibrate;
+pub mod design;
 pub mod exit;
 pub mod fleet;
 pub mod follow;
 pub mod order;
+pub mod profile;
+pub mod proposal;
 pub mod table;

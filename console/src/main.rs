@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod lab;
+mod plan;
 
 use std::process::ExitCode;
 
@@ -37,9 +38,14 @@ fn main() -> ExitCode {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .init();
+    let json = arguments.json;
     match arguments.command {
         Command::Lab { command } => lab::run(command).unwrap_or_else(|error| fail(&error)),
-        command => commands::run(command, &arguments.connect, arguments.json),
+        Command::Plan(plan) if plan.service.is_none() => plan::run(&plan, json),
+        Command::Calibrate(options) => {
+            lab::calibrate::run(&options, json).unwrap_or_else(|error| fail(&error))
+        }
+        command => commands::run(command, &arguments.connect, json),
     }
 }
 

@@ -153,7 +153,7 @@ pub async fn carry_out(
 ///
 /// # Errors
 /// Where it runs nowhere, or at more than one place.
-async fn locate(fleet: &Fleet, service: &ServiceName) -> Result<HostName, Refusal> {
+pub async fn locate(fleet: &Fleet, service: &ServiceName) -> Result<HostName, Refusal> {
     let (services, troubles) = fleet.services().await?;
     let found: Vec<_> = services.iter().filter(|s| &s.name == service).collect();
     match found.as_slice() {

@@ -3,8 +3,11 @@
 use mose_pam::{Bytes, Millis};
 use mose_protocol::Timestamp;
 use mose_protocol::forecast::{Figures, Forecast};
+use mose_protocol::link::CapacityFrom;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::{Phase, StepEvent};
+
+use crate::fleet::Link;
 
 /// Rows below headings, each column as wide as its widest cell. The first columns are left-aligned, those named in
 /// `right` are right-aligned.
@@ -33,6 +36,32 @@ pub fn table(headings: &[&str], right: &[usize], rows: &[Vec<String>]) -> String
 #[must_use]
 pub fn known<T: std::fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| value.to_string())
+}
+
+/// Links as a table, one line for each direction.
+#[must_use]
+pub fn links(links: &[Link]) -> String {
+    let time = |at: Option<Timestamp>| {
+        let at = chrono::DateTime::from_timestamp_micros(i64::try_from(at?.0).ok()?)?;
+        Some(at.format("%H:%M:%S").to_string())
+    };
+    let rows: Vec<Vec<String>> = links
+        .iter()
+        .map(|Link { from, metrics }| {
+            vec![
+                format!("{from} → {}", metrics.to),
+                known(metrics.capacity),
+                known(metrics.used),
+                known(metrics.available),
+                known(metrics.rtt),
+                known(metrics.rtt_jitter),
+                known(metrics.capacity_from.map(CapacityFrom::name)),
+                known(time(metrics.capacity_at)),
+            ]
+        })
+        .collect();
+    let headings = ["link", "capacity", "used", "available", "RTT", "jitter", "learnt from", "at (UTC)"];
+    table(&headings, &[1, 2, 3, 4, 5], &rows)
 }
 
 /// One step as it happens, with the time since the migration's begin.
@@ -92,14 +121,15 @@ fn rate(bytes: Bytes, took: Millis) -> String {
 #[must_use]
 pub fn ending(record: &Record) -> String {
     let head = format!(
-        "{}: {} → {} {} in {} ({}{})",
+        "{}: {} → {} {} in {} ({}{}{})",
         record.service,
         record.from,
         record.to,
         record.outcome.name(),
         record.duration,
         record.plan.strategy,
-        record.transport.map(|t| format!(" over {t}")).unwrap_or_default()
+        record.transport.map(|t| format!(" over {t}")).unwrap_or_default(),
+        record.plan.bandwidth.map(|limit| format!(", at most {limit}")).unwrap_or_default()
     );
     let mut lines = vec![head];
     if let Some(reason) = &record.reason {

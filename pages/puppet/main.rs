@@ -93,6 +93,40 @@ fn share() -> i32 {
     unsafe { libc::clone(pause_for_ever, top, libc::CLONE_VM | libc::SIGCHLD, std::ptr::null_mut()) }
 }
 
+/// Takes another process's userfaultfd and is killed after the step named, if one is.
+fn take(pid: u32, last: &str) -> String {
+    let mut die = |step: mose_pages::inject::Step| {
+        if format!("{step:?}") == last {
+            // SAFETY: ends this process.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        }
+    };
+    match mose_pages::inject::take(pid, &mut die) {
+        Ok(taken) => format!("taken {}", taken.stopped.as_nanos()),
+        Err(refusal) => format!("refused {refusal}"),
+    }
+}
+
+/// Tracks another process for ever, and begins again each time.
+fn track(pid: u32, helper: &str) -> String {
+    let preference = mose_pages::Preference {
+        only: Some(mose_pages::Means::WriteProtection),
+        helper: Some(helper.into()),
+    };
+    loop {
+        let mut tracker = match mose_pages::open(&preference) {
+            Ok(opened) => opened.tracker,
+            Err(e) => return e.to_string(),
+        };
+        for _ in 0..5 {
+            if let Err(e) = tracker.tick(&[pid]) {
+                return e.to_string();
+            }
+        }
+        tracker.pause();
+    }
+}
+
 fn obey(line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     let number = |at: usize| -> usize { words.get(at).and_then(|word| word.parse().ok()).unwrap_or(0) };
@@ -125,7 +159,8 @@ fn obey(line: &str) -> String {
         "share" => share().to_string(),
         "exec" => {
             let program = std::env::current_exe().unwrap_or_default();
-            let error = std::os::unix::process::CommandExt::exec(&mut std::process::Command::new(program));
+            let mut command = std::process::Command::new(program);
+            let error = std::os::unix::process::CommandExt::exec(command.arg("again"));
             error.to_string()
         }
         "work" => workers::start(number(1), number(2)),
@@ -139,6 +174,8 @@ fn obey(line: &str) -> String {
             String::new()
         }
         "guard" => workers::userfault(number(1), number(2) * PAGE),
+        "take" => take(number(1) as u32, words.get(2).unwrap_or(&"")),
+        "track" => track(number(1) as u32, words.get(2).unwrap_or(&"")),
         "pid" => std::process::id().to_string(),
         _ => "what?".to_owned(),
     }
@@ -146,9 +183,11 @@ fn obey(line: &str) -> String {
 
 fn main() {
     end_with_parent();
+    if std::env::args().nth(1).is_some() {
+        println!("again");
+    }
     let stdin = std::io::stdin();
     let mut line = String::new();
-    // Unbuffered, so that nothing that was read is lost in an exec.
     loop {
         line.clear();
         match stdin.lock().read_line(&mut line) {

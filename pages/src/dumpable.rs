@@ -84,28 +84,43 @@ pub(crate) fn of_mappings(
             Backing::Anonymous | Backing::PrivateFile => {
                 huge += private(mapping.range, pagemap, &mut pages).map_err(|e| pagemap.error(e))?;
             }
-            Backing::Shared { memory, offset } => {
-                let written = match shared(task, mapping.range, offset) {
-                    Some(written) => written,
-                    None => mapped(mapping.range, pagemap).map_err(|e| pagemap.error(e))?,
-                };
-                let shift = |range: &PageRange, from: u64, to: u64| PageRange {
-                    start: range.start - from + to,
-                    end: range.end - from + to,
-                };
-                // In the memory's own addresses, so that every mapping of it means the same pages.
-                let within: PageSet =
-                    written.into_iter().map(|range| shift(range, mapping.range.start, offset)).collect();
-                let before = counted.entry(memory).or_default();
-                for range in &within.difference(before) {
-                    pages.push(shift(range, offset, mapping.range.start));
-                }
-                before.add(&within);
+            Backing::Shared { .. } => {
+                let all: PageSet = [mapping.range].into_iter().collect();
+                pages.add(&once(task, mapping, &all, pagemap, counted)?);
             }
             Backing::SharedFile | Backing::Special => {}
         }
     }
     Ok((pages, huge))
+}
+
+/// Of these pages of a mapping of shared memory, those that hold something and are not in `counted` yet, to which they are added.
+pub(crate) fn once(
+    task: Task,
+    mapping: &Mapping,
+    pages: &PageSet,
+    pagemap: &mut Pagemap,
+    counted: &mut Counted,
+) -> Result<PageSet, Error> {
+    let Backing::Shared { memory, offset } = mapping.backing else { return Ok(pages.clone()) };
+    if pages.is_empty() {
+        return Ok(PageSet::new());
+    }
+    let held = match shared(task, mapping.range, offset) {
+        Some(held) => held,
+        None => mapped(mapping.range, pagemap).map_err(|e| pagemap.error(e))?,
+    };
+    // In the memory's own addresses, so that every mapping of it means the same pages.
+    let shift = |set: &PageSet, from: u64, to: u64| -> PageSet {
+        let moved =
+            |range: &PageRange| PageRange { start: range.start - from + to, end: range.end - from + to };
+        set.into_iter().map(moved).collect()
+    };
+    let within = shift(&held.intersection(pages), mapping.range.start, offset);
+    let before = counted.entry(memory).or_default();
+    let new = within.difference(before);
+    before.add(&new);
+    Ok(shift(&new, offset, mapping.range.start))
 }
 
 /// What is looked for in private memory: pages of the process's own, wherever they are.

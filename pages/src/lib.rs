@@ -8,11 +8,14 @@
 
 mod dumpable;
 mod error;
+pub mod inject;
 mod maps;
 mod memory;
 mod pagemap;
 mod range;
 mod read;
+mod tracker;
+mod uffd;
 
 pub use dumpable::{Dumpable, MemoryPages, dumpable};
 pub use error::Error;
@@ -20,3 +23,4 @@ pub use maps::{Backing, Mapping, mappings};
 pub use memory::by_memory;
 pub use range::{PAGE_BYTES, PageRange, PageSet};
 pub use read::{Chunk, PageReader, ReadReport};
+pub use tracker::{Cost, Dirty, Means, MemoryDirty, Opened, Preference, Tracker, open};

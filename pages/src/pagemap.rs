@@ -21,6 +21,11 @@ pub(crate) mod is {
     pub(crate) const SOFT_DIRTY: u64 = 1 << 7;
 }
 
+/// Write-protects the pages found: `PM_SCAN_WP_MATCHING`.
+pub(crate) const PROTECT: u64 = 1 << 0;
+/// Fails with `EPERM` where a mapping is not registered for asynchronous write-protection: `PM_SCAN_CHECK_WPASYNC`.
+pub(crate) const CHECK_REGISTERED: u64 = 1 << 1;
+
 /// `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
 
@@ -59,7 +64,7 @@ pub(crate) struct Query {
     pub(crate) any: u64,
     /// Which properties are told of each range found; fewer make longer ranges.
     pub(crate) report: u64,
-    /// `PM_SCAN_*` of linux/fs.h.
+    /// [`PROTECT`], [`CHECK_REGISTERED`].
     pub(crate) flags: u64,
 }
 
@@ -103,7 +108,6 @@ impl Pagemap {
     }
 
     /// Whether the kernel has `PAGEMAP_SCAN`.
-    #[cfg(test)]
     pub(crate) fn scans(&self) -> bool {
         self.scans
     }
@@ -283,14 +287,18 @@ mod tests {
     fn reading_the_file_finds_what_the_scan_finds() {
         let (task, mappings) = crate::maps::look(std::process::id()).unwrap();
         // Memory of our own that nothing changes between the two looks: written, read, untouched.
-        let mut memory = vec![0u8; 64 * PAGE_BYTES as usize];
-        let first = memory.as_ptr() as u64;
-        let inner = PageRange::covering(first, first + memory.len() as u64);
-        let inner = PageRange { start: inner.start + PAGE_BYTES, end: inner.end - PAGE_BYTES };
+        let bytes = 64 * PAGE_BYTES as usize;
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a fresh mapping of our own, which stays.
+        let first = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0) };
+        assert_ne!(first, libc::MAP_FAILED);
+        let inner = PageRange::covering(first as u64, first as u64 + bytes as u64);
         for at in [9, 10, 11, 40] {
-            memory[at * PAGE_BYTES as usize] = 1;
+            // SAFETY: within the mapping.
+            unsafe { first.cast::<u8>().add(at * PAGE_BYTES as usize).write_volatile(1) };
         }
-        std::hint::black_box(memory[20 * PAGE_BYTES as usize]);
+        // SAFETY: within the mapping.
+        assert_eq!(unsafe { first.cast::<u8>().add(20 * PAGE_BYTES as usize).read_volatile() }, 0);
         let text = mappings.iter().find(|m| m.executable && m.name.starts_with('/')).unwrap().range;
         let query = Query {
             none: is::PFNZERO,

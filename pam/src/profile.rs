@@ -87,37 +87,37 @@ pub struct Residuals {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parameters {
-    /// α1: what the container runtime adds to CRIU at the source.
+    /// α1: factor on what the source does; times α2.
     pub alpha1: Parameter,
-    /// α2: what the engine adds at the source.
+    /// α2: factor on what the source does; times α1.
     pub alpha2: Parameter,
-    /// α3: what the container runtime adds to CRIU at the destination.
+    /// α3: factor on the restore; times α4.
     pub alpha3: Parameter,
-    /// α4: what the engine adds at the destination.
+    /// α4: factor on the restore; times α3.
     pub alpha4: Parameter,
     /// σ: page size (bytes).
     pub sigma: Parameter,
-    /// β: constant time of any dump (ms).
+    /// β: constant time of a pre-dump and of a dump (ms).
     pub beta: Parameter,
-    /// φ_p: time for which a pre-dump freezes (ms).
+    /// φ_p: constant time for which a pre-dump holds the service (ms).
     pub phi_p: Parameter,
-    /// φ_d: time for which a dump freezes before it copies (ms).
+    /// φ_d: constant time for which a dump holds the service (ms).
     pub phi_d: Parameter,
-    /// ζ: what a pre-dump does per byte, in multiples of Γ.
+    /// ζ: time of a pre-dump per byte of state, in multiples of Γ.
     pub zeta: Parameter,
-    /// ξ at the least dirty-page rate: what a dump does per byte, in multiples of Γ.
+    /// ξ at the least dirty-page rate: time of a dump per byte of state, in multiples of Γ.
     pub xi_min: Parameter,
     /// ξ at the greatest dirty-page rate.
     pub xi_max: Parameter,
-    /// δ: constant time of writing a pre-dump (ms).
+    /// δ: constant time of a pre-dump alone (ms).
     pub delta: Parameter,
-    /// Λ: time of writing a byte of a pre-dump (ms/B).
+    /// Λ: time of a pre-dump alone per byte of state (ms/B).
     pub lambda: Parameter,
-    /// Γ: time of visiting a byte (ms/B).
+    /// Γ: unit of ζ and ξ (ms/B).
     pub gamma: Parameter,
-    /// τ1: share of the state that a pre-dump writes.
+    /// τ1: factor on the volume of a pre-dump.
     pub tau1: Parameter,
-    /// τ2 at the least dirty-page rate: the same of a dump.
+    /// τ2 at the least dirty-page rate: factor on the volume of a dump.
     pub tau2_min: Parameter,
     /// τ2 at the greatest dirty-page rate.
     pub tau2_max: Parameter,

@@ -203,7 +203,7 @@ impl FromStr for Millis {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let value = read(text, "a time such as `800ms` or `5s`", |unit| {
             Some(match unit {
-                "us" | "µs" => 1e-3,
+                "us" | "µs" | "μs" => 1e-3,
                 "ms" => 1.0,
                 "s" => 1e3,
                 "min" => 6e4,

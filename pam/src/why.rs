@@ -75,7 +75,7 @@ impl fmt::Display for Why {
             Self::Iterative { iterations, duration, next, target, capped: false } => write!(
                 f,
                 "the bound meets θ_mig = {target} up to I = {iterations} ({duration}); I = {} would take {next}",
-                iterations + 1
+                u64::from(iterations) + 1
             ),
             Self::Iterative { iterations, duration, target, capped: true, .. } => write!(
                 f,

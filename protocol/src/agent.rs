@@ -7,6 +7,7 @@ use ipnet::Ipv4Net;
 use mose_pam::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::link::LinkMetrics;
 use crate::{HostName, ServiceName, Timestamp};
 
 /// What a host is for.
@@ -118,7 +119,7 @@ pub struct ServiceInfo {
 }
 
 /// The newest figures of a host: the latest wins, a lost one does no harm.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Telemetry {
     /// The host.
     pub host: HostName,
@@ -126,6 +127,9 @@ pub struct Telemetry {
     pub at: Timestamp,
     /// Its services.
     pub services: Vec<ServiceInfo>,
+    /// Its links to the other edge hosts.
+    #[serde(default)]
+    pub links: Vec<LinkMetrics>,
     /// What went wrong while they were taken.
     pub trouble: Option<String>,
 }

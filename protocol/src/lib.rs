@@ -8,6 +8,7 @@ pub mod envelope;
 pub mod forecast;
 pub mod handover;
 pub mod keys;
+pub mod link;
 pub mod metrics;
 pub mod name;
 pub mod record;

@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{Hello, Location, ServiceInfo};
 use crate::handover::{HandoverState, Prepare, Prepared, Task, WatchTarget, Watched};
+use crate::link::{LinkMetrics, ProbeOffer, ProbeOrder};
+use crate::metrics::ServiceMetrics;
 use crate::record::Record;
 use crate::step::StepEvent;
-use crate::{MigrationId, Refusal, Timestamp};
+use crate::{HostName, MigrationId, Refusal, ServiceName, Timestamp};
 
 /// What one may ask of an agent. Every request may be repeated: the second does no harm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +74,23 @@ pub enum Request {
         /// Whether to stop watching.
         stop: bool,
     },
+    /// How large is this service's state, and how fast is it dirtied?
+    Profile(ServiceName),
+    /// What is known of migrations to that host: its calibration profile?
+    Calibration(HostName),
+    /// Keep this calibration profile for migrations to that host.
+    Calibrate {
+        /// The destination.
+        to: HostName,
+        /// The profile, as TOML.
+        profile: String,
+    },
+    /// What is known of the links to the other edge hosts?
+    Links,
+    /// Measure the link to this host now.
+    ProbeLink(HostName),
+    /// Take part in measuring the link from another agent to this one.
+    OpenProbe(ProbeOrder),
     /// Settle a service in doubt by hand: `keep` true restores it here, false gives it up here.
     Settle {
         /// The migration.
@@ -106,6 +125,12 @@ impl Request {
             Self::Close(_) => "close",
             Self::Watch { .. } => "watch",
             Self::Watched { .. } => "watched",
+            Self::Profile(_) => "profile",
+            Self::Calibration(_) => "calibration",
+            Self::Calibrate { .. } => "calibrate",
+            Self::Links => "links",
+            Self::ProbeLink(_) => "probe-link",
+            Self::OpenProbe(_) => "open-probe",
             Self::Settle { .. } => "settle",
         }
     }
@@ -135,8 +160,16 @@ pub enum Reply {
     Prepared(Prepared),
     /// To `Relinquish`, `Inquire` and `Withdraw`.
     Handover(HandoverState),
+    /// To `Profile`.
+    Profile(Box<ServiceMetrics>),
+    /// To `Calibration`: the profile as TOML; none where that way was never calibrated.
+    Calibration(Option<String>),
     /// To `Watched`: one per client on the host.
     Watched(Vec<Watched>),
+    /// To `Links` and `ProbeLink`.
+    Links(Vec<LinkMetrics>),
+    /// To `OpenProbe`; none while another measurement is served.
+    Probe(Option<ProbeOffer>),
 }
 
 /// A reply, or why there is none.

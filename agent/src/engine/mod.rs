@@ -175,6 +175,9 @@ pub trait Engine: Send + Sync {
     /// The container's memory, to be read while it runs. Dropping it leaves the container as if it had never been.
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal>;
 
+    /// The container's processes, in the agent's PID namespace; none where it does not run.
+    fn processes(&self, container: &Container) -> Vec<u32>;
+
     /// How many connections wait to be accepted by the container: those cannot be dumped.
     fn unaccepted(&self, container: &Container) -> u32;
 

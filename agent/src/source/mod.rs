@@ -28,7 +28,7 @@ use crate::engine::Container;
 use crate::journal::{Journal, SourceState};
 use crate::report::Measured;
 use crate::steps::Steps;
-use crate::transfer::{Sender, Sent};
+use crate::transfer::{Sender, Sent, check_bandwidth};
 use pre_copy::Rounds;
 
 /// A migration that leaves this host, as others may see and influence it.
@@ -112,6 +112,10 @@ impl Agent {
                 format!("an order for {} came to {}", task.from, self.config.host),
                 "",
             ));
+        }
+        if let Some(bandwidth) = task.plan.bandwidth {
+            check_bandwidth(bandwidth)
+                .map_err(|error| Refusal::new(RefusalCode::Capability, error.to_string(), ""))?;
         }
         if task.from == task.to {
             return Err(Refusal::new(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mose_pam::Bytes;
+use mose_pam::{Bytes, Strategy};
 use mose_protocol::agent::Capability;
 use mose_protocol::handover::{Place, Prepare, Prepared, WatchTarget};
 use mose_protocol::step::Step;
@@ -37,6 +37,11 @@ impl Source {
             }
             Err(refusal) => {
                 // A destination that cannot be reached drops its preparation by itself.
+                if self.task().plan.strategy != Strategy::Cold
+                    && let Err(left) = self.agent.engine.drop_images(&container).await
+                {
+                    tracing::warn!(%left, "pre-dumps are left over");
+                }
                 let _ = self.ask(&Request::Withdraw(self.task().migration.clone()), QUICK).await;
                 let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
                 journal.close();
@@ -136,7 +141,7 @@ impl Source {
             &prepared.offer,
             Some(self.agent.bulk.clone()),
             self.task().migration.as_str(),
-            Limits::default(),
+            Limits { bandwidth: self.task().plan.bandwidth, ..Limits::default() },
         )
         .await
         .map_err(|error| transfer_refusal(&error))

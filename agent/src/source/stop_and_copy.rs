@@ -11,6 +11,7 @@ use mose_protocol::step::Step;
 use mose_protocol::{HostName, Refusal, RefusalCode, Request, Timestamp};
 use tokio::task::JoinHandle;
 
+use super::pre_copy::Rounds;
 use super::{Dumped, Moving, Source};
 use crate::agent::overlay_refusal;
 use crate::destination::transfer_refusal;
@@ -50,8 +51,14 @@ impl Source {
         steps.started(Step::Checkpoint);
         *dump = Some(tokio::spawn({
             let (agent, container, steps) = (agent.clone(), container.clone(), steps.clone());
+            let previous = rounds.as_ref().is_some_and(Rounds::dumps_with_previous);
             async move {
-                let dumped = agent.engine.dump(&container).await.map_err(|mut refusal| {
+                let dumped = if previous {
+                    agent.engine.dump_with_previous(&container).await
+                } else {
+                    agent.engine.dump(&container).await
+                };
+                let dumped = dumped.map_err(|mut refusal| {
                     if let Some(log) = agent.engine.criu_log(&container).filter(|log| !log.is_empty()) {
                         refusal.reason = format!("{}; CRIU's log: {log}", refusal.reason);
                     }

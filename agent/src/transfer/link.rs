@@ -15,6 +15,7 @@ use super::buf::{Buf, HEADER};
 use super::digest::Digest;
 use super::error::TransferError;
 use super::frame::{MAX_META, Reply};
+use crate::tcp_info::Segments;
 
 /// The source's half of a transport.
 pub(crate) trait Outlet: Send {
@@ -24,6 +25,14 @@ pub(crate) trait Outlet: Send {
     fn abort(&mut self, last: Buf);
     /// Lets go of the link after the destination's verdict.
     fn close(&mut self);
+    /// How it cuts frames into segments.
+    fn segments(&self) -> Segments {
+        Segments::USUAL
+    }
+    /// Bytes that it sent again of itself so far, where it can tell.
+    fn resent(&self) -> u64 {
+        0
+    }
 }
 
 /// The destination's way back.
@@ -232,6 +241,14 @@ impl Flow {
             return Err(self.stalled("waiting for an acknowledgement"));
         }
         Ok(())
+    }
+
+    /// Waits for a point in time, or for the transfer to fail.
+    pub(crate) fn pause(&self, until: Instant) -> Result<(), TransferError> {
+        let left = until.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(lock(&self.state), left, |s| s.failure.is_none());
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.failure.clone().map_or(Ok(()), Err)
     }
 
     /// Waits for the destination to accept the token.

@@ -19,6 +19,7 @@ mod folder;
 mod follow;
 mod frame;
 mod link;
+mod pace;
 mod pages;
 mod path;
 mod receiver;
@@ -33,12 +34,15 @@ mod zenoh;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use mose_pam::BitsPerSec;
 use mose_protocol::transfer::TransferBounds;
 pub use mose_protocol::transfer::{TransportKind, TransportOffer};
 
 pub use digest::Digest;
 pub use error::TransferError;
 pub use follow::{DumpNotifier, DumpSignal, dump_signal};
+pub(crate) use link::{same_secret, token};
+pub use pace::{LEAST_BANDWIDTH, check_bandwidth};
 pub use pages::{PAGE, Place, ReadPages, RoundSent, TakePage};
 pub use receiver::Receiver;
 pub use sender::Sender;
@@ -56,6 +60,8 @@ pub struct Limits {
     pub total: u64,
     /// Files, folders and links of the whole transfer; each costs some 300 bytes of both agents' memory.
     pub entries: u32,
+    /// The most that a sender puts on the link, headers included; `None`: all there is. A receiver takes what comes.
+    pub bandwidth: Option<BitsPerSec>,
 }
 
 impl Default for Limits {
@@ -66,6 +72,7 @@ impl Default for Limits {
             stall: Duration::from_secs(15),
             total: 256 << 30,
             entries: 250_000,
+            bandwidth: None,
         }
     }
 }

@@ -15,10 +15,14 @@ use super::error::TransferError;
 use super::follow::is_pages;
 use super::frame::{Entry, Kind, Record, Section};
 use super::link::{Flow, Outlet, Pool, Verdict};
+use super::pace::Pacer;
 use super::pages::Rounds;
 use super::path::RelPath;
 use super::tree::Scan;
-use super::{Pass, Sent};
+use super::{Limits, Pass, Sent};
+
+/// The least time between two signs of life of a source that waits for its bandwidth.
+const ALIVE: Duration = Duration::from_millis(100);
 
 /// Everything the sending thread owns.
 pub(crate) struct Engine {
@@ -30,6 +34,9 @@ pub(crate) struct Engine {
     seq: u64,
     bounds: TransferBounds,
     keepalive: Duration,
+    pacer: Option<Pacer>,
+    /// What the transport had sent again when the last frame left.
+    resent: u64,
     last_frame: Instant,
     began: Instant,
     next_id: u32,
@@ -61,11 +68,12 @@ impl Engine {
         pool: Pool,
         tag: u32,
         bounds: TransferBounds,
-        stall: Duration,
+        limits: Limits,
         seed: u64,
     ) -> Self {
         let now = Instant::now();
-        let stall = stall.min(Duration::from_millis(bounds.stall_ms));
+        let stall = limits.stall.min(Duration::from_millis(bounds.stall_ms));
+        let pacer = limits.bandwidth.map(|limit| Pacer::new(limit, outlet.segments(), now));
         Self {
             frame: pool.take(),
             outlet,
@@ -75,6 +83,8 @@ impl Engine {
             seq: 0,
             bounds,
             keepalive: (stall / 4).clamp(Duration::from_millis(5), Duration::from_secs(5)),
+            pacer,
+            resent: 0,
             last_frame: now,
             began: now,
             next_id: 0,
@@ -104,16 +114,44 @@ impl Engine {
         Ok(())
     }
 
-    /// Hands over what was gathered. The one place where frames leave: a bandwidth limit would wait here.
+    /// Hands over what was gathered, when the bandwidth allows it.
     pub(crate) fn flush(&mut self) -> Result<(), TransferError> {
         if self.frame.is_empty() {
             return self.flow.check();
         }
-        self.flow.reserve(self.frame.bytes().len())?;
-        let mut frame = std::mem::replace(&mut self.frame, self.pool.take());
+        self.keep_pace()?;
+        let frame = std::mem::replace(&mut self.frame, self.pool.take());
+        self.ship(frame)
+    }
+
+    /// Waits for the next frame's time. Where that is long, says meanwhile that it is alive.
+    fn keep_pace(&mut self) -> Result<(), TransferError> {
+        // Signs of life are paid for by the frames after this one, so that they cannot keep it back for ever.
+        let Some(due) = self.pacer.as_ref().map(Pacer::due) else { return Ok(()) };
+        while due > Instant::now() {
+            let alive = self.last_frame + self.keepalive.max(ALIVE);
+            self.flow.pause(due.min(alive))?;
+            if due > alive {
+                let mut frame = self.pool.take();
+                frame.push(&Record::Ping);
+                self.ship(frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The one place where frames leave.
+    fn ship(&mut self, mut frame: Buf) -> Result<(), TransferError> {
+        let bytes = frame.bytes().len();
+        self.flow.reserve(bytes)?;
         frame.seal(self.tag, self.seq);
         self.seq += 1;
         self.last_frame = Instant::now();
+        if let Some(pacer) = &mut self.pacer {
+            let resent = self.outlet.resent();
+            pacer.charge(bytes, resent.saturating_sub(self.resent), self.last_frame);
+            self.resent = resent;
+        }
         self.outlet.send(frame).map_err(|e| self.flow.failure_or(e))
     }
 

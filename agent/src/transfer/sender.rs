@@ -16,7 +16,7 @@ use super::follow::{self, DumpSignal};
 use super::link::{Flow, Pool, tag};
 use super::pages::{self, ReadPages, RoundSent, Rounds};
 use super::send::Engine;
-use super::{Limits, Pass, Sent, tcp, tree, zenoh};
+use super::{Limits, Pass, Sent, pace, tcp, tree, zenoh};
 
 /// Bytes of an archive read at once, and how many such pieces may wait.
 const PIECE: usize = 256 << 10;
@@ -53,7 +53,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`TransferError::Setup`] if the offer or the session does not fit; [`TransferError::Connect`],
+    /// [`TransferError::Setup`] if the offer, the session or the bandwidth does not fit; [`TransferError::Connect`],
     /// [`TransferError::Refused`] or [`TransferError::Stalled`] if nobody, or somebody else, answers.
     pub async fn connect(
         offer: &TransportOffer,
@@ -61,7 +61,13 @@ impl Sender {
         migration: &str,
         limits: Limits,
     ) -> Result<Self, TransferError> {
-        let bounds = limits.meet(offer.bounds())?;
+        let mut bounds = limits.meet(offer.bounds())?;
+        let mut stall = limits.stall;
+        if let Some(limit) = limits.bandwidth {
+            pace::check_bandwidth(limit)?;
+            bounds = pace::bounds_at(bounds, limit);
+            stall += pace::patience_at(limit, bounds.chunk as usize);
+        }
         let (chunk, window) = (bounds.chunk as usize, bounds.window as usize);
         // The destination's queue is measured in its own chunks.
         let theirs = usize::try_from(offer.bounds().chunk).unwrap_or(usize::MAX);
@@ -76,10 +82,10 @@ impl Sender {
         let (tag, seed) = (tag(&token), pages::seed(&token));
         let (outlet, flow) = match offer {
             TransportOffer::Tcp { address, .. } => {
-                let flow = Flow::new(address.to_string(), window, theirs, limits.stall);
+                let flow = Flow::new(address.to_string(), window, theirs, stall);
                 let (address, flow2, pool2) = (*address, Arc::clone(&flow), pool.clone());
                 let connecting = tokio::task::spawn_blocking(move || {
-                    tcp::connect(address, &token, &flow2, pool2, limits.stall)
+                    tcp::connect(address, &token, &flow2, pool2, limits.stall, limits.bandwidth)
                 });
                 (connecting.await.unwrap_or(Err(TransferError::Cancelled))?, flow)
             }
@@ -96,11 +102,11 @@ impl Sender {
                         "ask the destination for a fresh offer",
                     ));
                 }
-                let flow = Flow::new(prefix.clone(), window, theirs, limits.stall);
+                let flow = Flow::new(prefix.clone(), window, theirs, stall);
                 (zenoh::connect(&session, prefix, &token, &flow, pool.clone(), limits.stall).await?, flow)
             }
         };
-        let engine = Engine::new(outlet, Arc::clone(&flow), pool, tag, bounds, limits.stall, seed);
+        let engine = Engine::new(outlet, Arc::clone(&flow), pool, tag, bounds, limits, seed);
         let keepalive = engine.keepalive();
         let (commands, queue) = channel();
         let started = thread::Builder::new().name("mose-bulk-send".into()).spawn(move || run(engine, &queue));

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use mose_pam::BitsPerSec;
 use mose_protocol::transfer::TransferBounds;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream as AsyncTcpStream};
@@ -19,6 +20,8 @@ use super::buf::{Buf, HEADER};
 use super::error::TransferError;
 use super::frame::Reply;
 use super::link::{Flow, Inlet, Outlet, Pool, ReplyPort, Stop, WAITING, max_frame, same_secret, tag};
+use super::pace;
+use crate::tcp_info::{Segments, tcp_info};
 
 /// Announces the format, before the token.
 const MAGIC: &[u8; 8] = b"MOSEbulk";
@@ -215,17 +218,21 @@ impl ReplyPort for TcpReplies {
     }
 }
 
-/// Connects, shows the token, and waits to be welcomed. Blocks.
+/// Connects, shows the token, and waits to be welcomed. The kernel keeps the connection near `bandwidth`. Blocks.
 pub(crate) fn connect(
     address: SocketAddr,
     token: &str,
     flow: &Arc<Flow>,
     pool: Pool,
     stall: Duration,
+    bandwidth: Option<BitsPerSec>,
 ) -> Result<Box<dyn Outlet>, TransferError> {
     let failed = |e: io::Error| TransferError::Connect { peer: address.to_string(), reason: e.to_string() };
     let mut stream = TcpStream::connect_timeout(&address, stall).map_err(failed)?;
     prepare(&stream, stall).map_err(failed)?;
+    if let Some(limit) = bandwidth {
+        pace::cap(&stream, limit).map_err(failed)?;
+    }
     stream.write_all(&[MAGIC, token.as_bytes()].concat()).map_err(failed)?;
     let handle = stream.try_clone().map_err(failed)?;
     flow.on_fail(move || drop(handle.shutdown(Shutdown::Both)));
@@ -308,6 +315,14 @@ impl Outlet for TcpOutlet {
             drop(writer.join());
         }
         drop(self.stream.shutdown(Shutdown::Both));
+    }
+
+    fn segments(&self) -> Segments {
+        Segments::of(&self.stream)
+    }
+
+    fn resent(&self) -> u64 {
+        tcp_info(&self.stream).map_or(0, |info| info.resent)
     }
 }
 

@@ -5,16 +5,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
+use mose_console::design::{self, Design, Wanted};
 use mose_console::fleet::Fleet;
 use mose_console::order::{self, Order};
 use mose_lab::client::{Client, ClientKind, ClientReport, ClientSpec};
 use mose_lab::{CLIENT_ADDRESS, CLIENT_NETNS, Lab, ServiceOptions, Workload, start_service, stop_service};
 use mose_pam::Plan;
+use mose_protocol::agent::Hello;
 use mose_protocol::forecast::Forecast;
 use mose_protocol::handover::{ImagePolicy, PreCopyWay};
 use mose_protocol::record::Record;
 use mose_protocol::transfer::TransportKind;
-use mose_protocol::{Refusal, RefusalCode};
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request};
 
 use super::{agents_of, enter};
 
@@ -159,6 +161,29 @@ impl Orders {
             .block_on(Fleet::join(&agents_of(lab)))
             .map_err(|refusal| eyre!("the lab's agents cannot be reached: {refusal}"))?;
         Ok(Self { runtime, fleet })
+    }
+
+    /// Asks an agent.
+    pub(super) fn ask(&self, host: &HostName, request: &Request) -> color_eyre::Result<Reply> {
+        self.runtime.block_on(self.fleet.ask(host, request)).map_err(|refusal| eyre!("{refusal}"))
+    }
+
+    /// Plans a migration from what the agents measure.
+    pub(super) fn design(
+        &self,
+        service: &str,
+        from: &str,
+        to: &str,
+        wanted: &Wanted,
+    ) -> color_eyre::Result<Design> {
+        let (service, from, to) = (service.parse()?, from.parse()?, to.parse()?);
+        let designed = self.runtime.block_on(design::design(&self.fleet, &service, &from, &to, wanted));
+        designed.map_err(|refusal| eyre!("{refusal}"))
+    }
+
+    /// How an agent introduces itself.
+    pub(super) fn hello(&self, host: &HostName) -> color_eyre::Result<Hello> {
+        self.runtime.block_on(self.fleet.agent(host)).map_err(|refusal| eyre!("{refusal}"))
     }
 
     /// Moves a service and returns the record.

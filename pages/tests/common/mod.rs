@@ -1,7 +1,12 @@
 //! Starting and commanding the process that the tests look at.
 
+#![expect(dead_code, reason = "no test file uses all of it")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// The program that gets descriptors.
+pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_mose-write-protect");
 
 /// A process that does what it is told; ended when dropped.
 pub(crate) struct Puppet {
@@ -49,6 +54,11 @@ impl Puppet {
         answer.parse().unwrap_or_else(|_| panic!("`{command}` gave `{answer}`"))
     }
 
+    /// Waits until it has ended.
+    pub(crate) fn wait(&mut self) {
+        self.child.wait().unwrap();
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -60,4 +70,9 @@ impl Drop for Puppet {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The numbers in an answer; other words are left out.
+pub(crate) fn fields(answer: &str) -> Vec<i64> {
+    answer.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }

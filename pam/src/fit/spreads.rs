@@ -1,5 +1,5 @@
-//! How far the bounds must lie above the fit: the least common quantile of measured / fitted at which the sums of a
-//! migration's components, its downtime and its duration, are covered as often as is wanted.
+//! How far the bounds must lie above the fit: the least common quantile of measured / fitted at which a migration's
+//! downtime and its duration are covered as often as is wanted.
 
 use super::sample::{Pass, Sample};
 use crate::model::{Costs, Model};
@@ -7,76 +7,68 @@ use crate::profile::Spread;
 use crate::service::NormalizedRate;
 use crate::units::Millis;
 
-/// Measured / fitted, in order, of each component.
+/// Measured / fitted, in order, of each group of components. The parts of a group share a factor: their borders are where
+/// one step happens to end and the next to begin, and only their sum is what anyone waits for.
 #[derive(Default)]
 struct Ratios {
-    prepare: Vec<f64>,
-    predump: Vec<f64>,
-    round: Vec<f64>,
-    dump: Vec<f64>,
-    restore: Vec<f64>,
-    overlay: Vec<f64>,
+    /// Preparation, pre-dump and rounds, without their transfers.
+    before: Vec<f64>,
+    /// Dump, restore and overlay, without the transfer.
+    stopped: Vec<f64>,
+    /// Everything that was sent.
     volume: Vec<f64>,
 }
 
 impl Ratios {
     fn of(observed: &[(&Sample, Costs)]) -> Self {
         let mut ratios = Self::default();
-        let note = |into: &mut Vec<f64>, measured: f64, fitted: f64| {
+        let note = |into: &mut Vec<f64>, parts: &[(Option<f64>, f64)]| {
+            let known = parts.iter().filter_map(|(measured, fitted)| Some(((*measured)?, *fitted)));
+            let (measured, fitted) = known.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
             if fitted > 0.0 {
                 into.push(measured / fitted);
             }
         };
+        let time = |pass: &Pass| pass.time.0;
+        let volume = |pass: &Pass| pass.volume.0 as f64;
         for (sample, costs) in observed {
-            if let Some(time) = sample.prepare {
-                note(&mut ratios.prepare, time.0, costs.prepare.0);
-            }
-            if let Some(pass) = sample.predump {
-                note(&mut ratios.predump, pass.time.0, costs.predump.0);
-                note(&mut ratios.volume, pass.volume.0 as f64, costs.predump_volume);
-            }
-            for pass in &sample.rounds {
-                note(&mut ratios.round, pass.time.0, costs.round.0);
-                note(&mut ratios.volume, pass.volume.0 as f64, costs.dump_volume);
-            }
-            if let Some(pass) = sample.dump {
-                note(&mut ratios.dump, pass.time.0, costs.dump.0);
-                note(&mut ratios.volume, pass.volume.0 as f64, costs.dump_volume);
-            }
-            if let Some(time) = sample.restore {
-                note(&mut ratios.restore, time.0, costs.restore.0);
-            }
-            if let Some(time) = sample.overlay {
-                note(&mut ratios.overlay, time.0, costs.overlay.0);
-            }
+            let mut before = vec![
+                (sample.prepare.map(|t| t.0), costs.prepare.0),
+                (sample.predump.as_ref().map(time), costs.predump.0),
+            ];
+            before.extend(sample.rounds.iter().map(|round| (Some(time(round)), costs.round.0)));
+            note(&mut ratios.before, &before);
+            note(
+                &mut ratios.stopped,
+                &[
+                    (sample.dump.as_ref().map(time), costs.dump.0),
+                    (sample.restore.map(|t| t.0), costs.restore.0),
+                    (sample.overlay.map(|t| t.0), costs.overlay.0),
+                ],
+            );
+            let mut sent = vec![
+                (sample.predump.as_ref().map(volume), costs.predump_volume),
+                (sample.dump.as_ref().map(volume), costs.dump_volume),
+            ];
+            sent.extend(sample.rounds.iter().map(|round| (Some(volume(round)), costs.dump_volume)));
+            note(&mut ratios.volume, &sent);
         }
-        for list in ratios.lists() {
+        for list in [&mut ratios.before, &mut ratios.stopped, &mut ratios.volume] {
             list.sort_by(f64::total_cmp);
         }
         ratios
     }
 
-    fn lists(&mut self) -> [&mut Vec<f64>; 7] {
-        [
-            &mut self.prepare,
-            &mut self.predump,
-            &mut self.round,
-            &mut self.dump,
-            &mut self.restore,
-            &mut self.overlay,
-            &mut self.volume,
-        ]
-    }
-
     fn at(&self, level: f64) -> Spread {
         let factor = |sorted: &[f64]| quantile(sorted, level).max(1.0);
+        let (before, stopped) = (factor(&self.before), factor(&self.stopped));
         Spread {
-            prepare: factor(&self.prepare),
-            predump: factor(&self.predump),
-            round: factor(&self.round),
-            dump: factor(&self.dump),
-            restore: factor(&self.restore),
-            overlay: factor(&self.overlay),
+            prepare: before,
+            predump: before,
+            round: before,
+            dump: stopped,
+            restore: stopped,
+            overlay: stopped,
             volume: factor(&self.volume),
         }
     }

@@ -1,6 +1,6 @@
 //! A running container's memory, read from outside.
 
-use mose_pages::{Dumpable, PageReader, dumpable};
+use mose_pages::{Dumpable, PageReader, PageSet, Preference, Tracker, dumpable};
 
 use super::processes;
 use crate::engine::LiveMemory;
@@ -10,11 +10,37 @@ use crate::transfer::{TakePage, TransferError};
 pub(super) struct ContainerMemory {
     init: u32,
     reader: PageReader,
+    /// Says which pages were written to; without one, every page is read each time.
+    tracker: Option<Box<dyn Tracker>>,
 }
 
 impl ContainerMemory {
     pub(super) fn of(init: u32) -> Self {
-        Self { init, reader: PageReader::new() }
+        let tracker = match mose_pages::open(&Preference::default()) {
+            Ok(opened) => {
+                for (means, why) in &opened.rejected {
+                    tracing::debug!(%means, why, "dirty pages cannot be found by this means");
+                }
+                // Hashing reads every page, as the rounds do anyway.
+                Some(opened.tracker).filter(|tracker| tracker.means() != mose_pages::Means::Hashing)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "dirty pages are not tracked; every round reads all of the memory");
+                None
+            }
+        };
+        Self { init, reader: PageReader::new(), tracker }
+    }
+
+    /// The pages that a checkpoint would write and that may have changed since the last call.
+    fn suspects(&mut self) -> Result<Vec<(u32, PageSet)>, mose_pages::Error> {
+        let pids = processes::tree(self.init);
+        let Some(tracker) = &mut self.tracker else {
+            let Dumpable { memories } = dumpable(&pids)?;
+            return Ok(memories.into_iter().map(|memory| (memory.pid, memory.pages)).collect());
+        };
+        let dirty = tracker.tick(&pids)?;
+        Ok(dirty.memories.into_iter().map(|memory| (memory.pid, memory.pages)).collect())
     }
 }
 
@@ -27,17 +53,16 @@ fn unreadable(error: &mose_pages::Error) -> TransferError {
 
 impl LiveMemory for ContainerMemory {
     fn means(&self) -> String {
-        "hashing".into()
+        self.tracker.as_ref().map_or("every page read", |tracker| tracker.means().name()).into()
     }
 
     fn changed(&mut self, take: &mut TakePage<'_>) -> Result<(), TransferError> {
-        let Dumpable { memories } = dumpable(&processes::tree(self.init)).map_err(|e| unreadable(&e))?;
-        for memory in memories {
+        for (pid, pages) in self.suspects().map_err(|e| unreadable(&e))? {
             let mut taken = Ok(());
-            let read = self.reader.read(memory.pid, &memory.pages, |chunk| {
+            let read = self.reader.read(pid, &pages, |chunk| {
                 for (address, page) in chunk.pages() {
                     if taken.is_ok() {
-                        taken = take((memory.pid, address), page);
+                        taken = take((pid, address), page);
                     }
                 }
             });

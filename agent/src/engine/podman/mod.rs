@@ -363,6 +363,10 @@ impl Engine for PodmanEngine {
         Ok(Box::new(live::ContainerMemory::of(pid_of(container)?)))
     }
 
+    fn processes(&self, container: &Container) -> Vec<u32> {
+        container.pid.map(processes::tree).unwrap_or_default()
+    }
+
     fn unaccepted(&self, container: &Container) -> u32 {
         container.pid.map_or(0, processes::unaccepted)
     }

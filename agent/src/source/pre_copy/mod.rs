@@ -3,20 +3,21 @@
 //! Round 0 is the pre-dump and sends every page; each iteration sends what was dirtied since the round before. The last
 //! iteration waits for CRIU to stand ready, so that nothing but itself lies between it and the freeze.
 
+mod chain;
 mod live;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use mose_pam::{Bytes, Millis, Strategy};
+use mose_protocol::Refusal;
 use mose_protocol::handover::PreCopyWay;
 use mose_protocol::step::{Round, Step};
-use mose_protocol::{Refusal, RefusalCode};
 
 use super::Source;
 use crate::engine::Container;
 use crate::steps::Note;
-use crate::transfer::{PAGE, RoundSent, Sender};
+use crate::transfer::{RoundSent, Sender};
 
 /// Between two rounds: what is dirtied at once again need not be sent at once again, and the service's host has other
 /// work than reading memory.
@@ -30,6 +31,11 @@ const PAYS: f64 = 0.95;
 pub(super) trait PreCopy: Send {
     /// How it finds what changed, as people read it.
     fn means(&self) -> String;
+
+    /// Whether the dump at the end is of what changed since the last round.
+    fn dumps_with_previous(&self) -> bool {
+        false
+    }
 
     /// Sends what changed since the last call, everything at the first; returns once the destination has it.
     async fn round(&mut self, sender: &mut Sender) -> Result<RoundSent, Refusal>;
@@ -46,6 +52,13 @@ pub(super) struct Rounds {
     before: Option<u64>,
 }
 
+impl Rounds {
+    /// Whether the dump at the end is of what changed since the last round.
+    pub(super) fn dumps_with_previous(&self) -> bool {
+        self.way.dumps_with_previous()
+    }
+}
+
 impl Source {
     /// Does all rounds but the last iteration. `None` for a cold migration.
     pub(super) async fn pre_copy(
@@ -60,11 +73,7 @@ impl Source {
         let way: Box<dyn PreCopy> = match self.task().pre_copy {
             None | Some(PreCopyWay::Live) => Box::new(live::Live::open(&*self.agent.engine, container)?),
             Some(PreCopyWay::Chain) => {
-                return Err(Refusal::new(
-                    RefusalCode::Capability,
-                    "pre-copy by CRIU's chain of pre-dumps is not available here",
-                    "use --pre-copy live",
-                ));
+                Box::new(chain::Chain::open(self.agent.engine.clone(), container).await?)
             }
         };
         let iterations = plan.iterations.unwrap_or(0);
@@ -99,7 +108,7 @@ impl Source {
         rounds.done += 1;
         let pays = rounds.before.is_none_or(|before| (sent.sent as f64) < before as f64 * PAYS);
         rounds.before = Some(sent.sent);
-        let bytes = Bytes(sent.sent * PAGE as u64);
+        let bytes = Bytes(sent.bytes);
         let round = Round {
             number,
             pages: sent.pages,

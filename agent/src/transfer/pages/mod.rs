@@ -42,7 +42,9 @@ pub struct RoundSent {
     pub pages: u64,
     /// Of these, pages that were sent.
     pub sent: u64,
-    /// Of these, pages that were all zero.
+    /// Bytes that were sent.
+    pub bytes: u64,
+    /// Of these pages, those that were all zero.
     pub zero: u64,
     /// From the first page to the destination's acknowledgement of the last.
     pub elapsed: Duration,

@@ -35,7 +35,7 @@ impl Rounds {
     /// Sends what the destination does not have of the pages that `read` yields; returns once it has them.
     pub(crate) fn round(engine: &mut Engine, read: ReadPages) -> Result<RoundSent, TransferError> {
         let began = Instant::now();
-        let mut sent = RoundSent::default();
+        let (mut sent, before) = (RoundSent::default(), engine.bytes());
         read(&mut |place, page| {
             sent.pages += 1;
             match engine.rounds.known.place(place, page) {
@@ -51,6 +51,7 @@ impl Rounds {
         Self::send_batch(engine)?;
         engine.flush()?;
         engine.drain()?;
+        sent.bytes = engine.bytes() - before;
         sent.elapsed = began.elapsed();
         Ok(sent)
     }

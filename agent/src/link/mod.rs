@@ -1,0 +1,386 @@
+//! The profile of the links to the other edge hosts: capacity, use, round-trip time.
+//!
+//! Every few seconds each link's round-trip time is measured, and the interfaces' counters at both ends are compared: what left
+//! here and arrived there is what others use. Once a minute a burst that lasts some thirty milliseconds on the link, of
+//! four mebibytes at most, tells the capacity: far less than a thousandth of what the link carries. Migrations add what their
+//! transfers got. While a migration comes to or leaves either host, nothing is measured.
+
+mod estimate;
+mod interface;
+mod probe;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mose_pam::{Bytes, Millis};
+use mose_protocol::agent::{Capability, Hello, Role};
+use mose_protocol::link::{LinkMetrics, MAX_BURST, ProbeOffer, ProbeOrder, RttFrom};
+use mose_protocol::record::{Outcome, Record};
+use mose_protocol::step::Step;
+use mose_protocol::transfer::TransportKind;
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Timestamp};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::agent::Agent;
+use crate::peers::QUICK;
+use estimate::{Burst, Counters, Profile};
+
+/// How often a link's round-trip time and use are measured; with many peers, as often as [`SPACING`] lets.
+const PERIOD: Duration = Duration::from_secs(3);
+/// The least time between two measurements of this agent.
+const SPACING: Duration = Duration::from_millis(100);
+/// How often a burst is sent on a link.
+const BURST_PERIOD: Duration = Duration::from_secs(60);
+/// The least time between two bursts of this agent, on whichever links.
+const BURST_SPACING: Duration = Duration::from_secs(2);
+/// How many bursts it takes until a link counts as known.
+const BURSTS: usize = 3;
+/// Bursts until one tells something, starting from the shortest.
+const ATTEMPTS: usize = 5;
+/// How long use is watched for a measurement on demand.
+const WATCH: Duration = Duration::from_millis(500);
+/// The longest that a measurement on demand may take.
+const ON_DEMAND: Duration = Duration::from_secs(8);
+/// Measurements that this host serves at the same time, so that no two bursts meet here.
+const SERVED: usize = 1;
+/// How often, and how long apart, it is tried to measure at a host that serves another.
+const TRIES: usize = 10;
+const TRY_EVERY: Duration = Duration::from_millis(150);
+/// Past migrations that are looked at when an agent starts.
+const REMEMBERED: usize = 50;
+
+/// The links of this host.
+pub(crate) struct Links {
+    known: Mutex<HashMap<HostName, Known>>,
+    /// Held while this host measures.
+    measuring: tokio::sync::Mutex<()>,
+    serving: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Known {
+    profile: Profile,
+    last_burst: Option<Instant>,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            measuring: tokio::sync::Mutex::default(),
+            serving: Arc::new(Semaphore::new(SERVED)),
+        }
+    }
+}
+
+impl Links {
+    fn lock(&self) -> MutexGuard<'_, HashMap<HostName, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, host: &HostName, work: impl FnOnce(&mut Known) -> T) -> T {
+        work(self.lock().entry(host.clone()).or_default())
+    }
+
+    /// Whether it is a link's turn for a burst: it is new, or its last one is a minute ago; and no other was just now.
+    fn burst_due(&self, host: &HostName, now: Instant) -> bool {
+        let known = self.lock();
+        let newest = known.values().filter_map(|known| known.last_burst).max();
+        if newest.is_some_and(|newest| now < newest + BURST_SPACING) {
+            return false;
+        }
+        known.get(host).is_none_or(|known| {
+            let period = if known.profile.bursts() < BURSTS { BURST_SPACING } else { BURST_PERIOD };
+            known.last_burst.is_none_or(|last| now >= last + period)
+        })
+    }
+
+    /// What a migration's transfer shows of its link, if it was held up by nothing else.
+    pub(crate) fn transferred(&self, record: &Record) {
+        if record.outcome != Outcome::Done || record.plan.bandwidth.is_some() {
+            return;
+        }
+        let sent =
+            |step: &&mose_protocol::record::StepTime| step.step == Step::Transfer && step.host == record.from;
+        if let Some(step) = record.steps.iter().find(sent)
+            && let Some(bytes) = step.bytes
+        {
+            let begun = record.started_at.0 as f64 + (step.start.0 + step.took.0) * 1e3;
+            self.with(&record.to, |known| known.profile.transfer(bytes, step.took, Timestamp(begun as u64)));
+        }
+    }
+}
+
+impl Agent {
+    /// What is known of the links to the other edge hosts.
+    pub(crate) fn links(&self) -> Vec<LinkMetrics> {
+        let now = Timestamp::now();
+        let peers = self.edges();
+        let known = self.links.lock();
+        let metrics =
+            |peer: &Hello| known.get(&peer.host).map(|known| known.profile.metrics(&peer.host, now));
+        peers.iter().filter_map(metrics).collect()
+    }
+
+    /// The other edge hosts that are live, by name.
+    fn edges(&self) -> Vec<Hello> {
+        if self.config.role != Role::Edge {
+            return Vec::new();
+        }
+        let mut peers = self.peers.live();
+        peers.retain(|peer| peer.capabilities.contains(&Capability::Containers));
+        peers.sort_by(|a, b| a.host.cmp(&b.host));
+        peers
+    }
+
+    /// Whether a migration leaves or comes. One in doubt moves nothing.
+    fn migrating(&self) -> bool {
+        let leaving = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
+        let coming = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.values().any(|control| !control.in_doubt()) || coming.values().any(|coming| coming.is_open())
+    }
+
+    fn not_while_migrating(&self) -> Result<(), Refusal> {
+        if !self.migrating() {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefusalCode::Conflict,
+            format!(
+                "a migration is under way at {}, and its link is not measured meanwhile",
+                self.config.host
+            ),
+            "wait for its end (`mose watch`)",
+        ))
+    }
+
+    /// Measures every link, one after another, for as long as the session lives.
+    pub(crate) async fn profile_links(self: Arc<Self>) {
+        for record in self.history.newest(REMEMBERED) {
+            self.links.transferred(&record);
+        }
+        loop {
+            let peers = self.edges();
+            let pause = PERIOD / u32::try_from(peers.len().max(1)).unwrap_or(u32::MAX);
+            for peer in &peers {
+                tokio::time::sleep(pause.max(SPACING)).await;
+                if self.migrating() {
+                    self.links.with(&peer.host, |known| known.profile.recount());
+                    continue;
+                }
+                let _turn = self.links.measuring.lock().await;
+                let burst = self.links.burst_due(&peer.host, Instant::now());
+                if let Err(refusal) = self.measure(peer, burst).await {
+                    tracing::debug!(host = %peer.host, %refusal, "a link was not measured");
+                    self.links.with(&peer.host, |known| known.profile.recount());
+                }
+            }
+            if peers.is_empty() {
+                tokio::time::sleep(PERIOD).await;
+            }
+            if self.session.is_closed() {
+                return;
+            }
+        }
+    }
+
+    /// Measures a link now: its use over half a second, then its capacity, with bursts.
+    pub(crate) async fn probe_link(self: &Arc<Self>, to: &HostName) -> Result<LinkMetrics, Refusal> {
+        if self.config.role != Role::Edge {
+            return Err(Refusal::new(
+                RefusalCode::Capability,
+                format!("{} is no edge host, and moves no images", self.config.host),
+                "measure from an edge host",
+            ));
+        }
+        let peer = self.peers.get(to)?;
+        if !peer.capabilities.contains(&Capability::Containers) {
+            return Err(Refusal::new(
+                RefusalCode::Capability,
+                format!("{to} is a {} host, and takes no images", peer.role.name()),
+                "measure to an edge host",
+            ));
+        }
+        let measured = async {
+            let _turn = self.links.measuring.lock().await;
+            self.links.with(to, |known| known.profile.recount());
+            self.measure(&peer, false).await?;
+            tokio::time::sleep(WATCH).await;
+            self.measure(&peer, false).await?;
+            for _ in 0..BURSTS {
+                self.measure(&peer, true).await?;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(ON_DEMAND, measured).await {
+            Ok(done) => done?,
+            Err(_) => {
+                return Err(Refusal::new(
+                    RefusalCode::Unreachable,
+                    format!("the link to {to} was not measured within {ON_DEMAND:?}"),
+                    "see whether the hosts reach each other on the underlay",
+                ));
+            }
+        }
+        Ok(self.links.with(to, |known| known.profile.metrics(to, Timestamp::now())))
+    }
+
+    /// Measures round-trip time and use and, if `burst`, sends bursts until one tells something.
+    async fn measure(&self, peer: &Hello, burst: bool) -> Result<(), Refusal> {
+        let attempts = if burst { ATTEMPTS } else { 1 };
+        for _ in 0..attempts {
+            let bytes = if burst {
+                self.links.with(&peer.host, |known| known.profile.next_burst())
+            } else {
+                Bytes(0)
+            };
+            if self.exchange(peer, bytes).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One measurement. Whether it told what it was for.
+    async fn exchange(&self, peer: &Hello, burst: Bytes) -> Result<bool, Refusal> {
+        self.not_while_migrating()?;
+        let host = &peer.host;
+        let interface = interface::towards(peer.underlay).ok();
+        let carried = interface.as_deref().and_then(|name| interface::carried(name).ok());
+        let asked = Timestamp::now();
+        let offer = self.offered(host, burst).await?;
+        let round_trip = Timestamp::now().since(asked);
+        if let (Some(carried), Some(received)) = (carried, offer.received) {
+            let (sent, received) = (carried.sent, received.0);
+            let counters = Counters { sent, sent_at: asked, received, received_at: offer.at };
+            self.links.with(host, |known| known.profile.count(counters));
+        }
+        let Some(address) = offer.address else {
+            let from = RttFrom::Request;
+            self.links.with(host, |known| known.profile.round_trip(round_trip, Millis(0.0), from, asked));
+            return Ok(true);
+        };
+        if burst.0 > 0 {
+            self.links.with(host, |known| known.last_burst = Some(Instant::now()));
+        }
+        let sending = move || probe::send(address, &offer.token, burst.0, interface.as_deref());
+        let sent = tokio::task::spawn_blocking(sending).await.map_err(|error| failed(host, &error))?;
+        let sent = sent.map_err(|error| failed(host, &error))?;
+        let now = Timestamp::now();
+        Ok(self.links.with(host, |known| {
+            let tcp = sent.round_trip;
+            let rtt = Millis::from(tcp.least_rtt.unwrap_or(tcp.rtt));
+            known.profile.round_trip(rtt, Millis::from(tcp.rtt_variation), RttFrom::Tcp, now);
+            if burst.0 == 0 {
+                return true;
+            }
+            known.profile.sent(sent.bytes);
+            known.profile.burst(&Burst { arrivals: sent.arrivals, others: sent.others }, now)
+        }))
+    }
+
+    /// Asks a host to take part, again if it is busy with someone else's measurement.
+    async fn offered(&self, host: &HostName, burst: Bytes) -> Result<ProbeOffer, Refusal> {
+        let request = Request::OpenProbe(ProbeOrder { from: self.config.host.clone(), burst });
+        let mut tries = 1;
+        loop {
+            match self.requests.ask(host, &request, QUICK).await {
+                Ok(Reply::Probe(Some(offer))) => return Ok(offer),
+                Ok(Reply::Probe(None)) if tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(TRY_EVERY).await;
+                }
+                Ok(Reply::Probe(None)) => {
+                    return Err(Refusal::new(
+                        RefusalCode::Conflict,
+                        format!("{host} is busy measuring other links"),
+                        "try again",
+                    ));
+                }
+                Ok(_) => {
+                    return Err(Refusal::new(
+                        RefusalCode::Malformed,
+                        format!("{host} does not answer how its link can be measured"),
+                        "run the same release of MOSE on both hosts",
+                    ));
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+
+    /// Takes part in another host's measurement; `None` while it serves another one.
+    pub(crate) async fn open_probe(&self, order: &ProbeOrder) -> Result<Option<ProbeOffer>, Refusal> {
+        self.not_while_migrating()?;
+        if order.burst > MAX_BURST {
+            return Err(Refusal::new(
+                RefusalCode::Malformed,
+                format!("a burst of {} is over the limit of {MAX_BURST}", order.burst),
+                "run the same release of MOSE on both hosts",
+            ));
+        }
+        let peer = self.peers.get(&order.from)?;
+        let interface = interface::towards(peer.underlay).ok();
+        let received = interface.as_deref().and_then(|name| interface::carried(name).ok());
+        let at = Timestamp::now();
+        let received = received.map(|carried| Bytes(carried.received));
+        if !self.config.transports.contains(&TransportKind::Tcp) {
+            return Ok(Some(ProbeOffer { address: None, token: String::new(), received, at }));
+        }
+        let Ok(serving) = self.links.serving.clone().try_acquire_owned() else { return Ok(None) };
+        let listening =
+            probe::listen(self.config.underlay).await.map_err(|error| failed(&order.from, &error))?;
+        let (address, token) = (Some(listening.address), listening.token.clone());
+        let (from, burst) = (order.from.clone(), order.burst.0);
+        tokio::spawn(async move {
+            if let Err(error) = listening.serve(burst, interface).await {
+                tracing::debug!(%from, %error, "a link's measurement came to nothing");
+            }
+            drop(serving);
+        });
+        Ok(Some(ProbeOffer { address, token, received, at }))
+    }
+}
+
+fn failed(host: &HostName, error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(
+        RefusalCode::Unreachable,
+        format!("the link with {host} cannot be measured: {error}"),
+        "see whether the hosts reach each other on the underlay",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str) -> HostName {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_new_link_has_its_bursts_soon_and_then_one_a_minute() {
+        let links = Links::default();
+        let (a, b, begin) = (host("a"), host("b"), Instant::now());
+        assert!(links.burst_due(&a, begin));
+        links.with(&a, |known| known.last_burst = Some(begin));
+        assert!(!links.burst_due(&a, begin + BURST_SPACING / 2));
+        assert!(!links.burst_due(&b, begin + BURST_SPACING / 2), "no two at once");
+        assert!(links.burst_due(&a, begin + BURST_SPACING));
+        // Some that told something.
+        let arrivals: Vec<_> = (1..100).map(|i| (i * 1_000_000, i * 50_000)).collect();
+        links.with(&a, |known| {
+            for _ in 0..BURSTS {
+                assert!(
+                    known
+                        .profile
+                        .burst(&Burst { arrivals: arrivals.clone(), others: (0.0, 0.0) }, Timestamp(1))
+                );
+            }
+        });
+        assert!(!links.burst_due(&a, begin + BURST_PERIOD / 2));
+        assert!(links.burst_due(&a, begin + BURST_PERIOD));
+    }
+}

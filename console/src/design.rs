@@ -1,0 +1,213 @@
+//! From what the agents measure to a plan for one migration.
+
+use mose_pam::{
+    BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, NormalizedRate, Objective, PagesPerSec,
+    Plan, Profile, Proposal, Request as PlanRequest, Service, Targets, plan,
+};
+use mose_protocol::agent::Hello;
+use mose_protocol::forecast::Forecast;
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, ServiceName};
+
+use crate::calibrate::staleness;
+use crate::fleet::Fleet;
+
+/// What is to be planned, and what is given instead of measured.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// θ_down and θ_mig.
+    pub targets: Targets,
+    /// What to minimise.
+    pub objective: Objective,
+    /// The most pre-copy iterations.
+    pub limits: Limits,
+    /// Used instead of the calibration of the two hosts.
+    pub profile: Option<Profile>,
+    /// Figures that are given.
+    pub given: Given,
+}
+
+/// Figures that take the place of measured ones.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Given {
+    /// M.
+    pub state: Option<Bytes>,
+    /// R̂.
+    pub dirty_rate: Option<PagesPerSec>,
+    /// L: what the migration may use at most.
+    pub bandwidth: Option<BitsPerSec>,
+    /// ΔT.
+    pub interval: Option<Millis>,
+}
+
+/// A plan with everything that it was made from.
+#[derive(Debug, Clone)]
+pub struct Design {
+    /// The calibration that it was made with.
+    pub profile: Profile,
+    /// What the designer was asked.
+    pub request: PlanRequest,
+    /// What it answers.
+    pub proposal: Proposal,
+    /// R̂ as it was given or measured.
+    pub dirty_rate: PagesPerSec,
+    /// What was minimised.
+    pub objective: Objective,
+    /// What a person should know of the figures: where they come from, and which of them are doubtful.
+    pub remarks: Vec<String>,
+}
+
+impl Design {
+    /// The order for the agents.
+    #[must_use]
+    pub const fn plan(&self) -> Plan {
+        self.proposal.plan()
+    }
+
+    /// What the order promises.
+    #[must_use]
+    pub fn forecast(&self) -> Forecast {
+        Forecast::of(&self.proposal, &self.request, self.objective, self.dirty_rate, &self.profile.name)
+    }
+}
+
+/// Plans the migration of a service from the figures of both agents.
+///
+/// # Errors
+/// Where an agent does not answer, the service cannot be measured, or a figure is impossible.
+pub async fn design(
+    fleet: &Fleet,
+    service: &ServiceName,
+    from: &HostName,
+    to: &HostName,
+    wanted: &Wanted,
+) -> Result<Design, Refusal> {
+    let destination = fleet.agent(to).await?;
+    fleet.agent(from).await?;
+    let mut remarks = Vec::new();
+    let profile = match &wanted.profile {
+        Some(profile) => profile.clone(),
+        None => calibration(fleet, from, &destination, &mut remarks).await?,
+    };
+    let Given { state, dirty_rate, bandwidth, interval } = wanted.given;
+    let (memory, dirty_rate) = match (state, dirty_rate) {
+        (Some(state), Some(rate)) => (state, rate),
+        _ => {
+            let Reply::Profile(metrics) = fleet.ask(from, &Request::Profile(service.clone())).await? else {
+                return Err(unexpected(from));
+            };
+            remarks.push(format!(
+                "{service}: {} of state, {:.0} pages/s dirtied now, {:.0} on average, {:.0} at worst, by {}",
+                metrics.state,
+                metrics.dirty.current.0,
+                metrics.dirty.mean.0,
+                metrics.dirty.worst.0,
+                metrics.tracker
+            ));
+            (state.unwrap_or(metrics.state), dirty_rate.unwrap_or(metrics.dirty.worst))
+        }
+    };
+    let bandwidth = match bandwidth {
+        Some(bandwidth) => bandwidth,
+        None => available(fleet, from, to, &mut remarks).await?,
+    };
+    let model = Model::new(&profile);
+    let interval = interval.unwrap_or_else(|| between_rounds(&model, memory, bandwidth));
+    let request = Service::new(memory, DirtyRate::Measured(dirty_rate), interval)
+        .and_then(|service| PlanRequest::new(service, bandwidth, wanted.targets, wanted.objective))
+        .map_err(|error| impossible(&error))?
+        .within(wanted.limits);
+    let proposal = plan(&model, &request);
+    Ok(Design { profile, request, proposal, dirty_rate, objective: wanted.objective, remarks })
+}
+
+/// The longest time for which pages can get dirty between two rounds: that of the pre-dump, and of one iteration. A dirty-page
+/// rate holds per second; what a round has to send depends on how long the one before took.
+#[must_use]
+pub fn between_rounds(model: &Model, memory: Bytes, bandwidth: BitsPerSec) -> Millis {
+    let costs = model.bound(memory, NormalizedRate::LEAST, true);
+    Millis(costs.predump.0 + costs.round.0 + costs.predump_volume * 8e3 / bandwidth.0.max(1) as f64)
+}
+
+/// The calibration of two hosts, or the published profile with a remark.
+async fn calibration(
+    fleet: &Fleet,
+    from: &HostName,
+    to: &Hello,
+    remarks: &mut Vec<String>,
+) -> Result<Profile, Refusal> {
+    let Reply::Calibration(found) = fleet.ask(from, &Request::Calibration(to.host.clone())).await? else {
+        return Err(unexpected(from));
+    };
+    let Some(text) = found else {
+        remarks.push(format!(
+            "{from} → {} was never calibrated: the published parameters stand in, and its bounds may be far off; \
+             `mose calibrate` measures these hosts",
+            to.host
+        ));
+        return Ok(Profile::tnsm2024());
+    };
+    let profile = Profile::from_toml(&text).map_err(|error| {
+        Refusal::new(
+            RefusalCode::Malformed,
+            format!("{from}'s calibration for {} is not sound: {error}", to.host),
+            "calibrate again: mose calibrate",
+        )
+    })?;
+    if let Some(why) = staleness(&profile, to) {
+        remarks.push(format!("the calibration {} is stale: {why}; `mose calibrate` renews it", profile.name));
+    }
+    Ok(profile)
+}
+
+/// What the link has left, as the source's agent measured it.
+async fn available(
+    fleet: &Fleet,
+    from: &HostName,
+    to: &HostName,
+    remarks: &mut Vec<String>,
+) -> Result<BitsPerSec, Refusal> {
+    let unknown = || {
+        Refusal::new(
+            RefusalCode::Failed,
+            format!("{from} does not know yet what its link to {to} carries"),
+            "wait some seconds, or give --bandwidth",
+        )
+    };
+    let Reply::Links(links) = fleet.ask(from, &Request::Links).await? else { return Err(unexpected(from)) };
+    let link = links.into_iter().find(|link| &link.to == to).ok_or_else(unknown)?;
+    let available = link.available.ok_or_else(unknown)?;
+    let shown = |value: Option<BitsPerSec>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+    remarks.push(format!(
+        "link {from} → {to}: {available} available of {} ({} used by others), round trip {}",
+        shown(link.capacity),
+        shown(link.used),
+        link.rtt.map_or_else(|| "?".to_owned(), |rtt| rtt.to_string())
+    ));
+    Ok(available)
+}
+
+fn unexpected(host: &HostName) -> Refusal {
+    Refusal::new(
+        RefusalCode::Malformed,
+        format!("{host} gave an answer of another kind"),
+        "update the older of agent and console",
+    )
+}
+
+fn impossible(error: &InputError) -> Refusal {
+    Refusal::new(RefusalCode::Malformed, error.to_string(), "give another figure")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_get_dirty_for_as_long_as_the_pre_dump_travels() {
+        let model = Model::new(&Profile::tnsm2024());
+        let slow = between_rounds(&model, Bytes(10_000_000), BitsPerSec(100_000_000));
+        let fast = between_rounds(&model, Bytes(10_000_000), BitsPerSec(1_000_000_000));
+        assert!(slow.0 > fast.0 + 600.0, "{slow} {fast}");
+        assert!(between_rounds(&model, Bytes(1), BitsPerSec(0)).0.is_finite());
+    }
+}

@@ -1,0 +1,274 @@
+//! `mose lab targets`: services migrated for a row of targets under both objectives, with what each plan promised held against
+//! what was measured (the journal version's Fig. 6).
+
+mod plot;
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use color_eyre::eyre::{WrapErr, eyre};
+use mose_console::design::{Given, Wanted};
+use mose_console::{exit, table};
+use mose_lab::{Lab, ServiceOptions, median};
+use mose_pam::{Limits, Millis, Objective, Targets};
+use mose_protocol::forecast::Forecast;
+use mose_protocol::record::{Outcome, Record};
+use serde::Serialize;
+
+use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients};
+use super::open;
+use crate::cli;
+use crate::commands::print_json;
+
+/// A service of the experiment.
+struct Subject {
+    name: &'static str,
+    workload: &'static str,
+    arguments: &'static [&'static str],
+}
+
+/// A small state that hardly changes, and a larger one that does.
+const SUBJECTS: [Subject; 2] = [
+    Subject {
+        name: "small",
+        workload: "counter",
+        arguments: &["--state-size", "8MiB", "--dirty-rate", "50"],
+    },
+    Subject {
+        name: "large",
+        workload: "counter",
+        arguments: &["--state-size", "48MiB", "--dirty-rate", "400"],
+    },
+];
+
+/// θ_mig where the downtime is minimised (ms): the paper's range.
+const DURATIONS: [f64; 8] = [800.0, 1200.0, 1600.0, 2200.0, 3000.0, 4000.0, 5000.0, 6000.0];
+/// θ_down where the duration is what counts: out of the way.
+const LOOSE_DOWNTIME: f64 = 800.0;
+/// θ_down where the bandwidth is minimised, as multiples of the least that is feasible, up to [`GREATEST_DOWNTIME`].
+const DOWNTIMES: [f64; 8] = [0.9, 1.05, 1.2, 1.5, 2.0, 3.0, 4.5, 6.0];
+const GREATEST_DOWNTIME: f64 = 2500.0;
+/// θ_mig where the bandwidth is minimised: out of the way.
+const LOOSE_DURATION: f64 = 6000.0;
+
+/// One migration.
+#[derive(Serialize)]
+struct Point {
+    service: &'static str,
+    forecast: Forecast,
+    record: Record,
+}
+
+impl Point {
+    /// The bound over the measured: of downtime and of duration.
+    fn ratios(&self) -> Option<(f64, f64)> {
+        let bound = self.forecast.bound;
+        let downtime = self.record.downtime.blackout?;
+        Some((bound.downtime.0 / downtime.0, bound.duration.0 / self.record.duration.0))
+    }
+}
+
+/// What comes of all.
+#[derive(Serialize)]
+struct Summary {
+    migrations: usize,
+    /// The share of migrations whose downtime and whose duration stayed under the bound.
+    downtime_held: f64,
+    duration_held: f64,
+    /// Medians of bound / measured.
+    downtime_ratio: Option<f64>,
+    duration_ratio: Option<f64>,
+}
+
+impl Summary {
+    fn of(points: &[Point]) -> Self {
+        let held: Vec<(bool, bool)> = points.iter().filter_map(|point| point.record.bounds_held()).collect();
+        let share = |count: usize| count as f64 / points.len().max(1) as f64;
+        let ratios: Vec<(f64, f64)> = points.iter().filter_map(Point::ratios).collect();
+        Self {
+            migrations: points.len(),
+            downtime_held: share(held.iter().filter(|held| held.0).count()),
+            duration_held: share(held.iter().filter(|held| held.1).count()),
+            downtime_ratio: median(ratios.iter().map(|ratio| ratio.0)),
+            duration_ratio: median(ratios.iter().map(|ratio| ratio.1)),
+        }
+    }
+}
+
+pub(super) fn run(options: &cli::TargetsRun) -> color_eyre::Result<ExitCode> {
+    let lab = open()?;
+    attach_clients(&lab)?;
+    std::fs::create_dir_all(&options.output)
+        .wrap_err_with(|| format!("the folder {} cannot be made", options.output.display()))?;
+    let points = std::thread::scope(|scope| {
+        scope.spawn(|| measure(&lab, options)).join().map_err(|_| eyre!("the orders were broken off"))
+    })??;
+    let write = |name: &str, text: String| {
+        let path = options.output.join(name);
+        std::fs::write(&path, text).wrap_err_with(|| format!("{} cannot be written", path.display()))
+    };
+    write("targets.csv", csv(&points))?;
+    write("targets.svg", plot::svg(&points)?)?;
+    let summary = Summary::of(&points);
+    let done = points.iter().all(|point| point.record.outcome == Outcome::Done);
+    if options.json {
+        print_json(&serde_json::json!({ "summary": summary, "migrations": points }));
+    } else {
+        print(&points, &summary);
+    }
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+fn measure(lab: &Lab, options: &cli::TargetsRun) -> color_eyre::Result<Vec<Point>> {
+    let orders = Orders::connect(lab)?;
+    let mut points = Vec::new();
+    for subject in &SUBJECTS {
+        let arguments: Vec<String> = subject.arguments.iter().map(|word| (*word).to_owned()).collect();
+        let address = ServiceOptions::of(subject.workload).address;
+        let runner = Runner::start(lab, subject.workload, address, &arguments)?;
+        std::thread::sleep(PAUSE);
+        for objective in Objective::ALL {
+            for targets in row(&orders, subject, objective, options)? {
+                for (from, to) in [(EDGES[0], EDGES[1]), (EDGES[1], EDGES[0])] {
+                    std::thread::sleep(PAUSE / 2);
+                    points.push(once(&orders, subject, (from, to), targets, objective, options)?);
+                    if let Some(point) = points.last().filter(|_| !options.json) {
+                        eprintln!("{:>3}  {}", points.len(), line(point).join("  "));
+                    }
+                }
+            }
+        }
+        let client = runner.stop()?;
+        if !client.is_clean() {
+            return Err(eyre!("a client of the experiment was disturbed: {client:?}"));
+        }
+    }
+    Ok(points)
+}
+
+/// The targets of one row, the tightest first.
+fn row(
+    orders: &Orders,
+    subject: &Subject,
+    objective: Objective,
+    options: &cli::TargetsRun,
+) -> color_eyre::Result<Vec<Targets>> {
+    let targets =
+        |downtime: f64, duration: f64| Ok(Targets::new(Millis(downtime), Millis(duration.max(downtime)))?);
+    match objective {
+        Objective::Downtime => {
+            DURATIONS.iter().map(|&duration| targets(LOOSE_DOWNTIME.min(duration), duration)).collect()
+        }
+        Objective::Resources => {
+            // With all there is: what no bandwidth can go below.
+            let tight = targets(GREATEST_DOWNTIME, LOOSE_DURATION)?;
+            let wanted = wanted(tight, Objective::Resources, options);
+            let design = orders.design(subject.workload, EDGES[0], EDGES[1], &wanted)?;
+            let model = mose_pam::Model::new(&design.profile);
+            let costs =
+                model.bound(design.request.service().memory(), mose_pam::NormalizedRate::GREATEST, true);
+            let least = costs.downtime().at(design.request.bandwidth()).0;
+            DOWNTIMES
+                .iter()
+                .map(|&factor| {
+                    targets((least * factor).min(GREATEST_DOWNTIME.max(least * 1.05)), LOOSE_DURATION)
+                })
+                .collect()
+        }
+    }
+}
+
+fn wanted(targets: Targets, objective: Objective, options: &cli::TargetsRun) -> Wanted {
+    let given = Given { bandwidth: options.bandwidth, ..Given::default() };
+    Wanted { targets, objective, limits: Limits::default(), profile: None, given }
+}
+
+fn once(
+    orders: &Orders,
+    subject: &Subject,
+    (from, to): (&str, &str),
+    targets: Targets,
+    objective: Objective,
+    options: &cli::TargetsRun,
+) -> color_eyre::Result<Point> {
+    let design = orders.design(subject.workload, from, to, &wanted(targets, objective, options))?;
+    let forecast = design.forecast();
+    let how = How { plan: design.plan(), forecast: Some(Box::new(forecast.clone())), ..How::default() };
+    let record = orders.migrate(subject.workload, from, to, &how)?;
+    if record.outcome != Outcome::Done {
+        let reason = record.reason.map(|reason| reason.to_string()).unwrap_or_default();
+        return Err(eyre!("a migration of the experiment was {}: {reason}", record.outcome.name()));
+    }
+    Ok(Point { service: subject.name, forecast, record })
+}
+
+fn csv(points: &[Point]) -> String {
+    let mut text = String::from(
+        "service,objective,from,to,target_downtime_ms,target_duration_ms,strategy,iterations,bandwidth_bps,\
+         bound_downtime_ms,downtime_ms,downtime_held,bound_duration_ms,duration_ms,duration_held,state_bytes,\
+         dirty_pages_per_s,normalized_dirty_rate,rounds,client_gap_ms\n",
+    );
+    for Point { service, forecast, record } in points {
+        let held = record.bounds_held();
+        let shown = |value: Option<Millis>| value.map_or_else(String::new, |ms| format!("{:.1}", ms.0));
+        let _ = writeln!(
+            text,
+            "{service},{},{},{},{:.1},{:.1},{},{},{},{:.1},{},{},{:.1},{:.1},{},{},{:.1},{:.4},{},{}",
+            forecast.objective,
+            record.from,
+            record.to,
+            forecast.targets.downtime.0,
+            forecast.targets.duration.0,
+            record.plan.strategy,
+            record.plan.iterations.map_or_else(String::new, |iterations| iterations.to_string()),
+            record.plan.bandwidth.map_or(0, |bandwidth| bandwidth.0),
+            forecast.bound.downtime.0,
+            shown(record.downtime.blackout),
+            held.is_some_and(|held| held.0),
+            forecast.bound.duration.0,
+            record.duration.0,
+            held.is_some_and(|held| held.1),
+            forecast.state.0,
+            forecast.dirty_rate.0,
+            forecast.normalized_dirty_rate,
+            record.rounds.len(),
+            shown(record.downtime.client_gap()),
+        );
+    }
+    text
+}
+
+fn line(point: &Point) -> Vec<String> {
+    let Point { service, forecast, record } = point;
+    let against = |measured: Option<Millis>, bound: Millis| match measured {
+        Some(measured) => format!("{measured} {} {bound}", if measured.0 <= bound.0 { "≤" } else { ">" }),
+        None => "–".to_owned(),
+    };
+    vec![
+        (*service).to_owned(),
+        forecast.objective.to_string(),
+        forecast.targets.downtime.to_string(),
+        forecast.targets.duration.to_string(),
+        record.plan.strategy.to_string(),
+        record.plan.iterations.map_or_else(|| "–".into(), |iterations| iterations.to_string()),
+        table::known(record.plan.bandwidth),
+        against(record.downtime.blackout, forecast.bound.downtime),
+        against(Some(record.duration), forecast.bound.duration),
+    ]
+}
+
+#[expect(clippy::print_stdout, reason = "a command line prints")]
+fn print(points: &[Point], summary: &Summary) {
+    let head = ["service", "objective", "θ_down", "θ_mig", "strategy", "I", "L", "downtime", "duration"];
+    println!("{}", table::table(&head, &[2, 3, 5, 6, 7, 8], &points.iter().map(line).collect::<Vec<_>>()));
+    let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
+    println!(
+        "\n{} migrations: downtime within its bound in {:.1} %, duration in {:.1} %; bound / measured, medians: downtime {}, \
+         duration {}",
+        summary.migrations,
+        summary.downtime_held * 100.0,
+        summary.duration_held * 100.0,
+        ratio(summary.downtime_ratio),
+        ratio(summary.duration_ratio)
+    );
+}

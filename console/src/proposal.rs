@@ -1,0 +1,248 @@
+//! A plan as it is shown: to people, as JSON, as lines of CSV.
+
+use mose_pam::{Axis, Kpis, Millis, Model, Nearest, Proposal, Request, Strategy, Trajectory};
+use serde::Serialize;
+
+use crate::table::table;
+
+/// Iterations that save less than this are said to save nothing.
+const WORTH_IT: Millis = Millis(1.0);
+
+/// A plan as JSON. Bandwidths in bit/s, times in ms.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    strategy: Strategy,
+    iterations: Option<u32>,
+    bandwidth_bps: u64,
+    normalized_dirty_rate: f64,
+    bound: Times,
+    expected: Times,
+    components_ms: Components,
+    targets: Met,
+    why: String,
+    nearest: Option<Change>,
+    profile: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Times {
+    downtime_ms: f64,
+    duration_ms: f64,
+}
+
+impl From<Kpis> for Times {
+    fn from(kpis: Kpis) -> Self {
+        Self { downtime_ms: kpis.downtime.0, duration_ms: kpis.duration.0 }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Components {
+    prepare: f64,
+    predump: f64,
+    transfer_predump: f64,
+    round: f64,
+    dump: f64,
+    transfer_dump: f64,
+    restore: f64,
+    overlay: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Met {
+    downtime_met: bool,
+    duration_met: bool,
+}
+
+/// Either the bandwidth, or the targets: what is null stays as it is.
+#[derive(Debug, Serialize)]
+struct Change {
+    bandwidth_bps: Option<u64>,
+    target_downtime_ms: Option<f64>,
+    target_duration_ms: Option<f64>,
+}
+
+impl From<Nearest> for Change {
+    fn from(nearest: Nearest) -> Self {
+        Self {
+            bandwidth_bps: nearest.bandwidth.map(|bandwidth| bandwidth.0),
+            target_downtime_ms: nearest.downtime.map(|time| time.0),
+            target_duration_ms: nearest.duration.map(|time| time.0),
+        }
+    }
+}
+
+impl<'a> Report<'a> {
+    /// The report of a plan that was made with the profile of that name.
+    #[must_use]
+    pub fn new(proposal: &Proposal, profile: &'a str) -> Self {
+        let parts = &proposal.components;
+        Self {
+            strategy: proposal.strategy,
+            iterations: proposal.iterations,
+            bandwidth_bps: proposal.bandwidth.0,
+            normalized_dirty_rate: proposal.rate.get(),
+            bound: proposal.bound.into(),
+            expected: proposal.expected.into(),
+            components_ms: Components {
+                prepare: parts.prepare.0,
+                predump: parts.predump.0,
+                transfer_predump: parts.transfer_predump.0,
+                round: parts.round.0,
+                dump: parts.dump.0,
+                transfer_dump: parts.transfer_dump.0,
+                restore: parts.restore.0,
+                overlay: parts.overlay.0,
+            },
+            targets: Met { downtime_met: proposal.downtime.met(), duration_met: proposal.duration.met() },
+            why: proposal.why.to_string(),
+            nearest: proposal.nearest.map(Into::into),
+            profile,
+        }
+    }
+}
+
+/// A plan for people: what to do, what it promises, and why.
+#[must_use]
+pub fn page(proposal: &Proposal, model: &Model, request: &Request, profile: &str) -> String {
+    let iterations = proposal.iterations.map(|i| format!("   I = {i}")).unwrap_or_default();
+    let mut text = format!(
+        "{}{iterations}   L = {}   r = {:.3}   profile {profile}\n\n",
+        proposal.strategy,
+        proposal.bandwidth,
+        proposal.rate.get()
+    );
+    text.push_str(&promises(proposal));
+    text.push_str("\n\n");
+    text.push_str(&parts(proposal));
+    text.push_str(&format!("\n\nwhy      {}", proposal.why));
+    if let Some(enough) = enough(proposal, model, request) {
+        text.push_str(&format!("\n         {enough}"));
+    }
+    if let Some(nearest) = proposal.nearest {
+        text.push_str(&format!("\nnearest  {nearest}"));
+    }
+    if proposal.expected.downtime > proposal.bound.downtime
+        || proposal.expected.duration > proposal.bound.duration
+    {
+        text.push_str(
+            "\nnote     more is expected than the bound holds: passes last longer than ΔT, within which r counts what is \
+             dirtied; give a longer --delta-t with a rate measured over it, or --working-set",
+        );
+    }
+    text
+}
+
+fn promises(proposal: &Proposal) -> String {
+    let row = |name: &str, verdict: &mose_pam::Verdict, expected: Millis| {
+        let margin = verdict.margin().0;
+        let left = if verdict.met() {
+            format!("✔ {} left", Millis(margin))
+        } else {
+            format!("✘ {} over", Millis(-margin))
+        };
+        vec![
+            name.to_owned(),
+            verdict.bound.to_string(),
+            verdict.target.to_string(),
+            left,
+            expected.to_string(),
+        ]
+    };
+    let rows = [
+        row("downtime", &proposal.downtime, proposal.expected.downtime),
+        row("duration", &proposal.duration, proposal.expected.duration),
+    ];
+    table(&["", "at most", "target", "", "expected"], &[1, 2, 4], &rows)
+}
+
+fn parts(proposal: &Proposal) -> String {
+    let parts = &proposal.components;
+    let none = String::new;
+    let iterations = proposal.iterations.unwrap_or(0);
+    let all = [
+        ("prepare".to_owned(), parts.prepare, none()),
+        ("pre-dump".to_owned(), parts.predump, parts.transfer_predump.to_string()),
+        (format!("iteration (× {iterations})"), parts.round, parts.transfer_dump.to_string()),
+        ("dump".to_owned(), parts.dump, parts.transfer_dump.to_string()),
+        ("restore".to_owned(), parts.restore, none()),
+        ("overlay".to_owned(), parts.overlay, none()),
+    ];
+    let rows: Vec<Vec<String>> = all
+        .into_iter()
+        .filter(|(_, time, _)| time.0 > 0.0)
+        .map(|(name, time, transfer)| vec![name, time.to_string(), transfer])
+        .collect();
+    table(&["part", "at most", "transfer"], &[1, 2], &rows)
+}
+
+/// Where more iterations stop paying, if the plan goes on beyond that.
+fn enough(proposal: &Proposal, model: &Model, request: &Request) -> Option<String> {
+    let planned = proposal.iterations.filter(|iterations| *iterations > 0)?;
+    let overlay = proposal.components.overlay.0 > 0.0;
+    let trajectory = Trajectory::new(model, request.service(), proposal.bandwidth, overlay);
+    let enough = trajectory.pays_until(WORTH_IT);
+    (enough < planned).then(|| {
+        format!(
+            "past I = {enough} all further iterations together save less than {WORTH_IT} of the expected downtime \
+             (its floor is {})",
+            trajectory.floor()
+        )
+    })
+}
+
+/// The heading of a sweep's CSV.
+#[must_use]
+pub fn csv_heading(axis: Axis) -> String {
+    let unit = axis.unit();
+    let unit = if unit.is_empty() { String::new() } else { format!("_{unit}") };
+    format!(
+        "swept_{}{unit},strategy,iterations,bandwidth_bps,normalized_dirty_rate,bound_downtime_ms,bound_duration_ms,\
+         expected_downtime_ms,expected_duration_ms,downtime_met,duration_met",
+        axis.name().replace('-', "_")
+    )
+}
+
+/// The plan at one value of a sweep as a line of CSV; no field holds a comma.
+#[must_use]
+pub fn csv_line(value: f64, proposal: &Proposal) -> String {
+    let iterations = proposal.iterations.map(|iterations| iterations.to_string()).unwrap_or_default();
+    format!(
+        "{value},{},{iterations},{},{},{},{},{},{},{},{}",
+        proposal.strategy,
+        proposal.bandwidth.0,
+        proposal.rate.get(),
+        proposal.bound.downtime.0,
+        proposal.bound.duration.0,
+        proposal.expected.downtime.0,
+        proposal.expected.duration.0,
+        proposal.downtime.met(),
+        proposal.duration.met(),
+    )
+}
+
+/// A sweep for people, one plan a line.
+#[must_use]
+pub fn sweep(axis: Axis, plans: &[(f64, Proposal)]) -> String {
+    let mark = |met: bool| if met { "✔" } else { "✘" }.to_owned();
+    let rows: Vec<Vec<String>> = plans
+        .iter()
+        .map(|(value, proposal)| {
+            vec![
+                axis.show(*value),
+                proposal.strategy.to_string(),
+                crate::table::known(proposal.iterations),
+                proposal.bandwidth.to_string(),
+                proposal.bound.downtime.to_string(),
+                mark(proposal.downtime.met()),
+                proposal.expected.downtime.to_string(),
+                proposal.bound.duration.to_string(),
+                mark(proposal.duration.met()),
+                proposal.expected.duration.to_string(),
+            ]
+        })
+        .collect();
+    let headings =
+        [axis.name(), "strategy", "I", "L", "downtime ≤", "", "expected", "duration ≤", "", "expected"];
+    table(&headings, &[0, 2, 3, 4, 6, 7, 9], &rows)
+}
