@@ -9,6 +9,7 @@ use crate::config::LabConfig;
 use crate::doctor::require_root;
 use crate::down::remove_all;
 use crate::error::{Context, LabError};
+use crate::guest;
 use crate::lab::Lab;
 use crate::procfs::pids;
 use crate::state::Lock;
@@ -84,7 +85,7 @@ fn prune(cache: &Path, prefix: &str, keep: usize) -> Result<(), LabError> {
 }
 
 impl Lab {
-    /// Removes the cache: the root file system and the images. Not while a lab is up on it.
+    /// Removes the cache: the root file system, the images and what guests are made of. Not while a lab is up on it.
     ///
     /// # Errors
     /// It could not be removed.
@@ -98,6 +99,7 @@ impl Lab {
         for prefix in ["rootfs-", "image", "guest-boot-", "guest-tools-", BUILDING] {
             entries(cache, prefix)?.iter().try_for_each(|path| remove_all(path))?;
         }
+        guest::sweep(cache)?;
         for file in ["rootfs.log", "guest-tools.log", "guest-acceleration", LOCK] {
             let _ = fs::remove_file(cache.join(file));
         }

@@ -14,7 +14,7 @@ use crate::init::HostConfig;
 use crate::procfs::{MARK, Process};
 use crate::run::tail;
 use crate::state::write_json;
-use crate::supervisor::{InitStatus, status_path};
+use crate::supervisor::{InitStatus, look_after, status_path};
 
 const LOG: &str = "init.log";
 
@@ -124,7 +124,7 @@ pub(crate) fn wait_ready(
             let log = format!("/proc/{}/root/var/log/mose/{daemon}.log", init.pid);
             return Err(not_ready(daemon, end_of(Path::new(&log))));
         }
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(look_after(begun.elapsed()));
     }
 }
 

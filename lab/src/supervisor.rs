@@ -22,8 +22,10 @@ use crate::daemons::{Ready, Spec};
 use crate::error::{Context, LabError};
 use crate::state::write_json;
 
-/// How often an unready daemon is looked at.
+/// How often a daemon is looked at that has just been started.
 const LOOK: Duration = Duration::from_millis(10);
+/// How often at least, however long it has not been ready: looking costs where everything is slow.
+const LOOK_LATE: Duration = Duration::from_millis(150);
 /// A daemon that lived this long has not been dying in a loop.
 const STEADY: Duration = Duration::from_secs(10);
 /// How long daemons may take to end by themselves when the host is stopped.
@@ -171,11 +173,11 @@ impl Supervisor {
         loop {
             let now = Instant::now();
             self.reap(now);
-            let busy = self.step(now);
+            let look = self.step(now);
             if let Some(path) = status {
                 self.write_status(path, now)?;
             }
-            if self.wait(&signal_fd, busy)? {
+            if self.wait(&signal_fd, look)? {
                 break;
             }
         }
@@ -183,10 +185,10 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Sleeps until a signal, or for a short while if there is something to look at. Whether the host is to stop.
-    fn wait(&self, signal_fd: &SignalFd, busy: bool) -> Result<bool, LabError> {
+    /// Sleeps until a signal, or until there is something to look at. Whether the host is to stop.
+    fn wait(&self, signal_fd: &SignalFd, look: Option<Duration>) -> Result<bool, LabError> {
         let timeout =
-            if busy { PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::ZERO) } else { PollTimeout::NONE };
+            look.map_or(PollTimeout::NONE, |after| PollTimeout::try_from(after).unwrap_or(PollTimeout::ZERO));
         match poll(&mut [PollFd::new(signal_fd.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e).doing("wait for signals"),
@@ -217,11 +219,11 @@ impl Supervisor {
         }
     }
 
-    /// Starts what may start and looks whether what started is ready. Whether there is something to look at again soon.
-    fn step(&mut self, now: Instant) -> bool {
+    /// Starts what may start and looks whether what started is ready. When there is something to look at again.
+    fn step(&mut self, now: Instant) -> Option<Duration> {
         let ready: Vec<&'static str> =
             self.daemons.iter().filter(|d| d.is_ready()).map(|d| d.spec.name).collect();
-        let mut busy = false;
+        let mut look: Option<Duration> = None;
         for daemon in &mut self.daemons {
             let start = match daemon.state {
                 State::Waiting => daemon.spec.after.iter().all(|name| ready.contains(name)),
@@ -245,9 +247,18 @@ impl Supervisor {
                     }
                 };
             }
-            busy |= !daemon.is_ready();
+            let after = match daemon.state {
+                State::Starting { since, .. } => look_after(now.saturating_duration_since(since)),
+                // What it waits for has just become ready, or is looked at anyway.
+                State::Ready { .. } | State::Done if ready.contains(&daemon.spec.name) => continue,
+                State::Ready { .. } | State::Done => LOOK,
+                State::Down { until } if until > now => (until - now).min(LOOK_LATE),
+                // Held, or waiting for one that is looked at itself.
+                State::Waiting | State::Down { .. } => LOOK_LATE,
+            };
+            look = Some(look.map_or(after, |before| before.min(after)));
         }
-        busy
+        look
     }
 
     fn write_status(&mut self, path: &Path, now: Instant) -> Result<(), LabError> {
@@ -274,6 +285,11 @@ impl Supervisor {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// When to look again at what has not become ready for this long.
+pub(crate) fn look_after(waited: Duration) -> Duration {
+    (waited / 32).clamp(LOOK, LOOK_LATE)
 }
 
 fn spawn(spec: &Spec, environment: &BTreeMap<String, String>) -> Result<i32, LabError> {

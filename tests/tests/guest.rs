@@ -15,8 +15,20 @@ const DEADLINE: Duration = Duration::from_secs(480);
 /// Where the guest has the project's programs.
 const PROGRAMS: &str = "/usr/local/bin";
 
-/// Runs a test of this file, which must be there and be ignored otherwise, in a guest.
-fn run_in_guest(test: &str) {
+/// Makes the guest itself a host of containers, with the counter's image, Podman's service and CRIU's hook.
+const HOST: &str = r#"set -e
+mkdir -p /etc/containers /etc/criu /run/podman
+printf '[containers]\nlog_driver="k8s-file"\n[engine]\ncgroup_manager="cgroupfs"\nevents_logger="file"\nruntime="runc"\n' \
+    >/etc/containers/containers.conf
+printf '[storage]\ndriver="overlay"\nrunroot="/run/containers/storage"\ngraphroot="/var/lib/containers/storage"\n[storage.options]\nadditionalimagestores=["%s"]\n' \
+    /var/cache/mose/image-counter-* >/etc/containers/storage.conf
+printf 'network-lock nftables\naction-script /usr/local/bin/mose-criu-hook\n' >/etc/criu/runc.conf
+modprobe tun
+podman system service --time=0 unix:///run/podman/podman.sock &
+"#;
+
+/// Runs a test of this file, which must be there and be ignored otherwise, in a guest; after the shell lines `first`.
+fn run_in_guest(test: &str, first: &str) {
     let Some(_turn) = turn() else { return };
     let mut config = LabConfig::default();
     for name in OWN_BINARIES.into_iter().chain(["mose"]) {
@@ -29,7 +41,7 @@ fn run_in_guest(test: &str) {
         to: format!("{PROGRAMS}/deps/guest-tests").into(),
     };
     let script = format!(
-        "export MOSE_REQUIRE_LAB=1\n\
+        "{first}\nexport MOSE_REQUIRE_LAB=1\n\
          exec {PROGRAMS}/deps/guest-tests --ignored --exact --nocapture --test-threads 1 {test}\n"
     );
     let mut show = |bytes: &[u8]| {
@@ -43,11 +55,158 @@ fn run_in_guest(test: &str) {
 
 #[test]
 fn a_service_moves_under_its_client_on_debians_kernel() {
-    run_in_guest("inside::a_service_moves_under_its_client");
+    run_in_guest("inside::a_service_moves_under_its_client", "");
+}
+
+#[test]
+fn a_chain_of_pre_dumps_is_made_restored_and_removed_by_the_engine() {
+    run_in_guest("inside::chains_are_made_restored_and_removed", HOST);
 }
 
 mod inside {
-    use mose_tests::{ClientKind, Testbed, text};
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+
+    use mose_agent::engine::podman::PodmanEngine;
+    use mose_agent::engine::{Container, Engine, Stage};
+    use mose_tests::{ClientKind, Testbed, eventually, text};
+
+    /// Runs a command of the guest, which must end well; its output.
+    fn run(argv: &[&str]) -> String {
+        let output = Command::new(argv[0]).args(&argv[1..]).output().unwrap();
+        assert!(output.status.success(), "{argv:?}: {}", text(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What the counter says of itself; its memory must be what it wrote.
+    fn verified() -> serde_json::Value {
+        serde_json::from_str(&run(&["mose-counter", "verify", "--connect", "127.0.0.1:7070"])).unwrap()
+    }
+
+    /// What of a chain and its dump lies beside a container's configuration.
+    fn traces(container: &Container) -> Vec<String> {
+        let entries = fs::read_dir(container.checkpoint.parent().unwrap()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut traces: Vec<String> = names.filter(|name| name.contains("checkpoint")).collect();
+        traces.retain(|name| name != "devshm-checkpoint.tar");
+        traces.sort();
+        traces
+    }
+
+    async fn engine() -> PodmanEngine {
+        let engine = PodmanEngine::new(Path::new("/run/podman/podman.sock")).unwrap();
+        for _ in 0..120 {
+            if engine.tools().await.is_ok() {
+                return engine;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+        panic!("Podman's service does not come up");
+    }
+
+    /// Dumps onto the chain, with one more link at the last moment, and freezes as the hand-over does.
+    async fn dump_with_a_last_link(engine: &PodmanEngine, container: &Container, number: u32) {
+        let mut moments = engine.moments(container).await.unwrap();
+        let acting = async {
+            while let Some(moment) = moments.recv().await {
+                if moment.stage == Stage::PreDump {
+                    let link = engine.pre_dump(container, number).await.unwrap();
+                    assert!(link.pages < link.looked_at, "{link:?}");
+                    engine.freeze(container).unwrap();
+                }
+                moment.answer.send(Ok(())).unwrap();
+            }
+        };
+        let (times, ()) = tokio::join!(engine.dump_with_previous(container), acting);
+        let times = times.unwrap();
+        assert!(times.pages_written.unwrap() < 1000, "only what changed: {times:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "runs in a guest"]
+    async fn chains_are_made_restored_and_removed() {
+        let engine = engine().await;
+        engine.chain_support().await.unwrap();
+        run(&[
+            "podman",
+            "run",
+            "-d",
+            "--name",
+            "counter",
+            "--network",
+            "host",
+            "localhost/counter",
+            "mose-counter",
+            "serve",
+            "--state-size",
+            "16MiB",
+            "--dirty-rate",
+            "100",
+            "--processes",
+            "2",
+        ]);
+        eventually("the counter listens", || std::net::TcpStream::connect(("127.0.0.1", 7070)).is_ok());
+        let name = "counter".parse().unwrap();
+        let container = engine.inspect(&name).await.unwrap();
+
+        // A link that cannot be made leaves a service that runs, and nothing.
+        let refused = engine.pre_dump(&container, 2).await.unwrap_err();
+        assert!(refused.to_string().contains("no pre-dump 1"), "{refused}");
+        let gone = Container { pid: Some(1), ..container.clone() };
+        assert!(engine.pre_dump(&gone, 1).await.unwrap_err().to_string().contains("not of counter"));
+        assert_eq!(traces(&container), Vec::<String>::new());
+        let before = verified()["dirtied"].as_u64().unwrap();
+
+        let first = engine.pre_dump(&container, 1).await.unwrap();
+        assert!(first.pages * 4096 >= 16 << 20, "the first one holds everything: {first:?}");
+        // A call that is dropped goes on, and the next one waits for it.
+        drop(tokio::time::timeout(std::time::Duration::from_millis(1), engine.pre_dump(&container, 2)).await);
+        let second = engine.pre_dump(&container, 3).await.unwrap();
+        assert!(second.pages < first.pages / 4, "{second:?}");
+        for link in [&first, &second] {
+            eprintln!(
+                "{}: {} of {} pages, {:?}, {:?}",
+                link.name, link.pages, link.looked_at, link.took, link.times
+            );
+            let bytes: u64 = fs::read_dir(&link.folder)
+                .unwrap()
+                .map(|entry| entry.unwrap())
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with("pages-"))
+                .map(|entry| entry.metadata().unwrap().len())
+                .sum();
+            assert_eq!(bytes, link.pages * 4096, "{link:?}");
+        }
+        assert!(verified()["dirtied"].as_u64().unwrap() > before, "it goes on writing");
+        assert!(engine.inspect(&name).await.unwrap().running);
+
+        // As a source that takes its service back.
+        dump_with_a_last_link(&engine, &container, 4).await;
+        assert!(!engine.inspect(&name).await.unwrap().running);
+        engine.restore(&container).await.unwrap();
+        let after = verified();
+        assert!(after["dirtied"].as_u64().unwrap() > before, "{after}");
+        let container = engine.inspect(&name).await.unwrap();
+        engine.drop_images(&container).await.unwrap();
+        assert_eq!(traces(&container), Vec::<String>::new());
+
+        // As at a destination, where the links came into the checkpoint folder.
+        engine.pre_dump(&container, 1).await.unwrap();
+        dump_with_a_last_link(&engine, &container, 2).await;
+        let folder = container.checkpoint.parent().unwrap();
+        fs::remove_file(folder.join("pre-checkpoint")).unwrap();
+        let refused = engine.restore(&container).await.unwrap_err();
+        assert!(refused.to_string().contains("since a pre-dump"), "{refused}");
+        for link in ["pre-checkpoint-1", "pre-checkpoint-2"] {
+            fs::rename(folder.join(link), container.checkpoint.join(link)).unwrap();
+        }
+        engine.restore(&container).await.unwrap();
+        assert!(verified()["dirtied"].as_u64().unwrap() > before);
+        let container = engine.inspect(&name).await.unwrap();
+        engine.drop_images(&container).await.unwrap();
+        assert_eq!(traces(&container), Vec::<String>::new());
+        run(&["podman", "rm", "-f", "-t", "0", "counter"]);
+    }
 
     #[test]
     #[ignore = "runs in a guest"]

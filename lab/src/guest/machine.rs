@@ -135,11 +135,12 @@ pub(crate) fn qemu(
     command.env_clear().envs(inner.get_envs().filter_map(|(k, v)| Some((k, v?))));
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35"]);
     command.args(match acceleration {
-        Acceleration::Kvm => ["-accel", "kvm", "-cpu", "host"],
-        // An old processor: what newer ones can do costs more to imitate than it saves.
-        Acceleration::None => ["-accel", "tcg,thread=multi", "-cpu", "Nehalem"],
+        Acceleration::Kvm => ["-accel", "kvm", "-cpu", "host", "-smp", "2"],
+        // An old processor: what newer ones can do costs more to imitate than it saves. And only one: with several, QEMU now and
+        // then runs stale code where the kernel changes its own, as it does for each of CRIU's breakpoints, and the kernel dies.
+        Acceleration::None => ["-accel", "tcg", "-cpu", "Nehalem", "-smp", "1"],
     });
-    command.args(["-smp", "2", "-m", "3072", "-kernel"]).arg(tools.vmlinuz()).arg("-initrd").arg(initrd);
+    command.args(["-m", "3072", "-kernel"]).arg(tools.vmlinuz()).arg("-initrd").arg(initrd);
     command.arg("-append").arg(format!("console=ttyS0 panic=-1 mitigations=off quiet {kernel_arguments}"));
     command.arg("-serial").arg(format!("file:{}", ports.console.display()));
     command.args(["-serial", "stdio", "-serial"]).arg(format!("file:{}", ports.status.display()));

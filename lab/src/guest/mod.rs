@@ -22,6 +22,8 @@ use machine::{Acceleration, Ports};
 use scratch::Scratch;
 use tools::Tools;
 
+pub(crate) use scratch::sweep;
+
 /// Where containers' layers are, which cannot lie on an overlay.
 const CONTAINERS: &str = "/var/lib/containers";
 

@@ -109,7 +109,7 @@ impl Drop for Scratch {
 }
 
 /// Removes the folders that nobody holds.
-fn sweep(cache: &Path) -> Result<(), LabError> {
+pub(crate) fn sweep(cache: &Path) -> Result<(), LabError> {
     for entry in fs::read_dir(cache).on("list", cache)?.flatten() {
         if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
