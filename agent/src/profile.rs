@@ -1,9 +1,10 @@
 //! The profile of a service: how large its state is, and how fast it is dirtied.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mose_pages::{Cost, Error, Preference, dumpable};
+use mose_pages::{Cost, Error, PageSet, Preference, dumpable};
 use mose_pam::{Bytes, PagesPerSec};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
 use mose_protocol::{Refusal, RefusalCode, ServiceName, Timestamp};
@@ -69,6 +70,7 @@ fn measure(engine: &dyn Engine, container: &Container) -> Result<Measured, Error
     tracker.tick(&processes())?;
     let mut rates = Vec::new();
     let mut pages = 0;
+    let mut written: HashMap<u32, PageSet> = HashMap::new();
     let mut window = Duration::ZERO;
     for _ in 0..SAMPLES {
         std::thread::sleep(SPAN);
@@ -77,6 +79,9 @@ fn measure(engine: &dyn Engine, container: &Container) -> Result<Measured, Error
             rates.push(dirty.pages() as f64 / dirty.span.as_secs_f64());
         }
         pages += dirty.pages();
+        for memory in dirty.memories.iter().filter(|memory| !memory.fresh) {
+            written.entry(memory.pid).or_default().add(&memory.pages);
+        }
         window += dirty.span;
     }
     let worst = rates.iter().copied().fold(0.0, f64::max);
@@ -88,7 +93,7 @@ fn measure(engine: &dyn Engine, container: &Container) -> Result<Measured, Error
             mean: PagesPerSec(pages as f64 / seconds),
             worst: PagesPerSec(worst),
         },
-        working_set: Bytes(pages * mose_pages::PAGE_BYTES).min(state),
+        working_set: Bytes(written.values().map(PageSet::bytes).sum()),
         window,
         tracker: tracker.means().to_string(),
         cost: tracker.cost(),

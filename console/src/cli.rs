@@ -45,8 +45,8 @@ pub(crate) enum Command {
     },
     /// Move a service to another host and print every step as it happens.
     Migrate(Box<Migrate>),
-    /// Plan a migration from given figures: which strategy, how many iterations, how much bandwidth, and what that
-    /// promises. Needs no agent.
+    /// Plan a migration: which strategy, how many iterations, how much bandwidth, and what that promises. From given figures it
+    /// needs no agent; with --service the agents measure them.
     Plan(Box<crate::plan::Arguments>),
     /// Print the steps of all migrations as they happen, until interrupted.
     Watch,

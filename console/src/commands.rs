@@ -220,6 +220,9 @@ async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode
             if !json {
                 design.remarks.iter().for_each(|remark| println!("{remark}"));
                 println!("plan: {}", design.proposal.why);
+                if let Some(nearest) = &design.proposal.nearest {
+                    println!("the targets are not met: {nearest}");
+                }
             }
             from = Some(host);
             (design.plan(), Some(Box::new(design.forecast())))

@@ -173,9 +173,18 @@ async fn available(
             "wait some seconds, or give --bandwidth",
         )
     };
-    let Reply::Links(links) = fleet.ask(from, &Request::Links).await? else { return Err(unexpected(from)) };
-    let link = links.into_iter().find(|link| &link.to == to).ok_or_else(unknown)?;
-    let available = link.available.ok_or_else(unknown)?;
+    let known = |reply: Reply| match reply {
+        Reply::Links(links) => {
+            Ok(links.into_iter().find(|link| &link.to == to).and_then(|link| Some((link.available?, link))))
+        }
+        _ => Err(unexpected(from)),
+    };
+    let found = match known(fleet.ask(from, &Request::Links).await?)? {
+        Some(found) => Some(found),
+        // Agents that have just met have not measured their links yet.
+        None => known(fleet.ask(from, &Request::ProbeLink(to.clone())).await?)?,
+    };
+    let (available, link) = found.ok_or_else(unknown)?;
     let shown = |value: Option<BitsPerSec>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
     remarks.push(format!(
         "link {from} → {to}: {available} available of {} ({} used by others), round trip {}",

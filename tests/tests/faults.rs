@@ -1,9 +1,6 @@
 //! What breaks in the middle of a hand-over: in the end the client's connection lives, and exactly one copy runs.
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-use std::time::Duration;
-
-use mose_tests::{ClientKind, Testbed, Underway, eventually, eventually_within, kill, lives_on};
+use mose_tests::{ClientKind, Testbed, Underway, eventually, kill, lives_on};
 use serde_json::Value;
 
 /// The counter with enough state that its transfer over a slow link takes seconds.

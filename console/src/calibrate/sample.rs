@@ -10,8 +10,9 @@ pub const FRAMING: f64 = 1514.0 / 1448.0;
 
 /// Takes a finished migration apart. `None` where it did not end well, or lacks a step.
 ///
-/// Every millisecond between the order and the return of the service is in exactly one component: what is neither
-/// in a round nor in the downtime is preparation, and what in the downtime is neither dump, transfer nor restore is the overlay's.
+/// What is neither in a round nor in the downtime is preparation, and what in the downtime is neither dump, transfer nor restore
+/// is the overlay's. The last iteration is left out: it waits for CRIU instead of pausing, and the model counts it as one
+/// like the others.
 #[must_use]
 pub fn sample(record: &Record, memory: Bytes, rate: f64, link: BitsPerSec) -> Option<Sample> {
     if record.outcome != Outcome::Done {
@@ -31,8 +32,7 @@ pub fn sample(record: &Record, memory: Bytes, rate: f64, link: BitsPerSec) -> Op
     let in_rounds: u64 = record.rounds.iter().map(|round| round.bytes.0).sum();
     let passes: Vec<&StepTime> =
         record.steps.iter().filter(|s| matches!(s.step, Step::PreDump | Step::Iteration)).collect();
-    // From the end of one round to the end of the next, the pause between them included. The last iteration waits for
-    // CRIU instead of pausing, which is preparation.
+    // From the end of one round to the end of the next, the pause between them included.
     let mut spent = 0.0;
     let mut rounds = Vec::new();
     for (number, (step, round)) in passes.iter().zip(&record.rounds).enumerate() {
