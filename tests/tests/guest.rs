@@ -54,8 +54,8 @@ fn run_in_guest(test: &str, first: &str) {
 }
 
 #[test]
-fn a_service_moves_under_its_client_on_debians_kernel() {
-    run_in_guest("inside::a_service_moves_under_its_client", "");
+fn a_service_moves_under_its_client_by_a_chain_of_pre_dumps() {
+    run_in_guest("inside::a_service_moves_by_a_chain", "");
 }
 
 #[test]
@@ -210,13 +210,18 @@ mod inside {
 
     #[test]
     #[ignore = "runs in a guest"]
-    fn a_service_moves_under_its_client() {
+    fn a_service_moves_by_a_chain() {
         let testbed = Testbed::up().unwrap();
         testbed.start("counter", "edge-a", &[], &["--state-size", "8MiB", "--dirty-rate", "50"]);
         let client = testbed.client(ClientKind::Counter, 1);
-        let (record, code) = testbed.migrate("counter", "edge-a", "edge-b");
+        let chain = ["--strategy", "iterative-precopy", "--iterations", "2", "--pre-copy", "chain"];
+        let (record, code) = testbed.migrate_with("counter", "edge-a", "edge-b", &chain);
         assert_eq!((code, &record["outcome"]), (0, &"done".into()), "{record}");
         assert_eq!(testbed.running_on("counter"), ["edge-b"]);
+        let sent: Vec<u64> =
+            record["rounds"].as_array().unwrap().iter().map(|round| round["sent"].as_u64().unwrap()).collect();
+        assert_eq!(sent.len(), 3, "a pre-dump and two iterations: {record}");
+        assert!(sent[0] >= 2048 && sent[1] < sent[0] && sent[2] < sent[0], "{record}");
         let report = client.stop().unwrap();
         assert!(report.is_clean(), "{report:?}");
         let argv = ["mose-counter", "verify", "--connect", "10.77.0.20:7070"].map(str::to_owned);
