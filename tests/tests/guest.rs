@@ -218,8 +218,12 @@ mod inside {
         let (record, code) = testbed.migrate_with("counter", "edge-a", "edge-b", &chain);
         assert_eq!((code, &record["outcome"]), (0, &"done".into()), "{record}");
         assert_eq!(testbed.running_on("counter"), ["edge-b"]);
-        let sent: Vec<u64> =
-            record["rounds"].as_array().unwrap().iter().map(|round| round["sent"].as_u64().unwrap()).collect();
+        let sent: Vec<u64> = record["rounds"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|round| round["sent"].as_u64().unwrap())
+            .collect();
         assert_eq!(sent.len(), 3, "a pre-dump and two iterations: {record}");
         assert!(sent[0] >= 2048 && sent[1] < sent[0] && sent[2] < sent[0], "{record}");
         let report = client.stop().unwrap();
