@@ -76,6 +76,15 @@ pub struct ProbeOrder {
 /// The largest burst that an agent takes.
 pub const MAX_BURST: Bytes = Bytes(4 << 20);
 
+/// What an interface has carried in one direction since it was made, as it counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Bytes, Ethernet headers included.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+}
+
 /// The answer: here.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeOffer {
@@ -83,8 +92,8 @@ pub struct ProbeOffer {
     pub address: Option<SocketAddr>,
     /// 32 lower-case hexadecimal digits, random for each offer.
     pub token: String,
-    /// Bytes that the interface towards the asking host had received so far.
-    pub received: Option<Bytes>,
+    /// What the interface towards the asking host had received so far.
+    pub received: Option<Carried>,
     /// When that was, on this host's clock.
     pub at: Timestamp,
 }
@@ -121,8 +130,12 @@ mod tests {
 
     #[test]
     fn an_offer_does_not_show_its_token() {
-        let offer =
-            ProbeOffer { address: None, token: "ab".repeat(16), received: Some(Bytes(1)), at: Timestamp(2) };
+        let offer = ProbeOffer {
+            address: None,
+            token: "ab".repeat(16),
+            received: Some(Carried::default()),
+            at: Timestamp(2),
+        };
         assert!(!format!("{offer:?}").contains("abab"));
     }
 }

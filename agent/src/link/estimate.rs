@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 
 use mose_pam::{BitsPerSec, Bytes, Millis};
-use mose_protocol::link::{CapacityFrom, LinkMetrics, MAX_BURST, RttFrom};
+use mose_protocol::link::{CapacityFrom, Carried, LinkMetrics, MAX_BURST, RttFrom};
 use mose_protocol::{HostName, Timestamp};
 
+use super::interface::between;
 use crate::tcp_info::Segments;
 
 /// Round trips of which the median is told.
 const ROUND_TRIPS: usize = 15;
-/// Bursts of which the best is the capacity: the others were held up on a host.
+/// Bursts of which the median is the capacity.
 const BURSTS: usize = 3;
 /// Transfers that are remembered.
 const TRANSFERS: usize = 8;
@@ -24,6 +25,8 @@ const USE_AT_LEAST: u64 = 300_000;
 const SETTLING: f64 = 0.4;
 /// Nanoseconds that the rest has to last to tell a rate.
 const TELLING: u64 = 5_000_000;
+/// A gap of more than this part of it shows that a host was held up, and not the link.
+const GAP: u64 = 4;
 /// How long a burst should last on the link.
 const BURST_FOR_MS: u64 = 30;
 /// The smallest burst; also the first.
@@ -36,10 +39,12 @@ const LEAST_TRANSFER: Bytes = Bytes(8 << 20);
 /// Two interfaces' counters, each with its own host's time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counters {
-    pub(super) sent: u64,
+    pub(super) sent: Carried,
     pub(super) sent_at: Timestamp,
-    pub(super) received: u64,
+    pub(super) received: Carried,
     pub(super) received_at: Timestamp,
+    /// Bytes that our own bursts had put on the link by then: nobody's use.
+    pub(super) own: u64,
 }
 
 /// How a burst arrived.
@@ -58,6 +63,8 @@ pub(super) struct Settled {
     pub(super) rate: f64,
     /// Nanoseconds that it was watched for.
     pub(super) lasted: u64,
+    /// The longest of these without any arrival.
+    pub(super) gap: u64,
 }
 
 /// The rate in the later part of a burst, by least squares: each arrival is a little late, none is early.
@@ -79,7 +86,8 @@ pub(super) fn settled(arrivals: &[(u64, u64)]) -> Option<Settled> {
         (c + (t - mean_t) * (b - mean_b), v + (t - mean_t) * (t - mean_t))
     });
     let rate = covariance / variance * 1e9;
-    (rate.is_finite() && rate > 0.0).then_some(Settled { rate, lasted })
+    let gap = later.windows(2).map(|pair| pair[1].0.saturating_sub(pair[0].0)).max()?;
+    (rate.is_finite() && rate > 0.0).then_some(Settled { rate, lasted, gap })
 }
 
 /// What is known of one link.
@@ -89,7 +97,7 @@ pub(super) struct Profile {
     counters: VecDeque<Counters>,
     bursts: VecDeque<(f64, Timestamp)>,
     transfers: VecDeque<(f64, Timestamp)>,
-    /// Bytes of our own bursts so far, which are nobody's use.
+    /// Bytes on the link of our own bursts so far.
     own: u64,
     /// What was used when it could last be told.
     last_used: Option<f64>,
@@ -142,17 +150,13 @@ impl Profile {
     }
 
     /// Takes counters in that are no older than those before.
-    pub(super) fn count(&mut self, raw: Counters) {
-        let new = Counters {
-            sent: raw.sent.saturating_sub(self.own),
-            received: raw.received.saturating_sub(self.own),
-            ..raw
-        };
+    pub(super) fn count(&mut self, new: Counters) {
+        let new = Counters { own: self.own, ..new };
         let last = self.counters.back();
         // An interface that was made anew counts from nought, and a clock may have been set.
         if last.is_some_and(|last| {
-            new.sent < last.sent
-                || new.received < last.received
+            new.sent.bytes < last.sent.bytes
+                || new.received.bytes < last.received.bytes
                 || new.sent_at <= last.sent_at
                 || new.received_at <= last.received_at
         }) {
@@ -175,7 +179,7 @@ impl Profile {
 
     /// Notes what a burst of our own put on the link.
     pub(super) fn sent(&mut self, bytes: u64) {
-        self.own += bytes;
+        self.own += Segments::USUAL.on_link(bytes);
     }
 
     /// What others use, in bits per second: what left here and arrived there. What only one end carries goes elsewhere.
@@ -186,10 +190,12 @@ impl Profile {
     fn used_now(&self) -> Option<f64> {
         let (first, last) = (self.counters.front()?, self.counters.back()?);
         let rate = |bytes: u64, microseconds: u64| {
+            let bytes = bytes.saturating_sub(last.own - first.own);
             (microseconds >= USE_AT_LEAST).then(|| bytes as f64 * 8e6 / microseconds as f64)
         };
-        let sent = rate(last.sent - first.sent, last.sent_at.0 - first.sent_at.0)?;
-        let received = rate(last.received - first.received, last.received_at.0 - first.received_at.0)?;
+        let sent = rate(between(first.sent, last.sent), last.sent_at.0 - first.sent_at.0)?;
+        let received =
+            rate(between(first.received, last.received), last.received_at.0 - first.received_at.0)?;
         Some(sent.min(received))
     }
 
@@ -201,6 +207,9 @@ impl Profile {
             self.burst = (self.burst * GROWTH).min(MAX_BURST.0);
             return false;
         };
+        if settled.gap > settled.lasted / GAP {
+            return false;
+        }
         let next = settled.rate * BURST_FOR_MS as f64 / 1e3;
         self.burst = (next as u64).clamp(LEAST_BURST, MAX_BURST.0);
         let Segments { payload, headers } = Segments::USUAL;
@@ -220,12 +229,12 @@ impl Profile {
         }
     }
 
-    /// The capacity: the best of the last bursts, unless a transfer since was faster still.
+    /// The capacity: the median of the last bursts, unless a transfer since was faster still.
     fn capacity(&self, now: Timestamp) -> Option<(f64, CapacityFrom, Timestamp)> {
         let recent = |at: Timestamp| at.0.saturating_add(BELIEVED) > now.0;
         let bursts = || self.bursts.iter().filter(|(_, at)| recent(*at));
         let since = bursts().map(|(_, at)| *at).min();
-        let probed = bursts().map(|(rate, _)| *rate).reduce(f64::max);
+        let probed = median(bursts().map(|(rate, _)| *rate).collect());
         let transfers = self.transfers.iter().filter(|(_, at)| recent(*at) && since.is_none_or(|s| *at >= s));
         let moved = transfers.max_by(|a, b| a.0.total_cmp(&b.0));
         match (probed, moved) {
@@ -279,7 +288,8 @@ mod tests {
     fn counted(seconds: u64, sent: u64, received: u64) -> Counters {
         // The other host's clock is somewhere else altogether.
         let (sent_at, received_at) = (Timestamp(seconds * SECOND), Timestamp((seconds + 777) * SECOND));
-        Counters { sent, sent_at, received, received_at }
+        let carried = |bytes: u64| Carried { bytes, packets: bytes / 1000 };
+        Counters { sent: carried(sent), sent_at, received: carried(received), received_at, own: 0 }
     }
 
     fn to() -> HostName {
@@ -316,6 +326,15 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_that_was_held_up_tells_nothing() {
+        let mut arrivals = arriving(4_000_000, 125e6, 0);
+        arrivals[70..].iter_mut().for_each(|(at, _)| *at += 9_000_000);
+        let mut profile = Profile { burst: 4_000_000, ..Profile::default() };
+        assert!(!profile.burst(&burst(arrivals), Timestamp(1)));
+        assert_eq!((profile.bursts(), profile.next_burst()), (0, Bytes(4_000_000)));
+    }
+
+    #[test]
     fn bursts_grow_until_they_tell_and_then_last_for_some_milliseconds() {
         let mut profile = Profile::default();
         let rate = 125e6;
@@ -334,14 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn the_best_of_the_last_three_bursts_is_the_capacity_so_that_a_slower_link_shows_soon() {
+    fn the_median_of_the_last_three_bursts_is_the_capacity_so_that_a_slower_link_shows_soon() {
         let mut profile = Profile { burst: MAX_BURST.0, ..Profile::default() };
         let capacity = |profile: &Profile| profile.metrics(&to(), Timestamp(10)).capacity;
-        for rate in [125e6, 60e6, 124e6] {
+        for rate in [125e6, 60e6, 170e6] {
             profile.burst(&burst(arriving(3_000_000, rate, 0)), Timestamp(1));
         }
         assert!(near(capacity(&profile), 125e6 * 8.0 * 1514.0 / 1448.0));
-        for _ in 0..3 {
+        for _ in 0..2 {
             profile.burst(&burst(arriving(3_000_000, 12.5e6, 0)), Timestamp(2));
         }
         assert!(near(capacity(&profile), 12.5e6 * 8.0 * 1514.0 / 1448.0));
@@ -382,7 +401,8 @@ mod tests {
         let mut profile = Profile::default();
         profile.count(counted(1, 1_000, 500));
         profile.sent(4_000_000);
-        profile.count(counted(2, 4_001_000, 4_000_500));
+        let on_link = Segments::USUAL.on_link(4_000_000);
+        profile.count(counted(2, 1_000 + on_link, 500 + on_link));
         assert_eq!(profile.used(), Some(0.0));
     }
 

@@ -253,8 +253,8 @@ impl Agent {
         let offer = self.offered(host, burst).await?;
         let round_trip = Timestamp::now().since(asked);
         if let (Some(carried), Some(received)) = (carried, offer.received) {
-            let (sent, received) = (carried.sent, received.0);
-            let counters = Counters { sent, sent_at: asked, received, received_at: offer.at };
+            let (sent, received_at) = (carried.sent, offer.at);
+            let counters = Counters { sent, sent_at: asked, received, received_at, own: 0 };
             self.links.with(host, |known| known.profile.count(counters));
         }
         let Some(address) = offer.address else {
@@ -325,7 +325,7 @@ impl Agent {
         let interface = interface::towards(peer.underlay).ok();
         let received = interface.as_deref().and_then(|name| interface::carried(name).ok());
         let at = Timestamp::now();
-        let received = received.map(|carried| Bytes(carried.received));
+        let received = received.map(|carried| carried.received);
         if !self.config.transports.contains(&TransportKind::Tcp) {
             return Ok(Some(ProbeOffer { address: None, token: String::new(), received, at }));
         }

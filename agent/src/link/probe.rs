@@ -9,13 +9,14 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mose_protocol::link::MAX_BURST;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use mose_protocol::link::{Carried, MAX_BURST};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send as send_bytes, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use super::interface::{Carried, carried};
+use super::interface::{between, carried};
 use crate::tcp_info::{Segments, TcpInfo, tcp_info};
 use crate::transfer::{same_secret, token};
 
@@ -29,8 +30,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_millis(400);
 /// Strangers that may come to one offer.
 const STRANGERS: usize = 8;
-/// Bytes taken off the socket at once.
-const PIECE: usize = 64 << 10;
+/// Bytes taken off the socket at once: what one read takes in has one time, that of its last segment.
+const PIECE: usize = 4 << 10;
+/// Pieces that a burst leaves in, and the most segments of one: larger ones, and the receiver sees too few; smaller ones,
+/// and a fast link waits for the processor.
+const PIECES: u64 = 64;
+const TOGETHER: u64 = 44;
 /// How many arrivals are told at most, and the largest message that tells them.
 const ARRIVALS: u64 = 200;
 const MAX_MESSAGE: usize = 16 << 10;
@@ -40,7 +45,7 @@ const MAX_MESSAGE: usize = 16 << 10;
 pub(super) struct Arrival {
     /// Nanoseconds by the receiver's clock, and bytes that had come by then.
     pub(super) arrivals: Vec<(u64, u64)>,
-    /// Bytes that the interface received meanwhile, in all.
+    /// Bytes on the link that the interface received meanwhile, in all.
     pub(super) interface: u64,
     /// Nanoseconds that took.
     pub(super) took: u64,
@@ -130,7 +135,8 @@ fn receive(mut stream: TcpStream, bytes: u64, interface: Option<&str>) -> io::Re
 
 fn take_burst(stream: &TcpStream, bytes: u64, interface: Option<&str>) -> io::Result<Arrival> {
     setsockopt(stream, sockopt::ReceiveTimestampns, &true)?;
-    let received = || interface.and_then(|name| carried(name).ok()).map_or(0, |carried| carried.received);
+    let received =
+        || interface.and_then(|name| carried(name).ok()).map_or(Carried::default(), |now| now.received);
     let (before, began) = (received(), Instant::now());
     let mut arrivals: Vec<(u64, u64)> = Vec::new();
     let mut buffer = vec![0; PIECE];
@@ -142,9 +148,9 @@ fn take_burst(stream: &TcpStream, bytes: u64, interface: Option<&str>) -> io::Re
         let message =
             match recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty()) {
                 Ok(message) => message,
-                Err(nix::errno::Errno::EINTR) => continue,
+                Err(Errno::EINTR) => continue,
                 // It came to a standstill: what is there is told.
-                Err(nix::errno::Errno::EAGAIN) => break,
+                Err(Errno::EAGAIN) => break,
                 Err(errno) => return Err(errno.into()),
             };
         if message.bytes == 0 {
@@ -159,15 +165,20 @@ fn take_burst(stream: &TcpStream, bytes: u64, interface: Option<&str>) -> io::Re
             ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
             _ => None,
         });
-        if total - told >= bytes / ARRIVALS || total >= bytes {
-            told = total;
-            let at =
-                stamped.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-            arrivals.push((u64::try_from(at.as_nanos()).unwrap_or(u64::MAX), total));
+        let at = stamped.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        match arrivals.last_mut() {
+            // More of what came at the same time.
+            Some(last) if last.0 == at => *last = (at, total),
+            Some(_) if total - told < bytes / ARRIVALS && total < bytes => {}
+            _ => {
+                told = total;
+                arrivals.push((at, total));
+            }
         }
     }
     let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    Ok(Arrival { arrivals, interface: received().saturating_sub(before), took })
+    Ok(Arrival { arrivals, interface: between(before, received()), took })
 }
 
 /// Connects to an offer, measures some round trips, and sends a burst of `bytes` if that is more than nothing.
@@ -194,20 +205,19 @@ pub(super) fn send(
     }
     // Whatever is still queued when this ends is dropped, not sent.
     setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
-    let counted = || interface.and_then(|name| carried(name).ok());
-    let (before, began) = (counted(), Instant::now());
+    let left = || interface.and_then(|name| carried(name).ok()).map_or(Carried::default(), |now| now.sent);
+    let (before, began) = (left(), Instant::now());
     let sent = send_burst(&stream, bytes.min(MAX_BURST.0), began)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let arrival = read_arrival(&mut stream)?;
     let took = began.elapsed();
     let own = Segments::of(&stream).on_link(arrival.arrivals.last().map_or(0, |(_, bytes)| *bytes));
     let others = |bytes: u64, seconds: f64| bytes.saturating_sub(own) as f64 * 8.0 / seconds.max(1e-6);
-    let left = |carried: Carried| counted().map_or(0, |now| now.sent.saturating_sub(carried.sent));
     Ok(Sent {
         round_trip,
         bytes: sent,
         others: (
-            others(before.map_or(0, left), took.as_secs_f64()),
+            others(between(before, left()), took.as_secs_f64()),
             others(arrival.interface, arrival.took as f64 / 1e9),
         ),
         arrivals: arrival.arrivals,
@@ -215,11 +225,13 @@ pub(super) fn send(
 }
 
 /// Sends until the burst is out or its time is over; how much went out.
-fn send_burst(mut stream: &TcpStream, bytes: u64, began: Instant) -> io::Result<u64> {
+fn send_burst(stream: &TcpStream, bytes: u64, began: Instant) -> io::Result<u64> {
     stream.set_write_timeout(Some(LONGEST))?;
     // Not zeroes: something on the way might compress.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut piece = vec![0; PIECE];
+    let segment = Segments::of(stream).payload;
+    let length = usize::try_from((bytes / PIECES / segment).clamp(1, TOGETHER) * segment).unwrap_or(PIECE);
+    let mut piece = vec![0; length.next_multiple_of(8)];
     for word in piece.chunks_exact_mut(8) {
         state ^= state << 13;
         state ^= state >> 7;
@@ -228,14 +240,13 @@ fn send_burst(mut stream: &TcpStream, bytes: u64, began: Instant) -> io::Result<
     }
     let mut sent = 0;
     while sent < bytes && began.elapsed() < LONGEST {
-        let most = usize::try_from(bytes - sent).unwrap_or(PIECE).min(PIECE);
-        match stream.write(&piece[..most]) {
+        let most = usize::try_from(bytes - sent).map_or(length, |left| left.min(length));
+        // The mark of a record's end keeps the kernel from joining the pieces again (tcp_sendmsg).
+        match send_bytes(stream.as_raw_fd(), &piece[..most], MsgFlags::MSG_EOR | MsgFlags::MSG_NOSIGNAL) {
             Ok(count) => sent += count as u64,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                break;
-            }
-            Err(error) => return Err(error),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => break,
+            Err(errno) => return Err(errno.into()),
         }
     }
     Ok(sent)
