@@ -133,7 +133,14 @@ impl Pagemap {
         }
         let mut start = range.start;
         while start < range.end {
-            let (count, walked) = self.request(PageRange { start, end: range.end }, query)?;
+            let (count, walked) = match self.request(PageRange { start, end: range.end }, query) {
+                // The first kernels with the request did not know of soft-dirty bits in it.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) && query.all & is::SOFT_DIRTY != 0 => {
+                    self.read_instead();
+                    return self.read(PageRange { start, end: range.end }, query, found);
+                }
+                answer => answer?,
+            };
             for region in &self.regions[..count] {
                 found(PageRange { start: region.start, end: region.end }, region.categories);
             }

@@ -60,6 +60,8 @@ pub struct Sampler {
     credited: Duration,
     counted: Duration,
     extra: Duration,
+    /// What the last look cost that ended a measurement: the first ones, which protect everything, cost more.
+    look: Duration,
 }
 
 impl std::fmt::Debug for Sampler {
@@ -95,6 +97,7 @@ impl Sampler {
             credited: Duration::ZERO,
             counted: Duration::ZERO,
             extra: Duration::ZERO,
+            look: Duration::ZERO,
         }
     }
 
@@ -170,7 +173,9 @@ impl Sampler {
                 Ok(false)
             }
             Phase::Measuring(_) => {
+                let before = self.tracker.cost().looking;
                 let dirty = self.tracker.tick(pids)?;
+                self.look = self.tracker.cost().looking.saturating_sub(before);
                 self.window.add(at, &dirty);
                 self.weigh(at, pids)?;
                 Ok(true)
@@ -222,7 +227,7 @@ impl Sampler {
     /// After a measurement: go on looking, or look away, and until when.
     fn decide(&mut self, at: Duration) -> Phase {
         let cost = self.tracker.cost();
-        let look = cost.looking.as_secs_f64() / cost.ticks.max(1) as f64;
+        let look = self.look.as_secs_f64();
         let rate = self.rate().unwrap_or(0.0);
         let left = self.config.budget - rate * cost.per_fault.as_secs_f64();
         // All the time, if the faults take less than half of the budget and few pages are written twice in the interval.

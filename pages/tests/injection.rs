@@ -178,3 +178,45 @@ fn a_process_whose_first_thread_has_ended_and_one_that_is_gone_are_refused() {
     target.kill();
     assert_eq!(injector.tell(&format!("take {}", target.pid())), "refused it is gone");
 }
+
+/// A 32-bit program that waits for a signal: one header, one segment, `mov $29, %eax; int $0x80; jmp` back.
+fn pause_in_32_bits() -> Vec<u8> {
+    let mut file = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    file.extend([2u8, 0, 3, 0]);
+    let words = [1u32, 0x0804_8054, 52, 0, 0, 0x0020_0034, 1, 0];
+    let segment = [1u32, 0, 0x0804_8000, 0x0804_8000, 93, 93, 5, 4096];
+    file.extend(words.iter().chain(&segment).flat_map(|word| word.to_le_bytes()));
+    file.extend([0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7]);
+    file
+}
+
+#[test]
+fn a_32_bit_program_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::temp_dir().join(format!("mose-pages-32-{}", std::process::id()));
+    std::fs::write(&path, pause_in_32_bits()).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let started = std::process::Command::new(&path).spawn();
+    std::fs::remove_file(&path).unwrap();
+    let Ok(mut target) = started else {
+        eprintln!("SKIPPED: this kernel runs no 32-bit programs");
+        return;
+    };
+    let answer = Puppet::start().tell(&format!("take {}", target.id()));
+    let alive = target.try_wait().unwrap().is_none();
+    target.kill().unwrap();
+    target.wait().unwrap();
+    assert!(alive && answer.contains("not a 64-bit program"), "{alive}: {answer}");
+}
+
+#[test]
+fn a_process_that_is_traced_already_is_refused() {
+    let (mut injector, mut target) = (Puppet::start(), Puppet::start());
+    let pid = target.pid().cast_signed();
+    // SAFETY: traces a process of this test, without a stop.
+    let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
+    assert_eq!(seized, 0);
+    let answer = injector.tell(&format!("take {pid}"));
+    assert!(answer.contains("traces it already"), "{answer}");
+    assert_eq!(target.tell("pid"), pid.to_string());
+}

@@ -5,9 +5,8 @@ use crate::{Error, PageReader, PageSet};
 
 const SYSCALL_RET: &[u8] = &[0x0f, 0x05, 0xc3];
 const SYSCALL: &[u8] = &[0x0f, 0x05];
-/// `mov $15, %rax; syscall` and `mov $15, %eax; syscall`: how C libraries and Go return from a signal handler.
-const RESTORERS: [&[u8]; 2] =
-    [&[0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05], &[0xb8, 15, 0, 0, 0, 0x0f, 0x05]];
+/// `mov $15, %rax` and `mov $15, %eax`; with `syscall` behind it, how C libraries and Go return from a signal handler.
+const NUMBERS: [&[u8]; 2] = [&[0x48, 0xc7, 0xc0, 15, 0, 0, 0], &[0xb8, 15, 0, 0, 0]];
 const POP_RAX_RET: &[u8] = &[0x58, 0xc3];
 
 /// Where in the target a system call is made, and how sigreturn(2) is reached behind it.
@@ -22,19 +21,30 @@ pub(super) struct Gadgets {
 impl Gadgets {
     /// Looks at some code.
     fn search(&mut self, address: u64, code: &[u8]) {
-        let find = |pattern: &[u8]| {
-            code.windows(pattern.len()).position(|bytes| bytes == pattern).map(|at| address + at as u64)
-        };
-        let note = |place: &mut Option<u64>, pattern: &[u8]| {
-            if place.is_none() {
-                *place = find(pattern);
+        let place = |at: usize| Some(address + at as u64);
+        // Every `syscall` begins with a byte that is rare enough to look for on its own.
+        let mut from = 0;
+        while let Some(found) =
+            code.get(from..).and_then(|rest| rest.iter().position(|byte| *byte == SYSCALL[0]))
+        {
+            let at = from + found;
+            from = at + 1;
+            if !code[at..].starts_with(SYSCALL) {
+                continue;
             }
-        };
-        note(&mut self.syscall_ret, SYSCALL_RET);
-        note(&mut self.syscall, SYSCALL);
-        note(&mut self.pop_rax_ret, POP_RAX_RET);
-        for restorer in RESTORERS {
-            note(&mut self.restorer, restorer);
+            self.syscall = self.syscall.or(place(at));
+            if self.syscall_ret.is_none() && code[at..].starts_with(SYSCALL_RET) {
+                self.syscall_ret = place(at);
+            }
+            for number in NUMBERS.iter().filter(|number| code[..at].ends_with(number)) {
+                self.restorer = self.restorer.or(place(at - number.len()));
+            }
+            if self.is_complete() {
+                return;
+            }
+        }
+        if self.pop_rax_ret.is_none() {
+            self.pop_rax_ret = code.windows(2).position(|bytes| bytes == POP_RAX_RET).and_then(place);
         }
     }
 
@@ -53,13 +63,17 @@ impl Gadgets {
     }
 }
 
-/// Searches the code of the target, as it is in its memory: the kernel's own page first, then the files.
+/// Searches the code of the target, as it is in its memory: the C library first, where all is found soon, then the kernel's own
+/// page and the other files.
 pub(super) fn find(task: Task, mappings: &[Mapping]) -> Result<Gadgets, Error> {
     let mut gadgets = Gadgets::default();
     let mut reader = PageReader::new();
     let vdso = mappings.iter().filter(|mapping| mapping.name == "[vdso]");
     let files = mappings.iter().filter(|m| m.executable && m.readable && m.backing == Backing::PrivateFile);
-    for mapping in vdso.chain(files) {
+    let mut places: Vec<_> = vdso.chain(files).collect();
+    let library = |name: &str| ["/libc.", "/libc-", "/ld-musl"].iter().any(|start| name.contains(start));
+    places.sort_by_key(|mapping| !library(&mapping.name));
+    for mapping in places {
         let pages: PageSet = [mapping.range].into_iter().collect();
         let mut report = crate::ReadReport::default();
         reader.read_task(task, &pages, &mut report, &mut |chunk| {
@@ -81,7 +95,7 @@ mod tests {
     #[test]
     fn a_restorer_is_the_shortest_way() {
         let mut gadgets = Gadgets::default();
-        let code = [&[0x90][..], SYSCALL_RET, &[0x90], POP_RAX_RET, RESTORERS[1]].concat();
+        let code = [&[0x90][..], SYSCALL_RET, &[0x90], POP_RAX_RET, NUMBERS[1], SYSCALL].concat();
         gadgets.search(0x1000, &code);
         assert_eq!(gadgets.way(), Some((0x1001, vec![0x1007])));
     }

@@ -4,7 +4,7 @@
 //! descriptor: SCM_RIGHTS, unix(7)) and ends. It does not end for SIGTERM or SIGINT, is in a session of its own and the last
 //! that the kernel would kill for want of memory; it needs nobody who waits for it.
 
-use super::{Refusal, Taken, take};
+use super::{Refusal, Step, Taken, take};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
     socketpair,
@@ -134,9 +134,6 @@ fn prepare() -> io::Result<()> {
         }
         // It fails for the first process of a group, which is as good.
         libc::setsid();
-        // Ahead of everything ordinary, so that the target is not kept stopped while others run. Not everybody may.
-        let first = libc::sched_param { sched_priority: 1 };
-        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const first);
     }
     let _ = fs::write("/proc/self/oom_score_adj", "-1000")
         .or_else(|_| fs::write("/proc/self/oom_score_adj", "0"));
@@ -144,10 +141,21 @@ fn prepare() -> io::Result<()> {
     Ok(())
 }
 
+/// Goes ahead of everything ordinary, so that the target is not kept stopped while others run. Not everybody may.
+fn hurry(step: Step) {
+    if step == Step::Planned {
+        let first = libc::sched_param { sched_priority: 1 };
+        // SAFETY: a local; a property of this process changes, which ends soon.
+        unsafe {
+            libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const first)
+        };
+    }
+}
+
 /// What the program `mose-write-protect` does: gets the userfaultfd of a process and sends it to standard input.
 pub fn serve(pid: u32) -> ExitCode {
     let outcome = match prepare() {
-        Ok(()) => take(pid, &mut |_| {}),
+        Ok(()) => take(pid, &mut hurry),
         Err(e) => Err(Refusal::Later(format!("holding signals back: {e}"))),
     };
     let (text, descriptor) = match outcome {

@@ -1,6 +1,6 @@
 //! Dirty pages by their contents: read everything, hash each page, compare.
 
-use super::{Cost, Dirty, Means, MemoryDirty, Tracker};
+use super::{Cost, Dirty, Means, MemoryDirty, Tracker, middle};
 use crate::dumpable::{Counted, of_mappings};
 use crate::maps::{Task, look};
 use crate::pagemap::Pagemap;
@@ -8,7 +8,7 @@ use crate::read::ReadReport;
 use crate::{Error, PAGE_BYTES, PageRange, PageReader, PageSet, by_memory};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Hashes of one memory's pages, in order of address.
@@ -91,7 +91,6 @@ impl Tracker for Hashing {
 
     fn tick(&mut self, pids: &[u32]) -> Result<Dirty, Error> {
         let begun = Instant::now();
-        let span = self.last.replace(begun).map_or_else(Default::default, |last| begun - last);
         let mut before = std::mem::take(&mut self.known);
         let (mut counted, mut memories) = (Counted::new(), Vec::new());
         for group in by_memory(pids)? {
@@ -115,6 +114,8 @@ impl Tracker for Hashing {
                 Err(e) => return Err(e),
             }
         }
+        let looked = middle(begun);
+        let span = self.last.replace(looked).map_or(Duration::ZERO, |last| looked - last);
         self.cost.ticks += 1;
         self.cost.looking += begun.elapsed();
         Ok(Dirty { memories, span })

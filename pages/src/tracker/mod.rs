@@ -9,16 +9,18 @@ pub use open::{Opened, Preference, open};
 
 use crate::{Error, PageSet};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How dirty pages are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Means {
     /// Asynchronous write-protection set up from outside (userfaultfd, PAGEMAP_SCAN; kernel 6.7). Exact: no write is
-    /// missed; a page is told twice only if its write is under way at the very moment of a tick.
+    /// missed; a page is told twice only if its write is under way at the very moment of a tick. What the kernel or a device
+    /// writes to pages that it holds (direct I/O under way at a tick, fixed buffers of io_uring) is not seen, nor is
+    /// write(2) to a memfd.
     WriteProtection,
     /// The kernel's soft-dirty bits (`/proc/PID/clear_refs`, CONFIG_MEM_SOFT_DIRTY). A write in the moment between reading and
-    /// clearing is lost, and the bits are CRIU's too: not while CRIU tracks memory with pre-dumps.
+    /// clearing is lost, as are those of devices, and the bits are CRIU's too: not while CRIU tracks memory with pre-dumps.
     SoftDirty,
     /// Reading all pages and comparing 64-bit hashes. No trace in the service; costs reading all state at each tick. A page
     /// written with what it held does not count.
@@ -62,7 +64,7 @@ pub struct MemoryDirty {
 pub struct Dirty {
     /// Each memory once, those without dirty pages included. Memory that several processes map shared is told at one of them.
     pub memories: Vec<MemoryDirty>,
-    /// Time since the tick before; zero at the first one.
+    /// Time since the tick before, between the middles of the two looks; zero at the first one and after a pause.
     pub span: Duration,
 }
 
@@ -85,6 +87,8 @@ pub struct Cost {
     pub ticks: u64,
     /// Time spent looking, in the tracker's own thread.
     pub looking: Duration,
+    /// Time spent on taking new processes under watch.
+    pub setting_up: Duration,
     /// Faults that the services took for it: one for the first write to a page after a tick.
     pub faults: u64,
     /// What one such fault costs the service, as measured on this machine.
@@ -102,8 +106,13 @@ pub struct Cost {
 impl Cost {
     /// All that it took from the services, and from the machine's processors.
     pub fn total(&self) -> Duration {
-        self.looking + self.stopped + self.per_fault.mul_f64(self.faults as f64)
+        self.looking + self.setting_up + self.stopped + self.per_fault.mul_f64(self.faults as f64)
     }
+}
+
+/// The middle of a look that began then and ends now.
+fn middle(begun: Instant) -> Instant {
+    begun + begun.elapsed() / 2
 }
 
 /// Tracks the dirty pages of a set of processes that may change from tick to tick.
@@ -112,7 +121,8 @@ pub trait Tracker: Send {
     fn means(&self) -> Means;
 
     /// Finds the pages that these processes wrote since the tick before, and begins the next span. Memories seen for the first
-    /// time are taken under watch; those that are no longer among the processes are let go.
+    /// time are taken under watch, which takes some milliseconds for each, and up to 300 ms for one that does not stop (8 s if even
+    /// the helper is stuck); those that are no longer among the processes are let go.
     ///
     /// # Errors
     /// What keeps it from looking at all. A process that ends meanwhile is no error, it is left out.

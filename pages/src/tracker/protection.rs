@@ -2,7 +2,7 @@
 //! tells the written pages and protects them anew in one step under the page table's lock, so that no write is missed.
 
 use super::hashing::{Hashes, began, seed};
-use super::{Cost, Dirty, Means, MemoryDirty, Tracker};
+use super::{Cost, Dirty, Means, MemoryDirty, Tracker, middle};
 use crate::dumpable::{Counted, of_mappings, once, own};
 use crate::inject::{Helper, Refusal};
 use crate::maps::{Backing, Mapping, Task, look};
@@ -26,6 +26,8 @@ struct Watched {
     registered: PageSet,
     /// Of pages that cannot be watched, or need not be: see [`Watched::scan`].
     others: Hashes,
+    /// When it was looked at, unless there was a pause since.
+    looked: Option<Instant>,
 }
 
 /// A memory that is hashed for want of something better.
@@ -33,6 +35,7 @@ struct Watched {
 struct Hashed {
     hashes: Hashes,
     why: String,
+    looked: Option<Instant>,
     again: Option<(Instant, Duration)>,
 }
 
@@ -62,7 +65,6 @@ pub(super) struct Protection {
     known: HashMap<(u32, u64), Hold>,
     reader: PageReader,
     seed: u64,
-    last: Option<Instant>,
     cost: Cost,
 }
 
@@ -73,7 +75,6 @@ impl Protection {
             known: HashMap::new(),
             reader: PageReader::new(),
             seed: seed(),
-            last: None,
             cost: Cost { per_fault, ..Cost::default() },
         }
     }
@@ -86,23 +87,29 @@ impl Protection {
         self.cost.longest_stop = self.cost.longest_stop.max(taken.stopped);
         let userfault = Userfault::new(taken.descriptor)
             .map_err(|e| Refusal::Never(format!("asynchronous write-protection: {e}")))?;
-        Ok(Watched { userfault, registered: PageSet::new(), others: Hashes::default() })
+        Ok(Watched { userfault, registered: PageSet::new(), others: Hashes::default(), looked: None })
     }
 
-    /// One memory's turn.
+    /// One memory's turn: how it is held from now on, its dirty pages, and since when.
     fn turn(
         &mut self,
         pid: u32,
         hold: Option<Hold>,
         counted: &mut Counted,
         takes: &mut u32,
-    ) -> Result<(Hold, MemoryDirty), Error> {
+    ) -> Result<(Hold, MemoryDirty, Option<Duration>), Error> {
+        let begun = Instant::now();
+        let since = |looked: &mut Option<Instant>, begun: Instant| {
+            let now = middle(begun);
+            looked.replace(now).map(|last| now - last)
+        };
         let mut hashed = match hold {
             Some(Hold::Watched(mut watched)) => match self.watched(pid, &mut watched, counted) {
                 Ok(pages) => {
                     self.cost.faults += pages.pages();
+                    let span = since(&mut watched.looked, begun);
                     let dirty = MemoryDirty { pid, means: Means::WriteProtection, fresh: false, pages };
-                    return Ok((Hold::Watched(watched), dirty));
+                    return Ok((Hold::Watched(watched), dirty, span));
                 }
                 Err(Lost::Failed(e)) => return Err(e),
                 Err(Lost::Replaced) => None,
@@ -115,11 +122,16 @@ impl Protection {
         let mut refusal = Refusal::Later("too many processes began at once".to_owned());
         if due && *takes > 0 {
             *takes -= 1;
-            match self.take(pid) {
+            let taken = self.take(pid);
+            self.cost.setting_up += now.elapsed();
+            let begun = Instant::now();
+            match taken {
                 Ok(mut watched) => match self.begin(pid, &mut watched, hashed.as_mut(), counted) {
                     Ok((fresh, pages)) => {
+                        watched.looked = hashed.and_then(|hashed| hashed.looked);
+                        let span = since(&mut watched.looked, begun);
                         let dirty = MemoryDirty { pid, means: Means::WriteProtection, fresh, pages };
-                        return Ok((Hold::Watched(watched), dirty));
+                        return Ok((Hold::Watched(watched), dirty, span));
                     }
                     Err(Lost::Failed(e)) => return Err(e),
                     Err(Lost::Replaced) => {
@@ -138,10 +150,12 @@ impl Protection {
             hashed.why = refusal.to_string();
             debug!(pid, why = hashed.why, "hashed instead of write-protected");
         }
+        let begun = Instant::now();
         let (task, mappings) = look(pid)?;
         let (pages, _) = of_mappings(task, &mappings, &mut Pagemap::open(task)?, counted)?;
         let pages = hashed.hashes.compare(&mut self.reader, self.seed, task, &pages)?;
-        Ok((Hold::Hashed(hashed), MemoryDirty { pid, means: Means::Hashing, fresh, pages }))
+        let span = since(&mut hashed.looked, begun);
+        Ok((Hold::Hashed(hashed), MemoryDirty { pid, means: Means::Hashing, fresh, pages }, span))
     }
 
     fn watched(&mut self, pid: u32, watched: &mut Watched, counted: &mut Counted) -> Result<PageSet, Lost> {
@@ -218,6 +232,10 @@ impl Watched {
                 others.push(mapping.clone());
             }
         }
+        if registered.is_empty() {
+            // Not one can be: it is another memory than the userfaultfd's.
+            return Err(Lost::Replaced);
+        }
         self.registered = registered;
         // Read-only views of shared memory are told where it can be written.
         others.retain(|mapping| mapping.writable || !matches!(mapping.backing, Backing::Shared { .. }));
@@ -248,20 +266,18 @@ impl Watched {
                 return Err(pagemap.error(e).into());
             }
             // Not under watch: new, or moved, or of another memory altogether.
-            match self.userfault.register(mapping.range).map_err(|e| e.raw_os_error()) {
+            match self.userfault.register(mapping.range) {
                 Ok(()) => {}
-                Err(Some(libc::ESRCH)) => return Err(Lost::Replaced),
-                Err(Some(libc::EBUSY | libc::EPERM | libc::ENOMEM)) => return Ok(false),
-                // Gone since it was listed, or of another memory: then there is one that is not.
-                Err(_) if still_mapped(task, mapping)? => return Err(Lost::Replaced),
-                Err(_) => return Ok(true),
+                Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Err(Lost::Replaced),
+                // Another userfaultfd's, or of a kind that is not watched, or gone since it was listed.
+                Err(_) => return Ok(false),
             }
             match scan(pagemap, &mut found, &mut swapped) {
                 Ok(()) => {}
                 Err(e) if e.raw_os_error() == Some(libc::EPERM) && still_mapped(task, mapping)? => {
                     return Err(Lost::Replaced);
                 }
-                Err(e) if e.raw_os_error() == Some(libc::EPERM) => return Ok(true),
+                Err(e) if e.raw_os_error() == Some(libc::EPERM) => return Ok(false),
                 Err(e) => return Err(pagemap.error(e).into()),
             }
         }
@@ -314,8 +330,9 @@ impl Tracker for Protection {
 
     fn tick(&mut self, pids: &[u32]) -> Result<Dirty, Error> {
         let begun = Instant::now();
-        let stopped = self.cost.stopped;
-        let span = self.last.replace(begun).map_or(Duration::ZERO, |last| begun - last);
+        let setting_up = self.cost.setting_up;
+        // Memories are looked at one after the other: each has a span of its own, and the whole one that gives the same rate.
+        let (mut pages, mut rate, mut longest) = (0.0, 0.0, Duration::ZERO);
         let mut before = std::mem::take(&mut self.known);
         let (mut counted, mut takes, mut memories) = (Counted::new(), TAKES, Vec::new());
         let mut failed = None;
@@ -327,8 +344,13 @@ impl Tracker for Protection {
             };
             let hold = before.remove(&key);
             match self.turn(key.0, hold, &mut counted, &mut takes) {
-                Ok((hold, dirty)) => {
+                Ok((hold, dirty, span)) => {
                     self.known.insert(key, hold);
+                    if let Some(span) = span.filter(|_| !dirty.fresh) {
+                        longest = longest.max(span);
+                        pages += dirty.pages.pages() as f64;
+                        rate += dirty.pages.pages() as f64 / span.as_secs_f64().max(1e-9);
+                    }
                     memories.push(dirty);
                 }
                 Err(Error::Gone { .. }) => {}
@@ -344,7 +366,8 @@ impl Tracker for Protection {
             }
         }
         self.cost.ticks += 1;
-        self.cost.looking += begun.elapsed().saturating_sub(self.cost.stopped - stopped);
+        self.cost.looking += begun.elapsed().saturating_sub(self.cost.setting_up - setting_up);
+        let span = if pages > 0.0 { Duration::from_secs_f64(pages / rate) } else { longest };
         match failed {
             Some(e) if memories.is_empty() => Err(e),
             _ => Ok(Dirty { memories, span }),
@@ -353,12 +376,16 @@ impl Tracker for Protection {
 
     fn pause(&mut self) {
         let begun = Instant::now();
-        for ((pid, _), hold) in &self.known {
-            if let Hold::Watched(watched) = hold {
-                watched.unprotect(*pid);
+        for ((pid, _), hold) in &mut self.known {
+            match hold {
+                Hold::Watched(watched) => {
+                    if watched.looked.take().is_some() {
+                        watched.unprotect(*pid);
+                    }
+                }
+                Hold::Hashed(hashed) => hashed.looked = None,
             }
         }
-        self.last = None;
         self.cost.looking += begun.elapsed();
     }
 

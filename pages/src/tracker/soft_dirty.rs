@@ -1,7 +1,7 @@
 //! Dirty pages by the kernel's soft-dirty bits (Documentation/admin-guide/mm/soft-dirty.rst).
 
 use super::hashing::began;
-use super::{Cost, Dirty, Means, MemoryDirty, Tracker};
+use super::{Cost, Dirty, Means, MemoryDirty, Tracker, middle};
 use crate::dumpable::own;
 use crate::maps::{Backing, look};
 use crate::pagemap::{Pagemap, Query, is};
@@ -84,7 +84,6 @@ impl Tracker for SoftDirty {
 
     fn tick(&mut self, pids: &[u32]) -> Result<Dirty, Error> {
         let begun = Instant::now();
-        let span = self.last.replace(begun).map_or(Duration::ZERO, |last| begun - last);
         let before = std::mem::take(&mut self.known);
         let mut memories = Vec::new();
         for group in by_memory(pids)? {
@@ -102,6 +101,8 @@ impl Tracker for SoftDirty {
                 Err(e) => return Err(e),
             }
         }
+        let looked = middle(begun);
+        let span = self.last.replace(looked).map_or(Duration::ZERO, |last| looked - last);
         self.cost.ticks += 1;
         self.cost.looking += begun.elapsed();
         Ok(Dirty { memories, span })
