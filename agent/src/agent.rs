@@ -23,6 +23,7 @@ use crate::history::History;
 use crate::journal::Journals;
 use crate::link::Links;
 use crate::peers::{Peers, Requests};
+use crate::profile::Profiler;
 use crate::source::Control;
 use crate::steps::StepLog;
 use crate::watch::Watches;
@@ -69,6 +70,8 @@ pub struct Agent {
     pub history: History,
     /// The calibrations of the ways from here.
     pub calibrations: Calibrations,
+    /// The services that are sampled.
+    pub(crate) profiler: Profiler,
     /// Migrations that leave.
     pub(crate) outgoing: Mutex<HashMap<MigrationId, Arc<Control>>>,
     /// Migrations that come.
@@ -107,6 +110,7 @@ impl Agent {
             journals,
             history,
             calibrations,
+            profiler: Profiler::default(),
             outgoing: Mutex::default(),
             incoming: Mutex::default(),
             watches: Watches::default(),
@@ -300,8 +304,11 @@ impl Agent {
                 Ok(services) => (services, None),
                 Err(refusal) => (Vec::new(), Some(refusal.to_string())),
             };
-            let (host, links) = (self.config.host.clone(), self.links());
-            let telemetry = Telemetry { host, at: Timestamp::now(), services, links, trouble };
+            for service in services.iter().filter(|service| service.state == ServiceState::Running) {
+                self.sample(&service.name);
+            }
+            let (host, links, profiles) = (self.config.host.clone(), self.links(), self.profiler.latest());
+            let telemetry = Telemetry { host, at: Timestamp::now(), services, profiles, links, trouble };
             let Ok(bytes) = envelope::seal(&telemetry) else { continue };
             if let Err(error) = self.session.put(&key, bytes).await {
                 tracing::debug!(%error, "telemetry was not published");

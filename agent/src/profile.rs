@@ -1,48 +1,174 @@
-//! The profile of a service: how large its state is, and how fast it is dirtied.
+//! The profiles of the services on this host: how large their state is, and how fast it is dirtied.
+//!
+//! Every running service is sampled within a budget of its time. A migration needs the service for itself, for its own tracker and
+//! for CRIU: it has the sampling released first, and none begins while it is under way.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use mose_pages::{Cost, Error, PageSet, Preference, dumpable};
+use mose_pages::{PAGE_BYTES, Preference, Sampler, SamplerConfig};
 use mose_pam::{Bytes, PagesPerSec};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
 use mose_protocol::{Refusal, RefusalCode, ServiceName, Timestamp};
 
 use crate::agent::Agent;
-use crate::engine::{Container, Engine};
+use crate::engine::Container;
 
-/// How long dirty pages are counted for one sample, and how many samples a profile has.
-const SPAN: Duration = Duration::from_millis(250);
-const SAMPLES: u32 = 6;
+/// How long a question about a service waits for its first sample.
+const FIRST_SAMPLE: Duration = Duration::from_secs(6);
+
+/// Between two looks whether a service can be sampled again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The services that are sampled.
+#[derive(Default)]
+pub(crate) struct Profiler {
+    watched: Mutex<HashMap<ServiceName, Arc<Watched>>>,
+}
+
+/// A sampler and when it began.
+struct Sampling {
+    sampler: Sampler,
+    began: Instant,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// `None` while somebody else has the service.
+    sampler: tokio::sync::Mutex<Option<Sampling>>,
+    latest: Mutex<Option<ServiceMetrics>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Profiler {
+    /// Leaves a service as if it had never been sampled. To be called when it is known to be busy, so that none begins anew.
+    pub(crate) async fn release(&self, service: &ServiceName) {
+        let watched = lock(&self.watched).get(service).cloned();
+        if let Some(watched) = watched {
+            let sampler = watched.sampler.lock().await.take();
+            // Letting go of the pages of a large service takes milliseconds.
+            let _ = tokio::task::spawn_blocking(move || drop(sampler)).await;
+        }
+    }
+
+    /// The newest profiles.
+    pub(crate) fn latest(&self) -> Vec<ServiceMetrics> {
+        lock(&self.watched).values().filter_map(|watched| lock(&watched.latest).clone()).collect()
+    }
+
+    fn latest_of(&self, service: &ServiceName) -> Option<ServiceMetrics> {
+        let watched = lock(&self.watched).get(service).cloned()?;
+        lock(&watched.latest).clone()
+    }
+}
 
 impl Agent {
-    /// Measures a running service now.
+    /// Sees to it that a running service is sampled.
+    pub(crate) fn sample(self: &Arc<Self>, service: &ServiceName) {
+        let watched = {
+            let mut all = lock(&self.profiler.watched);
+            if all.contains_key(service) {
+                return;
+            }
+            all.entry(service.clone()).or_default().clone()
+        };
+        let (agent, service) = (self.clone(), service.clone());
+        tokio::spawn(async move {
+            if let Err(error) = agent.sample_until_gone(&service, &watched).await {
+                tracing::warn!(%service, %error, "the service is not profiled");
+            }
+            lock(&agent.profiler.watched).remove(&service);
+        });
+    }
+
+    async fn sample_until_gone(&self, service: &ServiceName, watched: &Watched) -> Result<(), Refusal> {
+        loop {
+            while self.busy_with(service).is_some() {
+                tokio::time::sleep(AGAIN).await;
+            }
+            let container = match self.engine.inspect(service).await {
+                Ok(container) if container.running => container,
+                Ok(_) => return Ok(()),
+                Err(refusal) if refusal.code == RefusalCode::UnknownService => return Ok(()),
+                Err(refusal) => return Err(refusal),
+            };
+            let opened = tokio::task::spawn_blocking(|| mose_pages::open(&Preference::default())).await;
+            let opened = opened.map_err(|e| failed(service, &e))?.map_err(|error| failed(service, &error))?;
+            for (means, why) in &opened.rejected {
+                tracing::info!(%means, why, "dirty pages cannot be tracked by this means");
+            }
+            *watched.sampler.lock().await = Some(Sampling {
+                sampler: Sampler::new(opened.tracker, SamplerConfig::default()),
+                began: Instant::now(),
+            });
+            while let Some(next) = self.sample_once(&container, watched).await? {
+                tokio::time::sleep_until(next.into()).await;
+            }
+            if self.busy_with(service).is_none() && self.engine.processes(&container).is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// When the next look is due; `None` where the service ended, or somebody else has it.
+    async fn sample_once(
+        &self,
+        container: &Container,
+        watched: &Watched,
+    ) -> Result<Option<Instant>, Refusal> {
+        let service = &container.name;
+        let mut place = watched.sampler.lock().await;
+        let Some(mut sampling) = place.take() else { return Ok(None) };
+        let pids = self.engine.processes(container);
+        if pids.is_empty() || self.busy_with(service).is_some() {
+            let _ = tokio::task::spawn_blocking(move || drop(sampling)).await;
+            return Ok(None);
+        }
+        let stepped = tokio::task::spawn_blocking(move || {
+            let next = sampling.sampler.step(Instant::now(), &pids);
+            (sampling, next)
+        });
+        let (sampling, next) = stepped.await.map_err(|error| failed(service, &error))?;
+        let next = match next {
+            Ok(next) => next,
+            Err(error) => {
+                // It may have ended just now; else it is tried again.
+                tracing::debug!(%service, %error, "a sample was not taken");
+                *place = Some(sampling);
+                return Ok(Some(Instant::now() + AGAIN));
+            }
+        };
+        if next.sampled {
+            *lock(&watched.latest) = metrics(service, &self.config.host, &sampling);
+        }
+        *place = Some(sampling);
+        Ok(Some(next.at))
+    }
+
+    /// The newest profile of a running service.
     pub(crate) async fn profile(self: &Arc<Self>, service: &ServiceName) -> Result<ServiceMetrics, Refusal> {
-        let container = self.engine.inspect(service).await?;
-        if !container.running {
+        if !self.engine.inspect(service).await?.running {
             return Err(Refusal::new(
                 RefusalCode::NotRunning,
                 format!("{service} does not run on {}", self.config.host),
                 "start it, then profile it",
             ));
         }
-        let engine = self.engine.clone();
-        let measured = tokio::task::spawn_blocking(move || measure(&*engine, &container)).await;
-        let measured = measured.map_err(|error| failed(service, &error))?;
-        let Measured { state, dirty, working_set, window, tracker, cost } =
-            measured.map_err(|error| failed(service, &error))?;
-        Ok(ServiceMetrics {
-            service: service.clone(),
-            host: self.config.host.clone(),
-            at: Timestamp::now(),
-            state,
-            dirty,
-            working_set,
-            window: window.into(),
-            tracker,
-            cost: cost.total().as_secs_f64() / window.as_secs_f64(),
-        })
+        self.sample(service);
+        let deadline = tokio::time::Instant::now() + FIRST_SAMPLE;
+        loop {
+            if let Some(metrics) = self.profiler.latest_of(service) {
+                return Ok(metrics);
+            }
+            if tokio::time::Instant::now() > deadline {
+                return Err(failed(service, &format!("no sample was taken within {FIRST_SAMPLE:?}")));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -54,48 +180,28 @@ fn failed(service: &ServiceName, error: &dyn std::fmt::Display) -> Refusal {
     )
 }
 
-struct Measured {
-    state: Bytes,
-    dirty: DirtyFigures,
-    working_set: Bytes,
-    window: Duration,
-    tracker: String,
-    cost: Cost,
-}
-
-fn measure(engine: &dyn Engine, container: &Container) -> Result<Measured, Error> {
-    let processes = || engine.processes(container);
-    let state = Bytes(dumpable(&processes())?.bytes());
-    let mut tracker = mose_pages::open(&Preference::default())?.tracker;
-    tracker.tick(&processes())?;
-    let mut rates = Vec::new();
-    let mut pages = 0;
-    let mut written: HashMap<u32, PageSet> = HashMap::new();
-    let mut window = Duration::ZERO;
-    for _ in 0..SAMPLES {
-        std::thread::sleep(SPAN);
-        let dirty = tracker.tick(&processes())?;
-        if dirty.span > Duration::ZERO {
-            rates.push(dirty.pages() as f64 / dirty.span.as_secs_f64());
-        }
-        pages += dirty.pages();
-        for memory in dirty.memories.iter().filter(|memory| !memory.fresh) {
-            written.entry(memory.pid).or_default().add(&memory.pages);
-        }
-        window += dirty.span;
-    }
-    let worst = rates.iter().copied().fold(0.0, f64::max);
-    let seconds = window.as_secs_f64().max(f64::MIN_POSITIVE);
-    Ok(Measured {
-        state,
+/// What a sampler knows, once it knows anything.
+fn metrics(
+    service: &ServiceName,
+    host: &mose_protocol::HostName,
+    Sampling { sampler, began }: &Sampling,
+) -> Option<ServiceMetrics> {
+    let profile = sampler.profile();
+    let rate = |rate: mose_pages::PagesPerSec| PagesPerSec(rate.0);
+    let elapsed = began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+    Some(ServiceMetrics {
+        service: service.clone(),
+        host: host.clone(),
+        at: Timestamp::now(),
+        state: Bytes(profile.state? * PAGE_BYTES),
         dirty: DirtyFigures {
-            current: PagesPerSec(rates.last().copied().unwrap_or(0.0)),
-            mean: PagesPerSec(pages as f64 / seconds),
-            worst: PagesPerSec(worst),
+            current: rate(profile.current?),
+            mean: rate(profile.mean?),
+            worst: rate(profile.worst?),
         },
-        working_set: Bytes(written.values().map(PageSet::bytes).sum()),
-        window,
-        tracker: tracker.means().to_string(),
-        cost: tracker.cost(),
+        working_set: Bytes(profile.working_set * PAGE_BYTES),
+        window: SamplerConfig::default().window.into(),
+        tracker: sampler.means().to_string(),
+        cost: sampler.cost().total().as_secs_f64() / elapsed,
     })
 }

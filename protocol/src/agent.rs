@@ -8,6 +8,7 @@ use mose_pam::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::link::LinkMetrics;
+use crate::metrics::ServiceMetrics;
 use crate::{HostName, ServiceName, Timestamp};
 
 /// What a host is for.
@@ -127,6 +128,9 @@ pub struct Telemetry {
     pub at: Timestamp,
     /// Its services.
     pub services: Vec<ServiceInfo>,
+    /// The profiles of its running services.
+    #[serde(default)]
+    pub profiles: Vec<ServiceMetrics>,
     /// Its links to the other edge hosts.
     #[serde(default)]
     pub links: Vec<LinkMetrics>,

@@ -220,6 +220,7 @@ impl Source {
 
     async fn run(mut self) {
         self.steps.started(Step::Migration);
+        self.agent.profiler.release(&self.task().service).await;
         let ending = self.attempt().await;
         self.end_watches().await;
         self.conclude(ending).await;
