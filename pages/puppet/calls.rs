@@ -10,6 +10,8 @@ fn pipe() -> [i32; 2] {
     ends
 }
 
+extern "C" fn caught(_: libc::c_int) {}
+
 /// Makes the call with a time limit of `ms`; gives its result, the error number or 0, and how many ms it took.
 pub(crate) fn make(name: &str, ms: usize) -> String {
     let limit = libc::timespec { tv_sec: (ms / 1000) as i64, tv_nsec: (ms % 1000 * 1_000_000) as i64 };
@@ -48,6 +50,17 @@ pub(crate) fn make(name: &str, ms: usize) -> String {
                 let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
                 libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, read, &mut event);
                 i64::from(libc::epoll_wait(epoll, &mut event, 1, ms as i32))
+            }
+            "caught" => {
+                // A handler for SIGUSR1, which ends the wait with EINTR.
+                libc::signal(libc::SIGUSR1, caught as *const () as libc::sighandler_t);
+                let epoll = libc::epoll_create1(0);
+                let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+                let waited = i64::from(libc::epoll_wait(epoll, &mut event, 1, ms as i32));
+                let error = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+                libc::close(epoll);
+                *libc::__errno_location() = error;
+                waited
             }
             "futex" => libc::syscall(
                 libc::SYS_futex,

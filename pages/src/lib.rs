@@ -4,6 +4,11 @@
 //! Addresses are those of the process looked at; pages are [`PAGE_BYTES`] long. The caller knows which processes belong to a
 //! container and passes their pids with each call: processes come and go between two calls, and that is no error.
 //!
+//! The pieces: [`dumpable`] finds the pages that a checkpoint would write, [`PageReader`] reads them; [`open`] gives the best
+//! [`Tracker`] of dirty pages that works here; a [`Sampler`] measures a service with it within a budget and tells its
+//! [`Profile`]. The tracker by write-protection needs the program `mose-write-protect` beside the one that is running: see
+//! [`inject`] for what it does and why that is safe.
+//!
 //! Linux on x86_64, pages of 4 KiB. Elsewhere everything answers [`Error::Unsupported`].
 
 mod dumpable;

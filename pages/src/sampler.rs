@@ -36,7 +36,7 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
 const WANTED: f64 = 400.0;
 /// But no more than this part of the state: pages written twice count once, and the rate would seem lower by half this part.
 const PART: f64 = 0.06;
-/// A saving of no more than this much time's budget is carried on.
+/// A saving of no more than this much time's budget is carried on, and it begins with as much.
 const SAVED: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -93,7 +93,8 @@ impl Sampler {
             origin: None,
             phase: Phase::Away(Duration::ZERO),
             state: None,
-            credit: 0.0,
+            // Taking a service under watch costs the most: let it not wait too long for its second measurement.
+            credit: SAVED.as_secs_f64() * config.budget,
             credited: Duration::ZERO,
             counted: Duration::ZERO,
             extra: Duration::ZERO,

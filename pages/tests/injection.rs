@@ -153,6 +153,37 @@ fn signals_that_come_meanwhile_are_delivered_and_stop_signals_stop() {
 }
 
 #[test]
+fn a_signal_that_has_a_handler_ends_a_wait_whenever_it_comes() {
+    let (mut injector, mut target) = (Puppet::start(), Puppet::start());
+    for round in 0..150u64 {
+        // Without a time limit, for which a better moment would be waited for.
+        target.order(&format!("call caught {}", u32::MAX));
+        let caught = |mask: &str| u64::from_str_radix(mask, 16).unwrap() >> (libc::SIGUSR1 - 1) & 1 == 1;
+        let deadline = Instant::now() + Duration::from_secs(5);
+        // Not before the handler is there and the wait has begun.
+        while !caught(&line(target.pid(), "SigCgt:")) || !in_epoll(target.pid()) {
+            assert!(Instant::now() < deadline);
+        }
+        injector.order(&format!("take {}", target.pid()));
+        std::thread::sleep(Duration::from_micros(round * 97 % 4000));
+        // SAFETY: a signal to a process of this test.
+        unsafe { libc::kill(target.pid().cast_signed(), libc::SIGUSR1) };
+        let answer = target.answer();
+        let [result, error, _] = fields(&answer)[..] else { panic!("{answer}") };
+        assert_eq!((result, error), (-1, i64::from(libc::EINTR)), "round {round}: {answer}");
+        let answer = injector.answer();
+        assert!(answer.starts_with("taken "), "{answer}");
+    }
+}
+
+/// Whether its first thread waits in epoll_wait(2).
+fn in_epoll(pid: u32) -> bool {
+    let line = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
+    line.starts_with(&format!("{} ", libc::SYS_epoll_wait))
+        || line.starts_with(&format!("{} ", libc::SYS_epoll_pwait))
+}
+
+#[test]
 fn a_busy_process_of_many_threads_is_right_after_a_hundred_times() {
     let (mut injector, mut target) = (Puppet::start(), Puppet::start());
     target.tell("work 4 50");

@@ -106,8 +106,9 @@ impl Protection {
         let mut hashed = match hold {
             Some(Hold::Watched(mut watched)) => match self.watched(pid, &mut watched, counted) {
                 Ok(pages) => {
-                    self.cost.faults += pages.pages();
                     let span = since(&mut watched.looked, begun);
+                    // After a pause nothing was protected.
+                    self.cost.faults += span.map_or(0, |_| pages.pages());
                     let dirty = MemoryDirty { pid, means: Means::WriteProtection, fresh: false, pages };
                     return Ok((Hold::Watched(watched), dirty, span));
                 }
