@@ -71,14 +71,18 @@ fn touch(at: usize, pages: usize, step: usize, write: Option<u8>) -> usize {
     sum
 }
 
-/// Ends this process with the one that started it, which a test may kill.
-pub(crate) fn end_with_parent() {
+/// Ends this process with the one that started it, which a test may kill; at once if that has happened already.
+pub(crate) fn end_with_parent(parent: Option<u32>) {
     // SAFETY: sets a property of this process.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    if parent.is_some_and(|parent| parent != std::os::unix::process::parent_id()) {
+        // SAFETY: ends this process.
+        unsafe { libc::_exit(0) };
+    }
 }
 
-extern "C" fn pause_for_ever(_: *mut libc::c_void) -> libc::c_int {
-    end_with_parent();
+extern "C" fn pause_for_ever(parent: *mut libc::c_void) -> libc::c_int {
+    end_with_parent(Some(parent as u32));
     loop {
         // SAFETY: waits for a signal.
         unsafe { libc::pause() };
@@ -90,7 +94,7 @@ fn share() -> i32 {
     let Some(stack) = map("private", 16) else { return -1 };
     let top = (stack + 16 * PAGE) as *mut libc::c_void;
     // SAFETY: a stack of its own, which nobody frees.
-    unsafe { libc::clone(pause_for_ever, top, libc::CLONE_VM | libc::SIGCHLD, std::ptr::null_mut()) }
+    unsafe { libc::clone(pause_for_ever, top, libc::CLONE_VM | libc::SIGCHLD, std::process::id() as *mut _) }
 }
 
 /// Takes another process's userfaultfd and is killed after the step named, if one is.
@@ -130,6 +134,7 @@ fn track(pid: u32, helper: &str) -> String {
 fn obey(line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     let number = |at: usize| -> usize { words.get(at).and_then(|word| word.parse().ok()).unwrap_or(0) };
+    let parent = std::process::id();
     // SAFETY (of all below): the test says what is mapped; a wrong address ends this process, which the test sees.
     match words.first().copied().unwrap_or("") {
         "map" => map(words.get(1).unwrap_or(&""), number(2)).map_or("failed".into(), |at| at.to_string()),
@@ -153,7 +158,7 @@ fn obey(line: &str) -> String {
         }
         // SAFETY: the child does nothing but wait.
         "fork" => match unsafe { libc::fork() } {
-            0 => workers::write_for_ever(number(1), number(2)),
+            0 => workers::write_for_ever(parent, number(1), number(2)),
             child => child.to_string(),
         },
         "share" => share().to_string(),
@@ -182,7 +187,7 @@ fn obey(line: &str) -> String {
 }
 
 fn main() {
-    end_with_parent();
+    end_with_parent(None);
     if std::env::args().nth(1).is_some() {
         let _ = writeln!(std::io::stdout(), "again");
     }

@@ -58,8 +58,8 @@ pub(crate) fn check() -> String {
 }
 
 /// What a forked child does: writes `pages` pages at `at` again and again, or nothing if there are none.
-pub(crate) fn write_for_ever(at: usize, pages: usize) -> ! {
-    end_with_parent();
+pub(crate) fn write_for_ever(parent: u32, at: usize, pages: usize) -> ! {
+    end_with_parent(Some(parent));
     loop {
         for page in 0..pages {
             // SAFETY: the test says what is mapped.

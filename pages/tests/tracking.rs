@@ -275,11 +275,13 @@ fn busy_threads_are_tracked_and_stay_right() {
     let mut tracker = tracker(Means::WriteProtection);
     tracker.tick(&[puppet.pid()]).unwrap();
     for _ in 0..50 {
+        let before = fields(&puppet.tell("check"))[0];
         std::thread::sleep(Duration::from_millis(10));
+        let after = fields(&puppet.tell("check"))[0];
         let dirty = tracker.tick(&[puppet.pid()]).unwrap();
-        // They write to their pages at random, far more often than there are pages.
         let found: usize = places.iter().map(|at| numbers(&dirty, *at, 100).len()).sum();
-        assert!(found > 0);
+        // On a machine with much else to do they may not have run at all. A round counts after its write, so one is not certain.
+        assert!(found > 0 || after <= before + 4, "{} rounds, and no page", after - before);
     }
     let answer = puppet.tell("check");
     assert!(answer.ends_with(" right"), "{answer}");
