@@ -67,9 +67,14 @@ struct Sample {
 
 type Samples = Vec<Sample>;
 
+/// What was seen between two times.
+fn during(samples: &Samples, from: f64, to: f64) -> Samples {
+    samples.iter().copied().filter(|sample| sample.from >= from && sample.to <= to).collect()
+}
+
 /// Bits per second between two times.
 fn average(samples: &Samples, from: f64, to: f64) -> f64 {
-    let within: Vec<_> = samples.iter().filter(|sample| sample.from >= from && sample.to <= to).collect();
+    let within = during(samples, from, to);
     assert!(to - from > 0.5 && within.len() > 5, "{} samples from {from} to {to}", within.len());
     let (a, b) = (within[0], within[within.len() - 1]);
     (b.bytes - a.bytes) * 8.0 / (f64::midpoint(b.from, b.to) - f64::midpoint(a.from, a.to))
@@ -108,7 +113,9 @@ fn undisturbed(report: &ClientReport) {
     let seconds = (report.to_unix_ms - report.from_unix_ms) as f64 / 1e3;
     let pace = report.extra["logged"].as_f64().unwrap() / seconds;
     assert!((190.0..=210.0).contains(&pace), "{pace} messages per second: {report:?}");
-    assert!(report.longest_gap_ms < 200.0, "{report:?}");
+    // What a busy machine holds up for a moment is no sign; what waits for a migration waits for seconds.
+    assert!(report.extra["rtt_ms"]["p50"].as_f64().unwrap() < 5.0, "{report:?}");
+    assert!(report.longest_gap_ms < 1000.0, "{report:?}");
 }
 
 /// Migrates with options; the record, and what the link carried meanwhile.
@@ -147,7 +154,7 @@ fn allotted(limit: &str, bits: f64, state: &str, transport: &str) {
     let report = beside.stop().unwrap();
     // On a busy machine the dump may be slower than the link; what comes after it is not.
     let whole = average(&samples, end_of("dump", &record), end_of("transfer", &record) - 0.02);
-    let most = fastest(&samples, 0.5);
+    let most = fastest(&during(&samples, end_of("freeze", &record), end_of("transfer", &record)), 0.5);
     eprintln!(
         "{limit} over {transport}: {:.4} of it, at most {:.4} in half a second",
         whole / bits,

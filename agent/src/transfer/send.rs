@@ -127,7 +127,8 @@ impl Engine {
     /// Waits for the next frame's time. Where that is long, says meanwhile that it is alive.
     fn keep_pace(&mut self) -> Result<(), TransferError> {
         // Signs of life are paid for by the frames after this one, so that they cannot keep it back for ever.
-        let Some(due) = self.pacer.as_ref().map(Pacer::due) else { return Ok(()) };
+        let now = Instant::now();
+        let Some(due) = self.pacer.as_mut().and_then(|pacer| pacer.wait(now)) else { return Ok(()) };
         while due > Instant::now() {
             let alive = self.last_frame + self.keepalive.max(ALIVE);
             self.flow.pause(due.min(alive))?;
