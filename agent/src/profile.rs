@@ -11,6 +11,7 @@ use mose_pages::{PAGE_BYTES, Preference, Sampler, SamplerConfig};
 use mose_pam::{Bytes, PagesPerSec};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
 use mose_protocol::{Refusal, RefusalCode, ServiceName, Timestamp};
+use tokio::sync::watch;
 
 use crate::agent::Agent;
 use crate::engine::Container;
@@ -37,7 +38,7 @@ struct Sampling {
 struct Watched {
     /// `None` while somebody else has the service.
     sampler: tokio::sync::Mutex<Option<Sampling>>,
-    latest: Mutex<Option<ServiceMetrics>>,
+    latest: watch::Sender<Option<ServiceMetrics>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -57,25 +58,26 @@ impl Profiler {
 
     /// The newest profiles.
     pub(crate) fn latest(&self) -> Vec<ServiceMetrics> {
-        lock(&self.watched).values().filter_map(|watched| lock(&watched.latest).clone()).collect()
-    }
-
-    fn latest_of(&self, service: &ServiceName) -> Option<ServiceMetrics> {
-        let watched = lock(&self.watched).get(service).cloned()?;
-        lock(&watched.latest).clone()
+        lock(&self.watched).values().filter_map(|watched| watched.latest.borrow().clone()).collect()
     }
 }
 
 impl Agent {
     /// Sees to it that a running service is sampled.
     pub(crate) fn sample(self: &Arc<Self>, service: &ServiceName) {
+        self.sampled(service);
+    }
+
+    /// What is known of a service, which is sampled from now on if it was not.
+    fn sampled(self: &Arc<Self>, service: &ServiceName) -> Arc<Watched> {
         let watched = {
             let mut all = lock(&self.profiler.watched);
-            if all.contains_key(service) {
-                return;
+            if let Some(watched) = all.get(service) {
+                return watched.clone();
             }
             all.entry(service.clone()).or_default().clone()
         };
+        let known = watched.clone();
         let (agent, service) = (self.clone(), service.clone());
         tokio::spawn(async move {
             if let Err(error) = agent.sample_until_gone(&service, &watched).await {
@@ -83,6 +85,7 @@ impl Agent {
             }
             lock(&agent.profiler.watched).remove(&service);
         });
+        known
     }
 
     async fn sample_until_gone(&self, service: &ServiceName, watched: &Watched) -> Result<(), Refusal> {
@@ -143,7 +146,7 @@ impl Agent {
             }
         };
         if next.sampled {
-            *lock(&watched.latest) = metrics(service, &self.config.host, &sampling);
+            watched.latest.send_replace(metrics(service, &self.config.host, &sampling));
         }
         *place = Some(sampling);
         Ok(Some(next.at))
@@ -158,17 +161,10 @@ impl Agent {
                 "start it, then profile it",
             ));
         }
-        self.sample(service);
-        let deadline = tokio::time::Instant::now() + FIRST_SAMPLE;
-        loop {
-            if let Some(metrics) = self.profiler.latest_of(service) {
-                return Ok(metrics);
-            }
-            if tokio::time::Instant::now() > deadline {
-                return Err(failed(service, &format!("no sample was taken within {FIRST_SAMPLE:?}")));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let mut latest = self.sampled(service).latest.subscribe();
+        let first = tokio::time::timeout(FIRST_SAMPLE, latest.wait_for(Option::is_some)).await;
+        let metrics = first.ok().and_then(Result::ok).and_then(|metrics| metrics.clone());
+        metrics.ok_or_else(|| failed(service, &format!("no sample was taken within {FIRST_SAMPLE:?}")))
     }
 }
 

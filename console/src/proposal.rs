@@ -1,6 +1,6 @@
 //! A plan as it is shown: to people, as JSON, as lines of CSV.
 
-use mose_pam::{Axis, Kpis, Millis, Model, Nearest, Proposal, Request, Strategy, Trajectory};
+use mose_pam::{Axis, Components, Kpis, Millis, Model, Nearest, Proposal, Request, Strategy, Trajectory};
 use serde::Serialize;
 
 use crate::table::table;
@@ -37,18 +37,6 @@ impl From<Kpis> for Times {
 }
 
 #[derive(Debug, Serialize)]
-struct Components {
-    prepare: f64,
-    predump: f64,
-    transfer_predump: f64,
-    round: f64,
-    dump: f64,
-    transfer_dump: f64,
-    restore: f64,
-    overlay: f64,
-}
-
-#[derive(Debug, Serialize)]
 struct Met {
     downtime_met: bool,
     duration_met: bool,
@@ -76,7 +64,6 @@ impl<'a> Report<'a> {
     /// The report of a plan that was made with the profile of that name.
     #[must_use]
     pub fn new(proposal: &Proposal, profile: &'a str) -> Self {
-        let parts = &proposal.components;
         Self {
             strategy: proposal.strategy,
             iterations: proposal.iterations,
@@ -84,16 +71,7 @@ impl<'a> Report<'a> {
             normalized_dirty_rate: proposal.rate.get(),
             bound: proposal.bound.into(),
             expected: proposal.expected.into(),
-            components_ms: Components {
-                prepare: parts.prepare.0,
-                predump: parts.predump.0,
-                transfer_predump: parts.transfer_predump.0,
-                round: parts.round.0,
-                dump: parts.dump.0,
-                transfer_dump: parts.transfer_dump.0,
-                restore: parts.restore.0,
-                overlay: parts.overlay.0,
-            },
+            components_ms: proposal.components,
             targets: Met { downtime_met: proposal.downtime.met(), duration_met: proposal.duration.met() },
             why: proposal.why.to_string(),
             nearest: proposal.nearest.map(Into::into),

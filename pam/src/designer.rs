@@ -1,5 +1,7 @@
 //! The orchestration algorithm: from figures, targets and an objective to a plan (WCNC 2024, Fig. 3).
 
+use serde::{Deserialize, Serialize};
+
 use crate::kpi::{least_bandwidth, most_iterations};
 use crate::model::{Costs, Model};
 use crate::plan::{Plan, Strategy};
@@ -10,7 +12,7 @@ use crate::units::{BitsPerSec, Millis};
 use crate::why::{Nearest, Why};
 
 /// Upper bounds of a plan's components at the bandwidth that it allocates; what it does not do takes no time.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Components {
     /// Preparing the destination.
     pub prepare: Millis,

@@ -1,6 +1,8 @@
 //! What a plan was made from, and what it promises: kept beside what was measured, so that a bound can be seen to hold.
 
-use mose_pam::{BitsPerSec, Bytes, Kpis, Millis, Objective, PagesPerSec, Proposal, Request, Targets};
+use mose_pam::{
+    BitsPerSec, Bytes, Components, Kpis, Millis, Objective, PagesPerSec, Proposal, Request, Targets,
+};
 use serde::{Deserialize, Serialize};
 
 /// A downtime and a duration.
@@ -21,42 +23,6 @@ impl From<Kpis> for Figures {
 impl From<&Targets> for Figures {
     fn from(targets: &Targets) -> Self {
         Self { downtime: targets.downtime(), duration: targets.duration() }
-    }
-}
-
-/// The parts of a migration's time, as the model names them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Components {
-    /// Preparing the destination.
-    pub prepare: Millis,
-    /// T_p.
-    pub predump: Millis,
-    /// V_0/L.
-    pub transfer_predump: Millis,
-    /// T_round: one iteration, without its transfer.
-    pub round: Millis,
-    /// T_d.
-    pub dump: Millis,
-    /// V/L.
-    pub transfer_dump: Millis,
-    /// T_r.
-    pub restore: Millis,
-    /// T_add.
-    pub overlay: Millis,
-}
-
-impl From<mose_pam::Components> for Components {
-    fn from(c: mose_pam::Components) -> Self {
-        Self {
-            prepare: c.prepare,
-            predump: c.predump,
-            transfer_predump: c.transfer_predump,
-            round: c.round,
-            dump: c.dump,
-            transfer_dump: c.transfer_dump,
-            restore: c.restore,
-            overlay: c.overlay,
-        }
     }
 }
 
@@ -107,7 +73,7 @@ impl Forecast {
             targets: request.targets().into(),
             bound: proposal.bound.into(),
             expected: proposal.expected.into(),
-            components: proposal.components.into(),
+            components: proposal.components,
             why: proposal.why.to_string(),
         }
     }
