@@ -209,6 +209,9 @@ pub(crate) enum Lab {
     Targets(TargetsRun),
     /// Migrate a workload to and fro under its client, in turn by each strategy, and compare them.
     Strategies(Box<Strategies>),
+    /// Hold the dirty-page rate that the agent tells of a counter against what the counter says itself, and its throughput in the
+    /// rounds of a live pre-copy against that before.
+    Profiling(Profiling),
     /// Migrate a workload to and fro, in turn with MOSE and by hand (a script over SSH), and compare the clients' gaps.
     Baseline(Box<Baseline>),
 }
@@ -338,6 +341,22 @@ pub(crate) struct Strategies {
     /// Further arguments of the workload's program.
     #[arg(last = true)]
     pub(crate) arguments: Vec<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Profiling {
+    /// The counter's state.
+    #[arg(long, default_value = "256MiB")]
+    pub(crate) state_size: String,
+    /// The dirty-page rates, in pages per second.
+    #[arg(long, value_delimiter = ',', default_value = "10,100,1000,10000,50000")]
+    pub(crate) rates: Vec<u64>,
+    /// How many migrations under a counter at full speed.
+    #[arg(short = 'n', long, default_value_t = 6)]
+    pub(crate) runs: u32,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A plan in so many words; the iterations count where the strategy has any, and whether they fit is for the agent to say.

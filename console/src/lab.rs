@@ -6,6 +6,7 @@ mod compare;
 mod course;
 mod guest;
 mod laps;
+mod profiling;
 mod strategies;
 mod targets;
 
@@ -101,6 +102,7 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
         cli::Lab::Laps(options) => return laps::run(&options),
         cli::Lab::Targets(options) => return targets::run(&options),
         cli::Lab::Strategies(options) => return strategies::run(&options),
+        cli::Lab::Profiling(options) => return profiling::run(&options),
         cli::Lab::Baseline(options) => return compare::run(&options),
     }
     Ok(ExitCode::SUCCESS)

@@ -213,8 +213,15 @@ impl Drop for Testbed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for host in ["edge-a", "edge-b", "uav"] {
-                let log = self.try_run(host, &["tail", "-n", "40", "/var/log/mose/mose-agent.log"]);
-                eprintln!("--- agent on {host}\n{}", String::from_utf8_lossy(&log.stdout));
+                // A second panic would end the whole test program: the lab may be what vanished.
+                let log = self.lab.exec(host, &["tail", "-n", "40", "/var/log/mose/mose-agent.log"]);
+                match log.map(|mut tail| tail.output()) {
+                    Ok(Ok(log)) => {
+                        eprintln!("--- agent on {host}\n{}", String::from_utf8_lossy(&log.stdout));
+                    }
+                    Ok(Err(error)) => eprintln!("--- agent on {host}: its log cannot be read: {error}"),
+                    Err(error) => eprintln!("--- agent on {host}: its log cannot be read: {error}"),
+                }
             }
         }
         if let Err(error) = Lab::down(&self.config) {

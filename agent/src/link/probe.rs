@@ -7,7 +7,7 @@
 use std::io::{self, IoSliceMut, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use mose_protocol::link::{Carried, MAX_BURST};
 use nix::errno::Errno;
@@ -133,15 +133,38 @@ fn receive(mut stream: TcpStream, bytes: u64, interface: Option<&str>) -> io::Re
     Ok(())
 }
 
+/// When how much of a burst had come, no denser than is told.
+struct Arrivals {
+    told: Vec<(u64, u64)>,
+    /// Bytes between two that are told, at least.
+    spacing: u64,
+}
+
+impl Arrivals {
+    /// Notes that a segment that came `at` a time, in nanoseconds, makes it `total` bytes.
+    ///
+    /// A segment that was lost and sent again fills a gap before others that came earlier: everything up to it has come
+    /// when the latest of them has. What the kernel put no time to (it begins to shortly after being asked) is not noted:
+    /// the time at which it was read says nothing of the link.
+    fn note(&mut self, at: u64, total: u64, last: bool) {
+        match self.told.last_mut() {
+            // More of what had come by that time.
+            Some(earlier) if at <= earlier.0 => earlier.1 = total,
+            Some(earlier) if total - earlier.1 < self.spacing && !last => {}
+            _ => self.told.push((at, total)),
+        }
+    }
+}
+
 fn take_burst(stream: &TcpStream, bytes: u64, interface: Option<&str>) -> io::Result<Arrival> {
     setsockopt(stream, sockopt::ReceiveTimestampns, &true)?;
     let received =
         || interface.and_then(|name| carried(name).ok()).map_or(Carried::default(), |now| now.received);
     let (before, began) = (received(), Instant::now());
-    let mut arrivals: Vec<(u64, u64)> = Vec::new();
+    let mut arrivals = Arrivals { told: Vec::new(), spacing: bytes / ARRIVALS };
     let mut buffer = vec![0; PIECE];
     let mut space = nix::cmsg_space!(TimeSpec);
-    let (mut total, mut told) = (0, 0);
+    let mut total = 0;
     let mut deadline: Option<Instant> = None;
     while total < bytes && deadline.is_none_or(|deadline| Instant::now() < deadline) {
         let mut slices = [IoSliceMut::new(&mut buffer)];
@@ -165,20 +188,12 @@ fn take_burst(stream: &TcpStream, bytes: u64, interface: Option<&str>) -> io::Re
             ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
             _ => None,
         });
-        let at = stamped.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-        let at = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-        match arrivals.last_mut() {
-            // More of what came at the same time.
-            Some(last) if last.0 == at => *last = (at, total),
-            Some(_) if total - told < bytes / ARRIVALS && total < bytes => {}
-            _ => {
-                told = total;
-                arrivals.push((at, total));
-            }
+        if let Some(at) = stamped {
+            arrivals.note(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX), total, total >= bytes);
         }
     }
     let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    Ok(Arrival { arrivals, interface: between(before, received()), took })
+    Ok(Arrival { arrivals: arrivals.told, interface: between(before, received()), took })
 }
 
 /// Connects to an offer, measures some round trips, and sends a burst of `bytes` if that is more than nothing.
@@ -271,7 +286,18 @@ fn read_arrival(stream: &mut TcpStream) -> io::Result<Arrival> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{SystemTime, UNIX_EPOCH};
+
     use super::*;
+
+    #[test]
+    fn what_fills_a_gap_counts_from_the_latest_before_it() {
+        let mut arrivals = Arrivals { told: Vec::new(), spacing: 100 };
+        for (at, total) in [(10, 50), (12, 200), (30, 400), (14, 450), (15, 600), (31, 650), (40, 720)] {
+            arrivals.note(at, total, total == 720);
+        }
+        assert_eq!(arrivals.told, [(10, 50), (12, 200), (30, 600), (40, 720)]);
+    }
 
     async fn measured(bytes: u64) -> io::Result<Sent> {
         let listening = listen(Ipv4Addr::LOCALHOST).await?;
@@ -297,7 +323,7 @@ mod tests {
         let (last, bytes) = *sent.arrivals.last().unwrap();
         assert_eq!(bytes, 3_000_000);
         assert!(last >= now && last < now + 10_000_000_000, "nanoseconds since 1970");
-        assert!(sent.arrivals.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 < pair[1].1));
+        assert!(sent.arrivals.is_sorted_by(|one, next| one.0 < next.0 && one.1 < next.1));
         assert!(
             sent.arrivals.len() > 20 && sent.arrivals.len() as u64 <= ARRIVALS + 1,
             "{}",

@@ -23,7 +23,7 @@ use super::{agents_of, enter};
 /// The hosts of the course.
 pub(super) const EDGES: [&str; 2] = ["edge-a", "edge-b"];
 /// The host of the clients.
-const MOBILE: &str = "uav";
+pub(super) const MOBILE: &str = "uav";
 
 /// How long a client is left alone between two migrations: its gap must end before the next one begins.
 pub(super) const PAUSE: Duration = Duration::from_millis(1500);

@@ -1,5 +1,5 @@
-//! How far the bounds must lie above the fit: the least common quantile of measured / fitted at which a migration's
-//! downtime and its duration are covered as often as is wanted.
+//! How far the bounds must lie above the fit: the least quantiles of measured / fitted at which a migration's downtime and
+//! its duration are covered as often as is wanted, and a little more.
 
 use super::sample::{Pass, Sample};
 use crate::model::{Costs, Model};
@@ -59,9 +59,11 @@ impl Ratios {
         ratios
     }
 
-    fn at(&self, level: f64) -> Spread {
-        let factor = |sorted: &[f64]| quantile(sorted, level).max(1.0);
-        let (before, stopped) = (factor(&self.before), factor(&self.stopped));
+    /// The spreads at one quantile of what lies before the freeze, and another of what stops the service and is sent.
+    fn at(&self, before: f64, stopped: f64) -> Spread {
+        let factor = |sorted: &[f64], level| quantile(sorted, level).max(1.0);
+        let volume = factor(&self.volume, stopped);
+        let (before, stopped) = (factor(&self.before, before), factor(&self.stopped, stopped));
         Spread {
             prepare: before,
             predump: before,
@@ -69,7 +71,7 @@ impl Ratios {
             dump: stopped,
             restore: stopped,
             overlay: stopped,
-            volume: factor(&self.volume),
+            volume,
         }
     }
 }
@@ -109,15 +111,29 @@ fn sums(sample: &Sample, costs: &Costs, spread: &Spread) -> [(f64, f64); 2] {
     [downtime, add(before, downtime)]
 }
 
-/// The share of samples whose downtime and duration both lie within the bound.
-fn covered(observed: &[(&Sample, Costs)], spread: &Spread) -> f64 {
-    let within = |(measured, bound): (f64, f64)| measured <= bound * (1.0 + 1e-9);
-    let count =
-        observed.iter().filter(|(sample, costs)| sums(sample, costs, spread).into_iter().all(within)).count();
-    count as f64 / observed.len() as f64
+/// The least quantile at which the share `coverage` of the samples is bounded: their downtimes (0) or durations (1).
+fn least(observed: &[(&Sample, Costs)], coverage: f64, which: usize, spread: impl Fn(f64) -> Spread) -> f64 {
+    let covered = |spread: &Spread| {
+        let within = |(sample, costs): &&(&Sample, Costs)| {
+            let (measured, bound) = sums(sample, costs, spread)[which];
+            measured <= bound * (1.0 + 1e-9)
+        };
+        observed.iter().filter(within).count() as f64 / observed.len() as f64
+    };
+    let (mut low, mut high) = (0.0, 1.0);
+    for _ in 0..40 {
+        let middle = (low + high) / 2.0;
+        if covered(&spread(middle)) >= coverage {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    high
 }
 
-/// The least spreads of one common quantile with which the share `coverage` of the samples is bounded.
+/// The least spreads with which the share `coverage` of the samples is bounded, widened: the worst of n samples is not the
+/// worst there is, and less so the fewer they are. What exceeds the fit is taken (1 + 1/√n) times.
 pub(super) fn spreads(model: &Model, samples: &[Sample], coverage: f64) -> Spread {
     let observed: Vec<(&Sample, Costs)> = samples
         .iter()
@@ -127,16 +143,20 @@ pub(super) fn spreads(model: &Model, samples: &[Sample], coverage: f64) -> Sprea
         })
         .collect();
     let ratios = Ratios::of(&observed);
-    let (mut low, mut high) = (0.0, 1.0);
-    for _ in 0..40 {
-        let middle = (low + high) / 2.0;
-        if covered(&observed, &ratios.at(middle)) >= coverage {
-            high = middle;
-        } else {
-            low = middle;
-        }
+    let stopped = least(&observed, coverage, 0, |level| ratios.at(0.0, level));
+    let before = least(&observed, coverage, 1, |level| ratios.at(level, stopped));
+    let Spread { prepare, predump, round, dump, restore, overlay, volume } = ratios.at(before, stopped);
+    let more = 1.0 + 1.0 / (observed.len().max(1) as f64).sqrt();
+    let wide = |factor: f64| 1.0 + (factor - 1.0) * more;
+    Spread {
+        prepare: wide(prepare),
+        predump: wide(predump),
+        round: wide(round),
+        dump: wide(dump),
+        restore: wide(restore),
+        overlay: wide(overlay),
+        volume: wide(volume),
     }
-    ratios.at(high)
 }
 
 #[cfg(test)]
