@@ -1,0 +1,209 @@
+//! What things look like: a style for each role, and the glyphs to draw with. No state is told by colour alone: each role that
+//! means something has its glyph or word beside it.
+
+use std::collections::BTreeMap;
+
+use ratatui::style::Style;
+use serde::{Deserialize, Serialize};
+
+/// What a piece of the screen means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Ordinary text.
+    Text,
+    /// What matters less: units, labels, ages.
+    Dim,
+    /// The heading of a pane.
+    Title,
+    /// A pane's frame.
+    Border,
+    /// The frame and heading of the focused pane.
+    Focus,
+    /// What is selected.
+    Selected,
+    /// A key in the footer and in help.
+    Key,
+    /// Live, met, done.
+    Good,
+    /// Stale, near its limit, rolled back.
+    Warning,
+    /// Lost, missed, failed, in doubt.
+    Bad,
+    /// A service.
+    Service,
+    /// An edge host.
+    Edge,
+    /// A mobile host.
+    Mobile,
+    /// A link, and what crosses it.
+    Link,
+    /// A migration on its way.
+    Moving,
+    /// A step that was measured.
+    Step,
+    /// Data under way.
+    Transfer,
+    /// The service stands still.
+    Frozen,
+    /// What was predicted.
+    Predicted,
+    /// The map: both targets met.
+    RegionBoth,
+    /// The map: one of them.
+    RegionOne,
+    /// The map: none.
+    RegionNeither,
+    /// Simulated or replayed.
+    Simulated,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 23] = [
+        Self::Text,
+        Self::Dim,
+        Self::Title,
+        Self::Border,
+        Self::Focus,
+        Self::Selected,
+        Self::Key,
+        Self::Good,
+        Self::Warning,
+        Self::Bad,
+        Self::Service,
+        Self::Edge,
+        Self::Mobile,
+        Self::Link,
+        Self::Moving,
+        Self::Step,
+        Self::Transfer,
+        Self::Frozen,
+        Self::Predicted,
+        Self::RegionBoth,
+        Self::RegionOne,
+        Self::RegionNeither,
+        Self::Simulated,
+    ];
+}
+
+/// What is drawn with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glyphs {
+    /// Live, stale, lost, unknown, incompatible.
+    pub live: &'static str,
+    /// No telemetry lately.
+    pub stale: &'static str,
+    /// Its token is gone.
+    pub lost: &'static str,
+    /// Never introduced itself.
+    pub unknown: &'static str,
+    /// Speaks another protocol.
+    pub incompatible: &'static str,
+    /// Met, held.
+    pub yes: &'static str,
+    /// Missed, broken.
+    pub no: &'static str,
+    /// What is selected, and its opposite's padding.
+    pub pointer: &'static str,
+    /// From here to there.
+    pub arrow: &'static str,
+    /// A step's bar; of the same width each.
+    pub bar: &'static str,
+    /// The bar of a step in which the service stands still.
+    pub frozen: &'static str,
+    /// What was predicted.
+    pub ghost: &'static str,
+    /// A figure that is not known.
+    pub gap: &'static str,
+    /// The map: both met, one, none.
+    pub regions: [&'static str; 3],
+    /// Where the operator stands on the map.
+    pub here: &'static str,
+    /// The eight heights of a sparkline.
+    pub spark: [&'static str; 8],
+    /// A recording runs.
+    pub recording: &'static str,
+    /// At most.
+    pub at_most: &'static str,
+    /// Between parts of a line.
+    pub dot: &'static str,
+    /// What was left out.
+    pub more: &'static str,
+    /// Whether lines may be drawn with box characters.
+    pub boxes: bool,
+}
+
+/// For terminals with Unicode.
+pub const UNICODE: Glyphs = Glyphs {
+    live: "●",
+    stale: "◐",
+    lost: "✖",
+    unknown: "?",
+    incompatible: "≠",
+    yes: "✔",
+    no: "✘",
+    pointer: "▸",
+    arrow: "→",
+    bar: "█",
+    frozen: "▓",
+    ghost: "┄",
+    gap: "–",
+    regions: ["█", "▒", "·"],
+    here: "◆",
+    spark: ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"],
+    recording: "⏺",
+    at_most: "≤",
+    dot: "·",
+    more: "…",
+    boxes: true,
+};
+
+/// For those without.
+pub const ASCII: Glyphs = Glyphs {
+    live: "*",
+    stale: "~",
+    lost: "x",
+    unknown: "?",
+    incompatible: "#",
+    yes: "ok",
+    no: "NO",
+    pointer: ">",
+    arrow: "->",
+    bar: "=",
+    frozen: "#",
+    ghost: ".",
+    gap: "-",
+    regions: ["#", "+", "."],
+    here: "@",
+    spark: ["_", "_", ".", ".", "-", "-", "=", "#"],
+    recording: "REC",
+    at_most: "<=",
+    dot: "|",
+    more: "...",
+    boxes: false,
+};
+
+/// Styles and glyphs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Theme {
+    /// Its name.
+    pub name: String,
+    styles: BTreeMap<Role, Style>,
+    /// What is drawn with.
+    pub glyphs: Glyphs,
+}
+
+impl Theme {
+    /// A theme of these styles; a role that is not among them is drawn plain.
+    #[must_use]
+    pub fn new(name: &str, styles: BTreeMap<Role, Style>, glyphs: Glyphs) -> Self {
+        Self { name: name.to_owned(), styles, glyphs }
+    }
+
+    /// The style of a role.
+    #[must_use]
+    pub fn style(&self, role: Role) -> Style {
+        self.styles.get(&role).copied().unwrap_or_default()
+    }
+}
