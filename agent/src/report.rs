@@ -220,6 +220,7 @@ mod tests {
             bytes: None,
             round: None,
             detail: None,
+            task: None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mose_pam::Bytes;
+use mose_protocol::handover::Task;
 use mose_protocol::step::{Phase, Round, Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, Timestamp, envelope, keys};
 use tokio::sync::mpsc;
@@ -108,6 +109,7 @@ impl StepLog {
             bytes: note.bytes,
             round: note.round,
             detail: note.detail,
+            task: note.task,
         };
         numbered.events.push(event.clone());
         // Sent under the lock, so that the order on the wire is the order of the numbers.
@@ -126,6 +128,8 @@ pub struct Note {
     pub round: Option<Round>,
     /// What a person may want to know.
     pub detail: Option<String>,
+    /// The order, where the whole begins.
+    pub task: Option<Box<Task>>,
 }
 
 /// Writes the events of one migration.
@@ -139,6 +143,12 @@ impl Steps {
     /// A step begins.
     pub fn started(&self, step: Step) {
         self.log.write(&self.migration, step, Phase::Started, Note::default());
+    }
+
+    /// The whole begins, by this order.
+    pub fn ordered(&self, task: &Task) {
+        let note = Note { task: Some(Box::new(task.clone())), ..Note::default() };
+        self.log.write(&self.migration, Step::Migration, Phase::Started, note);
     }
 
     /// A step began at a time that is already past.

@@ -1,7 +1,7 @@
 //! From what the agents measure to a plan for one migration.
 
 use mose_pam::{
-    BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, NormalizedRate, Objective, PagesPerSec,
+    BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, Objective, PagesPerSec,
     Plan, Profile, Proposal, Request as PlanRequest, Service, Targets, plan,
 };
 use mose_protocol::agent::Hello;
@@ -111,21 +111,13 @@ pub async fn design(
         None => available(fleet, from, to, &mut remarks).await?,
     };
     let model = Model::new(&profile);
-    let interval = interval.unwrap_or_else(|| between_rounds(&model, memory, bandwidth));
+    let interval = interval.unwrap_or_else(|| model.between_rounds(memory, bandwidth));
     let request = Service::new(memory, DirtyRate::Measured(dirty_rate), interval)
         .and_then(|service| PlanRequest::new(service, bandwidth, wanted.targets, wanted.objective))
         .map_err(|error| impossible(&error))?
         .within(wanted.limits);
     let proposal = plan(&model, &request);
     Ok(Design { profile, request, proposal, dirty_rate, objective: wanted.objective, remarks })
-}
-
-/// The longest time for which pages can get dirty between two rounds: that of the pre-dump, and of one iteration. A dirty-page
-/// rate holds per second; what a round has to send depends on how long the one before took.
-#[must_use]
-pub fn between_rounds(model: &Model, memory: Bytes, bandwidth: BitsPerSec) -> Millis {
-    let costs = model.bound(memory, NormalizedRate::LEAST, true);
-    Millis(costs.predump.0 + costs.round.0 + costs.predump_volume * 8e3 / bandwidth.0.max(1) as f64)
 }
 
 /// The calibration of two hosts, or the published profile with a remark.
@@ -205,18 +197,4 @@ fn unexpected(host: &HostName) -> Refusal {
 
 fn impossible(error: &InputError) -> Refusal {
     Refusal::new(RefusalCode::Malformed, error.to_string(), "give another figure")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_get_dirty_for_as_long_as_the_pre_dump_travels() {
-        let model = Model::new(&Profile::tnsm2024());
-        let slow = between_rounds(&model, Bytes(10_000_000), BitsPerSec(100_000_000));
-        let fast = between_rounds(&model, Bytes(10_000_000), BitsPerSec(1_000_000_000));
-        assert!(slow.0 > fast.0 + 600.0, "{slow} {fast}");
-        assert!(between_rounds(&model, Bytes(1), BitsPerSec(0)).0.is_finite());
-    }
 }

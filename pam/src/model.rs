@@ -86,7 +86,7 @@ impl Costs {
 }
 
 /// A profile made ready to be evaluated.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     pub(crate) page: f64,
     prepare: f64,
@@ -152,6 +152,14 @@ impl Model {
     #[must_use]
     pub fn bound(&self, memory: Bytes, rate: NormalizedRate, overlay: bool) -> Costs {
         self.bounds(memory.0 as f64, rate, overlay)
+    }
+
+    /// The longest time for which pages can get dirty between two rounds: that of the pre-dump, and of one iteration. A dirty-page
+    /// rate holds per second; what a round has to send depends on how long the one before took. It is what ΔT should be.
+    #[must_use]
+    pub fn between_rounds(&self, memory: Bytes, bandwidth: BitsPerSec) -> Millis {
+        let costs = self.bound(memory, NormalizedRate::LEAST, true);
+        Millis(costs.predump.0 + costs.round.0 + costs.predump_volume * 8e3 / bandwidth.0.max(1) as f64)
     }
 
     pub(crate) fn costs(&self, memory: f64, rate: NormalizedRate, overlay: bool) -> Costs {
@@ -293,6 +301,15 @@ mod tests {
         assert_eq!(costs.duration(0).at(GIGABIT).0.round(), 1226.0);
         let rounds = costs.duration(10).fixed.0 - costs.duration(0).fixed.0;
         assert!((rounds - 10.0 * 20.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn pages_get_dirty_for_as_long_as_the_pre_dump_travels() {
+        let model = Model::new(&Profile::tnsm2024());
+        let slow = model.between_rounds(Bytes(10_000_000), BitsPerSec(100_000_000));
+        let fast = model.between_rounds(Bytes(10_000_000), BitsPerSec(1_000_000_000));
+        assert!(slow.0 > fast.0 + 600.0, "{slow} {fast}");
+        assert!(model.between_rounds(Bytes(1), BitsPerSec(0)).0.is_finite());
     }
 
     #[test]

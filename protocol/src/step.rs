@@ -3,6 +3,7 @@
 use mose_pam::{Bytes, Millis};
 use serde::{Deserialize, Serialize};
 
+use crate::handover::Task;
 use crate::{HostName, MigrationId, Timestamp};
 
 /// What a migration is made of. Each is measured on the host that does it.
@@ -132,4 +133,7 @@ pub struct StepEvent {
     /// What a person may want to know of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// The order, where the source begins the whole: whoever follows learns from it what is moved, and whereto.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Box<Task>>,
 }

@@ -219,7 +219,7 @@ impl Source {
     }
 
     async fn run(mut self) {
-        self.steps.started(Step::Migration);
+        self.steps.ordered(self.task());
         self.agent.profiler.release(&self.task().service).await;
         let ending = self.attempt().await;
         self.end_watches().await;

@@ -1,0 +1,110 @@
+//! What the console's program is asked to do. It comes back as events.
+
+use mose_pam::Plan;
+use mose_protocol::forecast::Forecast;
+use mose_protocol::record::Record;
+use mose_protocol::{HostName, MigrationId, ServiceName};
+
+/// A migration that is to be ordered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// Its identity.
+    pub migration: MigrationId,
+    /// What.
+    pub service: ServiceName,
+    /// From where.
+    pub from: HostName,
+    /// Whereto.
+    pub to: HostName,
+    /// How.
+    pub plan: Plan,
+    /// What that promises.
+    pub forecast: Box<Forecast>,
+}
+
+/// How a replay goes on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Playing {
+    /// Stand still, or go on.
+    Pause,
+    /// This much faster.
+    Speed(f64),
+    /// So many seconds on, or back.
+    Seek(f64),
+}
+
+/// What is attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    /// The demo testbed.
+    Demo,
+    /// The lab, brought up if it is not.
+    Lab,
+    /// Agents that multicast finds.
+    Look,
+}
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Order a migration.
+    Order(Box<Order>),
+    /// Break one off.
+    Abort {
+        /// Which.
+        migration: MigrationId,
+        /// Its source.
+        from: HostName,
+    },
+    /// Decide about a service in doubt.
+    Settle {
+        /// Which migration.
+        migration: MigrationId,
+        /// Its source.
+        from: HostName,
+        /// Whether the source is to be the owner.
+        keep: bool,
+    },
+    /// Ask for a calibration.
+    AskCalibration {
+        /// The source, which keeps it.
+        from: HostName,
+        /// The destination.
+        to: HostName,
+    },
+    /// Measure two hosts anew.
+    Calibrate {
+        /// The one.
+        from: HostName,
+        /// The other.
+        to: HostName,
+    },
+    /// Start a workload in the lab.
+    StartService {
+        /// Which.
+        kind: String,
+        /// Where.
+        on: HostName,
+    },
+    /// Stop a service in the lab.
+    StopService {
+        /// Which.
+        name: ServiceName,
+        /// Where.
+        on: HostName,
+    },
+    /// Switch the demo's autopilot.
+    Autopilot(bool),
+    /// Write records to a file.
+    Export(Vec<Record>),
+    /// Begin or end a recording.
+    Record(bool),
+    /// Change how the replay goes on.
+    Replay(Playing),
+    /// Attach.
+    Attach(Attach),
+    /// Hand the terminal back until resumed.
+    Suspend,
+    /// Leave.
+    Quit,
+}

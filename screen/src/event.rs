@@ -1,0 +1,102 @@
+//! What can happen to the console.
+
+use mose_protocol::agent::{Hello, Telemetry};
+use mose_protocol::record::Record;
+use mose_protocol::step::StepEvent;
+use mose_protocol::{HostName, MigrationId, Refusal, Timestamp};
+use ratatui::crossterm::event::Event as TerminalEvent;
+use serde::{Deserialize, Serialize};
+
+use crate::state::{Abilities, Level, Replay, Source};
+
+/// What comes from the agents, as it is recorded and replayed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wire {
+    /// A liveliness token appeared.
+    Seen(HostName),
+    /// An agent introduced itself.
+    Hello(Box<Hello>),
+    /// An agent that cannot be spoken to, and why.
+    Stranger {
+        /// Which.
+        host: HostName,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A liveliness token disappeared.
+    Gone(HostName),
+    /// A host's newest figures.
+    Telemetry(Box<Telemetry>),
+    /// A step of a migration.
+    Step(Box<StepEvent>),
+    /// What remains of a migration.
+    Record(Box<Record>),
+}
+
+/// What an agent keeps of migrations to another.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    /// The calibration profile, as TOML, if there is one.
+    pub profile: Option<String>,
+    /// Why it should not be relied upon.
+    pub doubt: Option<String>,
+}
+
+/// What came of an effect.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// An order was taken, or why not.
+    Ordered {
+        /// The migration.
+        migration: MigrationId,
+        /// Why not.
+        result: Result<(), Refusal>,
+    },
+    /// What is known of migrations between two hosts, or why it was not told.
+    Calibration {
+        /// The source.
+        from: HostName,
+        /// The destination.
+        to: HostName,
+        /// What the source keeps.
+        result: Result<Known, Refusal>,
+    },
+    /// Two hosts were measured anew, both ways.
+    Recalibrated {
+        /// The one.
+        from: HostName,
+        /// The other.
+        to: HostName,
+    },
+    /// Something was done, or went wrong: a line for the notices.
+    Said {
+        /// How bad.
+        level: Level,
+        /// What.
+        text: String,
+    },
+    /// A recording began (its file and when), or ended.
+    Recording(Option<(String, Timestamp)>),
+    /// What is shown comes from elsewhere now; all that was known is forgotten.
+    Attached(Source, Abilities),
+    /// How far the replay is.
+    Replaying(Replay),
+    /// The replay was set to another time: all that was known is forgotten.
+    Rewound(Replay),
+    /// The autopilot was switched.
+    Autopilot(bool),
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A key, the mouse, a new size.
+    Terminal(TerminalEvent),
+    /// Time went on.
+    Tick,
+    /// From the agents.
+    Wire(Wire),
+    /// From an effect.
+    Answer(Answer),
+}

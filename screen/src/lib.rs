@@ -1,0 +1,14 @@
+//! What the console shows and how it reacts: state, actions, updates, views. Pure: no session, no file, no clock; time is passed
+//! in, effects are handed out, and the whole can be driven by typed keys on a terminal in memory.
+
+pub mod action;
+pub mod effect;
+pub mod event;
+pub mod hit;
+pub mod palette;
+pub mod pane;
+pub mod recording;
+pub mod state;
+pub mod theme;
+pub mod update;
+pub mod view;

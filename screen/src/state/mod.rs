@@ -1,0 +1,313 @@
+//! What the console knows, and how it is shown. One loop owns it: events change it, views read it.
+
+pub mod fleet;
+pub mod migrations;
+pub mod notices;
+pub mod past;
+pub mod planning;
+pub mod series;
+pub mod ui;
+
+use mose_protocol::agent::{Role, ServiceInfo, ServiceState};
+use mose_protocol::{HostName, ServiceName, Timestamp};
+
+use crate::action::Action;
+use crate::event::Wire;
+
+pub use fleet::{Fleet, Host, Presence};
+pub use migrations::{Migrations, Track};
+pub use notices::{Level, Notice, Notices};
+pub use past::Past;
+pub use planning::{Field, Planning};
+pub use series::Series;
+pub use ui::{Dialog, Ui};
+
+/// Where what is shown comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// Nothing yet: the operator chooses.
+    Choosing,
+    /// Agents that were found or named.
+    Agents,
+    /// The lab on this machine.
+    Lab,
+    /// Simulated agents in this process.
+    Demo {
+        /// The scenario's name.
+        scenario: String,
+        /// Whether the scenario's service follows its client by itself.
+        autopilot: bool,
+    },
+    /// A recording.
+    Replay(Replay),
+}
+
+/// How a recording is played.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replay {
+    /// The file's name.
+    pub name: String,
+    /// The time that is shown, and those of the recording's ends.
+    pub at: Timestamp,
+    /// When it begins.
+    pub begin: Timestamp,
+    /// When it ends.
+    pub end: Timestamp,
+    /// How much faster than it happened.
+    pub speed: f64,
+    /// Whether it stands still.
+    pub paused: bool,
+    /// Whether what was recorded was simulated.
+    pub simulated: bool,
+}
+
+impl Source {
+    /// Whether it is a recording.
+    #[must_use]
+    pub const fn is_replay(&self) -> bool {
+        matches!(self, Self::Replay(_))
+    }
+
+    /// The word for the head line.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::Choosing => "no agents yet".to_owned(),
+            Self::Agents => "agents".to_owned(),
+            Self::Lab => "lab".to_owned(),
+            Self::Demo { scenario, .. } => format!("SIM {scenario}"),
+            Self::Replay(replay) => {
+                format!("REPLAY{} {}", if replay.simulated { " SIM" } else { "" }, replay.name)
+            }
+        }
+    }
+}
+
+/// What came from the agents. A frozen picture is a copy of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Data {
+    /// The time up to which this is what is known, on the console's clock.
+    pub now: Timestamp,
+    /// The hosts.
+    pub fleet: Fleet,
+    /// The migrations seen under way.
+    pub migrations: Migrations,
+    /// The migrations that are over.
+    pub past: Past,
+}
+
+impl Data {
+    /// Takes in what came from an agent at `now`.
+    pub fn take(&mut self, wire: Wire, now: Timestamp) {
+        self.now = now;
+        match wire {
+            Wire::Seen(host) => self.fleet.seen(host, now),
+            Wire::Hello(hello) => self.fleet.introduced(*hello, now),
+            Wire::Stranger { host, refusal } => self.fleet.stranger(host, refusal, now),
+            Wire::Gone(host) => self.fleet.gone(&host, now),
+            Wire::Telemetry(telemetry) => self.fleet.telemetry(*telemetry, now),
+            Wire::Step(event) => self.migrations.step(*event, now),
+            Wire::Record(record) => {
+                self.migrations.record(&record);
+                self.past.take(*record);
+            }
+        }
+    }
+}
+
+/// What a service is, where it is, and who says so.
+#[derive(Debug, Clone, Copy)]
+pub struct Located<'a> {
+    /// The host that tells of it.
+    pub host: &'a Host,
+    /// What it tells.
+    pub info: &'a ServiceInfo,
+}
+
+/// Everything.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// Where what is shown comes from.
+    pub source: Source,
+    /// Whether nothing may be changed.
+    pub read_only: bool,
+    /// What came from the agents.
+    pub data: Data,
+    /// The picture that is held, if one is.
+    pub frozen: Option<Box<Data>>,
+    /// Targets and plan.
+    pub planning: Planning,
+    /// What one should know.
+    pub notices: Notices,
+    /// What is focused, selected, open.
+    pub ui: Ui,
+    /// Since when what happens is recorded, and into which file.
+    pub recording: Option<(String, Timestamp)>,
+    /// Makes the identities of this console's orders differ from another's.
+    pub salt: u32,
+    /// What can be done beyond asking the agents.
+    pub abilities: Abilities,
+}
+
+/// What can be done beyond asking the agents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// The lab can be brought up, and its services started and stopped.
+    pub lab: bool,
+    /// A calibration can be run.
+    pub calibrate: bool,
+}
+
+impl State {
+    /// What is known at the start: nothing.
+    #[must_use]
+    pub fn new(source: Source, now: Timestamp) -> Self {
+        Self {
+            source,
+            read_only: false,
+            data: Data { now, ..Data::default() },
+            frozen: None,
+            planning: Planning::default(),
+            notices: Notices::default(),
+            ui: Ui::default(),
+            recording: None,
+            salt: 0,
+            abilities: Abilities::default(),
+        }
+    }
+
+    /// What views show: the held picture, or the newest.
+    #[must_use]
+    pub fn shown(&self) -> &Data {
+        self.frozen.as_deref().unwrap_or(&self.data)
+    }
+
+    /// The selected service where it is: where it runs if several hosts tell of it.
+    #[must_use]
+    pub fn service(&self) -> Option<Located<'_>> {
+        self.located(self.ui.service.as_ref()?)
+    }
+
+    /// A service where it is.
+    #[must_use]
+    pub fn located(&self, service: &ServiceName) -> Option<Located<'_>> {
+        let rank = |located: &Located<'_>| match located.info.state {
+            ServiceState::Migrating => 0,
+            ServiceState::Running => 1,
+            ServiceState::InDoubt => 2,
+            ServiceState::Stopped => 3,
+        };
+        // While a service moves, both ends may tell of it: its source is the one that the migration names.
+        let source = self.shown().migrations.current(service).and_then(|track| track.from());
+        self.shown()
+            .fleet
+            .services()
+            .filter(|located| &located.info.name == service)
+            .min_by_key(|located| (source != Some(&located.host.name), rank(located)))
+    }
+
+    /// Where the selected service is to go: what was chosen, else the first other live edge host.
+    #[must_use]
+    pub fn destination(&self) -> Option<&HostName> {
+        let from = &self.service()?.host.name;
+        let fleet = &self.shown().fleet;
+        let usable = |host: &&Host| {
+            host.role() == Some(Role::Edge) && &host.name != from && host.presence(self.shown().now).is_there()
+        };
+        let chosen = self.ui.destination.as_ref().and_then(|name| fleet.host(name)).filter(usable);
+        chosen.or_else(|| fleet.hosts().find(usable)).map(|host| &host.name)
+    }
+
+    /// The migration that the timeline shows: the chosen one, else the newest of the selected service, else the newest.
+    #[must_use]
+    pub fn track(&self) -> Option<&Track> {
+        let migrations = &self.shown().migrations;
+        let chosen = self.ui.track.as_ref().and_then(|id| migrations.get(id));
+        let own = || self.ui.service.as_ref().and_then(|service| migrations.newest_of(service));
+        chosen.or_else(own).or_else(|| migrations.newest())
+    }
+
+    /// The migration of the selected service that is under way.
+    #[must_use]
+    pub fn under_way(&self) -> Option<&Track> {
+        self.data.migrations.current(self.ui.service.as_ref()?)
+    }
+
+    /// The service in doubt that an order would be about, and its migration.
+    #[must_use]
+    pub fn in_doubt(&self) -> Option<&Track> {
+        let service = self.ui.service.as_ref()?;
+        let doubtful = |track: &&Track| track.is_in_doubt();
+        self.data.migrations.newest_of(service).filter(doubtful)
+    }
+
+    /// Whether an action makes sense now, apart from what holds for all that change anything.
+    ///
+    /// # Errors
+    /// The reason, for a person.
+    pub fn allows(&self, action: Action) -> Result<(), String> {
+        let need = |there: bool, reason: &str| if there { Ok(()) } else { Err(reason.to_owned()) };
+        match action {
+            Action::Migrate => self.can_migrate(),
+            Action::ChooseDestination => need(self.service().is_some(), "no service is selected"),
+            Action::NextService => need(self.data.fleet.services().next().is_some(), "no service is known"),
+            Action::Abort => {
+                let track = self.under_way().ok_or("no migration of the selected service is under way")?;
+                need(!track.is_committed(), "the commit point is passed: the service is the destination's")
+            }
+            Action::KeepAtSource | Action::GiveUpAtSource => {
+                need(self.in_doubt().is_some(), "the selected service is not in doubt")
+            }
+            Action::Recalibrate => {
+                need(self.abilities.calibrate, "only the lab's hosts can be calibrated from here")?;
+                need(self.destination().is_some(), "there is no other edge host")
+            }
+            Action::StartService => need(self.abilities.lab, "services are started and stopped here in the lab only"),
+            Action::StopService => {
+                need(self.abilities.lab, "services are started and stopped here in the lab only")?;
+                need(self.service().is_some(), "no service is selected")
+            }
+            Action::Autopilot => {
+                need(matches!(self.source, Source::Demo { .. }), "there is an autopilot in the demo only")
+            }
+            Action::Compare | Action::Export | Action::Sort => {
+                need(!self.data.past.is_empty(), "there is no past migration yet")
+            }
+            Action::CriuLog => need(
+                self.track().is_some_and(|track| track.failure().is_some()),
+                "no step of the shown migration failed",
+            ),
+            Action::Record => need(!self.source.is_replay(), "a replay is a recording already"),
+            Action::ReplayPause
+            | Action::ReplayFaster
+            | Action::ReplaySlower
+            | Action::ReplayForward
+            | Action::ReplayBack => need(self.source.is_replay(), "this is no replay"),
+            _ => Ok(()),
+        }
+    }
+
+    fn can_migrate(&self) -> Result<(), String> {
+        let service = self.service().ok_or("no service is selected")?;
+        if self.under_way().is_some() {
+            return Err(format!("{} is being migrated", service.info.name));
+        }
+        match service.info.state {
+            ServiceState::Running => {}
+            ServiceState::InDoubt => {
+                return Err(format!("{} is in doubt: decide for a side first", service.info.name));
+            }
+            state => return Err(format!("{} is {}", service.info.name, state.name())),
+        }
+        if !service.host.presence(self.data.now).is_there() {
+            return Err(format!("{} was not heard of lately", service.host.name));
+        }
+        if self.destination().is_none() {
+            return Err("there is no other live edge host".to_owned());
+        }
+        match self.planning.outcome(self) {
+            Ok(_) => Ok(()),
+            Err(reason) => Err(reason),
+        }
+    }
+}

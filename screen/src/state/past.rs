@@ -1,0 +1,116 @@
+//! The migrations that are over.
+
+use mose_protocol::MigrationId;
+use mose_protocol::record::Record;
+
+/// How many are kept.
+const KEPT: usize = 1000;
+
+/// Records, newest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Past {
+    records: Vec<Record>,
+}
+
+/// What the history is sorted by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// When they began, newest first.
+    #[default]
+    Newest,
+    /// The longest downtime first.
+    Downtime,
+    /// The longest duration first.
+    Duration,
+    /// By service.
+    Service,
+}
+
+impl Order {
+    /// Its word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Newest => "newest",
+            Self::Downtime => "downtime",
+            Self::Duration => "duration",
+            Self::Service => "service",
+        }
+    }
+
+    /// The next one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        match self {
+            Self::Newest => Self::Downtime,
+            Self::Downtime => Self::Duration,
+            Self::Duration => Self::Service,
+            Self::Service => Self::Newest,
+        }
+    }
+}
+
+impl Past {
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// All of them, newest first.
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, migration: &MigrationId) -> Option<&Record> {
+        self.records.iter().find(|record| &record.migration == migration)
+    }
+
+    /// Adds one; a migration that was in doubt comes again when it is settled.
+    pub(super) fn take(&mut self, record: Record) {
+        match self.records.iter_mut().find(|known| known.migration == record.migration) {
+            Some(known) => *known = record,
+            None => {
+                let place = self.records.partition_point(|known| known.started_at > record.started_at);
+                self.records.insert(place, record);
+                self.records.truncate(KEPT);
+            }
+        }
+    }
+
+    /// Those that contain `filter` in what is shown of them, in that order.
+    #[must_use]
+    pub fn view(&self, filter: &str, order: Order) -> Vec<&Record> {
+        let wanted = filter.to_lowercase();
+        let text = |record: &Record| {
+            format!(
+                "{} {} {} {} {} {}",
+                record.migration,
+                record.service,
+                record.from,
+                record.to,
+                record.plan.strategy,
+                record.outcome.name()
+            )
+        };
+        let mut found: Vec<&Record> =
+            self.records.iter().filter(|record| text(record).to_lowercase().contains(&wanted)).collect();
+        let downtime = |record: &Record| record.downtime.client_gap().or(record.downtime.blackout);
+        let longest = |value: Option<f64>| std::cmp::Reverse(value.map(ordered));
+        match order {
+            Order::Newest => {}
+            Order::Downtime => found.sort_by_key(|record| longest(downtime(record).map(|ms| ms.0))),
+            Order::Duration => found.sort_by_key(|record| longest(Some(record.duration.0))),
+            Order::Service => found.sort_by_key(|record| record.service.to_string()),
+        }
+        found
+    }
+}
+
+/// A figure that can be sorted by; microseconds of a time in milliseconds.
+fn ordered(ms: f64) -> u64 {
+    (ms.max(0.0) * 1e3) as u64
+}

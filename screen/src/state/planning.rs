@@ -1,0 +1,378 @@
+//! Targets as the operator sets them, and the plan that follows from them and from what the agents measure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mose_pam::{
+    BitsPerSec, DirtyRate, FramesPerSec, Handovers, InputError, Limits, Metres, MetresPerSec, Millis, Model, Objective,
+    PagesPerSec, Profile, Proposal, Request, Service, Targets, Vehicle, downtime_for_frames, lost_frames, plan,
+};
+use mose_protocol::forecast::Forecast;
+use mose_protocol::{HostName, ServiceName};
+
+use super::State;
+
+/// A target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Field {
+    /// θ_down.
+    #[default]
+    Downtime,
+    /// θ_mig.
+    Duration,
+}
+
+/// What θ_down is told in, beside seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds alone.
+    #[default]
+    Seconds,
+    /// How far the vehicle leaves its path (m).
+    Deviation,
+    /// Frames that tracking loses.
+    Frames,
+    /// The share of a window in which the service answers.
+    Availability,
+}
+
+impl Unit {
+    /// The next one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        match self {
+            Self::Seconds => Self::Deviation,
+            Self::Deviation => Self::Frames,
+            Self::Frames => Self::Availability,
+            Self::Availability => Self::Seconds,
+        }
+    }
+
+    /// What one types.
+    #[must_use]
+    pub const fn prompt(self) -> &'static str {
+        match self {
+            Self::Seconds => "longest downtime, such as 500ms or 1.2s",
+            Self::Deviation => "largest deviation from the path, such as 2.7m",
+            Self::Frames => "most frames lost, such as 15",
+            Self::Availability => "least availability, such as 99.9%",
+        }
+    }
+}
+
+/// What the application's units are made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Application {
+    /// Who is steered.
+    pub vehicle: Vehicle,
+    /// How many frames a second are looked at.
+    pub frames: FramesPerSec,
+    /// How often the service is handed over in which time.
+    pub handovers: Handovers,
+}
+
+impl Default for Application {
+    fn default() -> Self {
+        Self {
+            vehicle: Vehicle::uav(MetresPerSec(5.0)),
+            frames: FramesPerSec(30.0),
+            handovers: Handovers { count: 10, window: Millis(3_600_000.0) },
+        }
+    }
+}
+
+impl Application {
+    /// A downtime in a unit; `None` in seconds, which are shown anyway.
+    #[must_use]
+    pub fn show(&self, unit: Unit, downtime: Millis) -> Option<String> {
+        match unit {
+            Unit::Seconds => None,
+            Unit::Deviation => {
+                self.vehicle.deviation(downtime).ok().map(|metres| format!("{:.2} m off the path", metres.0))
+            }
+            Unit::Frames => {
+                lost_frames(self.frames, downtime).ok().map(|frames| format!("{frames:.1} frames lost"))
+            }
+            Unit::Availability => {
+                let share = self.handovers.availability(downtime).ok()?;
+                let minutes = self.handovers.window.0 / 60_000.0;
+                Some(format!(
+                    "{:.4} % of {minutes:.0} min with {} handovers",
+                    share * 100.0,
+                    self.handovers.count
+                ))
+            }
+        }
+    }
+
+    /// The downtime that a text in a unit means.
+    ///
+    /// # Errors
+    /// What is wrong with the text, and what it should be.
+    pub fn read(&self, unit: Unit, text: &str) -> Result<Millis, String> {
+        let text = text.trim();
+        let wanted = |error: &dyn std::fmt::Display| format!("{error}; give the {}", unit.prompt());
+        let number = |text: &str| text.trim().parse::<f64>().map_err(|_| wanted(&format!("`{text}` is no number")));
+        let impossible = |error: InputError| wanted(&error);
+        match unit {
+            Unit::Seconds => seconds(text),
+            Unit::Deviation => {
+                let metres = match text.parse::<Metres>() {
+                    Ok(metres) => metres,
+                    Err(_) => Metres(number(text)?),
+                };
+                self.vehicle.downtime_for(metres).map_err(impossible)
+            }
+            Unit::Frames => downtime_for_frames(self.frames, number(text)?).map_err(impossible),
+            Unit::Availability => {
+                let share = number(text.trim_end_matches('%'))? / 100.0;
+                self.handovers.downtime_for(share).map_err(impossible)
+            }
+        }
+    }
+}
+
+/// A time; a bare number is seconds.
+///
+/// # Errors
+/// What is wrong with the text, and what it should be.
+pub fn seconds(text: &str) -> Result<Millis, String> {
+    let text = text.trim();
+    if let Ok(number) = text.parse::<f64>() {
+        if number.is_finite() && number > 0.0 {
+            return Ok(Millis(number * 1e3));
+        }
+        return Err(format!("{text} s is no target: give a time above zero, such as 500ms or 1.2s"));
+    }
+    match text.parse::<Millis>() {
+        Ok(time) if time.0 > 0.0 => Ok(time),
+        Ok(_) => Err(format!("{text} is no target: give a time above zero, such as 500ms or 1.2s")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What the source's agent keeps of migrations to a destination.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Calibrated {
+    /// The profile; the published one where there is none.
+    pub profile: Profile,
+    /// The model with its parameters.
+    pub model: Model,
+    /// Whether the hosts were ever calibrated.
+    pub own: bool,
+    /// Why it should not be relied upon.
+    pub doubt: Option<String>,
+}
+
+/// A plan with what it was made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Designed {
+    /// What is moved.
+    pub service: ServiceName,
+    /// From where.
+    pub from: HostName,
+    /// Whereto.
+    pub to: HostName,
+    /// What the designer was asked.
+    pub request: Request,
+    /// What it answers.
+    pub proposal: Proposal,
+    /// R̂.
+    pub dirty_rate: PagesPerSec,
+    /// The name of the calibration.
+    pub profile: String,
+    /// What a person should know of the figures.
+    pub doubts: Vec<String>,
+}
+
+impl Designed {
+    /// What it promises.
+    #[must_use]
+    pub fn forecast(&self, objective: Objective) -> Forecast {
+        Forecast::of(&self.proposal, &self.request, objective, self.dirty_rate, &self.profile)
+    }
+}
+
+/// The operator's side of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planning {
+    /// θ_down.
+    pub downtime: Millis,
+    /// θ_mig.
+    pub duration: Millis,
+    /// What is minimised.
+    pub objective: Objective,
+    /// The target that steps and the mouse change.
+    pub field: Field,
+    /// What θ_down is told in.
+    pub unit: Unit,
+    /// What that is made of.
+    pub application: Application,
+    /// The most iterations.
+    pub limits: Limits,
+    /// What the region map varies: 0 θ_mig and M, 1 θ_mig and r, 2 θ_down and L.
+    pub axes: usize,
+    /// The calibrations that were told, by source and destination.
+    pub calibrations: BTreeMap<(HostName, HostName), Calibrated>,
+    /// Those that were asked for and not told yet.
+    pub asked: BTreeSet<(HostName, HostName)>,
+}
+
+impl Default for Planning {
+    fn default() -> Self {
+        Self {
+            downtime: Millis(500.0),
+            duration: Millis(5000.0),
+            objective: Objective::Downtime,
+            field: Field::Downtime,
+            unit: Unit::Seconds,
+            application: Application::default(),
+            limits: Limits::default(),
+            axes: 0,
+            calibrations: BTreeMap::new(),
+            asked: BTreeSet::new(),
+        }
+    }
+}
+
+/// Targets go from a millisecond to an hour.
+const RANGE: (f64, f64) = (1.0, 3_600_000.0);
+
+impl Planning {
+    /// A target.
+    #[must_use]
+    pub const fn target(&self, field: Field) -> Millis {
+        match field {
+            Field::Downtime => self.downtime,
+            Field::Duration => self.duration,
+        }
+    }
+
+    /// Sets a target, within what makes sense.
+    pub fn set(&mut self, field: Field, value: Millis) {
+        let value = Millis(value.0.clamp(RANGE.0, RANGE.1));
+        match field {
+            Field::Downtime => self.downtime = value,
+            Field::Duration => self.duration = value,
+        }
+    }
+
+    /// Steps a target: 10, 20, 50, 100 ms … apart, by its size.
+    pub fn step(&mut self, field: Field, up: bool) {
+        let now = self.target(field).0;
+        let size = |value: f64| match value {
+            v if v < 100.0 => 10.0,
+            v if v < 500.0 => 20.0,
+            v if v < 1000.0 => 50.0,
+            v if v < 3000.0 => 100.0,
+            v if v < 10_000.0 => 250.0,
+            _ => 1000.0,
+        };
+        let next = if up {
+            let step = size(now);
+            (now / step + 1e-9).floor() * step + step
+        } else {
+            let step = size(now - 1e-6);
+            ((now / step - 1e-9).ceil() * step - step).max(10.0)
+        };
+        self.set(field, Millis(next));
+    }
+
+    /// The plan for the selected service and destination, or why there is none.
+    ///
+    /// # Errors
+    /// What is missing, for a person.
+    pub fn outcome(&self, state: &State) -> Result<Designed, String> {
+        let located = state.service().ok_or("no service is selected")?;
+        let to = state.destination().ok_or("there is no other live edge host")?;
+        let (service, from) = (&located.info.name, &located.host.name);
+        let metrics = located
+            .host
+            .profile(service)
+            .ok_or_else(|| format!("{service} has not been profiled yet: its first sample takes some seconds"))?;
+        let link = located.host.link(to);
+        let available: BitsPerSec = link
+            .and_then(|link| link.available)
+            .ok_or_else(|| format!("{from} does not know yet what its link to {to} carries"))?;
+        let calibrated = self
+            .calibrations
+            .get(&(from.clone(), to.clone()))
+            .ok_or_else(|| format!("{from} was not asked yet what it knows of migrations to {to}"))?;
+        let mut doubts: Vec<String> = calibrated.doubt.iter().cloned().collect();
+        if !calibrated.own {
+            doubts.push(format!("{from} {to} never calibrated: published parameters, bounds may be far off"));
+        }
+        let (memory, rate) = (metrics.state, metrics.dirty.worst);
+        let interval = calibrated.model.between_rounds(memory, available);
+        let request = Service::new(memory, DirtyRate::Measured(rate), interval)
+            .and_then(|service| {
+                let targets = Targets::new(self.downtime, self.duration)?;
+                Request::new(service, available, targets, self.objective)
+            })
+            .map_err(|error| error.to_string())?
+            .within(self.limits);
+        Ok(Designed {
+            service: service.clone(),
+            from: from.clone(),
+            to: to.clone(),
+            request,
+            proposal: plan(&calibrated.model, &request),
+            dirty_rate: rate,
+            profile: calibrated.profile.name.clone(),
+            doubts,
+        })
+    }
+
+    /// The model for a plan.
+    #[must_use]
+    pub fn model(&self, designed: &Designed) -> Option<&Model> {
+        let pair = (designed.from.clone(), designed.to.clone());
+        self.calibrations.get(&pair).map(|calibrated| &calibrated.model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_go_up_and_down_over_the_same_values() {
+        let mut planning = Planning::default();
+        let mut seen = Vec::new();
+        for _ in 0..60 {
+            seen.push(planning.downtime.0);
+            planning.step(Field::Downtime, true);
+        }
+        assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "{seen:?}");
+        for value in seen.iter().rev() {
+            planning.step(Field::Downtime, false);
+            assert!((planning.downtime.0 - value).abs() < 1e-6, "{} {value}", planning.downtime);
+        }
+        for _ in 0..200 {
+            planning.step(Field::Downtime, false);
+        }
+        assert_eq!(planning.downtime, Millis(10.0));
+    }
+
+    #[test]
+    fn a_target_is_read_in_the_applications_unit_and_shown_again() {
+        let application = Application::default();
+        let downtime = application.read(Unit::Deviation, "10.2m").unwrap();
+        assert_eq!(application.show(Unit::Deviation, downtime).unwrap(), "10.20 m off the path");
+        let downtime = application.read(Unit::Frames, "15").unwrap();
+        assert!((downtime.0 - 500.0).abs() < 1e-9);
+        let downtime = application.read(Unit::Availability, "99.9%").unwrap();
+        assert!((downtime.0 - 360.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_no_target_is_refused_with_what_would_be() {
+        for text in ["", "fast", "-1", "0", "NaN", "inf", "3 parsecs", "0ms"] {
+            let error = seconds(text).unwrap_err();
+            assert!(!error.is_empty(), "{text}");
+        }
+        assert_eq!(seconds("0.5"), Ok(Millis(500.0)));
+        assert_eq!(seconds("750ms"), Ok(Millis(750.0)));
+        let error = Application::default().read(Unit::Deviation, "1m").unwrap_err();
+        assert!(error.contains("such as"), "{error}");
+    }
+}

@@ -1,0 +1,88 @@
+//! What came of effects.
+
+use mose_pam::{Model, Profile};
+use mose_protocol::Timestamp;
+
+use crate::effect::Effect;
+use crate::event::Answer;
+use crate::state::planning::Calibrated;
+use crate::state::{Data, Level, Source, State};
+
+pub(super) fn on_answer(state: &mut State, answer: Answer, now: Timestamp) -> Vec<Effect> {
+    match answer {
+        Answer::Ordered { migration, result } => {
+            if let Err(refusal) = result {
+                state.data.migrations.refused(&migration);
+                state.notices.say(Level::Error, format!("the order was refused: {refusal}"), now);
+            }
+        }
+        Answer::Calibration { from, to, result } => {
+            let pair = (from, to);
+            state.planning.asked.remove(&pair);
+            let told = result.map_err(|refusal| refusal.to_string());
+            match told.and_then(|told| calibrated(told.profile, told.doubt)) {
+                Ok(calibrated) => {
+                    state.planning.calibrations.insert(pair, calibrated);
+                }
+                Err(error) => {
+                    let (from, to) = &pair;
+                    let text = format!("what {from} knows of migrations to {to} cannot be had: {error}");
+                    state.notices.say(Level::Warning, text, now);
+                    // The published parameters stand in, and the doubt is shown.
+                    let doubt = Some(format!("its calibration cannot be had: {error}"));
+                    if let Ok(calibrated) = calibrated(None, doubt) {
+                        state.planning.calibrations.insert(pair, calibrated);
+                    }
+                }
+            }
+        }
+        Answer::Recalibrated { from, to } => {
+            state.planning.calibrations.remove(&(from.clone(), to.clone()));
+            state.planning.calibrations.remove(&(to.clone(), from.clone()));
+            state.notices.say(Level::Info, format!("{from} and {to} are calibrated"), now);
+        }
+        Answer::Said { level, text } => state.notices.say(level, text, now),
+        Answer::Recording(recording) => {
+            let text = match (&recording, &state.recording) {
+                (Some((file, _)), _) => format!("recording into {file}"),
+                (None, Some((file, _))) => format!("the recording is in {file}"),
+                (None, None) => return Vec::new(),
+            };
+            state.notices.say(Level::Info, text, now);
+            state.recording = recording;
+        }
+        Answer::Attached(source, abilities) => {
+            forget(state, now);
+            (state.source, state.abilities) = (source, abilities);
+            state.ui.dialogs.clear();
+        }
+        Answer::Replaying(replay) => state.source = Source::Replay(replay),
+        Answer::Rewound(replay) => {
+            forget(state, replay.at);
+            state.source = Source::Replay(replay);
+        }
+        Answer::Autopilot(on) => {
+            if let Source::Demo { autopilot, .. } = &mut state.source {
+                *autopilot = on;
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// What was known is of elsewhere, or of another time.
+fn forget(state: &mut State, now: Timestamp) {
+    state.data = Data { now, ..Data::default() };
+    state.frozen = None;
+    state.planning.calibrations.clear();
+    state.planning.asked.clear();
+    (state.ui.track, state.ui.record, state.ui.marked) = (None, None, None);
+}
+
+fn calibrated(text: Option<String>, doubt: Option<String>) -> Result<Calibrated, String> {
+    let profile = match &text {
+        Some(text) => Profile::from_toml(text).map_err(|error| error.to_string())?,
+        None => Profile::tnsm2024(),
+    };
+    Ok(Calibrated { model: Model::new(&profile), profile, own: text.is_some(), doubt })
+}

@@ -1,0 +1,366 @@
+//! Keys while something lies above the panes, or a filter is typed.
+
+use mose_protocol::Timestamp;
+use ratatui::crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyModifiers};
+use tui_input::Input;
+use tui_input::backend::crossterm::EventHandler;
+
+use super::{Surroundings, act};
+use crate::action::Action;
+use crate::effect::{Attach, Effect};
+use crate::palette;
+use crate::state::planning::{Field, seconds};
+use crate::state::ui::{Dialog, Purpose};
+use crate::state::{Level, State};
+
+/// The longest text that is typed.
+const LONGEST: usize = 200;
+
+/// A key for a dialog or a filter; `None` where there is neither.
+pub(super) fn on_key(
+    state: &mut State,
+    key: KeyEvent,
+    now: Timestamp,
+    around: &mut Surroundings<'_>,
+) -> Option<Vec<Effect>> {
+    let ctrl = |letter| key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char(letter);
+    let busy = !state.ui.dialogs.is_empty() || state.ui.typing.is_some();
+    if busy && ctrl('c') {
+        return Some(vec![Effect::Quit]);
+    }
+    if busy && ctrl('z') {
+        return Some(vec![Effect::Suspend]);
+    }
+    if let Some(mut input) = state.ui.typing.take() {
+        let pane = state.ui.focus.0;
+        match key.code {
+            KeyCode::Enter => {}
+            KeyCode::Esc => {
+                state.ui.filters.remove(&pane);
+            }
+            _ => {
+                write(&mut input, key);
+                state.ui.filters.insert(pane, input.value().to_owned());
+                state.ui.typing = Some(input);
+            }
+        }
+        return Some(Vec::new());
+    }
+    let dialog = state.ui.dialogs.pop()?;
+    Some(match dialog {
+        Dialog::Welcome { choices, selected } => welcome(state, choices, selected, key),
+        Dialog::Help { mut filter, scroll } => {
+            if let Some(scroll) = scrolled(key, scroll, false) {
+                state.ui.dialogs.push(Dialog::Help { filter, scroll });
+            } else if key.code != KeyCode::Esc && key.code != KeyCode::Enter {
+                write(&mut filter, key);
+                state.ui.dialogs.push(Dialog::Help { filter, scroll: 0 });
+            }
+            Vec::new()
+        }
+        Dialog::Palette { input, selected } => palette_key(state, input, selected, key, now, around),
+        Dialog::Pick { purpose, items, selected } => {
+            pick_key(state, (purpose, items, selected), key, now)
+        }
+        Dialog::Edit { field, input, fault, before } => {
+            edit_key(state, (field, input, fault, before), key);
+            Vec::new()
+        }
+        Dialog::Confirm { action, lines, effect } => match key.code {
+            KeyCode::Enter | KeyCode::Char('y') => act::confirmed(state, *effect, now),
+            KeyCode::Esc | KeyCode::Char('n' | 'q') => Vec::new(),
+            // Ordering again confirms: the key that asked.
+            _ if !action.spec().destructive && (around.keys)(key, state.ui.focus.0) == Some(action) => {
+                act::confirmed(state, *effect, now)
+            }
+            _ => {
+                state.ui.dialogs.push(Dialog::Confirm { action, lines, effect });
+                Vec::new()
+            }
+        },
+        Dialog::Record { migration, scroll } => {
+            reading(state, key, scroll, |scroll| Dialog::Record { migration, scroll })
+        }
+        Dialog::Compare { one, other, scroll } => {
+            reading(state, key, scroll, |scroll| Dialog::Compare { one, other, scroll })
+        }
+        Dialog::CriuLog { scroll } => reading(state, key, scroll, |scroll| Dialog::CriuLog { scroll }),
+    })
+}
+
+/// A text was pasted.
+pub(super) fn paste(state: &mut State, text: &str, now: Timestamp) -> Vec<Effect> {
+    let _ = now;
+    let line: String = text.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
+    let add = |input: &Input| Input::new(format!("{}{line}", input.value()).chars().take(LONGEST).collect());
+    if let Some(input) = &mut state.ui.typing {
+        *input = add(input);
+        let value = input.value().to_owned();
+        state.ui.filters.insert(state.ui.focus.0, value);
+        return Vec::new();
+    }
+    match state.ui.dialogs.last_mut() {
+        Some(Dialog::Help { filter: input, .. } | Dialog::Palette { input, .. }) => *input = add(input),
+        Some(Dialog::Edit { field, input, fault, .. }) => {
+            *input = add(input);
+            let (field, text) = (*field, input.value().to_owned());
+            let read = state.planning.application.read(
+                match field {
+                    Field::Downtime => state.planning.unit,
+                    Field::Duration => crate::state::planning::Unit::Seconds,
+                },
+                &text,
+            );
+            match read {
+                Ok(value) => {
+                    *fault = None;
+                    state.planning.set(field, value);
+                }
+                Err(error) => *fault = Some(error),
+            }
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+fn write(input: &mut Input, key: KeyEvent) {
+    let full = input.value().chars().count() >= LONGEST;
+    if full && matches!(key.code, KeyCode::Char(_)) {
+        return;
+    }
+    input.handle_event(&TerminalEvent::Key(key));
+}
+
+/// Where a text that is read is scrolled to by a key; letters only where none are typed.
+fn scrolled(key: KeyEvent, scroll: usize, letters: bool) -> Option<usize> {
+    let by: isize = match key.code {
+        KeyCode::Up => -1,
+        KeyCode::Down => 1,
+        KeyCode::Char('k') if letters => -1,
+        KeyCode::Char('j') if letters => 1,
+        KeyCode::PageUp => -10,
+        KeyCode::PageDown => 10,
+        KeyCode::Home => isize::MIN,
+        _ => return None,
+    };
+    // No dialog has more lines; the view shows the last ones at most.
+    Some(scroll.saturating_add_signed(by).min(10_000))
+}
+
+fn reading(
+    state: &mut State,
+    key: KeyEvent,
+    scroll: usize,
+    dialog: impl FnOnce(usize) -> Dialog,
+) -> Vec<Effect> {
+    if !matches!(key.code, KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q')) {
+        let scroll = scrolled(key, scroll, true).unwrap_or(scroll);
+        state.ui.dialogs.push(dialog(scroll));
+    }
+    Vec::new()
+}
+
+/// Up and down in a list, around its ends.
+pub(super) fn moved(key: KeyEvent, selected: usize, count: usize, letters: bool) -> Option<usize> {
+    let count = count.max(1);
+    match key.code {
+        KeyCode::Up | KeyCode::BackTab => Some((selected + count - 1) % count),
+        KeyCode::Down | KeyCode::Tab => Some((selected + 1) % count),
+        KeyCode::Char('k') if letters => Some((selected + count - 1) % count),
+        KeyCode::Char('j') if letters => Some((selected + 1) % count),
+        _ => None,
+    }
+}
+
+fn welcome(
+    state: &mut State,
+    choices: Vec<crate::state::ui::Choice>,
+    selected: usize,
+    key: KeyEvent,
+) -> Vec<Effect> {
+    let attach = |attach: Attach| vec![Effect::Attach(attach)];
+    if let Some(selected) = moved(key, selected, choices.len(), true) {
+        state.ui.dialogs.push(Dialog::Welcome { choices, selected });
+        return Vec::new();
+    }
+    let by_number = match key.code {
+        KeyCode::Char(digit) => digit.to_digit(10).and_then(|n| choices.get((n as usize).checked_sub(1)?)),
+        KeyCode::Enter => choices.get(selected),
+        KeyCode::Esc => return attach(Attach::Look),
+        _ => None,
+    };
+    match by_number.copied() {
+        Some(choice) => attach(choice.attach),
+        None if key.code == KeyCode::Char('q') => vec![Effect::Quit],
+        None => {
+            state.ui.dialogs.push(Dialog::Welcome { choices, selected });
+            Vec::new()
+        }
+    }
+}
+
+fn palette_key(
+    state: &mut State,
+    mut input: Input,
+    selected: usize,
+    key: KeyEvent,
+    now: Timestamp,
+    around: &mut Surroundings<'_>,
+) -> Vec<Effect> {
+    let found = palette::search(input.value());
+    match key.code {
+        KeyCode::Esc => Vec::new(),
+        KeyCode::Enter => match found.get(selected) {
+            Some(&action) => act::act(state, action, now, around),
+            None => Vec::new(),
+        },
+        _ => {
+            let selected = match moved(key, selected, found.len(), false) {
+                Some(selected) => selected,
+                None => {
+                    write(&mut input, key);
+                    0
+                }
+            };
+            state.ui.dialogs.push(Dialog::Palette { input, selected });
+            Vec::new()
+        }
+    }
+}
+
+fn pick_key(
+    state: &mut State,
+    (purpose, items, selected): (Purpose, Vec<String>, usize),
+    key: KeyEvent,
+    now: Timestamp,
+) -> Vec<Effect> {
+    if let Some(selected) = moved(key, selected, items.len(), true) {
+        state.ui.dialogs.push(Dialog::Pick { purpose, items, selected });
+        return Vec::new();
+    }
+    match key.code {
+        KeyCode::Esc | KeyCode::Char('q') => Vec::new(),
+        KeyCode::Enter => picked(state, purpose, &items, selected, now),
+        _ => {
+            state.ui.dialogs.push(Dialog::Pick { purpose, items, selected });
+            Vec::new()
+        }
+    }
+}
+
+/// Something was picked.
+pub(super) fn picked(
+    state: &mut State,
+    purpose: Purpose,
+    items: &[String],
+    selected: usize,
+    now: Timestamp,
+) -> Vec<Effect> {
+    let Some(item) = items.get(selected) else { return Vec::new() };
+    let mut host = || match item.parse() {
+        Ok(host) => Some(host),
+        Err(error) => {
+            state.notices.say(Level::Error, format!("`{item}` is no host: {error}"), now);
+            None
+        }
+    };
+    match purpose {
+        Purpose::Destination => state.ui.destination = host(),
+        Purpose::Workload => {
+            let hosts = state.data.fleet.hosts();
+            let edges = hosts.filter(|host| host.role() == Some(mose_protocol::agent::Role::Edge));
+            let items = edges.map(|host| host.name.to_string()).collect();
+            let purpose = Purpose::Host { kind: item.clone() };
+            state.ui.dialogs.push(Dialog::Pick { purpose, items, selected: 0 });
+        }
+        Purpose::Host { kind } => {
+            if let Some(on) = host() {
+                return vec![Effect::StartService { kind, on }];
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// A target follows what is typed; leaving without Enter sets it back.
+fn edit_key(
+    state: &mut State,
+    (field, mut input, mut fault, before): (Field, Input, Option<String>, mose_pam::Millis),
+    key: KeyEvent,
+) {
+    let read = |state: &State, text: &str| match field {
+        Field::Downtime => state.planning.application.read(act::unit(state, field), text),
+        Field::Duration => seconds(text),
+    };
+    match key.code {
+        KeyCode::Esc => state.planning.set(field, before),
+        KeyCode::Enter if fault.is_none() || input.value().is_empty() => {}
+        KeyCode::Up | KeyCode::Down => {
+            state.planning.step(field, key.code == KeyCode::Up);
+            let input = Input::default();
+            state.ui.dialogs.push(Dialog::Edit { field, input, fault: None, before });
+        }
+        KeyCode::Tab if field == Field::Downtime => {
+            state.planning.unit = state.planning.unit.next();
+            state.ui.dialogs.push(Dialog::Edit { field, input: Input::default(), fault: None, before });
+        }
+        _ => {
+            write(&mut input, key);
+            fault = None;
+            if input.value().is_empty() {
+                state.planning.set(field, before);
+            } else {
+                match read(state, input.value()) {
+                    Ok(value) => state.planning.set(field, value),
+                    Err(error) => fault = Some(error),
+                }
+            }
+            state.ui.dialogs.push(Dialog::Edit { field, input, fault, before });
+        }
+    }
+}
+
+/// What the footer's keys are while a dialog is open.
+#[must_use]
+pub(crate) const fn hint(dialog: &Dialog) -> &'static [(&'static str, &'static str)] {
+    match dialog {
+        Dialog::Welcome { .. } => &[("Enter", "choose"), ("Esc", "look for agents"), ("q", "quit")],
+        Dialog::Help { .. } => &[("type", "search"), ("↑↓", "scroll"), ("Esc", "close")],
+        Dialog::Palette { .. } => &[("type", "search"), ("Enter", "do"), ("Esc", "close")],
+        Dialog::Pick { .. } => &[("↑↓", "select"), ("Enter", "take"), ("Esc", "close")],
+        Dialog::Edit { field: Field::Downtime, .. } => {
+            &[("type", "value"), ("↑↓", "step"), ("Tab", "unit"), ("Enter", "keep"), ("Esc", "as before")]
+        }
+        Dialog::Edit { .. } => &[("type", "value"), ("↑↓", "step"), ("Enter", "keep"), ("Esc", "as before")],
+        Dialog::Confirm { .. } => &[("Enter", "yes"), ("Esc", "no")],
+        Dialog::Record { .. } | Dialog::Compare { .. } | Dialog::CriuLog { .. } => {
+            &[("↑↓", "scroll"), ("Esc", "close")]
+        }
+    }
+}
+
+/// Keeps an unused import honest: every action that a palette can do goes through the table.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_go_around_their_ends() {
+        let key = |code| KeyEvent::new(code, KeyModifiers::NONE);
+        assert_eq!(moved(key(KeyCode::Up), 0, 3, false), Some(2));
+        assert_eq!(moved(key(KeyCode::Down), 2, 3, false), Some(0));
+        assert_eq!(moved(key(KeyCode::Char('j')), 0, 3, false), None);
+        assert_eq!(moved(key(KeyCode::Char('j')), 0, 0, true), Some(0));
+    }
+
+    #[test]
+    fn every_dialog_says_its_keys() {
+        let confirm = Dialog::Confirm {
+            action: Action::Quit,
+            lines: Vec::new(),
+            effect: Box::new(Effect::Quit),
+        };
+        assert!(!hint(&confirm).is_empty());
+    }
+}

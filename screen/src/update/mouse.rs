@@ -1,0 +1,163 @@
+//! The mouse: what was drawn at a place answers.
+
+use mose_pam::Millis;
+use mose_protocol::Timestamp;
+use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
+
+use super::{Surroundings, act, dialog};
+use crate::action::Action;
+use crate::effect::Effect;
+use crate::hit::Hit;
+use crate::palette;
+use crate::pane::Pane;
+use crate::state::State;
+use crate::state::planning::Field;
+use crate::state::ui::{Dialog, Focus};
+
+pub(super) fn on_mouse(
+    state: &mut State,
+    event: MouseEvent,
+    now: Timestamp,
+    around: &mut Surroundings<'_>,
+) -> Vec<Effect> {
+    match event.kind {
+        MouseEventKind::Down(MouseButton::Left) => press(state, event, now, around),
+        MouseEventKind::Up(MouseButton::Left) => {
+            state.ui.dragging = None;
+            Vec::new()
+        }
+        MouseEventKind::Drag(MouseButton::Left) => {
+            drag(state, event);
+            Vec::new()
+        }
+        MouseEventKind::ScrollUp => wheel(state, event, true, now, around),
+        MouseEventKind::ScrollDown => wheel(state, event, false, now, around),
+        _ => Vec::new(),
+    }
+}
+
+fn press(
+    state: &mut State,
+    event: MouseEvent,
+    now: Timestamp,
+    around: &mut Surroundings<'_>,
+) -> Vec<Effect> {
+    let under: Vec<Hit> = around.hits.at(event.column, event.row).cloned().collect();
+    let mut effects = Vec::new();
+    let mut in_dialog = false;
+    for hit in under {
+        match hit {
+            Hit::Dialog => in_dialog = true,
+            Hit::Item(index) => return item(state, index, now, around),
+            Hit::Action(action) => return act::act(state, action, now, around),
+            Hit::Pane(pane) => state.ui.focus = Focus(pane),
+            Hit::Service(service) => act::select_service(state, service),
+            Hit::Host(host) => {
+                let from = state.service().map(|located| located.host.name.clone());
+                let edge = state.data.fleet.host(&host).and_then(|host| host.role());
+                if edge == Some(mose_protocol::agent::Role::Edge) && from.as_ref() != Some(&host) {
+                    state.ui.destination = Some(host);
+                }
+            }
+            Hit::Record(migration) => {
+                // A second press opens it.
+                if state.ui.record.as_ref() == Some(&migration) {
+                    state.ui.focus = Focus(Pane::History);
+                    effects.extend(act::act(state, Action::Open, now, around));
+                } else {
+                    state.ui.track = state.data.migrations.get(&migration).map(|t| t.migration.clone());
+                    state.ui.record = Some(migration);
+                }
+            }
+            Hit::Target(field) => {
+                state.planning.field = field;
+                state.ui.dragging = Some((field, event.column, state.planning.target(field)));
+            }
+            Hit::Map { downtime, duration } => {
+                let fields = [(Field::Downtime, downtime), (Field::Duration, duration)];
+                for (field, value) in fields {
+                    if let Some(value) = value {
+                        state.planning.set(field, value);
+                    }
+                }
+            }
+        }
+    }
+    // Beside a dialog: it is left, unless it asks something that must be answered.
+    if !in_dialog && matches!(state.ui.dialog(), Some(dialog) if !matches!(dialog, Dialog::Welcome { .. })) {
+        effects.extend(act::act(state, Action::Cancel, now, around));
+    }
+    effects
+}
+
+/// A line of the uppermost dialog.
+fn item(
+    state: &mut State,
+    index: usize,
+    now: Timestamp,
+    around: &mut Surroundings<'_>,
+) -> Vec<Effect> {
+    match state.ui.dialogs.pop() {
+        Some(Dialog::Welcome { choices, selected }) => match choices.get(index) {
+            Some(choice) => vec![Effect::Attach(choice.attach)],
+            None => {
+                state.ui.dialogs.push(Dialog::Welcome { choices, selected });
+                Vec::new()
+            }
+        },
+        Some(Dialog::Palette { input, .. }) => match palette::search(input.value()).get(index) {
+            Some(&action) => act::act(state, action, now, around),
+            None => Vec::new(),
+        },
+        Some(Dialog::Pick { purpose, items, .. }) => dialog::picked(state, purpose, &items, index, now),
+        // The first line of a question is yes, the second no.
+        Some(Dialog::Confirm { effect, .. }) if index == 0 => act::confirmed(state, *effect, now),
+        Some(Dialog::Confirm { .. }) | None => Vec::new(),
+        Some(other) => {
+            state.ui.dialogs.push(other);
+            Vec::new()
+        }
+    }
+}
+
+/// A column is a fiftieth of where the dragging began, at least 10 ms.
+fn drag(state: &mut State, event: MouseEvent) {
+    if let Some((field, column, begun)) = state.ui.dragging {
+        let step = (begun.0 / 50.0).max(10.0);
+        let by = f64::from(event.column) - f64::from(column);
+        let value = ((begun.0 + by * step) / 10.0).round() * 10.0;
+        state.planning.set(field, Millis(value.max(10.0)));
+    }
+}
+
+fn wheel(
+    state: &mut State,
+    event: MouseEvent,
+    up: bool,
+    now: Timestamp,
+    around: &mut Surroundings<'_>,
+) -> Vec<Effect> {
+    let under: Vec<Hit> = around.hits.at(event.column, event.row).cloned().collect();
+    if let Some(Hit::Target(field)) = under.iter().find(|hit| matches!(hit, Hit::Target(_))) {
+        state.planning.field = *field;
+        state.planning.step(*field, up);
+        return Vec::new();
+    }
+    if let Some(
+        Dialog::Help { scroll, .. }
+        | Dialog::Record { scroll, .. }
+        | Dialog::Compare { scroll, .. }
+        | Dialog::CriuLog { scroll },
+    ) = state.ui.dialogs.last_mut()
+    {
+        *scroll = if up { scroll.saturating_sub(3) } else { *scroll + 3 };
+        return Vec::new();
+    }
+    if state.ui.dialogs.is_empty()
+        && let Some(Hit::Pane(pane)) = under.iter().find(|hit| matches!(hit, Hit::Pane(_)))
+    {
+        state.ui.focus = Focus(*pane);
+        return act::act(state, if up { Action::Up } else { Action::Down }, now, around);
+    }
+    Vec::new()
+}

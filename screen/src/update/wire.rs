@@ -1,0 +1,59 @@
+//! What comes from the agents, and what of it is worth a notice.
+
+use mose_protocol::Timestamp;
+use mose_protocol::record::{Outcome, Record};
+
+use crate::effect::Effect;
+use crate::event::Wire;
+use crate::state::{Level, Presence, State};
+
+pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effect> {
+    let presence = |state: &State, host| state.data.fleet.host(host).map(|host| host.presence(now));
+    match &told {
+        Wire::Seen(host) if presence(state, host) == Some(Presence::Lost) => {
+            state.notices.say(Level::Info, format!("{host} is back"), now);
+        }
+        Wire::Gone(host) if presence(state, host).is_some_and(|presence| presence != Presence::Lost) => {
+            state.notices.say(Level::Warning, format!("{host} is lost: its agent's token is gone"), now);
+        }
+        Wire::Stranger { host, refusal } => {
+            state.notices.say(Level::Warning, format!("{host} cannot be spoken to: {refusal}"), now);
+        }
+        Wire::Telemetry(telemetry) => {
+            let before = state.data.fleet.host(&telemetry.host).and_then(|host| host.telemetry.as_ref());
+            let known = before.and_then(|before| before.trouble.as_ref());
+            if let Some(trouble) = telemetry.trouble.as_ref().filter(|trouble| Some(*trouble) != known) {
+                state.notices.say(Level::Warning, format!("{}: {trouble}", telemetry.host), now);
+            }
+        }
+        Wire::Record(record) => {
+            let old = state.data.past.get(&record.migration).is_some_and(|known| known.outcome == record.outcome);
+            // What was over before anybody looked is no news.
+            if !old && state.data.migrations.get(&record.migration).is_some() {
+                let (level, text) = ended(record);
+                state.notices.say(level, text, now);
+            }
+        }
+        _ => {}
+    }
+    state.data.take(told, now);
+    Vec::new()
+}
+
+fn ended(record: &Record) -> (Level, String) {
+    let way = format!("{} {} → {}", record.service, record.from, record.to);
+    let reason = record.reason.as_ref().map(|refusal| format!(": {refusal}")).unwrap_or_default();
+    match record.outcome {
+        Outcome::Done => {
+            let downtime = record.downtime.client_gap().or(record.downtime.blackout);
+            let downtime = downtime.map(|ms| format!(", downtime {ms}")).unwrap_or_default();
+            (Level::Info, format!("{way} done in {}{downtime}", record.duration))
+        }
+        Outcome::Refused => (Level::Error, format!("{way} refused, nothing was changed{reason}")),
+        Outcome::RolledBack => (Level::Error, format!("{way} rolled back, it runs at {}{reason}", record.from)),
+        Outcome::InDoubt => (
+            Level::Error,
+            format!("{way} is in doubt: look at {} before you decide for a side{reason}", record.to),
+        ),
+    }
+}
