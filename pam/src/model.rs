@@ -5,7 +5,7 @@ use crate::service::{DirtyRate, NormalizedRate, Service};
 use crate::units::{BitsPerSec, Bytes, Millis, PagesPerSec};
 
 /// `base` + `slope` · M.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Affine {
     pub(crate) base: f64,
     pub(crate) slope: f64,

@@ -24,7 +24,7 @@ pub struct Choice {
 }
 
 /// What lies above the panes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Dialog {
     /// What to attach to.
     Welcome {
@@ -114,7 +114,7 @@ pub enum Purpose {
 }
 
 /// What is focused, selected, open.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Ui {
     /// The focused pane.
     pub focus: Focus,

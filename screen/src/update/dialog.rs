@@ -6,7 +6,6 @@ use tui_input::Input;
 use tui_input::backend::crossterm::EventHandler;
 
 use super::{Surroundings, act};
-use crate::action::Action;
 use crate::effect::{Attach, Effect};
 use crate::palette;
 use crate::state::planning::{Field, seconds};
@@ -340,10 +339,10 @@ pub(crate) const fn hint(dialog: &Dialog) -> &'static [(&'static str, &'static s
     }
 }
 
-/// Keeps an unused import honest: every action that a palette can do goes through the table.
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::Action;
 
     #[test]
     fn lists_go_around_their_ends() {

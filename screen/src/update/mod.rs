@@ -63,6 +63,8 @@ fn on_key(state: &mut State, key: KeyEvent, now: Timestamp, around: &mut Surroun
     }
 }
 
+pub(crate) use dialog::hint;
+
 /// Does an action, if it can be done now; else says why not.
 pub fn act(
     state: &mut State,

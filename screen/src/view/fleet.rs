@@ -33,15 +33,14 @@ fn rows<'a>(scene: &Scene<'a>, width: usize) -> Vec<Row<'a>> {
     let data = scene.state.shown();
     let filter = scene.state.ui.filter(Pane::Fleet).to_lowercase();
     let mut rows: Vec<Row<'a>> = Vec::new();
-    let groups: [(&str, &dyn Fn(&Host) -> bool); 4] = [
-        ("EDGE", &|host| host.role() == Some(HostRole::Edge)),
-        ("MOBILE", &|host| host.role() == Some(HostRole::Mobile)),
-        ("CONTROLLER", &|host| host.role() == Some(HostRole::Controller)),
-        ("NOT INTRODUCED", &|host| host.role().is_none()),
-    ];
-    for (heading, belongs) in groups {
+    for (heading, role) in [
+        ("EDGE", Some(HostRole::Edge)),
+        ("MOBILE", Some(HostRole::Mobile)),
+        ("CONTROLLER", Some(HostRole::Controller)),
+        ("NOT INTRODUCED", None),
+    ] {
         let mut first = true;
-        for host in data.fleet.hosts().filter(|host| belongs(host)) {
+        for host in data.fleet.hosts().filter(|host| host.role() == role) {
             let services = host.telemetry.as_ref().map_or(&[][..], |telemetry| &telemetry.services);
             let named = |text: &str| text.to_lowercase().contains(&filter);
             let all = named(host.name.as_str());

@@ -113,6 +113,18 @@ fn pane(scene: &Scene<'_>, pane: Pane, area: Rect, buf: &mut Buffer, hits: &mut 
     }
 }
 
+/// Frames without box characters.
+pub(crate) const ASCII_BORDER: ratatui::symbols::border::Set<'static> = ratatui::symbols::border::Set {
+    top_left: "+",
+    top_right: "+",
+    bottom_left: "+",
+    bottom_right: "+",
+    vertical_left: "|",
+    vertical_right: "|",
+    horizontal_top: "-",
+    horizontal_bottom: "-",
+};
+
 /// The frame of a pane, with its title and filter; the area inside.
 fn frame(scene: &Scene<'_>, pane: Pane, area: Rect, buf: &mut Buffer) -> Rect {
     let ui = &scene.state.ui;
@@ -137,16 +149,7 @@ fn frame(scene: &Scene<'_>, pane: Pane, area: Rect, buf: &mut Buffer) -> Rect {
     block = if scene.theme.glyphs.boxes {
         block.border_type(if focused { BorderType::Thick } else { BorderType::Plain })
     } else {
-        block.border_set(ratatui::symbols::border::Set {
-            top_left: "+",
-            top_right: "+",
-            bottom_left: "+",
-            bottom_right: "+",
-            vertical_left: "|",
-            vertical_right: "|",
-            horizontal_top: "-",
-            horizontal_bottom: "-",
-        })
+        block.border_set(ASCII_BORDER)
     };
     let inner = block.inner(area);
     block.render(area, buf);

@@ -1,0 +1,268 @@
+//! What lies above the panes.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+use ratatui::widgets::{Block, BorderType, Borders, Clear, Paragraph, Widget, Wrap};
+
+use super::{Scene, record};
+use crate::action::{ACTIONS, Action};
+use crate::hit::{Hit, Hits};
+use crate::palette;
+use crate::state::ui::{Dialog, Purpose};
+use crate::theme::Role;
+
+pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    let Some(dialog) = scene.state.ui.dialog() else { return };
+    match dialog {
+        // Typed where it stands.
+        Dialog::Edit { .. } => {}
+        Dialog::Welcome { choices, selected } => {
+            let mut lines = vec![
+                Line::from(scene.span(Role::Text, "No agents were found. What shall be shown?")),
+                Line::default(),
+            ];
+            let head = lines.len();
+            for (number, choice) in choices.iter().enumerate() {
+                lines.push(item(scene, number == *selected, format!("{} {}", number + 1, choice.title)));
+                lines.push(Line::from(scene.span(Role::Dim, format!("      {}", choice.description))));
+            }
+            let inner = window(scene, " MOSE ", (70, lines.len()), area, buf, hits);
+            for (number, _) in choices.iter().enumerate() {
+                note(inner, head + number * 2, 2, number, hits);
+            }
+            super::lines(lines, 0, inner, buf);
+        }
+        Dialog::Help { filter, scroll } => {
+            let lines = help(scene, filter.value());
+            let inner = window(scene, &format!(" Help {}_ ", filter.value()), (92, lines.len()), area, buf, hits);
+            super::lines(lines, *scroll, inner, buf);
+        }
+        Dialog::Palette { input, selected } => {
+            let found = palette::search(input.value());
+            let lines: Vec<Line<'_>> = found
+                .iter()
+                .enumerate()
+                .map(|(number, action)| offered(scene, *action, number == *selected))
+                .collect();
+            let title = format!(" : {}_ ", input.value());
+            let inner = window(scene, &title, (84, lines.len().max(1)), area, buf, hits);
+            let first = (*selected + 1).saturating_sub(usize::from(inner.height));
+            for row in 0..usize::from(inner.height).min(lines.len().saturating_sub(first)) {
+                note(inner, row, 1, first + row, hits);
+            }
+            super::lines(lines, first, inner, buf);
+        }
+        Dialog::Pick { purpose, items, selected } => {
+            let title = match purpose {
+                Purpose::Destination => " Destination ".to_owned(),
+                Purpose::Workload => " Start which workload? ".to_owned(),
+                Purpose::Host { kind } => format!(" Start {kind} where? "),
+            };
+            let lines: Vec<Line<'_>> = items
+                .iter()
+                .enumerate()
+                .map(|(number, text)| item(scene, number == *selected, text.clone()))
+                .collect();
+            let inner = window(scene, &title, (40, lines.len()), area, buf, hits);
+            let first = (*selected + 1).saturating_sub(usize::from(inner.height));
+            for row in 0..usize::from(inner.height).min(lines.len().saturating_sub(first)) {
+                note(inner, row, 1, first + row, hits);
+            }
+            super::lines(lines, first, inner, buf);
+        }
+        Dialog::Confirm { action, lines, .. } => confirm(scene, *action, lines, area, buf, hits),
+        Dialog::Record { migration, scroll } => {
+            let lines = match scene.state.shown().past.get(migration) {
+                Some(found) => record::lines(scene, found),
+                None => vec![Line::from(scene.span(Role::Dim, "this record is not kept any more"))],
+            };
+            let inner = window(scene, &format!(" {migration} "), (100, lines.len()), area, buf, hits);
+            super::lines(lines, *scroll, inner, buf);
+        }
+        Dialog::Compare { one, other, scroll } => {
+            let past = &scene.state.shown().past;
+            let lines = match (past.get(one), past.get(other)) {
+                (Some(one), Some(other)) => record::compared(scene, one, other),
+                _ => vec![Line::from(scene.span(Role::Dim, "one of the records is not kept any more"))],
+            };
+            let inner = window(scene, &format!(" {one} | {other} "), (100, lines.len()), area, buf, hits);
+            super::lines(lines, *scroll, inner, buf);
+        }
+        Dialog::CriuLog { scroll } => criu_log(scene, *scroll, area, buf, hits),
+    }
+}
+
+/// A window in the middle, as large as what is in it and no larger than there is room for; the area inside.
+fn window(
+    scene: &Scene<'_>,
+    title: &str,
+    (width, height): (u16, usize),
+    area: Rect,
+    buf: &mut Buffer,
+    hits: &mut Hits,
+) -> Rect {
+    let width = width.min(area.width.saturating_sub(2)).max(area.width.min(20));
+    let height = u16::try_from(height + 2).unwrap_or(u16::MAX).min(area.height.saturating_sub(2)).max(area.height.min(3));
+    let place = Rect {
+        x: area.x + (area.width - width) / 2,
+        y: area.y + (area.height - height) / 3,
+        width,
+        height,
+    };
+    hits.note(place, Hit::Dialog);
+    Clear.render(place, buf);
+    buf.set_style(place, scene.style(Role::Text));
+    let mut block = Block::new()
+        .borders(Borders::ALL)
+        .border_style(scene.style(Role::Focus))
+        .title(Line::from(scene.span(Role::Title, title.to_owned())));
+    if scene.theme.glyphs.boxes {
+        block = block.border_type(BorderType::Thick);
+    } else {
+        block = block.border_set(super::ASCII_BORDER);
+    }
+    let inner = block.inner(place);
+    block.render(place, buf);
+    inner
+}
+
+fn note(inner: Rect, row: usize, height: u16, index: usize, hits: &mut Hits) {
+    let y = inner.y.saturating_add(u16::try_from(row).unwrap_or(u16::MAX));
+    if y < inner.bottom() {
+        hits.note(Rect { y, height: height.min(inner.bottom() - y), ..inner }, Hit::Item(index));
+    }
+}
+
+fn item<'a>(scene: &Scene<'_>, selected: bool, text: String) -> Line<'a> {
+    let pointer = if selected { scene.theme.glyphs.pointer } else { " " };
+    Line::from(vec![
+        scene.span(Role::Focus, format!(" {pointer} ")),
+        scene.span(if selected { Role::Selected } else { Role::Text }, text),
+    ])
+}
+
+fn offered<'a>(scene: &Scene<'_>, action: Action, selected: bool) -> Line<'a> {
+    let spec = action.spec();
+    let why_not = action.enabled(scene.state).err();
+    let pointer = if selected { scene.theme.glyphs.pointer } else { " " };
+    let role = match (selected, &why_not) {
+        (true, _) => Role::Selected,
+        (false, Some(_)) => Role::Dim,
+        (false, None) => Role::Text,
+    };
+    let mut spans = vec![
+        scene.span(Role::Focus, format!(" {pointer} ")),
+        scene.span(Role::Key, format!("{:<11} ", (scene.key)(action).unwrap_or_default())),
+        scene.span(role, format!("{:<12} ", spec.title)),
+    ];
+    match why_not {
+        Some(reason) => spans.push(scene.span(Role::Dim, format!("not now: {reason}"))),
+        None => spans.push(scene.span(Role::Dim, spec.description)),
+    }
+    Line::from(spans)
+}
+
+/// What the keys do, by group.
+fn help<'a>(scene: &Scene<'_>, filter: &str) -> Vec<Line<'a>> {
+    let wanted = filter.to_lowercase();
+    let mut groups: Vec<_> = ACTIONS.iter().map(|spec| spec.group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    let mut lines = Vec::new();
+    for group in groups {
+        let mut first = true;
+        for spec in ACTIONS.iter().filter(|spec| spec.group == group) {
+            let keys = (scene.keys)(spec.action).join(" ");
+            let text = format!("{keys} {} {}", spec.title, spec.description).to_lowercase();
+            if !text.contains(&wanted) {
+                continue;
+            }
+            if std::mem::take(&mut first) {
+                if !lines.is_empty() {
+                    lines.push(Line::default());
+                }
+                lines.push(Line::from(scene.span(Role::Title, group.title())));
+            }
+            let keys = if keys.is_empty() { "palette".to_owned() } else { keys };
+            lines.push(Line::from(vec![
+                scene.span(Role::Key, format!("  {keys:<16} ")),
+                scene.span(Role::Text, format!("{:<12} ", spec.title)),
+                scene.span(Role::Dim, spec.description),
+            ]));
+        }
+    }
+    if lines.is_empty() {
+        lines.push(Line::from(scene.span(Role::Dim, "no action contains that")));
+    }
+    lines
+}
+
+fn confirm(
+    scene: &Scene<'_>,
+    action: Action,
+    text: &[String],
+    area: Rect,
+    buf: &mut Buffer,
+    hits: &mut Hits,
+) {
+    let destructive = action.spec().destructive;
+    let width: u16 = 76;
+    let inside = usize::from(width.min(area.width).saturating_sub(2)).max(1);
+    // Lines are wrapped: each takes as many rows as it needs.
+    let rows: usize = text.iter().map(|line| line.chars().count().div_ceil(inside).max(1)).sum();
+    let title = format!(" {} ", action.spec().title);
+    let inner = window(scene, &title, (width, rows + 3), area, buf, hits);
+    let lines: Vec<Line<'_>> = text
+        .iter()
+        .enumerate()
+        .map(|(number, line)| {
+            let role = match number {
+                0 => Role::Title,
+                _ if destructive => Role::Warning,
+                _ => Role::Text,
+            };
+            Line::from(scene.span(role, line.clone()))
+        })
+        .collect();
+    Paragraph::new(lines).wrap(Wrap { trim: false }).render(inner, buf);
+    let bottom = usize::from(inner.height);
+    if bottom >= 2 {
+        let at = |row: usize| Rect { y: inner.y + row as u16, height: 1, ..inner };
+        for (index, (row, key, word)) in
+            [(bottom - 2, "Enter", "yes"), (bottom - 1, "Esc", "no, as it was")].into_iter().enumerate()
+        {
+            hits.note(at(row), Hit::Item(index));
+            Clear.render(at(row), buf);
+            buf.set_style(at(row), scene.style(Role::Text));
+            Line::from(vec![
+                scene.span(Role::Key, format!(" {key:<6}")),
+                scene.span(if index == 0 && destructive { Role::Bad } else { Role::Text }, word),
+            ])
+            .render(at(row), buf);
+        }
+    }
+}
+
+/// What CRIU wrote before a step failed: the agents put it into the step's detail.
+fn criu_log(scene: &Scene<'_>, scroll: usize, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    let failure = scene.state.track().and_then(|track| track.failure());
+    let (title, text) = match failure {
+        Some(bar) => (
+            format!(" {} failed at {} ", bar.step.name(), bar.host),
+            bar.detail.clone().unwrap_or_else(|| "nothing more was told".to_owned()),
+        ),
+        None => (" CRIU ".to_owned(), "no step of this migration failed".to_owned()),
+    };
+    let mut lines: Vec<Line<'_>> =
+        text.lines().map(|line| Line::from(scene.span(Role::Text, line.to_owned()))).collect();
+    if let Some(reason) = scene.state.track().and_then(|track| track.record.as_ref()?.reason.as_ref()) {
+        lines.push(Line::default());
+        lines.push(Line::from(scene.span(Role::Dim, format!("remedy: {}", reason.remedy))));
+    }
+    let inner = window(scene, &title, (110, lines.len()), area, buf, hits);
+    Paragraph::new(lines)
+        .wrap(Wrap { trim: false })
+        .scroll((u16::try_from(scroll).unwrap_or(u16::MAX).min(1000), 0))
+        .render(inner, buf);
+}

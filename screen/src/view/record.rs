@@ -1,0 +1,119 @@
+//! A record in full, and two of them side by side.
+
+use mose_pam::Millis;
+use mose_protocol::record::Record;
+use ratatui::text::Line;
+
+use super::{Scene, figure};
+use crate::theme::Role;
+
+/// What is told of a record: a name, and the figure.
+fn figures(record: &Record) -> Vec<(&'static str, String)> {
+    let time = |time: Option<Millis>| time.map_or_else(|| "–".to_owned(), figure::time);
+    let criu = &record.downtime.criu;
+    let forecast = record.forecast.as_deref();
+    let bounded = |measured: Option<Millis>, bound: Option<Millis>| match (measured, bound) {
+        (Some(measured), Some(bound)) => format!(
+            "{} {} {}",
+            figure::time(measured),
+            if measured <= bound { "≤" } else { ">" },
+            figure::time(bound)
+        ),
+        (measured, _) => time(measured),
+    };
+    let mut rows = vec![
+        ("service", record.service.to_string()),
+        ("way", format!("{} → {}", record.from, record.to)),
+        ("began", figure::clock(record.started_at)),
+        ("outcome", record.outcome.name().to_owned()),
+        ("plan", format!("{:?}", record.plan.strategy)),
+        ("iterations", record.plan.iterations.map_or_else(|| "–".into(), |i| i.to_string())),
+        ("bandwidth", record.plan.bandwidth.map_or_else(|| "all there is".into(), |l| l.to_string())),
+        ("transport", record.transport.map_or_else(|| "–".into(), |t| format!("{t:?}").to_lowercase())),
+        ("sent", record.image.to_string()),
+        ("duration", bounded(Some(record.duration), forecast.map(|f| f.bound.duration))),
+        ("client gap", time(record.downtime.client_gap())),
+        ("blackout", bounded(record.downtime.blackout, forecast.map(|f| f.bound.downtime))),
+        ("CRIU freezing", time(criu.freezing)),
+        ("CRIU frozen", time(criu.frozen)),
+        ("CRIU restore", time(criu.restore)),
+        ("pages written", criu.pages_written.map_or_else(|| "–".into(), |pages| pages.to_string())),
+    ];
+    if let Some(forecast) = forecast {
+        rows.extend([
+            ("expected", format!("{} down, {} in all", figure::time(forecast.expected.downtime), figure::time(forecast.expected.duration))),
+            ("targets", format!("θ_down {}, θ_mig {}", figure::time(forecast.targets.downtime), figure::time(forecast.targets.duration))),
+            ("from", format!("M {}, R {}, r {:.3}, {}", forecast.state, forecast.dirty_rate, forecast.normalized_dirty_rate, forecast.profile)),
+            ("why", forecast.why.clone()),
+        ]);
+    }
+    if let Some(reason) = &record.reason {
+        rows.push(("reason", reason.to_string()));
+    }
+    rows
+}
+
+/// A record in full.
+pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record) -> Vec<Line<'a>> {
+    let pair = |name: &str, value: String| {
+        Line::from(vec![scene.span(Role::Dim, format!("{name:<15}")), scene.span(Role::Text, value)])
+    };
+    let mut lines: Vec<Line<'a>> = figures(record).into_iter().map(|(name, value)| pair(name, value)).collect();
+    if !record.rounds.is_empty() {
+        lines.push(Line::default());
+        lines.push(Line::from(scene.span(Role::Title, "round      pages       sent      bytes       time")));
+        for round in &record.rounds {
+            let pays = if round.pays { "" } else { "  no longer pays" };
+            lines.push(Line::from(scene.span(
+                Role::Text,
+                format!(
+                    "{:>5} {:>10} {:>10} {:>10} {:>10}{pays}",
+                    round.number,
+                    round.pages,
+                    round.sent,
+                    round.bytes.to_string(),
+                    figure::time(round.took)
+                ),
+            )));
+        }
+    }
+    lines.push(Line::default());
+    lines.push(Line::from(scene.span(Role::Title, "   start       took  host        step")));
+    for step in &record.steps {
+        let bytes = step.bytes.map(|bytes| format!("  {bytes}")).unwrap_or_default();
+        let detail = step.detail.as_ref().map(|detail| format!("  {detail}")).unwrap_or_default();
+        lines.push(Line::from(scene.span(
+            Role::Text,
+            format!(
+                "{:>8} {:>10}  {:<11} {}{bytes}{detail}",
+                figure::time(step.start),
+                figure::time(step.took),
+                step.host.as_str(),
+                step.step.name()
+            ),
+        )));
+    }
+    lines
+}
+
+/// Two records side by side; what differs stands out.
+pub(super) fn compared<'a>(scene: &Scene<'_>, one: &Record, other: &Record) -> Vec<Line<'a>> {
+    let (left, right) = (figures(one), figures(other));
+    let mut names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();
+    names.extend(right.iter().map(|(name, _)| *name).filter(|name| !left.iter().any(|(known, _)| known == name)));
+    let of = |rows: &[(&str, String)], name: &str| {
+        rows.iter().find(|(known, _)| *known == name).map_or_else(|| "–".to_owned(), |(_, value)| value.clone())
+    };
+    names
+        .into_iter()
+        .map(|name| {
+            let (a, b) = (of(&left, name), of(&right, name));
+            let role = if a == b { Role::Dim } else { Role::Text };
+            Line::from(vec![
+                scene.span(Role::Dim, format!("{name:<15}")),
+                scene.span(role, format!("{a:<34.34} ")),
+                scene.span(role, b),
+            ])
+        })
+        .collect()
+}
