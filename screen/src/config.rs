@@ -57,18 +57,13 @@ pub struct Config {
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
     /// The downtime itself.
-    Time,
-    /// Metres off the path.
-    Metres,
+    Seconds,
+    /// How far the vehicle leaves its path.
+    Deviation,
     /// Frames that are lost.
     Frames,
     /// The share of the time for which the service answers.
     Availability,
-}
-
-impl Unit {
-    /// All of them, in the order in which they follow each other.
-    pub const ALL: [Self; 4] = [Self::Time, Self::Metres, Self::Frames, Self::Availability];
 }
 
 /// Where files are. A relative path begins at the folder of the config, that of the recordings at the folder for data.
@@ -153,9 +148,9 @@ impl Default for Config {
             mouse: true,
             layout: "operator".to_owned(),
             read_only: false,
-            unit: Unit::Time,
+            unit: Unit::Seconds,
             refresh: Millis(50.0),
-            stale_after: Millis(3000.0),
+            stale_after: Millis(3500.0),
             history: 1000,
             files: Paths::default(),
             targets: Targets::default(),
@@ -195,7 +190,7 @@ impl Default for FramesConfig {
 
 impl Default for AvailabilityConfig {
     fn default() -> Self {
-        Self { window: Millis(3.6e6), handovers: 4 }
+        Self { window: Millis(3.6e6), handovers: 10 }
     }
 }
 

@@ -76,27 +76,18 @@ impl Layout {
         file::parse(&Source::new(text, path))
     }
 
-    /// Where the panes are on this much of the screen, by the largest variant that fits.
+    /// Where the panes are on this much of the screen, by the largest variant that fits. Below the smallest there is one pane, the
+    /// first. A hidden pane that is focused is shown alone, in the whole area.
     #[must_use]
     pub fn place(&self, area: Rect) -> Placement {
         let fits = |variant: &&Variant| variant.columns <= area.width && variant.rows <= area.height;
         match self.variants.iter().find(fits) {
             Some(variant) => Placement::new(variant.root.place(area)),
-            None => Self::alone(area, self.variants.last().map_or(Pane::Plan, |small| small.root.first())),
+            None => {
+                let first = self.variants.last().map_or(Pane::Plan, |small| small.root.first());
+                Placement::new(vec![(first, area)])
+            }
         }
-    }
-
-    /// As [`Layout::place`], but a focused pane that has no place there has the area to itself.
-    #[must_use]
-    pub fn place_focused(&self, area: Rect, focus: Pane) -> Placement {
-        let placement = self.place(area);
-        if placement.of(focus).is_some() { placement } else { Self::alone(area, focus) }
-    }
-
-    /// One pane alone, as when it is zoomed.
-    #[must_use]
-    pub fn alone(area: Rect, pane: Pane) -> Placement {
-        Placement::new(vec![(pane, area)])
     }
 }
 

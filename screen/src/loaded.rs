@@ -55,12 +55,12 @@ pub struct Loaded {
     pub keymap: Keymap,
     /// All layouts: the built-in ones, then the operator's.
     pub layouts: Vec<Layout>,
-    /// The one to begin with.
-    pub layout: Layout,
+    /// Which of them to begin with.
+    pub layout: usize,
     /// All themes, with the glyphs that the config asks for: the built-in ones, then the operator's.
     pub themes: Vec<Theme>,
-    /// The one to begin with.
-    pub theme: Theme,
+    /// Which of them to begin with.
+    pub theme: usize,
     /// What could not be used.
     pub complaints: Vec<Complaint>,
 }
@@ -131,24 +131,25 @@ fn together<T>(
 }
 
 /// The one of that name, or the first, with a complaint about the config.
-fn chosen<T: Clone>(
+fn chosen<T>(
     all: &[T],
     name: impl Fn(&T) -> &String,
     wanted: &str,
     setting: &str,
     file: Option<&File>,
     complaints: &mut Vec<Complaint>,
-) -> T {
-    if let Some(found) = all.iter().find(|one| name(one) == wanted) {
-        return found.clone();
+) -> usize {
+    if let Some(found) = all.iter().position(|one| name(one) == wanted) {
+        return found;
     }
     // Without a file the name is a default, which exists.
     let (text, path) = file.map_or(("", ""), |file| (&file.text, &file.path));
     let source = Source::new(text, path);
     let known = all.iter().map(|one| name(one).as_str());
     let error = source.unknown(config::place(&source, &[setting]), setting, wanted, known);
-    complaints.push(Complaint { error, instead: name(&all[0]).clone() });
-    all[0].clone()
+    complaints
+        .push(Complaint { error, instead: all.first().map_or(String::new(), |first| name(first).clone()) });
+    0
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ fn without_files_there_is_what_comes_with_the_program_and_no_complaint() {
     let loaded = Loaded::read(&Files::default(), false);
     assert_eq!(loaded.config, Config::default());
     assert_eq!(loaded.keymap, Keymap::builtin());
-    assert_eq!(loaded.theme, Theme::load("dark").unwrap());
-    assert_eq!(loaded.layout.name, "operator");
+    assert_eq!(loaded.themes[loaded.theme], Theme::load("dark").unwrap());
+    assert_eq!(loaded.layouts[loaded.layout].name, "operator");
     assert_eq!(names(&loaded.layouts, |layout| &layout.name), ["operator", "explorer", "wall"]);
     assert_eq!(said(&loaded), [] as [&str; 0]);
 }
@@ -30,8 +30,10 @@ fn without_files_there_is_what_comes_with_the_program_and_no_complaint() {
 #[test]
 fn without_colour_the_theme_is_the_one_without() {
     let files = Files { config: Some(file("config.toml", "theme = 'light'")), ..Files::default() };
-    assert_eq!(Loaded::read(&files, true).theme.name, "mono");
-    assert_eq!(Loaded::read(&files, false).theme.name, "light");
+    for (no_color, name) in [(true, "mono"), (false, "light")] {
+        let loaded = Loaded::read(&files, no_color);
+        assert_eq!(loaded.themes[loaded.theme].name, name);
+    }
 }
 
 #[test]
@@ -45,14 +47,14 @@ fn the_operators_files_are_used() {
     };
     let loaded = Loaded::read(&files, false);
     assert_eq!(said(&loaded), [] as [&str; 0]);
-    assert_eq!(loaded.layout.name, "tiny");
+    assert_eq!(loaded.layouts[loaded.layout].name, "tiny");
     assert_eq!(loaded.keymap.keys_of(Action::Migrate, None), ["F5", "m"]);
-    assert_eq!(loaded.theme.style(Role::Text).bg, Some(Color::Rgb(0, 0, 0)));
+    assert_eq!(loaded.themes[loaded.theme].style(Role::Text).bg, Some(Color::Rgb(0, 0, 0)));
     assert_eq!(
         names(&loaded.themes, |theme| &theme.name),
         ["dark", "light", "ansi16", "colourblind", "mono", "night"]
     );
-    assert!(loaded.themes.iter().chain([&loaded.theme]).all(|theme| theme.glyphs == ASCII));
+    assert!(loaded.themes.iter().all(|theme| theme.glyphs == ASCII));
 }
 
 #[test]
@@ -104,7 +106,7 @@ fn a_theme_or_layout_that_does_not_exist_is_complained_of_at_its_setting() {
              (dark instead)",
         ]
     );
-    assert_eq!((loaded.layout.name.as_str(), loaded.theme.name.as_str()), ("operator", "dark"));
+    assert_eq!((loaded.layout, loaded.theme), (0, 0));
     // The rest of the config holds.
     assert_eq!(loaded.config.history, 5);
 }
