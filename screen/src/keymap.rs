@@ -108,6 +108,15 @@ impl Row {
             let (reason, remedy) = explain(&error);
             source.error(self.on.span(), reason, remedy)
         })?;
+        if let Some((input, sent)) = keys.as_slice().iter().find_map(|&input| Some((input, sent_for(input)?)))
+        {
+            let reason = format!("for `{input}` a terminal sends `{sent}`");
+            return Err(source.error(
+                self.on.span(),
+                reason,
+                format!("bind `{sent}`, or choose another key"),
+            ));
+        }
         let run = self.run.get_ref();
         let action = match Action::named(run) {
             None if run != NOTHING => {
@@ -263,6 +272,21 @@ impl Keymap {
     #[must_use]
     pub fn bindings(&self) -> &[Binding] {
         &self.bindings
+    }
+}
+
+/// What arrives in place of keys that terminals do not tell apart from others: rows for them would never be reached.
+fn sent_for(input: KeyInput) -> Option<KeyInput> {
+    let Key::Char(c) = input.key() else { return None };
+    if !input.mods().contains(Mods::CTRL) {
+        return None;
+    }
+    let rest = input.mods() - Mods::CTRL;
+    match c.to_ascii_lowercase() {
+        'i' => Some(KeyInput::new(Key::Tab, rest)),
+        'm' => Some(KeyInput::new(Key::Enter, rest)),
+        '[' => Some(KeyInput::new(Key::Esc, rest)),
+        lower => (lower != c).then(|| KeyInput::new(lower, input.mods())),
     }
 }
 

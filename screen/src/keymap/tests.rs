@@ -207,6 +207,24 @@ fn what_is_not_known_is_named_with_its_place_and_a_remedy() {
 }
 
 #[test]
+fn keys_that_a_terminal_cannot_tell_are_named() {
+    for (on, sent) in [
+        ("Ctrl+i", "Tab"),
+        ("Ctrl+m", "Enter"),
+        ("g Ctrl+[", "Esc"),
+        ("Ctrl+X", "Ctrl+x"),
+        ("Ctrl+Alt+m", "Alt+Enter"),
+    ] {
+        let error = fault(&format!("keys = [{{ on = '{on}', run = 'open' }}]"));
+        assert!(error.starts_with("keys.toml:1:16: for `Ctrl+"), "{error}");
+        assert!(
+            error.ends_with(&format!(" a terminal sends `{sent}`: bind `{sent}`, or choose another key")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn nobody_can_lock_himself_in() {
     let error = fault("keys = [{ on = 'q', run = 'zoom' },\n { on = 'Ctrl+c', run = 'nothing' }]");
     assert_eq!(

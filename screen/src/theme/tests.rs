@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use ratatui::style::{Color, Modifier};
+use ratatui::text::Span;
 
 use super::*;
 
@@ -152,6 +153,38 @@ fn the_theme_of_sixteen_colours_has_no_others() {
     for role in Role::ALL {
         for colour in [theme.style(role).fg, theme.style(role).bg].into_iter().flatten() {
             assert!(!matches!(colour, Color::Rgb(..) | Color::Indexed(_)), "{role:?} {colour}");
+        }
+    }
+}
+
+#[test]
+fn ascii_is_ascii_and_bars_are_as_wide_as_they_are_long() {
+    let Glyphs {
+        live,
+        stale,
+        lost,
+        unknown,
+        incompatible,
+        yes,
+        no,
+        pointer,
+        arrow,
+        bar,
+        frozen,
+        ghost,
+        gap,
+        ..
+    } = ASCII;
+    let Glyphs { regions, here, spark, recording, at_most, dot, more, .. } = ASCII;
+    let single = [live, stale, lost, unknown, incompatible, yes, no, pointer, arrow, bar, frozen, ghost, gap];
+    let rest = [here, recording, at_most, dot, more];
+    for glyph in single.into_iter().chain(rest).chain(regions).chain(spark) {
+        assert!(glyph.is_ascii() && !glyph.is_empty(), "{glyph}");
+    }
+    for glyphs in [ASCII, UNICODE] {
+        let cells = [glyphs.bar, glyphs.frozen, glyphs.ghost, glyphs.here, glyphs.pointer];
+        for cell in cells.into_iter().chain(glyphs.regions).chain(glyphs.spark) {
+            assert_eq!(Span::raw(cell).width(), 1, "{cell}");
         }
     }
 }
