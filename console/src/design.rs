@@ -1,8 +1,8 @@
 //! From what the agents measure to a plan for one migration.
 
 use mose_pam::{
-    BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, Objective, PagesPerSec,
-    Plan, Profile, Proposal, Request as PlanRequest, Service, Targets, plan,
+    BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, Objective, PagesPerSec, Plan, Profile,
+    Proposal, Request as PlanRequest, Service, Targets, plan,
 };
 use mose_protocol::agent::Hello;
 use mose_protocol::forecast::Forecast;

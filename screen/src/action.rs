@@ -186,7 +186,13 @@ pub const ACTIONS: &[Spec] = &[
     change(row(A::Migrate, "migrate", "migrate", "move the selected service as planned", G::Migration)),
     row(A::ChooseDestination, "choose-destination", "destination", "choose where it is to go", G::Migration),
     row(A::NextService, "next-service", "service", "select the next service", G::Migration),
-    destructive(row(A::Abort, "abort", "abort", "break the migration off, before its commit point", G::Migration)),
+    destructive(row(
+        A::Abort,
+        "abort",
+        "abort",
+        "break the migration off, before its commit point",
+        G::Migration,
+    )),
     destructive(row(
         A::KeepAtSource,
         "keep-at-source",
@@ -201,7 +207,13 @@ pub const ACTIONS: &[Spec] = &[
         "a service in doubt: its source removes what it has of it",
         G::Migration,
     )),
-    change(row(A::Recalibrate, "recalibrate", "calibrate", "measure these two hosts anew (lab)", G::Migration)),
+    change(row(
+        A::Recalibrate,
+        "recalibrate",
+        "calibrate",
+        "measure these two hosts anew (lab)",
+        G::Migration,
+    )),
     change(row(A::StartService, "start-service", "start", "start a workload (lab)", G::Migration)),
     destructive(row(A::StopService, "stop-service", "stop", "stop the selected service (lab)", G::Migration)),
     change(row(

@@ -2,9 +2,14 @@
 //! in, effects are handed out, and the whole can be driven by typed keys on a terminal in memory.
 
 pub mod action;
+pub mod config;
+pub mod config_error;
 pub mod effect;
 pub mod event;
 pub mod hit;
+pub mod keymap;
+pub mod layout;
+pub mod loaded;
 pub mod palette;
 pub mod pane;
 pub mod recording;

@@ -46,10 +46,14 @@ pub struct Line {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
     /// The first line says nothing of the kind.
-    #[error("line 1 is no head of a recording: {0}; a recording is written by `mose record` or by the console")]
+    #[error(
+        "line 1 is no head of a recording: {0}; a recording is written by `mose record` or by the console"
+    )]
     NoHeader(serde_json::Error),
     /// Another form.
-    #[error("the recording is of form {found}, and this release reads form {FORM}: replay it with the release that wrote it")]
+    #[error(
+        "the recording is of form {found}, and this release reads form {FORM}: replay it with the release that wrote it"
+    )]
     OtherForm {
         /// What it says.
         found: u32,
@@ -152,7 +156,8 @@ mod tests {
     fn a_recording_is_read_back_and_cut_by_time() {
         let recording = Recording::parse(&text(&[(5, "a"), (3, "b"), (9, "c")])).unwrap();
         assert_eq!(recording.span(), (Timestamp(1), Timestamp(9)));
-        let hosts: Vec<_> = recording.between(Timestamp(3), Timestamp(9)).iter().map(|line| line.at.0).collect();
+        let hosts: Vec<_> =
+            recording.between(Timestamp(3), Timestamp(9)).iter().map(|line| line.at.0).collect();
         assert_eq!(hosts, [5, 9]);
     }
 

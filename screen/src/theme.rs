@@ -6,6 +6,18 @@ use std::collections::BTreeMap;
 use ratatui::style::Style;
 use serde::{Deserialize, Serialize};
 
+use crate::config_error::{ConfigError, Source, built_in};
+
+mod file;
+
+const BUILT_IN: [(&str, &str); 5] = [
+    ("dark.toml", include_str!("../../assets/themes/dark.toml")),
+    ("light.toml", include_str!("../../assets/themes/light.toml")),
+    ("ansi16.toml", include_str!("../../assets/themes/ansi16.toml")),
+    ("colourblind.toml", include_str!("../../assets/themes/colourblind.toml")),
+    ("mono.toml", include_str!("../../assets/themes/mono.toml")),
+];
+
 /// What a piece of the screen means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -201,9 +213,45 @@ impl Theme {
         Self { name: name.to_owned(), styles, glyphs }
     }
 
-    /// The style of a role.
+    /// The names of those that come with the program, in order.
+    pub const NAMES: [&'static str; 5] = ["dark", "light", "ansi16", "colourblind", "mono"];
+
+    /// The one without colours: for `NO_COLOR`.
+    pub const MONO: &'static str = "mono";
+
+    /// Those that come with the program, in the order of [`Theme::NAMES`].
+    #[must_use]
+    pub fn builtin() -> Vec<Self> {
+        BUILT_IN.iter().map(|(path, text)| built_in(Self::parse(text, path))).collect()
+    }
+
+    /// The one of that name that comes with the program.
+    #[must_use]
+    pub fn load(name: &str) -> Option<Self> {
+        Self::builtin().into_iter().find(|theme| theme.name == name)
+    }
+
+    /// Reads a theme; its name is its file's. It draws with Unicode; see [`Theme::ascii`].
+    ///
+    /// # Errors
+    /// [`ConfigError`] where a role is missing or unknown, or a colour is none.
+    pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
+        file::parse(&Source::new(text, path))
+    }
+
+    /// The same styles, drawn with ASCII or with Unicode.
+    #[must_use]
+    pub fn ascii(self, ascii: bool) -> Self {
+        Self { glyphs: if ascii { ASCII } else { UNICODE }, ..self }
+    }
+
+    /// The style of a role. One without a background lies on that of [`Role::Text`]: whoever draws fills the screen with that
+    /// first.
     #[must_use]
     pub fn style(&self, role: Role) -> Style {
         self.styles.get(&role).copied().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,9 +10,7 @@ use mose_protocol::metrics::ServiceMetrics;
 use mose_protocol::{HostName, Refusal, ServiceName, Timestamp};
 
 use super::{Located, Series};
-
-/// After how long without telemetry a host is stale: telemetry comes once a second.
-pub const STALE_AFTER: Millis = Millis(3500.0);
+use crate::config::Config;
 
 /// The most hosts that are kept: what is on the wire is not trusted to be few.
 const MOST_HOSTS: usize = 2000;
@@ -69,12 +67,15 @@ pub struct Host {
     pub dirty: BTreeMap<ServiceName, Series>,
     /// What is left of the links to others, in bits per second.
     pub available: BTreeMap<HostName, Series>,
+    /// After how long without telemetry it is stale.
+    stale_after: Millis,
 }
 
 impl Host {
-    fn new(name: HostName) -> Self {
+    fn new(name: HostName, stale_after: Millis) -> Self {
         Self {
             name,
+            stale_after,
             hello: None,
             telemetry: None,
             heard: None,
@@ -104,7 +105,7 @@ impl Host {
         }
         match (&self.hello, self.heard) {
             (Some(Err(_)), _) => Presence::Incompatible,
-            (_, Some(heard)) if now.since(heard) <= STALE_AFTER => Presence::Live,
+            (_, Some(heard)) if now.since(heard) <= self.stale_after => Presence::Live,
             (_, Some(_)) => Presence::Stale,
             (_, None) => Presence::Unknown,
         }
@@ -130,12 +131,31 @@ impl Host {
 }
 
 /// All hosts, by name.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Fleet {
     hosts: BTreeMap<HostName, Host>,
+    stale_after: Millis,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Self::new(Config::default().stale_after)
+    }
 }
 
 impl Fleet {
+    /// None yet; a host is stale after so long without telemetry.
+    #[must_use]
+    pub const fn new(stale_after: Millis) -> Self {
+        Self { hosts: BTreeMap::new(), stale_after }
+    }
+
+    /// None again.
+    #[must_use]
+    pub const fn emptied(&self) -> Self {
+        Self::new(self.stale_after)
+    }
+
     /// All of them, by name.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         self.hosts.values()
@@ -171,7 +191,8 @@ impl Fleet {
         if self.hosts.len() >= MOST_HOSTS && !self.hosts.contains_key(name) {
             return None;
         }
-        Some(self.hosts.entry(name.clone()).or_insert_with(|| Host::new(name.clone())))
+        let stale_after = self.stale_after;
+        Some(self.hosts.entry(name.clone()).or_insert_with(|| Host::new(name.clone(), stale_after)))
     }
 
     /// A token appeared: an agent that comes back is new.

@@ -121,9 +121,10 @@ impl Track {
     /// The step that failed, and why.
     #[must_use]
     pub fn failure(&self) -> Option<&Bar> {
-        self.bars.iter().find(|bar| bar.failed && bar.step != Step::Migration).or_else(|| {
-            self.bars.iter().find(|bar| bar.failed)
-        })
+        self.bars
+            .iter()
+            .find(|bar| bar.failed && bar.step != Step::Migration)
+            .or_else(|| self.bars.iter().find(|bar| bar.failed))
     }
 
     /// The round of pre-copy that was last heard of.
@@ -360,10 +361,8 @@ mod tests {
     #[test]
     fn a_step_whose_begin_was_missed_is_shown_all_the_same() {
         let mut all = Migrations::default();
-        let failed = StepEvent {
-            detail: Some("no space".into()),
-            ..event("edge-a", 4, Step::Dump, Phase::Failed, 9)
-        };
+        let failed =
+            StepEvent { detail: Some("no space".into()), ..event("edge-a", 4, Step::Dump, Phase::Failed, 9) };
         all.step(failed, Timestamp(10));
         let failure = all.newest().unwrap().failure().unwrap();
         assert_eq!((failure.step, failure.detail.as_deref()), (Step::Dump, Some("no space")));

@@ -12,6 +12,7 @@ use mose_protocol::agent::{Role, ServiceInfo, ServiceState};
 use mose_protocol::{HostName, ServiceName, Timestamp};
 
 use crate::action::Action;
+use crate::config::Config;
 use crate::event::Wire;
 
 pub use fleet::{Fleet, Host, Presence};
@@ -97,6 +98,17 @@ pub struct Data {
 }
 
 impl Data {
+    /// Nothing is known any more.
+    #[must_use]
+    pub fn emptied(&self, now: Timestamp) -> Self {
+        Self {
+            now,
+            fleet: self.fleet.emptied(),
+            migrations: Migrations::default(),
+            past: self.past.emptied(),
+        }
+    }
+
     /// Takes in what came from an agent at `now`.
     pub fn take(&mut self, wire: Wire, now: Timestamp) {
         self.now = now;
@@ -159,15 +171,20 @@ pub struct Abilities {
 }
 
 impl State {
-    /// What is known at the start: nothing.
+    /// What is known at the start: nothing but what the operator set.
     #[must_use]
-    pub fn new(source: Source, now: Timestamp) -> Self {
+    pub fn new(source: Source, config: &Config, now: Timestamp) -> Self {
         Self {
             source,
-            read_only: false,
-            data: Data { now, ..Data::default() },
+            read_only: config.read_only,
+            data: Data {
+                now,
+                fleet: Fleet::new(config.stale_after),
+                migrations: Migrations::default(),
+                past: Past::new(config.history),
+            },
             frozen: None,
-            planning: Planning::default(),
+            planning: Planning::of(config),
             notices: Notices::default(),
             ui: Ui::default(),
             recording: None,
@@ -212,7 +229,9 @@ impl State {
         let from = &self.service()?.host.name;
         let fleet = &self.shown().fleet;
         let usable = |host: &&Host| {
-            host.role() == Some(Role::Edge) && &host.name != from && host.presence(self.shown().now).is_there()
+            host.role() == Some(Role::Edge)
+                && &host.name != from
+                && host.presence(self.shown().now).is_there()
         };
         let chosen = self.ui.destination.as_ref().and_then(|name| fleet.host(name)).filter(usable);
         chosen.or_else(|| fleet.hosts().find(usable)).map(|host| &host.name)
@@ -262,7 +281,9 @@ impl State {
                 need(self.abilities.calibrate, "only the lab's hosts can be calibrated from here")?;
                 need(self.destination().is_some(), "there is no other edge host")
             }
-            Action::StartService => need(self.abilities.lab, "services are started and stopped here in the lab only"),
+            Action::StartService => {
+                need(self.abilities.lab, "services are started and stopped here in the lab only")
+            }
             Action::StopService => {
                 need(self.abilities.lab, "services are started and stopped here in the lab only")?;
                 need(self.service().is_some(), "no service is selected")

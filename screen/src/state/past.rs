@@ -3,13 +3,19 @@
 use mose_protocol::MigrationId;
 use mose_protocol::record::Record;
 
-/// How many are kept.
-const KEPT: usize = 1000;
+use crate::config::Config;
 
 /// Records, newest first.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Past {
     records: Vec<Record>,
+    kept: usize,
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self::new(Config::default().history)
+    }
 }
 
 /// What the history is sorted by.
@@ -51,6 +57,18 @@ impl Order {
 }
 
 impl Past {
+    /// None yet; so many are kept.
+    #[must_use]
+    pub const fn new(kept: usize) -> Self {
+        Self { records: Vec::new(), kept }
+    }
+
+    /// None again.
+    #[must_use]
+    pub const fn emptied(&self) -> Self {
+        Self::new(self.kept)
+    }
+
     /// Whether there is none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -76,7 +94,7 @@ impl Past {
             None => {
                 let place = self.records.partition_point(|known| known.started_at > record.started_at);
                 self.records.insert(place, record);
-                self.records.truncate(KEPT);
+                self.records.truncate(self.kept);
             }
         }
     }

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mose_pam::{
-    BitsPerSec, DirtyRate, FramesPerSec, Handovers, InputError, Limits, Metres, MetresPerSec, Millis, Model, Objective,
-    PagesPerSec, Profile, Proposal, Request, Service, Targets, Vehicle, downtime_for_frames, lost_frames, plan,
+    BitsPerSec, DirtyRate, FramesPerSec, Handovers, InputError, Limits, Metres, Millis, Model, Objective,
+    PagesPerSec, Profile, Proposal, Request, Service, Targets, Vehicle, downtime_for_frames, lost_frames,
+    plan,
 };
 use mose_protocol::forecast::Forecast;
 use mose_protocol::{HostName, ServiceName};
 
 use super::State;
+use crate::config::Config;
+pub use crate::config::Unit;
 
 /// A target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,20 +22,6 @@ pub enum Field {
     Downtime,
     /// θ_mig.
     Duration,
-}
-
-/// What θ_down is told in, beside seconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Unit {
-    /// Seconds alone.
-    #[default]
-    Seconds,
-    /// How far the vehicle leaves its path (m).
-    Deviation,
-    /// Frames that tracking loses.
-    Frames,
-    /// The share of a window in which the service answers.
-    Availability,
 }
 
 impl Unit {
@@ -72,15 +61,17 @@ pub struct Application {
 
 impl Default for Application {
     fn default() -> Self {
-        Self {
-            vehicle: Vehicle::uav(MetresPerSec(5.0)),
-            frames: FramesPerSec(30.0),
-            handovers: Handovers { count: 10, window: Millis(3_600_000.0) },
-        }
+        Self::of(&Config::default())
     }
 }
 
 impl Application {
+    /// As an operator set it.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self { vehicle: config.vehicle(), frames: config.frame_rate(), handovers: config.handovers() }
+    }
+
     /// A downtime in a unit; `None` in seconds, which are shown anyway.
     #[must_use]
     pub fn show(&self, unit: Unit, downtime: Millis) -> Option<String> {
@@ -111,7 +102,8 @@ impl Application {
     pub fn read(&self, unit: Unit, text: &str) -> Result<Millis, String> {
         let text = text.trim();
         let wanted = |error: &dyn std::fmt::Display| format!("{error}; give the {}", unit.prompt());
-        let number = |text: &str| text.trim().parse::<f64>().map_err(|_| wanted(&format!("`{text}` is no number")));
+        let number =
+            |text: &str| text.trim().parse::<f64>().map_err(|_| wanted(&format!("`{text}` is no number")));
         let impossible = |error: InputError| wanted(&error);
         match unit {
             Unit::Seconds => seconds(text),
@@ -219,18 +211,7 @@ pub struct Planning {
 
 impl Default for Planning {
     fn default() -> Self {
-        Self {
-            downtime: Millis(500.0),
-            duration: Millis(5000.0),
-            objective: Objective::Downtime,
-            field: Field::Downtime,
-            unit: Unit::Seconds,
-            application: Application::default(),
-            limits: Limits::default(),
-            axes: 0,
-            calibrations: BTreeMap::new(),
-            asked: BTreeSet::new(),
-        }
+        Self::of(&Config::default())
     }
 }
 
@@ -238,6 +219,23 @@ impl Default for Planning {
 const RANGE: (f64, f64) = (1.0, 3_600_000.0);
 
 impl Planning {
+    /// What an operator set to begin with.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            downtime: config.targets.downtime,
+            duration: config.targets.duration,
+            objective: config.targets.objective,
+            field: Field::Downtime,
+            unit: config.unit,
+            application: Application::of(config),
+            limits: Limits::default(),
+            axes: 0,
+            calibrations: BTreeMap::new(),
+            asked: BTreeSet::new(),
+        }
+    }
+
     /// A target.
     #[must_use]
     pub const fn target(&self, field: Field) -> Millis {
@@ -285,10 +283,9 @@ impl Planning {
         let located = state.service().ok_or("no service is selected")?;
         let to = state.destination().ok_or("there is no other live edge host")?;
         let (service, from) = (&located.info.name, &located.host.name);
-        let metrics = located
-            .host
-            .profile(service)
-            .ok_or_else(|| format!("{service} has not been profiled yet: its first sample takes some seconds"))?;
+        let metrics = located.host.profile(service).ok_or_else(|| {
+            format!("{service} has not been profiled yet: its first sample takes some seconds")
+        })?;
         let link = located.host.link(to);
         let available: BitsPerSec = link
             .and_then(|link| link.available)

@@ -39,7 +39,9 @@ impl Series {
         let mut cells = vec![None; width];
         for (at, value) in self.values.iter().rev() {
             let back = (now.since(*at).0.max(0.0) / step.0.max(1.0)) as usize;
-            let Some(cell) = width.checked_sub(back + 1).and_then(|place| cells.get_mut(place)) else { break };
+            let Some(cell) = width.checked_sub(back + 1).and_then(|place| cells.get_mut(place)) else {
+                break;
+            };
             *cell = match (*cell, *value) {
                 (Some(one), Some(other)) => Some(f64::max(one, other)),
                 (one, other) => one.or(other),

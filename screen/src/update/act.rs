@@ -127,7 +127,10 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
             let mut lines = vec![
                 format!("{}: {} → {}", designed.service, designed.from, designed.to),
                 crate::view::plan::headline(proposal),
-                format!("downtime at most {}, duration at most {}", proposal.bound.downtime, proposal.bound.duration),
+                format!(
+                    "downtime at most {}, duration at most {}",
+                    proposal.bound.downtime, proposal.bound.duration
+                ),
             ];
             if !(proposal.downtime.met() && proposal.duration.met()) {
                 lines.push("a target is missed; it is done as well as can be".to_owned());
@@ -155,12 +158,15 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
         }
         Action::KeepAtSource | Action::GiveUpAtSource => {
             let track = state.in_doubt().ok_or("nothing is in doubt")?;
-            let (from, to) = track.from().cloned().zip(track.to().cloned()).ok_or("its hosts are not known")?;
+            let (from, to) =
+                track.from().cloned().zip(track.to().cloned()).ok_or("its hosts are not known")?;
             let keep = action == Action::KeepAtSource;
             let lines = if keep {
                 vec![
                     format!("{from} takes the service back and runs it from its own images"),
-                    format!("if it also runs at {to}, there are two copies: look there first, with podman ps"),
+                    format!(
+                        "if it also runs at {to}, there are two copies: look there first, with podman ps"
+                    ),
                 ]
             } else {
                 vec![
@@ -174,7 +180,8 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
             let (from, to) = ends(state)?;
             let lines = vec![
                 format!("measure migrations between {from} and {to}"),
-                "a generator is moved to and fro for about half a minute; services there are disturbed".to_owned(),
+                "a generator is moved to and fro for about half a minute; services there are disturbed"
+                    .to_owned(),
             ];
             Ok(confirm(lines, Effect::Calibrate { from, to }))
         }
@@ -216,7 +223,9 @@ pub(super) fn confirmed(state: &mut State, effect: Effect, now: Timestamp) -> Ve
 fn destinations(state: &State) -> Vec<String> {
     let from = state.service().map(|located| &located.host.name);
     let usable = state.data.fleet.hosts().filter(|host| {
-        host.role() == Some(Role::Edge) && Some(&host.name) != from && host.presence(state.data.now).is_there()
+        host.role() == Some(Role::Edge)
+            && Some(&host.name) != from
+            && host.presence(state.data.now).is_there()
     });
     usable.map(|host| host.name.to_string()).collect()
 }

@@ -6,7 +6,7 @@ use mose_protocol::Timestamp;
 use crate::effect::Effect;
 use crate::event::Answer;
 use crate::state::planning::Calibrated;
-use crate::state::{Data, Level, Source, State};
+use crate::state::{Level, Source, State};
 
 pub(super) fn on_answer(state: &mut State, answer: Answer, now: Timestamp) -> Vec<Effect> {
     match answer {
@@ -72,7 +72,7 @@ pub(super) fn on_answer(state: &mut State, answer: Answer, now: Timestamp) -> Ve
 
 /// What was known is of elsewhere, or of another time.
 fn forget(state: &mut State, now: Timestamp) {
-    state.data = Data { now, ..Data::default() };
+    state.data = state.data.emptied(now);
     state.frozen = None;
     state.planning.calibrations.clear();
     state.planning.asked.clear();

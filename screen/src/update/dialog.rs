@@ -58,9 +58,7 @@ pub(super) fn on_key(
             Vec::new()
         }
         Dialog::Palette { input, selected } => palette_key(state, input, selected, key, now, around),
-        Dialog::Pick { purpose, items, selected } => {
-            pick_key(state, (purpose, items, selected), key, now)
-        }
+        Dialog::Pick { purpose, items, selected } => pick_key(state, (purpose, items, selected), key, now),
         Dialog::Edit { field, input, fault, before } => {
             edit_key(state, (field, input, fault, before), key);
             Vec::new()
@@ -355,11 +353,8 @@ mod tests {
 
     #[test]
     fn every_dialog_says_its_keys() {
-        let confirm = Dialog::Confirm {
-            action: Action::Quit,
-            lines: Vec::new(),
-            effect: Box::new(Effect::Quit),
-        };
+        let confirm =
+            Dialog::Confirm { action: Action::Quit, lines: Vec::new(), effect: Box::new(Effect::Quit) };
         assert!(!hint(&confirm).is_empty());
     }
 }

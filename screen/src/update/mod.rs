@@ -66,12 +66,7 @@ fn on_key(state: &mut State, key: KeyEvent, now: Timestamp, around: &mut Surroun
 pub(crate) use dialog::hint;
 
 /// Does an action, if it can be done now; else says why not.
-pub fn act(
-    state: &mut State,
-    action: Action,
-    now: Timestamp,
-    around: &mut Surroundings<'_>,
-) -> Vec<Effect> {
+pub fn act(state: &mut State, action: Action, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
     act::act(state, action, now, around)
 }
 
@@ -81,7 +76,8 @@ fn settle(state: &mut State) -> Vec<Effect> {
     if !known(state) {
         // One that vanished for a moment, as its host was lost, stays selected until there is another.
         let first = state.data.fleet.services().find(|located| located.info.address.is_some());
-        let first = first.or_else(|| state.data.fleet.services().next()).map(|located| located.info.name.clone());
+        let first =
+            first.or_else(|| state.data.fleet.services().next()).map(|located| located.info.name.clone());
         if first.is_some() {
             state.ui.service = first;
         }
@@ -89,7 +85,8 @@ fn settle(state: &mut State) -> Vec<Effect> {
     if state.source.is_replay() {
         return Vec::new();
     }
-    let Some((from, to)) = state.service().zip(state.destination()).map(|(l, to)| (l.host.name.clone(), to.clone()))
+    let Some((from, to)) =
+        state.service().zip(state.destination()).map(|(l, to)| (l.host.name.clone(), to.clone()))
     else {
         return Vec::new();
     };

@@ -36,12 +36,7 @@ pub(super) fn on_mouse(
     }
 }
 
-fn press(
-    state: &mut State,
-    event: MouseEvent,
-    now: Timestamp,
-    around: &mut Surroundings<'_>,
-) -> Vec<Effect> {
+fn press(state: &mut State, event: MouseEvent, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
     let under: Vec<Hit> = around.hits.at(event.column, event.row).cloned().collect();
     let mut effects = Vec::new();
     let mut in_dialog = false;
@@ -91,12 +86,7 @@ fn press(
 }
 
 /// A line of the uppermost dialog.
-fn item(
-    state: &mut State,
-    index: usize,
-    now: Timestamp,
-    around: &mut Surroundings<'_>,
-) -> Vec<Effect> {
+fn item(state: &mut State, index: usize, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
     match state.ui.dialogs.pop() {
         Some(Dialog::Welcome { choices, selected }) => match choices.get(index) {
             Some(choice) => vec![Effect::Attach(choice.attach)],

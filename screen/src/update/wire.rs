@@ -27,7 +27,8 @@ pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effe
             }
         }
         Wire::Record(record) => {
-            let old = state.data.past.get(&record.migration).is_some_and(|known| known.outcome == record.outcome);
+            let old =
+                state.data.past.get(&record.migration).is_some_and(|known| known.outcome == record.outcome);
             // What was over before anybody looked is no news.
             if !old && state.data.migrations.get(&record.migration).is_some() {
                 let (level, text) = ended(record);
@@ -50,7 +51,9 @@ fn ended(record: &Record) -> (Level, String) {
             (Level::Info, format!("{way} done in {}{downtime}", record.duration))
         }
         Outcome::Refused => (Level::Error, format!("{way} refused, nothing was changed{reason}")),
-        Outcome::RolledBack => (Level::Error, format!("{way} rolled back, it runs at {}{reason}", record.from)),
+        Outcome::RolledBack => {
+            (Level::Error, format!("{way} rolled back, it runs at {}{reason}", record.from))
+        }
         Outcome::InDoubt => (
             Level::Error,
             format!("{way} is in doubt: look at {} before you decide for a side{reason}", record.to),

@@ -35,7 +35,8 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
         }
         Dialog::Help { filter, scroll } => {
             let lines = help(scene, filter.value());
-            let inner = window(scene, &format!(" Help {}_ ", filter.value()), (92, lines.len()), area, buf, hits);
+            let inner =
+                window(scene, &format!(" Help {}_ ", filter.value()), (92, lines.len()), area, buf, hits);
             super::lines(lines, *scroll, inner, buf);
         }
         Dialog::Palette { input, selected } => {
@@ -103,13 +104,12 @@ fn window(
     hits: &mut Hits,
 ) -> Rect {
     let width = width.min(area.width.saturating_sub(2)).max(area.width.min(20));
-    let height = u16::try_from(height + 2).unwrap_or(u16::MAX).min(area.height.saturating_sub(2)).max(area.height.min(3));
-    let place = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 3,
-        width,
-        height,
-    };
+    let height = u16::try_from(height + 2)
+        .unwrap_or(u16::MAX)
+        .min(area.height.saturating_sub(2))
+        .max(area.height.min(3));
+    let place =
+        Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 3, width, height };
     hits.note(place, Hit::Dialog);
     Clear.render(place, buf);
     buf.set_style(place, scene.style(Role::Text));

@@ -42,7 +42,10 @@ pub fn verdict(scene: &Scene<'_>, value: Millis, bound: Millis) -> Vec<Span<'sta
     let (role, mark) = if value <= bound { (Role::Good, glyphs.yes) } else { (Role::Bad, glyphs.no) };
     vec![
         scene.span(Role::Text, format!("{} ", time(value))),
-        scene.span(Role::Dim, format!("{} {} ", if value <= bound { glyphs.at_most } else { ">" }, time(bound))),
+        scene.span(
+            Role::Dim,
+            format!("{} {} ", if value <= bound { glyphs.at_most } else { ">" }, time(bound)),
+        ),
         scene.span(role, mark),
     ]
 }

@@ -54,9 +54,9 @@ fn rows<'a>(scene: &Scene<'a>, width: usize) -> Vec<Row<'a>> {
             }
             rows.push((host_line(scene, host), Some(Hit::Host(host.name.clone()))));
             rows.extend(
-                wanted
-                    .into_iter()
-                    .map(|info| (service_line(scene, host, info, width), Some(Hit::Service(info.name.clone())))),
+                wanted.into_iter().map(|info| {
+                    (service_line(scene, host, info, width), Some(Hit::Service(info.name.clone())))
+                }),
             );
         }
     }

@@ -47,7 +47,10 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     if let Some(dialog) = state.ui.dialog() {
         let mut line = Vec::new();
         for (key, word) in crate::update::hint(dialog) {
-            line.extend([scene.span(Role::Key, format!(" {key} ")), scene.span(Role::Dim, format!("{word}  "))]);
+            line.extend([
+                scene.span(Role::Key, format!(" {key} ")),
+                scene.span(Role::Dim, format!("{word}  ")),
+            ]);
         }
         Line::from(line).render(area, buf);
         return;

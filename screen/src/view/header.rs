@@ -15,9 +15,13 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let simulated = matches!(&state.source, Source::Demo { .. } | Source::Replay(_));
     let mut line = vec![
         scene.span(Role::Title, " MOSE "),
-        scene.span(if simulated { Role::Simulated } else { Role::Text }, format!(" {} ", state.source.label())),
+        scene.span(
+            if simulated { Role::Simulated } else { Role::Text },
+            format!(" {} ", state.source.label()),
+        ),
     ];
-    let count = |wanted: Presence| data.fleet.hosts().filter(|host| host.presence(data.now) == wanted).count();
+    let count =
+        |wanted: Presence| data.fleet.hosts().filter(|host| host.presence(data.now) == wanted).count();
     line.push(scene.span(Role::Dim, format!(" {} agents", data.fleet.len())));
     for (presence, glyph, role) in [
         (Presence::Live, glyphs.live, Role::Good),
@@ -50,7 +54,9 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let moving: Vec<String> = data
         .migrations
         .under_way()
-        .filter_map(|track| Some(format!("{}: {} {} {}", track.service()?, track.from()?, glyphs.arrow, track.to()?)))
+        .filter_map(|track| {
+            Some(format!("{}: {} {} {}", track.service()?, track.from()?, glyphs.arrow, track.to()?))
+        })
         .collect();
     if !moving.is_empty() {
         line.push(scene.span(Role::Moving, format!("   {}", moving.join("  "))));

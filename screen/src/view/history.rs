@@ -14,7 +14,11 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     let ui = &scene.state.ui;
     let records = scene.state.shown().past.view(ui.filter(Pane::History), ui.order);
     if records.is_empty() {
-        let text = if ui.filter(Pane::History).is_empty() { "no past migration" } else { "nothing contains the filter" };
+        let text = if ui.filter(Pane::History).is_empty() {
+            "no past migration"
+        } else {
+            "nothing contains the filter"
+        };
         return super::lines(vec![Line::from(scene.span(Role::Dim, text))], 0, area, buf);
     }
     let mut rows = area.rows();
@@ -65,7 +69,16 @@ fn line<'a>(scene: &Scene<'_>, record: &'a Record, width: u16) -> Line<'a> {
     let text = if selected { Role::Selected } else { Role::Text };
     let way = format!("{} {} {}", record.from, glyphs.arrow, record.to);
     let mut spans = vec![
-        scene.span(Role::Focus, if marked { "* " } else if selected { glyphs.pointer } else { "  " }),
+        scene.span(
+            Role::Focus,
+            if marked {
+                "* "
+            } else if selected {
+                glyphs.pointer
+            } else {
+                "  "
+            },
+        ),
         Span::raw(if selected && !marked { " " } else { "" }),
         scene.span(Role::Dim, format!("{} ", figure::clock(record.started_at))),
         scene.span(text, format!("{:<12.12} ", record.service.as_str())),
@@ -81,11 +94,14 @@ fn line<'a>(scene: &Scene<'_>, record: &'a Record, width: u16) -> Line<'a> {
             // The bound is of the agents' blackout; what the client saw is the headline.
             let mut spans = vec![scene.span(Role::Text, format!("{} ", figure::time(shown)))];
             let held = blackout <= bound.downtime;
-            spans.push(scene.span(Role::Dim, format!("{} {} ", glyphs.at_most, figure::time(bound.downtime))));
-            spans.push(scene.span(
-                if held { Role::Good } else { Role::Bad },
-                if held { glyphs.yes } else { glyphs.no },
-            ));
+            spans
+                .push(scene.span(Role::Dim, format!("{} {} ", glyphs.at_most, figure::time(bound.downtime))));
+            spans.push(
+                scene.span(
+                    if held { Role::Good } else { Role::Bad },
+                    if held { glyphs.yes } else { glyphs.no },
+                ),
+            );
             spans
         }
         (shown, ..) => vec![scene.span(Role::Text, figure::known(scene, shown.map(figure::time)))],
@@ -94,7 +110,9 @@ fn line<'a>(scene: &Scene<'_>, record: &'a Record, width: u16) -> Line<'a> {
     spans.extend(cell);
     if width >= WIDE {
         let mut cell = match bound {
-            Some(bound) if record.outcome == Outcome::Done => figure::verdict(scene, record.duration, bound.duration),
+            Some(bound) if record.outcome == Outcome::Done => {
+                figure::verdict(scene, record.duration, bound.duration)
+            }
             _ => vec![scene.span(Role::Text, figure::time(record.duration))],
         };
         pad(&mut cell, 22);

@@ -131,7 +131,11 @@ fn frame(scene: &Scene<'_>, pane: Pane, area: Rect, buf: &mut Buffer) -> Rect {
     let focused = ui.focus.0 == pane;
     let mut title = vec![scene.span(
         if focused { Role::Focus } else { Role::Title },
-        format!(" {}{} ", if focused { format!("{} ", scene.theme.glyphs.pointer) } else { String::new() }, title(scene, pane)),
+        format!(
+            " {}{} ",
+            if focused { format!("{} ", scene.theme.glyphs.pointer) } else { String::new() },
+            title(scene, pane)
+        ),
     )];
     let filter = ui.filter(pane);
     let typing = focused && ui.typing.is_some();
@@ -168,7 +172,12 @@ fn title(scene: &Scene<'_>, pane: Pane) -> String {
         },
         Pane::History => {
             let past = &scene.state.shown().past;
-            format!("History {} {} by {}", scene.theme.glyphs.dot, past.records().len(), scene.state.ui.order.name())
+            format!(
+                "History {} {} by {}",
+                scene.theme.glyphs.dot,
+                past.records().len(),
+                scene.state.ui.order.name()
+            )
         }
         _ => pane.title().to_owned(),
     }

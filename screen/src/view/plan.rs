@@ -31,10 +31,9 @@ pub fn headline(proposal: &Proposal) -> String {
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let lines = match scene.state.planning.outcome(scene.state) {
         Ok(designed) => told(scene, &designed),
-        Err(reason) => vec![
-            Line::from(scene.span(Role::Dim, "no plan yet")),
-            Line::from(scene.span(Role::Text, reason)),
-        ],
+        Err(reason) => {
+            vec![Line::from(scene.span(Role::Dim, "no plan yet")), Line::from(scene.span(Role::Text, reason))]
+        }
     };
     if Action::Migrate.enabled(scene.state).is_ok()
         && let Some(row) = area.rows().next()
@@ -101,10 +100,7 @@ fn met<'a>(scene: &Scene<'_>, verdict: &Verdict) -> Vec<ratatui::text::Span<'a>>
     let glyphs = &scene.theme.glyphs;
     let (role, mark, word) =
         if verdict.met() { (Role::Good, glyphs.yes, "meets") } else { (Role::Bad, glyphs.no, "misses") };
-    vec![
-        scene.span(role, format!(" {mark} {word} ")),
-        scene.span(Role::Text, figure::time(verdict.target)),
-    ]
+    vec![scene.span(role, format!(" {mark} {word} ")), scene.span(Role::Text, figure::time(verdict.target))]
 }
 
 /// The parts of the bound, in the order in which they happen.

@@ -41,9 +41,29 @@ fn figures(record: &Record) -> Vec<(&'static str, String)> {
     ];
     if let Some(forecast) = forecast {
         rows.extend([
-            ("expected", format!("{} down, {} in all", figure::time(forecast.expected.downtime), figure::time(forecast.expected.duration))),
-            ("targets", format!("θ_down {}, θ_mig {}", figure::time(forecast.targets.downtime), figure::time(forecast.targets.duration))),
-            ("from", format!("M {}, R {}, r {:.3}, {}", forecast.state, forecast.dirty_rate, forecast.normalized_dirty_rate, forecast.profile)),
+            (
+                "expected",
+                format!(
+                    "{} down, {} in all",
+                    figure::time(forecast.expected.downtime),
+                    figure::time(forecast.expected.duration)
+                ),
+            ),
+            (
+                "targets",
+                format!(
+                    "θ_down {}, θ_mig {}",
+                    figure::time(forecast.targets.downtime),
+                    figure::time(forecast.targets.duration)
+                ),
+            ),
+            (
+                "from",
+                format!(
+                    "M {}, R {}, r {:.3}, {}",
+                    forecast.state, forecast.dirty_rate, forecast.normalized_dirty_rate, forecast.profile
+                ),
+            ),
             ("why", forecast.why.clone()),
         ]);
     }
@@ -58,7 +78,8 @@ pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record) -> Vec<Line<'a>> {
     let pair = |name: &str, value: String| {
         Line::from(vec![scene.span(Role::Dim, format!("{name:<15}")), scene.span(Role::Text, value)])
     };
-    let mut lines: Vec<Line<'a>> = figures(record).into_iter().map(|(name, value)| pair(name, value)).collect();
+    let mut lines: Vec<Line<'a>> =
+        figures(record).into_iter().map(|(name, value)| pair(name, value)).collect();
     if !record.rounds.is_empty() {
         lines.push(Line::default());
         lines.push(Line::from(scene.span(Role::Title, "round      pages       sent      bytes       time")));
@@ -100,9 +121,13 @@ pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record) -> Vec<Line<'a>> {
 pub(super) fn compared<'a>(scene: &Scene<'_>, one: &Record, other: &Record) -> Vec<Line<'a>> {
     let (left, right) = (figures(one), figures(other));
     let mut names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();
-    names.extend(right.iter().map(|(name, _)| *name).filter(|name| !left.iter().any(|(known, _)| known == name)));
+    names.extend(
+        right.iter().map(|(name, _)| *name).filter(|name| !left.iter().any(|(known, _)| known == name)),
+    );
     let of = |rows: &[(&str, String)], name: &str| {
-        rows.iter().find(|(known, _)| *known == name).map_or_else(|| "–".to_owned(), |(_, value)| value.clone())
+        rows.iter()
+            .find(|(known, _)| *known == name)
+            .map_or_else(|| "–".to_owned(), |(_, value)| value.clone())
     };
     names
         .into_iter()

@@ -51,7 +51,8 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         }
         None => lines.push(Line::from(vec![
             label("state"),
-            scene.span(Role::Dim, format!("{} resident; not profiled yet", figure::known(scene, info.memory))),
+            scene
+                .span(Role::Dim, format!("{} resident; not profiled yet", figure::known(scene, info.memory))),
         ])),
     }
     if let Some(to) = state.destination() {
@@ -76,7 +77,8 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     } else {
         lines.push(Line::from(vec![label("link"), scene.span(Role::Dim, "no other live edge host")]));
     }
-    let address = info.address.map_or_else(|| "not on the overlay: it cannot be moved".to_owned(), |a| a.to_string());
+    let address =
+        info.address.map_or_else(|| "not on the overlay: it cannot be moved".to_owned(), |a| a.to_string());
     lines.push(Line::from(vec![
         label("address"),
         scene.span(if info.address.is_some() { Role::Text } else { Role::Warning }, address),

@@ -33,7 +33,13 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
         ),
     ];
     if let Some(shown) = planning.application.show(planning.unit, planning.downtime) {
-        rows.insert(1, (vec![scene.span(Role::Dim, "    = "), scene.span(Role::Text, shown)], Some(Hit::Action(Action::NextUnit))));
+        rows.insert(
+            1,
+            (
+                vec![scene.span(Role::Dim, "    = "), scene.span(Role::Text, shown)],
+                Some(Hit::Action(Action::NextUnit)),
+            ),
+        );
     }
     if let Some(Dialog::Edit { fault: Some(fault), .. }) = scene.state.ui.dialog() {
         rows.push((vec![scene.span(Role::Bad, fault.clone())], None));

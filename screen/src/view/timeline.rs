@@ -42,7 +42,12 @@ pub(super) fn heading(scene: &Scene<'_>, track: &Track) -> String {
             (None, _) => "ordered".to_owned(),
         },
     };
-    format!("{what} {} {how} {} {}", glyphs.dot, glyphs.dot, figure::time(track.elapsed(scene.state.shown().now)))
+    format!(
+        "{what} {} {how} {} {}",
+        glyphs.dot,
+        glyphs.dot,
+        figure::time(track.elapsed(scene.state.shown().now))
+    )
 }
 
 /// The part of time that is shown, and where.
@@ -127,8 +132,12 @@ fn short(step: Step) -> &'static str {
 
 fn role(step: Step) -> Role {
     match step {
-        Step::PreDump | Step::Iteration | Step::Transfer | Step::RootfsPrecopy | Step::ContainerImage => Role::Transfer,
-        Step::Freeze | Step::Dump | Step::Stop | Step::Relinquish | Step::Restore | Step::Release => Role::Frozen,
+        Step::PreDump | Step::Iteration | Step::Transfer | Step::RootfsPrecopy | Step::ContainerImage => {
+            Role::Transfer
+        }
+        Step::Freeze | Step::Dump | Step::Stop | Step::Relinquish | Step::Restore | Step::Release => {
+            Role::Frozen
+        }
         _ => Role::Step,
     }
 }
@@ -142,7 +151,13 @@ fn lane(
     left: u16,
     buf: &mut Buffer,
 ) {
-    buf.set_stringn(row.x, row.y, host.as_str(), usize::from(left.saturating_sub(1)), scene.style(Role::Edge));
+    buf.set_stringn(
+        row.x,
+        row.y,
+        host.as_str(),
+        usize::from(left.saturating_sub(1)),
+        scene.style(Role::Edge),
+    );
     let glyphs = &scene.theme.glyphs;
     for placed in placed.iter().filter(|p| &p.bar.host == host && is_drawn(p.bar.step)) {
         let (from, to) = (window.column(placed.start), window.column(placed.end));
@@ -153,7 +168,11 @@ fn lane(
         for x in from..(from + width).min(window.plot.right()) {
             buf.set_stringn(x, row.y, glyph, 1, scene.style(role));
         }
-        let name = if failed { format!("{} {}", glyphs.no, short(placed.bar.step)) } else { short(placed.bar.step).to_owned() };
+        let name = if failed {
+            format!("{} {}", glyphs.no, short(placed.bar.step))
+        } else {
+            short(placed.bar.step).to_owned()
+        };
         let length = name.chars().count() as u16;
         if width > length + 1 {
             let style = scene.style(role).add_modifier(ratatui::style::Modifier::REVERSED);
@@ -207,7 +226,9 @@ fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>) -> 
     match track.record.as_deref().map(|record| &record.downtime) {
         Some(Downtime { criu, blackout, .. }) => {
             let gap = track.record.as_ref().and_then(|record| record.downtime.client_gap());
-            for (name, time) in [("CRIU frozen", criu.frozen), ("agents' blackout", *blackout), ("client gap", gap)] {
+            for (name, time) in
+                [("CRIU frozen", criu.frozen), ("agents' blackout", *blackout), ("client gap", gap)]
+            {
                 line.push(scene.span(Role::Dim, format!("{name} ")));
                 line.push(scene.span(Role::Text, figure::known(scene, time.map(figure::time))));
                 line.push(scene.span(Role::Dim, dot.clone()));
@@ -231,7 +252,9 @@ fn figures<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>) ->
     let mut line = vec![scene.span(Role::Dim, "duration  ")];
     let elapsed = track.elapsed(scene.state.shown().now);
     match (track.outcome(), forecast) {
-        (Some(Outcome::Done), Some(forecast)) => line.extend(figure::verdict(scene, elapsed, forecast.bound.duration)),
+        (Some(Outcome::Done), Some(forecast)) => {
+            line.extend(figure::verdict(scene, elapsed, forecast.bound.duration))
+        }
         _ => line.push(scene.span(Role::Text, figure::time(elapsed))),
     }
     let sent: u64 = track
@@ -253,7 +276,9 @@ fn figures<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>) ->
     }
     if let Some(failure) = track.failure() {
         let why = failure.detail.clone().unwrap_or_default();
-        line.push(scene.span(Role::Bad, format!("  {} {}: {why}", scene.theme.glyphs.no, failure.step.name())));
+        line.push(
+            scene.span(Role::Bad, format!("  {} {}: {why}", scene.theme.glyphs.no, failure.step.name())),
+        );
     }
     if scene.state.track().is_some_and(|track| track.failure().is_some())
         && let Some(key) = (scene.key)(crate::action::Action::CriuLog)

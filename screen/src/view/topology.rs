@@ -10,7 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 use ratatui::widgets::canvas::{Canvas, Line as Stroke};
 
-use super::{Scene, fleet, figure};
+use super::{Scene, figure, fleet};
 use crate::hit::{Hit, Hits};
 use crate::state::{Host, Track};
 use crate::theme::Role;
@@ -99,8 +99,7 @@ fn strokes(scene: &Scene<'_>, board: &Board<'_>, buf: &mut Buffer) {
     let now = scene.state.shown().now;
     let color = |role| scene.style(role).fg.unwrap_or_default();
     let mut lines: Vec<Stroke> = Vec::new();
-    let edges: Vec<_> =
-        board.hosts.iter().filter(|(host, _)| host.role() == Some(HostRole::Edge)).collect();
+    let edges: Vec<_> = board.hosts.iter().filter(|(host, _)| host.role() == Some(HostRole::Edge)).collect();
     for pair in edges.windows(2) {
         let there = pair.iter().all(|(host, _)| host.presence(now).is_there());
         lines.push(stroke(board, pair[0].1, pair[1].1, color(if there { Role::Link } else { Role::Dim })));
@@ -169,7 +168,8 @@ fn label(scene: &Scene<'_>, board: &Board<'_>, host: &Host, spot: Spot, buf: &mu
             ServiceState::Migrating => Role::Moving,
             _ => Role::Service,
         };
-        let text = format!(" {}{} ", info.name, if info.state == ServiceState::InDoubt { " in doubt" } else { "" });
+        let text =
+            format!(" {}{} ", info.name, if info.state == ServiceState::InDoubt { " in doubt" } else { "" });
         lines.push((Line::from(scene.span(role, text)), Some(Hit::Service(info.name.clone()))));
     }
     if destination && role == Role::Edge {
