@@ -112,7 +112,11 @@ impl Fleet {
         Ok(seen.into_values().collect())
     }
 
-    async fn introduce(&self, host: &HostName) -> Result<Hello, Refusal> {
+    /// How one agent introduces itself, if it speaks the same protocol.
+    ///
+    /// # Errors
+    /// What it refused, or that it does not answer, or speaks another protocol.
+    pub async fn introduce(&self, host: &HostName) -> Result<Hello, Refusal> {
         match self.requests.ask(host, &Request::Hello, PATIENCE).await? {
             Reply::Hello(hello) if hello.protocol == envelope::PROTOCOL_VERSION => Ok(*hello),
             Reply::Hello(hello) => Err(Refusal::new(

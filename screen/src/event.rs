@@ -84,6 +84,8 @@ pub enum Answer {
     Replaying(Replay),
     /// The replay was set to another time: all that was known is forgotten.
     Rewound(Replay),
+    /// Nothing is attached: the operator chooses, the lab too if it can be run here.
+    Choose(bool),
     /// The autopilot was switched.
     Autopilot(bool),
 }

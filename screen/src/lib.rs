@@ -2,6 +2,7 @@
 //! in, effects are handed out, and the whole can be driven by typed keys on a terminal in memory.
 
 pub mod action;
+pub mod app;
 pub mod config;
 pub mod config_error;
 pub mod effect;

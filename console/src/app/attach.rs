@@ -1,0 +1,165 @@
+//! What the console is attached to: agents somewhere, the lab, the demo testbed, a recording.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mose_protocol::{Refusal, RefusalCode};
+use mose_screen::effect::Playing;
+use mose_screen::event::{Answer, Event};
+use mose_screen::recording::Recording;
+use mose_screen::state::{Abilities, Level, Source};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::player::Player;
+use super::wire::follow;
+use crate::demo::{Autopilot, Demo, Scenario};
+use crate::fleet::Fleet;
+
+/// The workloads of the lab that can be started from the console.
+pub(super) const WORKLOADS: &[&str] = &["sockperf", "counter", "redis", "memcached", "iperf3", "mosquitto", "busybox"];
+
+/// How long the end of a session or of a demo is waited for.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// What the console begins with.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// Look for agents by multicast; without any, the operator chooses.
+    Look,
+    /// The operator chooses at once.
+    Choose,
+    /// Agents at these Zenoh endpoints.
+    Named(Vec<String>),
+    /// The lab's agents, at these endpoints; its network was entered.
+    Lab(Vec<String>),
+    /// A scenario of the demo testbed, by name or file.
+    Demo(String),
+    /// A recording, and its name.
+    Replay(Box<Recording>, String),
+}
+
+/// What is attached now.
+#[derive(Default)]
+pub struct Attachment {
+    /// The session to the agents.
+    pub(super) fleet: Option<Arc<Fleet>>,
+    following: Option<JoinHandle<()>>,
+    demo: Option<Demo>,
+    autopilot: Option<Autopilot>,
+    /// Orders to the player of a replay.
+    pub(super) playing: Option<mpsc::UnboundedSender<Playing>>,
+}
+
+impl Attachment {
+    /// Attaches to what a start says; what was attached before is let go.
+    ///
+    /// # Errors
+    /// Where the agents cannot be reached, or the demo does not start.
+    pub async fn begin(&mut self, start: Start, events: &mpsc::Sender<Event>) -> Result<(), Refusal> {
+        self.end().await;
+        let (source, abilities) = match start {
+            Start::Choose => return Ok(()),
+            Start::Look => return self.look(events).await,
+            Start::Named(endpoints) => {
+                self.join(&endpoints).await?;
+                (Source::Agents, Abilities::default())
+            }
+            Start::Lab(endpoints) => {
+                self.join(&endpoints).await?;
+                (Source::Lab, Abilities { lab: true, calibrate: true })
+            }
+            Start::Demo(name) => {
+                let scenario = Scenario::load(Some(name.as_str()).filter(|name| !name.is_empty()))
+                    .map_err(|error| Refusal::new(RefusalCode::Malformed, error.to_string(), ""))?;
+                let demo = Demo::start(&scenario).await?;
+                self.join(demo.endpoints()).await?;
+                self.autopilot = demo.autopilot(false).await?;
+                self.demo = Some(demo);
+                let source = Source::Demo { scenario: scenario.name.clone(), autopilot: false };
+                (source, Abilities::default())
+            }
+            Start::Replay(recording, name) => {
+                let (orders, taken) = mpsc::unbounded_channel();
+                let player = Player::new(*recording, &name);
+                let source = Source::Replay(player.replay().clone());
+                send(events, Answer::Attached(source, Abilities::default())).await;
+                self.following = Some(tokio::spawn(player.play(taken, events.clone())));
+                self.playing = Some(orders);
+                return Ok(());
+            }
+        };
+        send(events, Answer::Attached(source, abilities)).await;
+        self.follow(events);
+        Ok(())
+    }
+
+    async fn join(&mut self, endpoints: &[String]) -> Result<(), Refusal> {
+        self.fleet = Some(Arc::new(Fleet::join(endpoints).await?));
+        Ok(())
+    }
+
+    fn follow(&mut self, events: &mpsc::Sender<Event>) {
+        let Some(fleet) = self.fleet.clone() else { return };
+        let events = events.clone();
+        self.following = Some(tokio::spawn(async move {
+            if let Err(refusal) = follow(fleet, events.clone()).await {
+                let text = format!("the agents are followed no more: {refusal}");
+                send(&events, Answer::Said { level: Level::Error, text }).await;
+            }
+        }));
+    }
+
+    /// Looks for agents on this network; without any the operator is asked.
+    async fn look(&mut self, events: &mpsc::Sender<Event>) -> Result<(), Refusal> {
+        self.join(&[]).await?;
+        let found = match &self.fleet {
+            Some(fleet) => fleet.agents(&[]).await?,
+            None => Vec::new(),
+        };
+        if found.is_empty() {
+            self.end().await;
+            send(events, Answer::Choose(lab_possible())).await;
+            return Ok(());
+        }
+        send(events, Answer::Attached(Source::Agents, Abilities::default())).await;
+        self.follow(events);
+        Ok(())
+    }
+
+    /// Switches the demo's autopilot; whether there is one.
+    pub(super) fn autopilot(&self, on: bool) -> bool {
+        self.autopilot.as_ref().map(|autopilot| autopilot.switch(on)).is_some()
+    }
+
+    /// Lets go of what is attached. Migrations under way go on, but for the demo's.
+    pub async fn end(&mut self) {
+        self.playing = None;
+        self.autopilot = None;
+        if let Some(following) = self.following.take() {
+            following.abort();
+            let _ = following.await;
+        }
+        if let Some(fleet) = self.fleet.take() {
+            let _ = tokio::time::timeout(ENDING, fleet.session().close()).await;
+        }
+        if let Some(demo) = self.demo.take() {
+            match tokio::time::timeout(ENDING, demo.stop()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(refusal)) => tracing::warn!(%refusal, "the demo left something over"),
+                Err(_) => tracing::warn!("the demo did not end in time"),
+            }
+        }
+    }
+}
+
+/// Whether this machine can run the lab, and this user may.
+#[must_use]
+pub fn lab_possible() -> bool {
+    nix::unistd::geteuid().is_root() && mose_lab::doctor().is_empty()
+}
+
+pub(super) async fn send(events: &mpsc::Sender<Event>, answer: Answer) {
+    // Nobody listens any more at the end.
+    let _ = events.send(Event::Answer(answer)).await;
+}

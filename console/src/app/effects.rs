@@ -1,0 +1,294 @@
+//! What the operator orders is carried out here, beside the loop; what comes of it goes back as events.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mose_protocol::handover::{ImagePolicy, Task};
+use mose_protocol::record::Record;
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Timestamp};
+use mose_pam::Profile;
+use mose_screen::effect::{Attach, Effect, Order};
+use mose_screen::event::{Answer, Event, Known, Wire};
+use mose_screen::state::Level;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::{Mutex, mpsc};
+
+use super::attach::{Attachment, Start, send};
+use super::recorder::Recorder;
+use crate::calibrate::staleness;
+use crate::fleet::Fleet;
+
+/// How long a command of the lab may take.
+const COMMAND: Duration = Duration::from_secs(600);
+
+/// Carries effects out.
+pub struct Hands {
+    events: mpsc::Sender<Event>,
+    attachment: Attachment,
+    recorder: Arc<Mutex<Option<Recorder>>>,
+    folder: PathBuf,
+}
+
+impl Hands {
+    /// Hands that write recordings and exports into `folder`.
+    #[must_use]
+    pub fn new(events: mpsc::Sender<Event>, folder: PathBuf) -> Self {
+        Self { events, attachment: Attachment::default(), recorder: Arc::default(), folder }
+    }
+
+    /// Where what is recorded goes.
+    #[must_use]
+    pub fn recorder(&self) -> Arc<Mutex<Option<Recorder>>> {
+        self.recorder.clone()
+    }
+
+    /// Attaches to what a start says, then carries out what is ordered. Returns when the loop has ended, or the program is to
+    /// begin anew.
+    pub async fn work(mut self, start: Start, mut effects: mpsc::UnboundedReceiver<Effect>) {
+        self.attach(start).await;
+        while let Some(effect) = effects.recv().await {
+            if self.carry_out(effect).await {
+                break;
+            }
+        }
+        self.attachment.end().await;
+    }
+
+    async fn say(&self, level: Level, text: String) {
+        send(&self.events, Answer::Said { level, text }).await;
+    }
+
+    async fn attach(&mut self, start: Start) {
+        if let Err(refusal) = self.attachment.begin(start, &self.events).await {
+            self.say(Level::Error, refusal.to_string()).await;
+            send(&self.events, Answer::Choose(super::attach::lab_possible())).await;
+        }
+    }
+
+    /// Whether the program is to begin anew.
+    async fn carry_out(&mut self, effect: Effect) -> bool {
+        match effect {
+            Effect::Order(order) => self.ask(move |fleet, events| async move {
+                let migration = order.migration.clone();
+                let result = give(&fleet, *order).await;
+                send(&events, Answer::Ordered { migration, result }).await;
+            }),
+            Effect::Abort { migration, from } => self.request(from, Request::Abort(migration), "the abort"),
+            Effect::Settle { migration, from, keep } => {
+                self.request(from, Request::Settle { migration, keep }, "the decision");
+            }
+            Effect::AskCalibration { from, to } => self.ask(move |fleet, events| async move {
+                let result = known(&fleet, &from, &to).await;
+                send(&events, Answer::Calibration { from, to, result }).await;
+            }),
+            Effect::Calibrate { from, to } => {
+                let words = ["calibrate", from.as_str(), to.as_str(), "--quick"].map(str::to_owned);
+                let done = Answer::Recalibrated { from: from.clone(), to: to.clone() };
+                self.command(words.to_vec(), Some(done));
+            }
+            Effect::StartService { kind, on } => {
+                let words = ["lab", "service", "start", &kind, "--on", on.as_str()].map(str::to_owned);
+                let text = format!("{kind} is started on {on}");
+                self.command(words.to_vec(), Some(Answer::Said { level: Level::Info, text }));
+            }
+            Effect::StopService { name, on } => {
+                let words = ["lab", "service", "stop", name.as_str(), "--on", on.as_str()].map(str::to_owned);
+                let text = format!("{name} is stopped on {on}");
+                self.command(words.to_vec(), Some(Answer::Said { level: Level::Info, text }));
+            }
+            Effect::Autopilot(on) => {
+                if self.attachment.autopilot(on) {
+                    send(&self.events, Answer::Autopilot(on)).await;
+                } else {
+                    self.say(Level::Warning, "this scenario has no service that follows its client".into()).await;
+                }
+            }
+            Effect::Export(records) => {
+                let text = match export(&self.folder, &records) {
+                    Ok(path) => (Level::Info, format!("{} records are in {}", records.len(), path.display())),
+                    Err(error) => (Level::Error, format!("the history cannot be exported: {error}")),
+                };
+                self.say(text.0, text.1).await;
+            }
+            Effect::Record(on) => self.record(on).await,
+            Effect::Replay(playing) => {
+                if let Some(player) = &self.attachment.playing {
+                    let _ = player.send(playing);
+                }
+            }
+            Effect::Attach(Attach::Demo) => self.attach(Start::Demo(String::new())).await,
+            Effect::Attach(Attach::Look) => self.attach(Start::Look).await,
+            Effect::Attach(Attach::Lab) => return self.lab_up().await,
+            // The loop's own.
+            Effect::Suspend | Effect::Quit => {}
+        }
+        false
+    }
+
+    /// Does something with the agents, beside everything else.
+    fn ask<F, T>(&self, todo: F)
+    where
+        F: FnOnce(Arc<Fleet>, mpsc::Sender<Event>) -> T,
+        T: Future<Output = ()> + Send + 'static,
+    {
+        if let Some(fleet) = self.attachment.fleet.clone() {
+            tokio::spawn(todo(fleet, self.events.clone()));
+        }
+    }
+
+    fn request(&self, host: HostName, request: Request, what: &'static str) {
+        self.ask(move |fleet, events| async move {
+            let said = match fleet.ask(&host, &request).await {
+                Ok(_) => (Level::Info, format!("{host} takes {what}")),
+                Err(refusal) => (Level::Error, format!("{host} does not take {what}: {refusal}")),
+            };
+            send(&events, Answer::Said { level: said.0, text: said.1 }).await;
+        });
+    }
+
+    /// Runs this program with other words, for what needs the lab's own means.
+    fn command(&self, words: Vec<String>, done: Option<Answer>) {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let answer = match run(&words, &events).await {
+                Ok(()) => done,
+                Err(error) => Some(Answer::Said { level: Level::Error, text: error }),
+            };
+            if let Some(answer) = answer {
+                send(&events, answer).await;
+            }
+        });
+    }
+
+    /// Brings the lab up; whether the program is to begin anew, in the lab's network.
+    async fn lab_up(&self) -> bool {
+        self.say(Level::Info, "the lab is being brought up".into()).await;
+        let words = ["lab", "up"].map(str::to_owned);
+        match run(&words, &self.events).await {
+            Ok(()) => true,
+            Err(error) => {
+                self.say(Level::Error, error).await;
+                send(&self.events, Answer::Choose(true)).await;
+                false
+            }
+        }
+    }
+
+    async fn record(&self, on: bool) {
+        let mut recorder = self.recorder.lock().await;
+        if !on {
+            *recorder = None;
+            send(&self.events, Answer::Recording(None)).await;
+            return;
+        }
+        let now = Timestamp::now();
+        let path = self.folder.join(format!("mose-{}.ndjson", stamp()));
+        match Recorder::create(&path, "console", now) {
+            Ok(begun) => {
+                *recorder = Some(begun);
+                let file = path.display().to_string();
+                send(&self.events, Answer::Recording(Some((file, now)))).await;
+                drop(recorder);
+                self.ask(|fleet, events| async move { introduce_all(&fleet, &events).await });
+            }
+            Err(error) => self.say(Level::Error, format!("nothing is recorded: {error}")).await,
+        }
+    }
+}
+
+/// A recording that begins later than the console must say who is there: all introduce themselves again.
+async fn introduce_all(fleet: &Fleet, events: &mpsc::Sender<Event>) {
+    let Ok(agents) = fleet.agents(&[]).await else { return };
+    for agent in agents {
+        let wires = match agent.hello {
+            Ok(hello) => vec![Wire::Seen(agent.host), Wire::Hello(Box::new(hello))],
+            Err(refusal) => vec![Wire::Seen(agent.host.clone()), Wire::Stranger { host: agent.host, refusal }],
+        };
+        for wire in wires {
+            let _ = events.send(Event::Wire(wire)).await;
+        }
+    }
+}
+
+fn stamp() -> String {
+    chrono::Local::now().format("%Y%m%d-%H%M%S").to_string()
+}
+
+async fn give(fleet: &Fleet, order: Order) -> Result<(), Refusal> {
+    let from = order.from.clone();
+    let task = Task {
+        migration: order.migration,
+        service: order.service,
+        from: order.from,
+        to: order.to,
+        plan: order.plan,
+        transport: None,
+        image_policy: ImagePolicy::Bring,
+        pre_copy: None,
+        forecast: Some(order.forecast),
+    };
+    fleet.ask(&from, &Request::Migrate(Box::new(task))).await.map(|_| ())
+}
+
+async fn known(fleet: &Fleet, from: &HostName, to: &HostName) -> Result<Known, Refusal> {
+    let reply = fleet.ask(from, &Request::Calibration(to.clone())).await?;
+    let Reply::Calibration(profile) = reply else {
+        return Err(Refusal::new(
+            RefusalCode::Malformed,
+            format!("{from} gave an answer of another kind"),
+            "update the older of agent and console",
+        ));
+    };
+    let doubt = match profile.as_ref().and_then(|text| Profile::from_toml(text).ok()) {
+        Some(profile) => {
+            let hello = fleet.introduce(to).await.ok();
+            hello.and_then(|hello| staleness(&profile, &hello)).map(|why| format!("the calibration is stale: {why}"))
+        }
+        None => None,
+    };
+    Ok(Known { profile, doubt })
+}
+
+/// Runs this program with other words; its progress is told as it comes.
+async fn run(words: &[String], events: &mpsc::Sender<Event>) -> Result<(), String> {
+    let shown = format!("mose {}", words.join(" "));
+    let failed = |error: &dyn std::fmt::Display| format!("{shown} failed: {error}");
+    let program = std::env::current_exe().map_err(|error| failed(&error))?;
+    let mut child = tokio::process::Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failed(&error))?;
+    let mut last = String::new();
+    if let Some(errors) = child.stderr.take() {
+        let mut lines = BufReader::new(errors).lines();
+        let deadline = tokio::time::Instant::now() + COMMAND;
+        while let Ok(Ok(Some(line))) = tokio::time::timeout_at(deadline, lines.next_line()).await {
+            last = line.trim().chars().take(300).collect();
+            tracing::info!("{shown}: {last}");
+            send(events, Answer::Said { level: Level::Info, text: last.clone() }).await;
+        }
+    }
+    let ended = tokio::time::timeout(COMMAND, child.wait()).await;
+    let status = ended.map_err(|_| failed(&"it takes too long"))?.map_err(|error| failed(&error))?;
+    if status.success() { Ok(()) } else { Err(format!("{shown} failed: {last}")) }
+}
+
+/// Writes records into a new file, one JSON line each.
+fn export(folder: &Path, records: &[Record]) -> std::io::Result<PathBuf> {
+    use std::io::Write;
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join(format!("mose-history-{}.ndjson", stamp()));
+    let mut out = std::io::BufWriter::new(std::fs::File::create_new(&path)?);
+    for record in records {
+        serde_json::to_writer(&mut out, record)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(path)
+}

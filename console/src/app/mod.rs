@@ -1,0 +1,191 @@
+//! The console on a terminal: one loop takes events in, one at a time, draws at most one picture after them, and has what is asked
+//! for carried out elsewhere. What that gives comes back as events.
+
+mod attach;
+mod effects;
+mod files;
+mod player;
+mod recorder;
+mod terminal;
+mod wire;
+
+use std::time::Duration;
+
+use crossterm::event::EventStream;
+use futures_util::StreamExt;
+use mose_protocol::Timestamp;
+use mose_screen::app::App;
+use mose_screen::effect::Effect;
+use mose_screen::event::Event;
+use mose_screen::loaded::Loaded;
+use mose_screen::state::{Source, State};
+use ratatui::Terminal;
+use ratatui::backend::Backend;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub use attach::{Attachment, Start};
+pub use files::{FilesError, Folders, read as read_files};
+pub use player::{Player, load as load_recording};
+pub use recorder::{Recorder, RecorderError};
+pub use terminal::{Screen, install_log};
+pub use wire::follow;
+
+/// Events that wait to be taken in. Telemetry that finds it full is dropped: the next is newer.
+pub const WAITING: usize = 4096;
+/// Events that are taken in before the next picture, at most.
+const BATCH: usize = 1024;
+/// Between two pictures while only the agents tell something, and nothing moves.
+const CALM: Duration = Duration::from_millis(500);
+/// The same while a migration is under way, or a recording is played.
+const LIVELY: Duration = Duration::from_millis(100);
+/// Ages grow even if nobody says anything.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The operator left, or a signal said so.
+    Left,
+    /// The program is to begin anew: the lab is up now, and its network can only be entered at a start.
+    Again,
+}
+
+/// What the loop is driven by.
+pub struct Inputs {
+    /// What effects and agents tell.
+    pub events: mpsc::Receiver<Event>,
+    /// What is to be done.
+    pub effects: mpsc::UnboundedSender<Effect>,
+}
+
+/// When the next picture is due.
+#[derive(Debug, Default)]
+struct Due(Option<Instant>);
+
+impl Due {
+    fn within(&mut self, wait: Duration) {
+        let at = Instant::now() + wait;
+        self.0 = Some(self.0.map_or(at, |due| due.min(at)));
+    }
+}
+
+fn moving(state: &State) -> bool {
+    state.data.migrations.under_way().next().is_some() || state.source.is_replay()
+}
+
+/// Runs the console on a terminal until the operator leaves.
+///
+/// # Errors
+/// Where the terminal cannot be drawn to.
+pub async fn run<B>(
+    app: &mut App,
+    terminal: &mut Terminal<B>,
+    screen: &mut Screen,
+    mut inputs: Inputs,
+) -> color_eyre::Result<Ending>
+where
+    B: Backend,
+    B::Error: Send + Sync + 'static,
+{
+    let refresh = Duration::from_secs_f64(app.loaded().config.refresh.0.max(1.0) / 1e3);
+    let mut keys = screen.keys();
+    let mut signals = terminal::Signals::install()?;
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut due = Due(Some(Instant::now()));
+    let mut drawn = Instant::now();
+    loop {
+        let at = due.0.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        let mut asked = Vec::new();
+        tokio::select! {
+            biased;
+            signal = signals.next() => match signal {
+                terminal::Signal::Leave => return Ok(Ending::Left),
+                terminal::Signal::Resumed => {
+                    screen.enter()?;
+                    terminal::redraw_all(terminal)?;
+                    due.within(Duration::ZERO);
+                }
+            },
+            event = next_key(&mut keys) => match event {
+                Some(Ok(event)) => {
+                    asked.extend(app.handle(Event::Terminal(event), Timestamp::now()));
+                    due.within(Duration::ZERO);
+                }
+                // The terminal is gone: there is nobody left to show anything to.
+                Some(Err(_)) | None => return Ok(Ending::Left),
+            },
+            () = tokio::time::sleep_until(at), if due.0.is_some() => {
+                due.0 = None;
+                terminal.draw(|frame| {
+                    let area = frame.area();
+                    app.draw(area, frame.buffer_mut(), &terminal::draw_log);
+                })?;
+                drawn = Instant::now();
+            }
+            event = inputs.events.recv() => {
+                let Some(event) = event else { return Ok(Ending::Left) };
+                let now = Timestamp::now();
+                let asking = matches!(event, Event::Answer(_));
+                asked.extend(app.handle(event, now));
+                for _ in 1..BATCH {
+                    let Ok(event) = inputs.events.try_recv() else { break };
+                    asked.extend(app.handle(event, now));
+                }
+                let wait = if asking { refresh } else if moving(app.state()) { LIVELY } else { CALM };
+                due.within(wait);
+            }
+            _ = ticks.tick() => {
+                asked.extend(app.handle(Event::Tick, Timestamp::now()));
+                due.within(if moving(app.state()) { LIVELY } else { CALM });
+            }
+        }
+        // Never more pictures than the operator's refresh allows.
+        if let Some(at) = due.0 {
+            due.0 = Some(at.max(drawn + refresh.min(CALM)));
+        }
+        for effect in asked {
+            match effect {
+                Effect::Quit => return Ok(Ending::Left),
+                Effect::Suspend => {
+                    screen.leave();
+                    keys = None;
+                    terminal::stop_here()?;
+                    screen.enter()?;
+                    keys = screen.keys();
+                    terminal::redraw_all(terminal)?;
+                    due.within(Duration::ZERO);
+                }
+                effect => {
+                    if inputs.effects.send(effect).is_err() {
+                        return Ok(Ending::Again);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn next_key(keys: &mut Option<EventStream>) -> Option<std::io::Result<crossterm::event::Event>> {
+    match keys {
+        Some(keys) => keys.next().await,
+        // Without a terminal to read from, such as in a test, nobody types.
+        None => std::future::pending().await,
+    }
+}
+
+/// The app that a start begins with.
+#[must_use]
+pub fn app(start: &Start, loaded: Loaded, salt: u32) -> App {
+    let source = match start {
+        Start::Look | Start::Choose => Source::Choosing,
+        Start::Named(_) => Source::Agents,
+        Start::Lab(_) => Source::Lab,
+        Start::Demo(name) => Source::Demo { scenario: name.clone(), autopilot: false },
+        Start::Replay(recording, name) => Source::Replay(player::at_begin(recording, name)),
+    };
+    let mut app = App::new(source, loaded, attach::WORKLOADS, Timestamp::now());
+    app.state_mut().salt = salt;
+    app
+}
