@@ -156,14 +156,14 @@ fn find<'a>(hosts: &'a mut [DemoHost], name: &HostName) -> Result<&'a mut DemoHo
 /// Carries out what faults do to agents.
 async fn supervise(hosts: Arc<Mutex<Vec<DemoHost>>>, mut losses: mpsc::UnboundedReceiver<Lost>) {
     while let Some(Lost { host, back_after }) = losses.recv().await {
-        if let Ok(found) = find(&mut *hosts.lock().await, &host) {
+        if let Ok(found) = find(&mut hosts.lock().await, &host) {
             found.lose().await;
         }
         let Some(back_after) = back_after else { continue };
         let hosts = hosts.clone();
         tokio::spawn(async move {
             tokio::time::sleep(back_after).await;
-            if let Ok(found) = find(&mut *hosts.lock().await, &host)
+            if let Ok(found) = find(&mut hosts.lock().await, &host)
                 && let Err(refusal) = found.bring_back().await
             {
                 tracing::error!(%host, %refusal, "a simulated agent cannot be brought back");

@@ -71,7 +71,7 @@ pub enum ScenarioError {
         /// Which scenario.
         origin: String,
         /// Why.
-        source: LoadError,
+        source: Box<LoadError>,
     },
 }
 
@@ -168,8 +168,10 @@ impl Scenario {
             None | Some("simulated") => Ok(simulated_profile()),
             Some(other) => profile::load(other),
         };
-        let profile =
-            profile.map_err(|source| ScenarioError::Profile { origin: origin.to_owned(), source })?;
+        let profile = profile.map_err(|source| ScenarioError::Profile {
+            origin: origin.to_owned(),
+            source: Box::new(source),
+        })?;
         file.check(profile).map_err(|(place, reason)| ScenarioError::Impossible {
             origin: origin.to_owned(),
             place,
