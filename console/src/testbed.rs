@@ -1,16 +1,17 @@
 //! The command `demo`: the demo testbed in the foreground.
-#![expect(clippy::print_stdout, reason = "a command line prints")]
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use mose_console::demo::{Autopilot, Demo, News, Scenario};
 use mose_console::{exit, table};
 use mose_pam::Millis;
-use mose_protocol::{Refusal, Timestamp};
+use mose_protocol::{HostName, Refusal, Timestamp};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal as arrivals};
 use tokio::sync::broadcast::error::RecvError;
-
-use crate::commands::print_json;
 
 /// What the command `demo` is told.
 #[derive(clap::Args)]
@@ -35,6 +36,9 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
+    // A reader that has enough ends the demo; but the demo tidies up before it goes.
+    // SAFETY: ignoring a signal runs no handler.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return crate::fail(&error),
@@ -49,13 +53,12 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> ExitCode {
 
 async fn show(scenario: &Scenario, arguments: &Arguments, json: bool) -> Result<(), Refusal> {
     let demo = Demo::start(scenario).await?;
-    if json {
-        print_json(&serde_json::json!({
-            "simulated": true, "scenario": scenario.name, "endpoints": demo.endpoints()
-        }));
+    let introduced = if json {
+        let endpoints = demo.endpoints();
+        line(&serde_json::json!({ "simulated": true, "scenario": scenario.name, "endpoints": endpoints }))
     } else {
-        introduce(&demo);
-    }
+        introduce(&demo)
+    };
     let autopilot = if arguments.autopilot { demo.autopilot(true).await? } else { None };
     if arguments.autopilot && autopilot.is_none() {
         eprintln!(
@@ -63,37 +66,42 @@ async fn show(scenario: &Scenario, arguments: &Arguments, json: bool) -> Result<
             scenario.name
         );
     }
-    let ended = tokio::select! {
-        () = interrupted(arguments.lasting) => Ok(()),
-        ended = tell(autopilot.as_ref(), json) => ended,
-    };
+    // Where nobody reads, there is nobody to show anything to.
+    if introduced.is_ok() {
+        tokio::select! {
+            () = interrupted(arguments.lasting) => {}
+            _ = tell(autopilot.as_ref(), json) => {}
+        }
+    }
     drop(autopilot);
-    demo.stop().await.and(ended)
+    demo.stop().await
 }
 
-fn introduce(demo: &Demo) {
-    let scenario = demo.scenario();
-    println!("SIM  {}: {}", scenario.name, scenario.about);
-    println!(
+/// Prints JSON on a line of its own.
+fn line<T: Serialize>(value: &T) -> io::Result<()> {
+    writeln!(io::stdout(), "{}", serde_json::to_string(value)?)
+}
+
+fn introduce(demo: &Demo) -> io::Result<()> {
+    let (scenario, mut out) = (demo.scenario(), io::stdout().lock());
+    writeln!(out, "SIM  {}: {}", scenario.name, scenario.about)?;
+    writeln!(
+        out,
         "     agents, hand-over and transfers are real; engine, overlay, links and clients are simulated\n"
-    );
-    let rows: Vec<Vec<String>> = scenario
-        .services
-        .iter()
-        .map(|(service, host)| {
-            let rate = service.writing.rate.to_string();
-            vec![service.name.to_string(), host.to_string(), service.memory.to_string(), rate]
-        })
-        .collect();
-    println!("{}\n", table::table(&["service", "on", "state", "dirtied"], &[2, 3], &rows));
-    println!("in another terminal:\n");
-    println!("export MOSE_CONNECT={}", demo.endpoints().join(","));
-    let elsewhere = |at: &mose_protocol::HostName| scenario.edges().find(|host| *host != at);
+    )?;
+    let services = scenario.services.iter().map(|(service, host)| {
+        let rate = service.writing.rate.to_string();
+        vec![service.name.to_string(), host.to_string(), service.memory.to_string(), rate]
+    });
+    let services = services.collect::<Vec<_>>();
+    writeln!(out, "{}\n", table::table(&["service", "on", "state", "dirtied"], &[2, 3], &services))?;
+    writeln!(out, "in another terminal:\n\nexport MOSE_CONNECT={}", demo.endpoints().join(","))?;
+    let elsewhere = |at: &HostName| scenario.edges().find(|host| *host != at);
     if let Some((service, to)) = scenario.services.first().and_then(|(s, on)| Some((&s.name, elsewhere(on)?)))
     {
-        println!("mose migrate {service} --to {to} --target-downtime 500ms --target-duration 5s");
+        writeln!(out, "mose migrate {service} --to {to} --target-downtime 500ms --target-duration 5s")?;
     }
-    println!();
+    writeln!(out)
 }
 
 /// Returns when the user, or the system, wants an end, or after `lasting`.
@@ -104,47 +112,42 @@ async fn interrupted(lasting: Option<Millis>) {
             None => std::future::pending().await,
         }
     };
-    let terminated = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                terminate.recv().await;
+    let told = |kind: SignalKind| async move {
+        match arrivals(kind) {
+            Ok(mut arrivals) => {
+                arrivals.recv().await;
             }
             Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
         () = over => {}
-        () = terminated => {}
-        _ = tokio::signal::ctrl_c() => {}
+        () = told(SignalKind::terminate()) => {}
+        () = told(SignalKind::hangup()) => {}
+        () = told(SignalKind::interrupt()) => {}
     }
 }
 
-/// Prints what the autopilot does.
-async fn tell(autopilot: Option<&Autopilot>, json: bool) -> Result<(), Refusal> {
+/// Prints what the autopilot does, for as long as somebody reads it.
+async fn tell(autopilot: Option<&Autopilot>, json: bool) -> io::Result<()> {
     let Some(autopilot) = autopilot else { return std::future::pending().await };
     let mut news = autopilot.news();
     let mut begin = Timestamp::default();
     loop {
-        let one = match news.recv().await {
-            Ok(one) => one,
-            Err(RecvError::Lagged(missed)) => {
-                eprintln!("mose: {missed} lines are left out");
-                continue;
-            }
-            Err(RecvError::Closed) => return Ok(()),
-        };
-        match one {
-            News::Planned { from, to, design } => {
+        match news.recv().await {
+            Ok(News::Planned { from, to, design }) => {
                 begin = Timestamp::now();
                 if !json {
-                    println!("SIM  {} → {}: {}", from, to, design.proposal.why);
+                    writeln!(io::stdout(), "SIM  {from} → {to}: {}", design.proposal.why)?;
                 }
             }
-            News::Step(event) if json => print_json(&event),
-            News::Step(event) => println!("{}", table::step_line(&event, begin)),
-            News::Ended(record) if json => print_json(&record),
-            News::Ended(record) => println!("\n{}\n", table::ending(&record)),
-            News::Trouble(refusal) => eprintln!("mose: {refusal}"),
+            Ok(News::Step(event)) if json => line(&event)?,
+            Ok(News::Step(event)) => writeln!(io::stdout(), "{}", table::step_line(&event, begin))?,
+            Ok(News::Ended(record)) if json => line(&record)?,
+            Ok(News::Ended(record)) => writeln!(io::stdout(), "\n{}\n", table::ending(&record))?,
+            Ok(News::Trouble(refusal)) => eprintln!("mose: {refusal}"),
+            Err(RecvError::Lagged(missed)) => eprintln!("mose: {missed} lines are left out"),
+            Err(RecvError::Closed) => return Ok(()),
         }
     }
 }

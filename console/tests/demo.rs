@@ -232,6 +232,19 @@ async fn a_restore_that_fails_is_rolled_back_and_the_service_goes_on_at_its_sour
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stale_page_at_the_destination_is_seen_and_the_restore_refused() {
+    let (demo, fleet) = started().await;
+    demo.world().inject(fault(FaultStep::Restore, "b", Effect::StalePage));
+    let plan = Plan { strategy: Strategy::IterativePrecopy, iterations: Some(1), bandwidth: None };
+    let record = migrate(&fleet, &order("one", "b", plan)).await.unwrap();
+    assert_eq!(record.outcome, Outcome::RolledBack);
+    let reason = record.reason.unwrap().reason;
+    assert!(reason.contains("is corrupted or stale: it says that it is version 0"), "{reason}");
+    assert_eq!(demo.world().live_on(&service("one")), [host("a")]);
+    end(demo, fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn faults_before_the_hand_over_leave_the_service_where_it_was() {
     let (demo, fleet) = started().await;
     let pre_copy = Plan { strategy: Strategy::Precopy, iterations: None, bandwidth: None };
@@ -400,12 +413,21 @@ async fn the_autopilot_moves_the_service_after_the_mobile_host_and_only_while_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_demo_that_is_dropped_leaves_no_folder_either() {
+async fn a_demo_that_is_dropped_leaves_neither_folder_nor_agent() {
     let (demo, fleet) = started().await;
     let folder = demo.folder().to_owned();
     fleet.session().close().await.unwrap();
+    let endpoints: Vec<String> = demo.endpoints().to_vec();
     drop(demo);
     assert!(!folder.exists());
+    let begin = Instant::now();
+    for endpoint in endpoints {
+        let address = endpoint.strip_prefix("tcp/").unwrap();
+        while std::net::TcpStream::connect(address).is_ok() {
+            assert!(begin.elapsed() < PATIENCE, "{address} is still listened on");
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,9 +31,39 @@ pub(super) struct Endpoints {
     pub(super) bulk: String,
 }
 
+/// An agent's own threads: with them, all that it does ends at once.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn start(host: &HostName) -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(THREADS).thread_name(format!("demo-{host}")).enable_all();
+        builder.build().map(|runtime| Self(Some(runtime)))
+    }
+
+    /// Runs something on these threads to its end.
+    async fn run<T: Send + 'static>(
+        &self,
+        host: &HostName,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let Some(runtime) = &self.0 else { return Err(lost(host, &"its threads have ended")) };
+        runtime.spawn(work).await.map_err(|error| lost(host, &error))?
+    }
+}
+
+/// A runtime must not be waited for where other tasks run.
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// What runs while the host has an agent.
 struct Life {
-    runtime: Runtime,
+    threads: Threads,
     session: Session,
     bulk: Session,
     agent: Option<Arc<Agent>>,
@@ -94,11 +124,8 @@ impl DemoHost {
         let (session, bulk) = (life.session.clone(), life.bulk.clone());
         let (overlay, engine) = (self.simulated.overlay(), self.simulated.engine());
         let surroundings = Some(self.simulated.surroundings());
-        let starting = life.runtime.spawn(async move {
-            Box::pin(Agent::start(config, session, bulk, overlay, engine, surroundings)).await
-        });
-        let agent = starting.await.map_err(|error| lost(&self.scenario.name, &error))??;
-        life.agent = Some(agent);
+        let starting = Box::pin(Agent::start(config, session, bulk, overlay, engine, surroundings));
+        life.agent = Some(life.threads.run(&self.scenario.name, starting).await?);
         Ok(())
     }
 
@@ -125,9 +152,8 @@ impl Drop for DemoHost {
         if let Some(life) = self.life.take() {
             // Closing waits, and nobody can be made to wait here.
             std::thread::spawn(move || {
-                let Life { runtime, session, bulk, agent } = life;
-                runtime.shutdown_background();
-                drop(agent);
+                let Life { threads, session, bulk, agent } = life;
+                drop((threads, agent));
                 for session in [bulk, session] {
                     let _ = session.close().wait();
                 }
@@ -146,30 +172,24 @@ impl Life {
         at: Option<&Endpoints>,
         others: &[Endpoints],
     ) -> Result<(Self, Endpoints), Refusal> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .thread_name(format!("demo-{host}"))
-            .enable_all()
-            .build()
-            .map_err(|error| lost(host, &error))?;
+        let threads = Threads::start(host).map_err(|error| lost(host, &error))?;
         let control: Vec<String> = others.iter().map(|other| other.control.clone()).collect();
         let bulk: Vec<String> = others.iter().map(|other| other.bulk.clone()).collect();
         let (at_control, at_bulk) = (at.map(|at| at.control.clone()), at.map(|at| at.bulk.clone()));
-        let opening = runtime.spawn(async move {
+        let opening = async move {
             tokio::try_join!(
                 session::open_alone(at_control.as_deref(), &control),
                 session::open_alone(at_bulk.as_deref(), &bulk)
             )
-        });
-        let ((session, control), (bulk, bulk_at)) = opening.await.map_err(|error| lost(host, &error))??;
-        Ok((Self { runtime, session, bulk, agent: None }, Endpoints { control, bulk: bulk_at }))
+        };
+        let ((session, control), (bulk, bulk_at)) = threads.run(host, opening).await?;
+        Ok((Self { threads, session, bulk, agent: None }, Endpoints { control, bulk: bulk_at }))
     }
 
     /// Nothing of the agent runs on; then the others see it go.
     async fn end(self) {
-        let Self { runtime, session, bulk, agent } = self;
-        runtime.shutdown_background();
-        drop(agent);
+        let Self { threads, session, bulk, agent } = self;
+        drop((threads, agent));
         for session in [bulk, session] {
             let _ = tokio::time::timeout(CLOSING, session.close()).await;
         }

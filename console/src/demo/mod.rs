@@ -33,8 +33,17 @@ pub struct Demo {
     world: Arc<World>,
     hosts: Arc<Mutex<Vec<DemoHost>>>,
     endpoints: Vec<String>,
-    supervisor: JoinHandle<()>,
+    supervisor: Supervisor,
     folder: TempDir,
+}
+
+/// The task that carries out what faults do; it holds the hosts, and ends with the demo.
+struct Supervisor(JoinHandle<()>);
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Demo {
@@ -65,7 +74,7 @@ impl Demo {
         futures_util::future::try_join_all(hosts.iter_mut().map(DemoHost::start_agent)).await?;
         await_meeting(&hosts).await?;
         let hosts = Arc::new(Mutex::new(hosts));
-        let supervisor = tokio::spawn(supervise(hosts.clone(), losses));
+        let supervisor = Supervisor(tokio::spawn(supervise(hosts.clone(), losses)));
         Ok(Self { scenario: scenario.clone(), world, hosts, endpoints, supervisor, folder })
     }
 
@@ -129,7 +138,7 @@ impl Demo {
     /// # Errors
     /// Where the folder cannot be removed.
     pub async fn stop(self) -> Result<(), Refusal> {
-        self.supervisor.abort();
+        drop(self.supervisor);
         let mut hosts = self.hosts.lock().await;
         futures_util::future::join_all(hosts.iter_mut().map(DemoHost::lose)).await;
         drop(hosts);

@@ -271,13 +271,13 @@ mod tests {
     fn a_fault_that_cannot_strike_is_refused() {
         let with =
             |fault: &str| Scenario::from_toml(&format!("{}\n[[fault]]\n{fault}", default()), "test.toml");
-        assert!(with("fail = { step = \"restore\" }").is_ok());
+        assert!(with("fail = { step = \"restore\" }").is_ok() && with("stale_page = {}").is_ok());
         for (fault, reason) in [
             ("fail = { step = \"restore\", times = 0 }", "at least 1"),
             ("fail = { step = \"resore\" }", "resore"),
             ("fail = { step = \"dump\", service = \"x\" }", "no service `x`"),
             ("agent_lost = { step = \"pre_dump\" }", "prepare, dump or restore"),
-            ("", "fail or agent_lost"),
+            ("", "one of fail, stale_page and agent_lost"),
         ] {
             let text = with(fault).unwrap_err().to_string();
             assert!(text.contains(reason), "{fault}: {text}");

@@ -154,6 +154,7 @@ struct ClientTable {
 #[serde(deny_unknown_fields)]
 struct FaultTable {
     fail: Option<FailTable>,
+    stale_page: Option<StaleTable>,
     agent_lost: Option<LostTable>,
 }
 
@@ -165,6 +166,17 @@ const fn once() -> u32 {
 #[serde(deny_unknown_fields)]
 struct FailTable {
     step: Step,
+    service: Option<ServiceName>,
+    on: Option<HostName>,
+    #[serde(default)]
+    after: u32,
+    #[serde(default = "once")]
+    times: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StaleTable {
     service: Option<ServiceName>,
     on: Option<HostName>,
     #[serde(default)]
@@ -401,9 +413,11 @@ impl File {
 
     fn fault(&self, table: &FaultTable, number: usize) -> Result<Fault, Wrong> {
         let place = format!("fault {number}");
-        let (step, service, host, after, times, effect) = match (&table.fail, &table.agent_lost) {
-            (Some(f), None) => (f.step, &f.service, &f.on, f.after, f.times, Effect::Fail),
-            (None, Some(lost)) => {
+        let kinds = (&table.fail, &table.stale_page, &table.agent_lost);
+        let (step, service, host, after, times, effect) = match kinds {
+            (Some(f), None, None) => (f.step, &f.service, &f.on, f.after, f.times, Effect::Fail),
+            (None, Some(s), None) => (Step::Restore, &s.service, &s.on, s.after, s.times, Effect::StalePage),
+            (None, None, Some(lost)) => {
                 must(lost.step != Step::PreDump, &place, || {
                     "an agent can be lost in prepare, dump or restore".to_owned()
                 })?;
@@ -411,7 +425,7 @@ impl File {
                 let effect = Effect::AgentLost { back_after };
                 (lost.step, &lost.service, &lost.on, lost.after, lost.times, effect)
             }
-            _ => return Err((place, "it needs fail or agent_lost, and not both".to_owned())),
+            _ => return Err((place, "it needs one of fail, stale_page and agent_lost".to_owned())),
         };
         if let Some(service) = service {
             self.service(service, &place)?;

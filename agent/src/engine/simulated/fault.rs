@@ -35,6 +35,8 @@ impl FaultStep {
 pub enum Effect {
     /// It fails.
     Fail,
+    /// A page of the images that are restored is older than it should be.
+    StalePage,
     /// The agent of the host that does it dies, and comes back after a while, if ever.
     AgentLost {
         /// After how long.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,17 @@ fn small(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// Puts an older version of a page in the place of the right one, as if a write had been missed. Whether there is such a page.
+pub(super) fn make_stale(folder: &Path, truth: &Core, pages: &Pages) -> io::Result<bool> {
+    let written = (0..pages.count).find(|page| pages.version(*page, truth.writes) > 0);
+    let Some(page) = written else { return Ok(false) };
+    let mut older = [0; PAGE];
+    pages.fill(page, 0, &mut older);
+    let file = OpenOptions::new().write(true).open(folder.join("pages-1.img"))?;
+    file.write_all_at(&older, page * PAGE as u64)?;
+    Ok(true)
+}
+
 /// Reads images back and compares every page with what the service is, as `truth` says. What differs is named.
 pub(super) fn check(folder: &Path, truth: &Core, pages: &Pages) -> Result<(), String> {
     if small(&folder.join("inventory.img"))? != INVENTORY {
@@ -104,8 +115,6 @@ pub(super) fn check(folder: &Path, truth: &Core, pages: &Pages) -> Result<(), St
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-
     use super::*;
 
     fn dumped() -> (tempfile::TempDir, Core, Pages) {
@@ -134,6 +143,8 @@ mod tests {
         file.write_all_at(&stale, 17 * PAGE as u64).unwrap();
         let complaint = check(&folder, &core, &pages).unwrap_err();
         assert!(complaint.starts_with("page 17 is corrupted or stale"), "{complaint}");
+        assert!(make_stale(&folder, &core, &pages).unwrap());
+        assert!(check(&folder, &core, &pages).unwrap_err().starts_with("page 0 is corrupted or stale"));
     }
 
     #[test]

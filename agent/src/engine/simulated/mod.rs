@@ -160,9 +160,18 @@ impl SimulatedEngine {
     async fn await_fault(&self, name: &ServiceName, step: FaultStep) -> Result<(), Refusal> {
         match self.world.strike(&self.host, name, step) {
             None => Ok(()),
-            Some(Effect::Fail) => Err(self.fault(name, step)),
+            Some(Effect::StalePage) if step == FaultStep::Restore => self.make_stale(name),
+            Some(Effect::Fail | Effect::StalePage) => Err(self.fault(name, step)),
             Some(Effect::AgentLost { .. }) => std::future::pending().await,
         }
+    }
+
+    /// Damages the images that lie here of a service.
+    fn make_stale(&self, name: &ServiceName) -> Result<(), Refusal> {
+        let (core, pages) = self.truth(name)?;
+        let folder = self.world.container_folder(&self.host, name).join("checkpoint");
+        let made = images::make_stale(&folder, &core, &pages);
+        made.map(|_| ()).map_err(|error| failed(format!("no page of {name} was made stale"), &error))
     }
 
     fn fault(&self, name: &ServiceName, step: FaultStep) -> Refusal {
