@@ -24,12 +24,13 @@ use crate::journal::Journals;
 use crate::link::Links;
 use crate::peers::{Peers, Requests};
 use crate::profile::Profiler;
+use crate::simulation::Simulation;
 use crate::source::Control;
 use crate::steps::StepLog;
 use crate::watch::Watches;
 
-/// How often telemetry goes out.
-const TELEMETRY_PERIOD: Duration = Duration::from_secs(1);
+/// How often telemetry goes out, unless the configuration says otherwise.
+pub const TELEMETRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// What an agent is told at its start.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct Config {
     pub state: PathBuf,
     /// The ways for images that it offers, the best first.
     pub transports: Vec<TransportKind>,
+    /// How often telemetry goes out.
+    pub telemetry: Duration,
 }
 
 /// An agent's parts. Everything that it does is a method of one of its modules on this.
@@ -80,12 +83,15 @@ pub struct Agent {
     pub(crate) watches: Watches,
     /// The links to the other edge hosts.
     pub(crate) links: Links,
+    /// What stands in for measuring, where the host is simulated.
+    pub(crate) simulation: Option<Arc<dyn Simulation>>,
     tools: Vec<(String, String)>,
     started_at: Timestamp,
 }
 
 impl Agent {
-    /// An agent over its parts, reconciled with what it did before, answering requests, seen by others.
+    /// An agent over its parts, reconciled with what it did before, answering requests, seen by others. With a `simulation`
+    /// its host is a simulated one.
     ///
     /// # Errors
     /// Where its state folder or its session cannot be used.
@@ -95,6 +101,7 @@ impl Agent {
         bulk: Session,
         overlay: Arc<dyn Overlay>,
         engine: Arc<dyn Engine>,
+        simulation: Option<Arc<dyn Simulation>>,
     ) -> Result<Arc<Self>, Refusal> {
         let journals = Journals::open(&config.state.join("journal"))?;
         let history = History::open(&config.state);
@@ -115,6 +122,7 @@ impl Agent {
             incoming: Mutex::default(),
             watches: Watches::default(),
             links: Links::default(),
+            simulation,
             tools,
             started_at: Timestamp::now(),
             config,
@@ -137,7 +145,7 @@ impl Agent {
         std::mem::forget(token);
         tokio::spawn(agent.clone().publish_telemetry());
         tokio::spawn(agent.clone().close_settled());
-        if agent.config.role == Role::Edge {
+        if agent.config.role == Role::Edge && agent.simulation.is_none() {
             tokio::spawn(agent.clone().profile_links());
         }
         Ok(agent)
@@ -163,6 +171,7 @@ impl Agent {
             underlay: self.config.underlay,
             tools: self.tools.clone(),
             started_at: self.started_at,
+            simulated: self.simulation.is_some(),
         }
     }
 
@@ -273,6 +282,7 @@ impl Agent {
                 address,
                 memory: memory.map(|(bytes, _)| bytes),
                 processes: memory.map(|(_, processes)| processes),
+                connections: listed.pid.and_then(|pid| self.engine.connections(pid)),
             })
         });
         Ok(services.collect())
@@ -293,7 +303,7 @@ impl Agent {
 
     async fn publish_telemetry(self: Arc<Self>) {
         let key = keys::telemetry(&self.config.host);
-        let mut ticks = tokio::time::interval(TELEMETRY_PERIOD);
+        let mut ticks = tokio::time::interval(self.config.telemetry);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
@@ -308,7 +318,10 @@ impl Agent {
                 self.sample(&service.name);
             }
             let (host, links, profiles) = (self.config.host.clone(), self.links(), self.profiler.latest());
-            let telemetry = Telemetry { host, at: Timestamp::now(), services, profiles, links, trouble };
+            let position = self.simulation.as_ref().and_then(|simulation| simulation.position());
+            let clients = self.simulation.as_ref().map(|simulation| simulation.clients()).unwrap_or_default();
+            let at = Timestamp::now();
+            let telemetry = Telemetry { host, at, services, profiles, links, position, clients, trouble };
             let Ok(bytes) = envelope::seal(&telemetry) else { continue };
             if let Err(error) = self.session.put(&key, bytes).await {
                 tracing::debug!(%error, "telemetry was not published");

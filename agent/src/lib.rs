@@ -14,6 +14,7 @@ mod profile;
 mod reconcile;
 mod report;
 pub mod session;
+pub mod simulation;
 mod source;
 pub mod steps;
 mod tcp_info;

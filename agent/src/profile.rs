@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mose_pages::{PAGE_BYTES, Preference, Sampler, SamplerConfig};
+use mose_pages::PAGE_BYTES;
 use mose_pam::{Bytes, PagesPerSec};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
 use mose_protocol::{Refusal, RefusalCode, ServiceName, Timestamp};
 use tokio::sync::watch;
 
 use crate::agent::Agent;
-use crate::engine::Container;
+use crate::engine::{Container, Sampling as Sampler};
 
 /// How long a question about a service waits for its first sample.
 const FIRST_SAMPLE: Duration = Duration::from_secs(6);
@@ -30,7 +30,7 @@ pub(crate) struct Profiler {
 
 /// A sampler and when it began.
 struct Sampling {
-    sampler: Sampler,
+    sampler: Box<dyn Sampler>,
     began: Instant,
 }
 
@@ -99,15 +99,13 @@ impl Agent {
                 Err(refusal) if refusal.code == RefusalCode::UnknownService => return Ok(()),
                 Err(refusal) => return Err(refusal),
             };
-            let opened = tokio::task::spawn_blocking(|| mose_pages::open(&Preference::default())).await;
-            let opened = opened.map_err(|e| failed(service, &e))?.map_err(|error| failed(service, &error))?;
-            for (means, why) in &opened.rejected {
-                tracing::info!(%means, why, "dirty pages cannot be tracked by this means");
-            }
-            *watched.sampler.lock().await = Some(Sampling {
-                sampler: Sampler::new(opened.tracker, SamplerConfig::default()),
-                began: Instant::now(),
+            let opened = tokio::task::spawn_blocking({
+                let (engine, container) = (self.engine.clone(), container.clone());
+                move || engine.sampler(&container)
             });
+            let sampler = opened.await.map_err(|e| failed(service, &e))?;
+            let sampler = sampler.map_err(|refusal| failed(service, &refusal.reason))?;
+            *watched.sampler.lock().await = Some(Sampling { sampler, began: Instant::now() });
             while let Some(next) = self.sample_once(&container, watched).await? {
                 tokio::time::sleep_until(next.into()).await;
             }
@@ -196,8 +194,8 @@ fn metrics(
             worst: rate(profile.worst?),
         },
         working_set: Bytes(profile.working_set * PAGE_BYTES),
-        window: SamplerConfig::default().window.into(),
-        tracker: sampler.means().to_string(),
-        cost: sampler.cost().total().as_secs_f64() / elapsed,
+        window: sampler.window().into(),
+        tracker: sampler.means(),
+        cost: sampler.cost().as_secs_f64() / elapsed,
     })
 }

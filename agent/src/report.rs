@@ -173,6 +173,7 @@ impl Source {
         steps.sort_by(|a, b| a.start.0.total_cmp(&b.start.0));
         let record = Record {
             migration: task.migration.clone(),
+            simulated: self.agent.simulation.is_some(),
             service: task.service.clone(),
             from: task.from.clone(),
             to: task.to.clone(),

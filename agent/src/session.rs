@@ -15,6 +15,9 @@ const BLOCK_US: u64 = 120_000_000;
 /// The receive buffer of a session for images, in bytes: with it their throughput is a fifth higher.
 const BULK_BUFFER: &str = "16777216";
 
+/// How many ports are tried for a session that takes any.
+const ATTEMPTS: u32 = 16;
+
 /// A session that listens at `listen` and connects to `connect`; with none of these it looks for others by multicast.
 ///
 /// # Errors
@@ -22,6 +25,39 @@ const BULK_BUFFER: &str = "16777216";
 pub async fn open(listen: &[String], connect: &[String]) -> Result<Session, Refusal> {
     let config = configuration(listen, connect).map_err(|error| session_refusal(&error))?;
     zenoh::open(config).await.map_err(|error| session_refusal(&error))
+}
+
+/// A session that listens at `listen`, or on a free port of `127.0.0.1`, and its endpoint. It meets nobody but those that connect to it and
+/// those at `connect`: for a testbed in one process, beside which others may run on the same network.
+///
+/// # Errors
+/// Where the port is taken, or no free one can be had.
+pub async fn open_alone(listen: Option<&str>, connect: &[String]) -> Result<(Session, String), Refusal> {
+    let mut attempts = 0;
+    loop {
+        let endpoint = match listen {
+            Some(endpoint) => endpoint.to_owned(),
+            None => free_endpoint().map_err(|error| session_refusal(&error))?,
+        };
+        let listen = [endpoint.clone()];
+        let mut config = configuration(&listen, connect).map_err(|error| session_refusal(&error))?;
+        for key in ["scouting/multicast/enabled", "scouting/gossip/enabled"] {
+            config.insert_json5(key, "false").map_err(|error| session_refusal(&error))?;
+        }
+        attempts += 1;
+        match zenoh::open(config).await {
+            Ok(session) => return Ok((session, endpoint)),
+            // Somebody else took the port meanwhile.
+            Err(error) if attempts < ATTEMPTS => tracing::debug!(%error, endpoint, "another port is tried"),
+            Err(error) => return Err(session_refusal(&error)),
+        }
+    }
+}
+
+/// A port that nobody listens on at this moment.
+fn free_endpoint() -> std::io::Result<String> {
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    Ok(format!("tcp/{}", listener.local_addr()?))
 }
 
 /// A session for images beside the one at `listen`: every endpoint's port is one higher. On the same link a small

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use mose_coat::gap::GapProbe;
+use mose_coat::gap::GapWatch;
 use mose_pam::Millis;
 use mose_protocol::handover::{WatchTarget, Watched};
 use mose_protocol::{MigrationId, Refusal, RefusalCode};
@@ -18,10 +18,10 @@ const MAX_WATCHES: usize = 64;
 
 /// The watches that are on.
 #[derive(Default)]
-pub(crate) struct Watches(Mutex<HashMap<MigrationId, Vec<GapProbe>>>);
+pub(crate) struct Watches(Mutex<HashMap<MigrationId, Vec<Box<dyn GapWatch>>>>);
 
 impl Watches {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<MigrationId, Vec<GapProbe>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<MigrationId, Vec<Box<dyn GapWatch>>>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -46,7 +46,7 @@ impl Agent {
         let mut probes = Vec::new();
         for endpoint in endpoints.iter().filter(|e| e.spec.address.addr() != target.address).take(MAX_WATCHED)
         {
-            match GapProbe::start(&endpoint.host_link, target.address) {
+            match self.overlay.watch(endpoint, target.address) {
                 Ok(probe) => probes.push(probe),
                 Err(error) => tracing::warn!(endpoint = endpoint.spec.name, %error, "cannot be watched"),
             }
@@ -59,14 +59,13 @@ impl Agent {
     pub(crate) async fn watched(&self, migration: &MigrationId, stop: bool) -> Vec<Watched> {
         let reports = if stop {
             let probes = self.watches.lock().remove(migration).unwrap_or_default();
-            tokio::task::spawn_blocking(move || probes.into_iter().map(GapProbe::stop).collect::<Vec<_>>())
-                .await
-                .unwrap_or_default()
+            let stopping = move || probes.into_iter().map(GapWatch::stop).collect::<Vec<_>>();
+            tokio::task::spawn_blocking(stopping).await.unwrap_or_default()
         } else {
             let watches = self.watches.lock();
             watches
                 .get(migration)
-                .map(|probes| probes.iter().map(GapProbe::report).collect())
+                .map(|probes| probes.iter().map(|probe| probe.report()).collect())
                 .unwrap_or_default()
         };
         reports

@@ -5,6 +5,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use crate::gap::GapWatch;
 use crate::{CoatError, MacAddr, name};
 
 /// An endpoint as it is to be: the same on every host it comes to.
@@ -146,4 +147,10 @@ pub trait Overlay: Send + Sync {
 
     /// What is held right now for an address: packets, bytes.
     async fn held(&self, address: Ipv4Addr) -> (u64, u64);
+
+    /// Listens at an endpoint of this host to what comes from a service, to tell for how long that was silent.
+    ///
+    /// # Errors
+    /// If the endpoint is gone, or this process may not listen there.
+    fn watch(&self, endpoint: &Endpoint, service: Ipv4Addr) -> Result<Box<dyn GapWatch>, CoatError>;
 }

@@ -48,6 +48,33 @@ pub struct GapReport {
     pub missed: u64,
 }
 
+impl GapReport {
+    /// What is told where nothing was heard.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Tally::default().report(SystemTime::now(), 0)
+    }
+}
+
+/// A measurement under way, however an overlay makes it. Dropping it ends it.
+pub trait GapWatch: Send + Sync {
+    /// What was heard so far; the measurement goes on.
+    fn report(&self) -> GapReport;
+
+    /// Ends the measurement. May block for a moment.
+    fn stop(self: Box<Self>) -> GapReport;
+}
+
+impl GapWatch for GapProbe {
+    fn report(&self) -> GapReport {
+        Self::report(self)
+    }
+
+    fn stop(self: Box<Self>) -> GapReport {
+        Self::stop(*self)
+    }
+}
+
 /// A measurement under way. Dropping it ends it.
 pub struct GapProbe {
     stop: Arc<AtomicBool>,
@@ -83,7 +110,7 @@ impl GapProbe {
     /// Ends the measurement. Blocks for up to 20 ms.
     #[must_use]
     pub fn stop(mut self) -> GapReport {
-        self.end().unwrap_or_else(|| Tally::default().report(SystemTime::now(), 0))
+        self.end().unwrap_or_else(GapReport::nothing)
     }
 
     fn end(&mut self) -> Option<GapReport> {

@@ -7,6 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use crate::gap::{GapReport, GapWatch};
 use crate::{Change, CoatError, Endpoint, EndpointSpec, MAX_EPOCH, Overlay, Route, RouteEntry, name};
 
 /// A call that changed, or was to change, something.
@@ -175,6 +176,24 @@ impl Overlay for MemoryOverlay {
 
     async fn held(&self, address: Ipv4Addr) -> (u64, u64) {
         self.state().held.get(&address).copied().unwrap_or_default()
+    }
+
+    /// No packet comes through memory: what is told is that nothing was heard.
+    fn watch(&self, _: &Endpoint, _: Ipv4Addr) -> Result<Box<dyn GapWatch>, CoatError> {
+        Ok(Box::new(Deaf))
+    }
+}
+
+/// A watch where there are no packets.
+struct Deaf;
+
+impl GapWatch for Deaf {
+    fn report(&self) -> GapReport {
+        GapReport::nothing()
+    }
+
+    fn stop(self: Box<Self>) -> GapReport {
+        GapReport::nothing()
     }
 }
 

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use crate::gap::{GapProbe, GapWatch};
 use crate::{
     Change, CoatError, Endpoint, EndpointSpec, HoldLimits, Overlay, Route, RouteEntry,
     hold::{Arrival, HoldTable, Released},
@@ -494,5 +495,9 @@ impl Overlay for OvsOverlay {
 
     async fn held(&self, address: Ipv4Addr) -> (u64, u64) {
         self.inner.guard.holds.held(address)
+    }
+
+    fn watch(&self, endpoint: &Endpoint, service: Ipv4Addr) -> Result<Box<dyn GapWatch>, CoatError> {
+        Ok(Box::new(GapProbe::start(&endpoint.host_link, service)?))
     }
 }

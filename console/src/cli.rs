@@ -80,6 +80,8 @@ pub(crate) enum Command {
     },
     /// Measure how long migrations between two hosts of the lab take, and keep the model's parameters fitted to it.
     Calibrate(Calibrate),
+    /// Run the demo testbed: simulated hosts with real agents in this process, on loopback. Needs no root.
+    Demo(crate::testbed::Arguments),
     /// The testbed on this machine.
     Lab {
         #[command(subcommand)]

@@ -113,7 +113,7 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
             Ok(ExitCode::SUCCESS)
         }
         Command::Plan(plan) => crate::plan::run_measured(fleet, &plan, json).await,
-        Command::Lab { .. } | Command::Calibrate(_) => Ok(ExitCode::SUCCESS),
+        Command::Lab { .. } | Command::Calibrate(_) | Command::Demo(_) => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -139,7 +139,7 @@ async fn agents(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
         .map(|agent| match &agent.hello {
             Ok(hello) => vec![
                 agent.host.to_string(),
-                hello.role.name().to_owned(),
+                table::marked(hello.role.name(), hello.simulated),
                 hello.underlay.to_string(),
                 hello.release.clone(),
                 hello

@@ -3,6 +3,7 @@
 //! It reaches an agent over the protocol alone. Losing it loses no migration.
 
 pub mod calibrate;
+pub mod demo;
 pub mod design;
 pub mod exit;
 pub mod fleet;

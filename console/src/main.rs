@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod lab;
 mod plan;
+mod testbed;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Lab { command } => lab::run(command).unwrap_or_else(|error| fail(&error)),
         Command::Plan(plan) if plan.service.is_none() => plan::run(&plan, json),
+        Command::Demo(options) => testbed::run(&options, json),
         Command::Calibrate(options) => {
             lab::calibrate::run(&options, json).unwrap_or_else(|error| fail(&error))
         }

@@ -38,6 +38,12 @@ pub fn known<T: std::fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| value.to_string())
 }
 
+/// A text about a host or a migration, marked where that is simulated.
+#[must_use]
+pub fn marked(text: &str, simulated: bool) -> String {
+    if simulated { format!("{text} SIM") } else { text.to_owned() }
+}
+
 /// Links as a table, one line for each direction.
 #[must_use]
 pub fn links(links: &[Link]) -> String {
@@ -131,6 +137,7 @@ pub fn ending(record: &Record) -> String {
         record.transport.map(|t| format!(" over {t}")).unwrap_or_default(),
         record.plan.bandwidth.map(|limit| format!(", at most {limit}")).unwrap_or_default()
     );
+    let head = if record.simulated { format!("SIM  {head}") } else { head };
     let mut lines = vec![head];
     if let Some(reason) = &record.reason {
         lines.push(format!("reason    {reason}"));
@@ -219,7 +226,7 @@ pub fn history(records: &[Record]) -> String {
                     Some(iterations) => format!("{} I={iterations}", record.plan.strategy),
                     None => record.plan.strategy.to_string(),
                 },
-                record.outcome.name().to_owned(),
+                marked(record.outcome.name(), record.simulated),
                 record.image.to_string(),
                 beside(Some(record.duration), bound(record, |bound| bound.duration)),
                 known(record.downtime.criu.frozen),

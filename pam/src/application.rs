@@ -4,15 +4,19 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::input_error::{InputError, not_negative, positive};
 use crate::units::{Millis, ParseUnitError, read};
 
 /// A length in metres.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Metres(pub f64);
 
 /// A speed in metres per second.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct MetresPerSec(pub f64);
 
 /// A rate of frames in 1/s.

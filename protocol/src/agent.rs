@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use mose_pam::Bytes;
+use mose_pam::{Bytes, Metres, MetresPerSec, Millis};
 use serde::{Deserialize, Serialize};
 
 use crate::link::LinkMetrics;
@@ -71,6 +71,9 @@ pub struct Hello {
     pub tools: Vec<(String, String)>,
     /// Since when it runs, on its own clock.
     pub started_at: Timestamp,
+    /// Whether the host's engine, overlay, links and clients are simulated: none of its figures is a measurement then.
+    #[serde(default)]
+    pub simulated: bool,
 }
 
 /// Whether a service runs.
@@ -117,6 +120,53 @@ pub struct ServiceInfo {
     pub memory: Option<Bytes>,
     /// Its processes.
     pub processes: Option<u32>,
+    /// TCP connections with it that stand; `None` where nobody counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+}
+
+/// A direction on the ground: degrees clockwise from the y axis (north), in [0, 360).
+#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Heading(pub f64);
+
+/// Where a host is, on a plane that all hosts of a testbed share.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Metres to the east of the plane's origin.
+    pub x: Metres,
+    /// Metres to the north of it.
+    pub y: Metres,
+    /// Where it is going; of no meaning where it stands still.
+    pub heading: Heading,
+    /// How fast; 0 where it stands still.
+    pub speed: MetresPerSec,
+}
+
+impl Position {
+    /// How far it is to another place.
+    #[must_use]
+    pub fn distance(&self, other: &Self) -> Metres {
+        Metres((self.x.0 - other.x.0).hypot(self.y.0 - other.y.0))
+    }
+}
+
+/// How often a client asks its service, in requests per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessagesPerSec(pub f64);
+
+/// A client on the host that says it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientInfo {
+    /// The overlay address of the service that it talks to.
+    pub service: Ipv4Addr,
+    /// How often it asks; `None` where nobody counts it.
+    pub rate: Option<MessagesPerSec>,
+    /// From the last request that was answered to its answer.
+    pub rtt: Option<Millis>,
+    /// For how long the service has been silent although it was asked; `None` while it answers.
+    pub silent: Option<Millis>,
 }
 
 /// The newest figures of a host: the latest wins, a lost one does no harm.
@@ -134,6 +184,12 @@ pub struct Telemetry {
     /// Its links to the other edge hosts.
     #[serde(default)]
     pub links: Vec<LinkMetrics>,
+    /// Where it is; `None` where it does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+    /// Its clients, where they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<ClientInfo>,
     /// What went wrong while they were taken.
     pub trouble: Option<String>,
 }
@@ -147,4 +203,27 @@ pub struct Location {
     pub host: HostName,
     /// Grows with each hand-over of the address; the highest is right.
     pub epoch: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn telemetry_of_a_release_that_knows_no_positions_is_read() {
+        let text = r#"{"host":"edge-a","at":1,"services":[{"name":"web","host":"edge-a","state":"running","image":"x",
+            "address":null,"memory":null,"processes":null}],"trouble":null}"#;
+        let telemetry: Telemetry = serde_json::from_str(text).unwrap();
+        assert_eq!((telemetry.position, telemetry.clients.len()), (None, 0));
+        assert_eq!(telemetry.services[0].connections, None);
+        let again = serde_json::to_string(&telemetry).unwrap();
+        assert!(!again.contains("position") && !again.contains("connections"), "{again}");
+    }
+
+    #[test]
+    fn an_introduction_that_does_not_say_so_is_of_a_real_host() {
+        let text = r#"{"host":"edge-a","role":"edge","release":"0.1.0","protocol":1,"capabilities":[],
+            "underlay":"127.0.0.1","tools":[],"started_at":1}"#;
+        assert!(!serde_json::from_str::<Hello>(text).unwrap().simulated);
+    }
 }

@@ -15,6 +15,8 @@ pub enum CapacityFrom {
     Probe,
     /// The transfer of a migration, which the link carried at least as fast.
     Transfer,
+    /// The scenario of a simulated testbed.
+    Scenario,
 }
 
 impl CapacityFrom {
@@ -24,6 +26,7 @@ impl CapacityFrom {
         match self {
             Self::Probe => "probe",
             Self::Transfer => "transfer",
+            Self::Scenario => "scenario",
         }
     }
 }
@@ -36,6 +39,8 @@ pub enum RttFrom {
     Tcp,
     /// A request between the two agents: that, and the time of both agents.
     Request,
+    /// The scenario of a simulated testbed.
+    Scenario,
 }
 
 /// The link from the host that says it to another. All rates are bits per second on the link, Ethernet, IP and TCP headers

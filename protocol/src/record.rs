@@ -113,6 +113,9 @@ impl Downtime {
 pub struct Record {
     /// Its identity.
     pub migration: MigrationId,
+    /// Whether the hosts were simulated: its figures are no measurements then.
+    #[serde(default)]
+    pub simulated: bool,
     /// What was moved.
     pub service: ServiceName,
     /// From where.

@@ -180,6 +180,7 @@ fn an_agent_of_another_protocol_version_is_seen_and_named_and_not_spoken_to() {
             underlay: [127, 0, 0, 1].into(),
             tools: Vec::new(),
             started_at: Timestamp::now(),
+            simulated: false,
         };
         let answer: Response = Ok(Reply::Hello(Box::new(hello)));
         let bytes = envelope::seal_as(envelope::PROTOCOL_VERSION + 1, &answer).unwrap();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand, ValueEnum};
 use color_eyre::eyre::{WrapErr, eyre};
 use ipnet::Ipv4Net;
+use mose_agent::agent::TELEMETRY_PERIOD;
 use mose_agent::engine::podman::PodmanEngine;
 use mose_agent::local::{self, Order};
 use mose_agent::session;
@@ -171,10 +172,12 @@ async fn serve(run: Run) -> color_eyre::Result<()> {
                 TransportArgument::Zenoh => TransportKind::Zenoh,
             })
             .collect(),
+        telemetry: TELEMETRY_PERIOD,
     };
-    let agent = Agent::start(config, session.clone(), bulk.clone(), Arc::new(overlay), Arc::new(engine))
-        .await
-        .map_err(|refusal| eyre!("{refusal}"))?;
+    let agent =
+        Agent::start(config, session.clone(), bulk.clone(), Arc::new(overlay), Arc::new(engine), None)
+            .await
+            .map_err(|refusal| eyre!("{refusal}"))?;
     local::listen(agent, &run.socket).wrap_err("orders of this host cannot be taken")?;
     tracing::info!("ready");
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -1,9 +1,10 @@
 //! What the steps of a migration need of a container runtime.
 
 pub mod podman;
+pub mod simulated;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mose_pam::Bytes;
@@ -112,6 +113,28 @@ pub trait LiveMemory: Send {
     fn changed(&mut self, take: &mut TakePage<'_>) -> Result<(), TransferError>;
 }
 
+/// Measures a running container's state size and dirty-page rate, step by step, within a budget of its time. Dropping it
+/// leaves the container as if it had never been; that may take milliseconds.
+pub trait Sampling: Send {
+    /// Does what is due at `now`, and says when something is due again. May block for as long as a look takes.
+    ///
+    /// # Errors
+    /// Where no sample could be taken this time.
+    fn step(&mut self, now: Instant, processes: &[u32]) -> Result<mose_pages::Next, Refusal>;
+
+    /// What is known so far.
+    fn profile(&self) -> mose_pages::Profile;
+
+    /// How it measures, as people read it.
+    fn means(&self) -> String;
+
+    /// What it has cost the container so far.
+    fn cost(&self) -> Duration;
+
+    /// How far back the profile looks.
+    fn window(&self) -> Duration;
+}
+
 /// Container engines as the hand-over sees them.
 ///
 /// A call that fails leaves the container as it was, unless the method says otherwise.
@@ -175,6 +198,9 @@ pub trait Engine: Send + Sync {
     /// The container's memory, to be read while it runs. Dropping it leaves the container as if it had never been.
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal>;
 
+    /// A sampler of running containers' memory, to be given the processes of one. May block for a moment.
+    fn sampler(&self, container: &Container) -> Result<Box<dyn Sampling>, Refusal>;
+
     /// The container's processes, in the agent's PID namespace; none where it does not run.
     fn processes(&self, container: &Container) -> Vec<u32>;
 
@@ -201,4 +227,7 @@ pub trait Engine: Send + Sync {
 
     /// Resident memory of a process tree, and the number of its processes.
     fn memory(&self, pid: u32) -> Option<(Bytes, u32)>;
+
+    /// How many TCP connections with the container of that first process stand; `None` where they are not counted.
+    fn connections(&self, pid: u32) -> Option<u32>;
 }

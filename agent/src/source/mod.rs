@@ -6,7 +6,7 @@
 
 mod clients;
 mod hand_over;
-mod pre_copy;
+pub(crate) mod pre_copy;
 mod ready;
 mod stop_and_copy;
 mod take_back;

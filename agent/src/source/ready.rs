@@ -137,11 +137,13 @@ impl Source {
     }
 
     pub(super) async fn open(&self, prepared: &Prepared) -> Result<Sender, Refusal> {
+        let task = self.task();
+        let bandwidth = self.agent.allotted(&task.to, task.plan.bandwidth);
         Sender::connect(
             &prepared.offer,
             Some(self.agent.bulk.clone()),
-            self.task().migration.as_str(),
-            Limits { bandwidth: self.task().plan.bandwidth, ..Limits::default() },
+            task.migration.as_str(),
+            Limits { bandwidth, ..Limits::default() },
         )
         .await
         .map_err(|error| transfer_refusal(&error))

@@ -64,6 +64,7 @@ mod tests {
             underlay: std::net::Ipv4Addr::LOCALHOST,
             tools: tools.iter().map(|(name, version)| ((*name).into(), (*version).into())).collect(),
             started_at: mose_protocol::Timestamp(0),
+            simulated: false,
         }
     }
 

@@ -10,6 +10,7 @@ mod describe;
 pub mod hooks;
 mod live;
 mod processes;
+mod sampling;
 mod socket;
 
 use std::fs;
@@ -29,7 +30,7 @@ use self::chain::Chains;
 use self::hooks::Hooks;
 use self::processes::PidWatch;
 use self::socket::Socket;
-use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped};
+use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped, Sampling};
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
 const CRIU_DEADLINE: Duration = Duration::from_secs(300);
@@ -363,6 +364,10 @@ impl Engine for PodmanEngine {
         Ok(Box::new(live::ContainerMemory::of(pid_of(container)?)))
     }
 
+    fn sampler(&self, _: &Container) -> Result<Box<dyn Sampling>, Refusal> {
+        Ok(Box::new(sampling::MemorySampling::open()?))
+    }
+
     fn processes(&self, container: &Container) -> Vec<u32> {
         container.pid.map(processes::tree).unwrap_or_default()
     }
@@ -423,6 +428,10 @@ impl Engine for PodmanEngine {
 
     fn memory(&self, pid: u32) -> Option<(Bytes, u32)> {
         processes::memory(pid)
+    }
+
+    fn connections(&self, _: u32) -> Option<u32> {
+        None
     }
 }
 

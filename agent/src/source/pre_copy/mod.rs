@@ -21,7 +21,7 @@ use crate::transfer::{RoundSent, Sender};
 
 /// Between two rounds: what is dirtied at once again need not be sent at once again, and the service's host has other
 /// work than reading memory.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// A round that leaves more than this share of what the round before left does not pay.
 const PAYS: f64 = 0.95;
