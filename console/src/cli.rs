@@ -27,8 +27,10 @@ pub(crate) struct Arguments {
     /// Print JSON: one document, or one per line where things happen over time.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) console: crate::open::Arguments,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -82,6 +84,24 @@ pub(crate) enum Command {
     Calibrate(Calibrate),
     /// Run the demo testbed: simulated hosts with real agents in this process, on loopback. Needs no root.
     Demo(crate::testbed::Arguments),
+    /// Write down what the agents tell, until interrupted, into a file that `mose replay` shows.
+    Record {
+        /// A file that is not there yet.
+        file: std::path::PathBuf,
+    },
+    /// Show a recording in the console, with pause, speed and seek. Needs neither agents nor root.
+    Replay {
+        /// What `mose record` or the console wrote.
+        file: std::path::PathBuf,
+        #[command(flatten)]
+        console: crate::open::Arguments,
+    },
+    /// Print the console's settings with their defaults and what they mean, to be put into $XDG_CONFIG_HOME/mose/config.toml.
+    Config {
+        /// Print the settings' JSON Schema instead.
+        #[arg(long)]
+        schema: bool,
+    },
     /// The testbed on this machine.
     Lab {
         #[command(subcommand)]

@@ -28,6 +28,16 @@ pub(crate) fn print_json<T: Serialize>(value: &T) {
     }
 }
 
+/// The console's settings, commented; or what they may be, as JSON Schema.
+pub(crate) fn print_config(schema: bool) -> ExitCode {
+    if schema {
+        print_json(&mose_screen::config::Config::schema());
+    } else {
+        print!("{}", mose_screen::config::COMMENTED);
+    }
+    ExitCode::SUCCESS
+}
+
 impl From<Transport> for TransportKind {
     fn from(transport: Transport) -> Self {
         match transport {
@@ -58,6 +68,9 @@ pub(crate) fn run(command: Command, connect: &[String], json: bool) -> ExitCode 
     };
     let code = runtime.block_on(async {
         let fleet = Fleet::join(&endpoints).await?;
+        if let Command::Record { file } = &command {
+            return Box::pin(crate::record::run(fleet, file)).await;
+        }
         let code = Box::pin(talk(&fleet, command, json)).await;
         // What is left of the session must not outlive the runtime; its errors help nobody any more.
         let _ = tokio::time::timeout(Duration::from_secs(1), fleet.session().close()).await;
@@ -113,7 +126,13 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
             Ok(ExitCode::SUCCESS)
         }
         Command::Plan(plan) => crate::plan::run_measured(fleet, &plan, json).await,
-        Command::Lab { .. } | Command::Calibrate(_) | Command::Demo(_) => Ok(ExitCode::SUCCESS),
+        // Carried out before there is a session.
+        Command::Lab { .. }
+        | Command::Calibrate(_)
+        | Command::Demo(_)
+        | Command::Record { .. }
+        | Command::Replay { .. }
+        | Command::Config { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

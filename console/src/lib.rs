@@ -2,6 +2,7 @@
 //!
 //! It reaches an agent over the protocol alone. Losing it loses no migration.
 
+pub mod app;
 pub mod calibrate;
 pub mod demo;
 pub mod design;

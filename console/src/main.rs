@@ -3,7 +3,9 @@
 mod cli;
 mod commands;
 mod lab;
+mod open;
 mod plan;
+mod record;
 mod testbed;
 
 use std::process::ExitCode;
@@ -31,6 +33,21 @@ fn main() -> ExitCode {
         return fail(&error);
     }
     let arguments = Arguments::parse();
+    let json = arguments.json;
+    // The console shows its log in a pane; printed, it would lie over the picture.
+    match &arguments.command {
+        None => {
+            return open::run(&arguments.console, &arguments.connect).unwrap_or_else(|error| fail(&error));
+        }
+        Some(Command::Replay { file, console }) => {
+            return open::replay(console, file).unwrap_or_else(|error| fail(&error));
+        }
+        Some(_) => {}
+    }
+    if let Some(Command::Config { schema }) = &arguments.command {
+        return commands::print_config(*schema);
+    }
+    let Some(command) = arguments.command else { return ExitCode::SUCCESS };
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("MOSE_LOG")
@@ -39,8 +56,7 @@ fn main() -> ExitCode {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .init();
-    let json = arguments.json;
-    match arguments.command {
+    match command {
         Command::Lab { command } => lab::run(command).unwrap_or_else(|error| fail(&error)),
         Command::Plan(plan) if plan.service.is_none() => plan::run(&plan, json),
         Command::Demo(options) => testbed::run(&options, json),

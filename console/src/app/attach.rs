@@ -17,7 +17,8 @@ use crate::demo::{Autopilot, Demo, Scenario};
 use crate::fleet::Fleet;
 
 /// The workloads of the lab that can be started from the console.
-pub(super) const WORKLOADS: &[&str] = &["sockperf", "counter", "redis", "memcached", "iperf3", "mosquitto", "busybox"];
+pub(super) const WORKLOADS: &[&str] =
+    &["sockperf", "counter", "redis", "memcached", "iperf3", "mosquitto", "busybox"];
 
 /// How long the end of a session or of a demo is waited for.
 const ENDING: Duration = Duration::from_secs(2);

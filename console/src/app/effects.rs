@@ -2,18 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mose_pam::Profile;
 use mose_protocol::handover::{ImagePolicy, Task};
 use mose_protocol::record::Record;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Timestamp};
-use mose_pam::Profile;
 use mose_screen::effect::{Attach, Effect, Order};
 use mose_screen::event::{Answer, Event, Known, Wire};
 use mose_screen::state::Level;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::mpsc;
 
 use super::attach::{Attachment, Start, send};
 use super::recorder::Recorder;
@@ -102,7 +102,8 @@ impl Hands {
                 if self.attachment.autopilot(on) {
                     send(&self.events, Answer::Autopilot(on)).await;
                 } else {
-                    self.say(Level::Warning, "this scenario has no service that follows its client".into()).await;
+                    self.say(Level::Warning, "this scenario has no service that follows its client".into())
+                        .await;
                 }
             }
             Effect::Export(records) => {
@@ -177,9 +178,9 @@ impl Hands {
     }
 
     async fn record(&self, on: bool) {
-        let mut recorder = self.recorder.lock().await;
+        let put = |recorder| *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) = recorder;
         if !on {
-            *recorder = None;
+            put(None);
             send(&self.events, Answer::Recording(None)).await;
             return;
         }
@@ -187,10 +188,9 @@ impl Hands {
         let path = self.folder.join(format!("mose-{}.ndjson", stamp()));
         match Recorder::create(&path, "console", now) {
             Ok(begun) => {
-                *recorder = Some(begun);
+                put(Some(begun));
                 let file = path.display().to_string();
                 send(&self.events, Answer::Recording(Some((file, now)))).await;
-                drop(recorder);
                 self.ask(|fleet, events| async move { introduce_all(&fleet, &events).await });
             }
             Err(error) => self.say(Level::Error, format!("nothing is recorded: {error}")).await,
@@ -204,7 +204,9 @@ async fn introduce_all(fleet: &Fleet, events: &mpsc::Sender<Event>) {
     for agent in agents {
         let wires = match agent.hello {
             Ok(hello) => vec![Wire::Seen(agent.host), Wire::Hello(Box::new(hello))],
-            Err(refusal) => vec![Wire::Seen(agent.host.clone()), Wire::Stranger { host: agent.host, refusal }],
+            Err(refusal) => {
+                vec![Wire::Seen(agent.host.clone()), Wire::Stranger { host: agent.host, refusal }]
+            }
         };
         for wire in wires {
             let _ = events.send(Event::Wire(wire)).await;
@@ -244,7 +246,9 @@ async fn known(fleet: &Fleet, from: &HostName, to: &HostName) -> Result<Known, R
     let doubt = match profile.as_ref().and_then(|text| Profile::from_toml(text).ok()) {
         Some(profile) => {
             let hello = fleet.introduce(to).await.ok();
-            hello.and_then(|hello| staleness(&profile, &hello)).map(|why| format!("the calibration is stale: {why}"))
+            hello
+                .and_then(|hello| staleness(&profile, &hello))
+                .map(|why| format!("the calibration is stale: {why}"))
         }
         None => None,
     };

@@ -82,11 +82,8 @@ pub fn read(folders: &Folders) -> Result<Files, FilesError> {
         }
     };
     // Where the others are is said by the config; what is wrong with it is complained of later.
-    let paths = config
-        .as_ref()
-        .and_then(|file| Config::parse(&file.text, &file.path).ok())
-        .unwrap_or_default()
-        .files;
+    let paths =
+        config.as_ref().and_then(|file| Config::parse(&file.text, &file.path).ok()).unwrap_or_default().files;
     let keymap = text(&folders.beside(&paths.keymap)).unwrap_or_else(|error| {
         tracing::warn!(%error, "the built-in keys are used");
         None

@@ -9,6 +9,7 @@ mod recorder;
 mod terminal;
 mod wire;
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossterm::event::EventStream;
@@ -16,7 +17,7 @@ use futures_util::StreamExt;
 use mose_protocol::Timestamp;
 use mose_screen::app::App;
 use mose_screen::effect::Effect;
-use mose_screen::event::Event;
+use mose_screen::event::{Answer, Event};
 use mose_screen::loaded::Loaded;
 use mose_screen::state::{Source, State};
 use ratatui::Terminal;
@@ -24,7 +25,8 @@ use ratatui::backend::Backend;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use attach::{Attachment, Start};
+pub use attach::{Attachment, Start, lab_possible};
+pub use effects::Hands;
 pub use files::{FilesError, Folders, read as read_files};
 pub use player::{Player, load as load_recording};
 pub use recorder::{Recorder, RecorderError};
@@ -57,6 +59,21 @@ pub struct Inputs {
     pub events: mpsc::Receiver<Event>,
     /// What is to be done.
     pub effects: mpsc::UnboundedSender<Effect>,
+    /// What is being recorded, if anything is.
+    pub recorder: Arc<Mutex<Option<Recorder>>>,
+}
+
+impl Inputs {
+    /// Writes down what came from the agents; a disk that is full ends the recording, not the console.
+    fn note(&self, event: &Event, now: Timestamp) -> Option<Event> {
+        let Event::Wire(wire) = event else { return None };
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = recorder.as_mut()?.note(now, wire).err()?;
+        *recorder = None;
+        let text = format!("the recording ended: {error}");
+        tracing::error!("{text}");
+        Some(Event::Answer(Answer::Recording(None)))
+    }
 }
 
 /// When the next picture is due.
@@ -128,10 +145,14 @@ where
                 let Some(event) = event else { return Ok(Ending::Left) };
                 let now = Timestamp::now();
                 let asking = matches!(event, Event::Answer(_));
-                asked.extend(app.handle(event, now));
-                for _ in 1..BATCH {
-                    let Ok(event) = inputs.events.try_recv() else { break };
+                let mut next = Some(event);
+                for _ in 0..BATCH {
+                    let Some(event) = next else { break };
+                    if let Some(trouble) = inputs.note(&event, now) {
+                        asked.extend(app.handle(trouble, now));
+                    }
                     asked.extend(app.handle(event, now));
+                    next = inputs.events.try_recv().ok();
                 }
                 let wait = if asking { refresh } else if moving(app.state()) { LIVELY } else { CALM };
                 due.within(wait);
@@ -150,7 +171,8 @@ where
                 Effect::Quit => return Ok(Ending::Left),
                 Effect::Suspend => {
                     screen.leave();
-                    keys = None;
+                    // It reads the terminal, which is the shell's now.
+                    drop(keys.take());
                     terminal::stop_here()?;
                     screen.enter()?;
                     keys = screen.keys();

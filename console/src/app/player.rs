@@ -36,12 +36,10 @@ pub fn load(path: &Path) -> color_eyre::Result<Recording> {
 
 /// A replay at its begin.
 #[must_use]
-pub fn at_begin(recording: &Recording, name: &str) -> Replay {
+pub(super) fn at_begin(recording: &Recording, name: &str) -> Replay {
     let (begin, end) = recording.span();
-    let simulated = recording
-        .lines
-        .iter()
-        .any(|line| matches!(&line.event, Wire::Hello(hello) if hello.simulated));
+    let simulated =
+        recording.lines.iter().any(|line| matches!(&line.event, Wire::Hello(hello) if hello.simulated));
     Replay { name: name.to_owned(), at: begin, begin, end, speed: 1.0, paused: false, simulated }
 }
 
@@ -168,7 +166,10 @@ mod tests {
     }
 
     fn hosts(events: Vec<Wire>) -> Vec<String> {
-        events.iter().filter_map(|event| if let Wire::Seen(host) = event { Some(host.to_string()) } else { None }).collect()
+        events
+            .iter()
+            .filter_map(|event| if let Wire::Seen(host) = event { Some(host.to_string()) } else { None })
+            .collect()
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The terminal: taken, handed back on every way out, and its signals.
 
 use std::io::{self, stdout};
-use std::time::Duration;
 
-use crossterm::event::{DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, EventStream};
+use crossterm::cursor::{Hide, Show};
+use crossterm::event::{
+    DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, EventStream,
+};
 use crossterm::execute;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
-use crossterm::cursor::{Hide, Show};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
@@ -159,6 +160,3 @@ pub(super) fn draw_log(area: Rect, buf: &mut Buffer) {
         .output_level(Some(tui_logger::TuiLoggerLevelOutput::Abbreviated))
         .render(area, buf);
 }
-
-/// How long threads that still work may keep the program at its end.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);

@@ -1,0 +1,52 @@
+//! `mose record`: what the agents tell, into a file, without a screen.
+#![expect(clippy::print_stderr, reason = "a command line prints")]
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use mose_console::app::{Recorder, WAITING, follow};
+use mose_console::fleet::Fleet;
+use mose_protocol::{Refusal, RefusalCode, Timestamp};
+use mose_screen::event::{Event, Wire};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Records until interrupted.
+pub(crate) async fn run(fleet: Fleet, file: &Path) -> Result<ExitCode, Refusal> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Refusal::new(RefusalCode::Failed, error.to_string(), "give another file, one that is not there yet")
+    };
+    let mut recorder = Recorder::create(file, "mose record", Timestamp::now()).map_err(|e| failed(&e))?;
+    let signals = |error: std::io::Error| failed(&format!("signals cannot be waited for: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    let (out, mut events) = mpsc::channel(WAITING);
+    let following = tokio::spawn(follow(Arc::new(fleet), out));
+    eprintln!("recording into {}; end it with Ctrl-C", file.display());
+    let (mut agents, mut steps) = (0u32, 0u64);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            event = events.recv() => {
+                let Some(event) = event else {
+                    return Err(match following.await {
+                        Ok(Err(refusal)) => refusal,
+                        _ => failed(&"the session to the agents was closed"),
+                    });
+                };
+                let Event::Wire(wire) = event else { continue };
+                match &wire {
+                    Wire::Hello(_) => agents += 1,
+                    Wire::Step(_) => steps += 1,
+                    _ => {}
+                }
+                recorder.note(Timestamp::now(), &wire).map_err(|error| failed(&error))?;
+            }
+        }
+    }
+    following.abort();
+    eprintln!("{}: {agents} agents, {steps} steps", recorder.path().display());
+    Ok(ExitCode::SUCCESS)
+}
