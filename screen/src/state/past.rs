@@ -114,8 +114,8 @@ impl Past {
                 record.outcome.name()
             )
         };
-        let mut found: Vec<&Record> =
-            self.records.iter().filter(|record| text(record).to_lowercase().contains(&wanted)).collect();
+        let shown = |record: &&Record| wanted.is_empty() || text(record).to_lowercase().contains(&wanted);
+        let mut found: Vec<&Record> = self.records.iter().filter(shown).collect();
         let downtime = |record: &Record| record.downtime.client_gap().or(record.downtime.blackout);
         let longest = |value: Option<f64>| std::cmp::Reverse(value.map(ordered));
         match order {

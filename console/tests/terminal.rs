@@ -1,0 +1,160 @@
+//! The real console on a pseudo-terminal: how it begins, what a newcomer types, and that the terminal is handed back on every
+//! way out.
+
+#[path = "support/pty.rs"]
+mod pty;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pty::Pty;
+
+fn home() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn demo(home: &tempfile::TempDir, words: &[&str]) -> Pty {
+    let words: Vec<&str> = ["--demo"].iter().chain(words).copied().collect();
+    Pty::mose(&words, home.path(), 120, 40)
+}
+
+/// Until there is a plan for a service that runs.
+fn planned(mose: &mut Pty) {
+    mose.wait("a plan", |text| text.contains("downtime ≤") && text.contains("SIM"));
+}
+
+#[test]
+fn a_newcomer_has_a_finished_migration_after_two_keys() {
+    let home = home();
+    let mut mose = demo(&home, &[]);
+    planned(&mut mose);
+    mose.keys("m");
+    mose.wait_for("downtime at most");
+    mose.keys("\r");
+    mose.wait("the end of a migration", |text| text.contains("done in"));
+    let text = mose.text();
+    assert!(text.contains("SIM"), "{text}");
+    mose.keys("q");
+    assert!(mose.end().success());
+    assert!(mose.is_handed_back());
+}
+
+#[test]
+fn a_target_is_changed_with_one_key_and_typed_with_four_and_the_plan_follows() {
+    let home = home();
+    let mut mose = demo(&home, &[]);
+    planned(&mut mose);
+    let before = mose.wait_for("500 ms");
+    assert!(before.contains("θ_down"), "{before}");
+    mose.keys("]");
+    mose.wait_for("550 ms");
+    // t, a digit, Enter: what is typed counts as it is typed.
+    mose.keys("t2\r");
+    mose.wait_for("2.00 s");
+    mose.keys("q");
+    assert!(mose.end().success());
+}
+
+#[test]
+fn another_size_is_drawn_and_a_tiny_one_survived() {
+    let home = home();
+    let mut mose = demo(&home, &[]);
+    planned(&mut mose);
+    mose.resize(80, 24);
+    mose.wait("a picture of 80 columns", |text| text.lines().count() >= 23 && text.contains("quit"));
+    mose.resize(5, 2);
+    mose.wait("a tiny picture", |text| text.contains("MOSE"));
+    mose.resize(200, 60);
+    mose.wait("a large picture", |text| text.lines().count() >= 58 && text.contains("quit"));
+    mose.keys("q");
+    assert!(mose.end().success());
+    assert!(mose.is_handed_back());
+}
+
+#[test]
+fn a_signal_ends_it_and_the_terminal_is_handed_back() {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let home = home();
+        let mut mose = demo(&home, &[]);
+        mose.wait_for("MOSE");
+        kill(Pid::from_raw(mose.pid()), signal).unwrap();
+        assert!(mose.end().success(), "{signal}");
+        assert!(mose.is_handed_back(), "{signal}");
+    }
+}
+
+#[test]
+fn suspended_it_gives_the_terminal_back_and_resumed_it_draws_again() {
+    let home = home();
+    let mut mose = demo(&home, &[]);
+    planned(&mut mose);
+    mose.keys("\u{1a}");
+    assert!(mose.is_handed_back());
+    kill(Pid::from_raw(mose.pid()), Signal::SIGCONT).unwrap();
+    mose.wait("the picture again", |text| text.contains("downtime ≤") && text.contains("quit"));
+    mose.keys("q");
+    assert!(mose.end().success());
+    assert!(mose.is_handed_back());
+}
+
+#[test]
+fn what_is_wrong_with_the_settings_is_shown_with_its_place_and_the_console_begins_with_the_default() {
+    let home = home();
+    let folder = home.path().join("config/mose");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("config.toml"), "theme = \"dark\"\nthme = \"light\"\n").unwrap();
+    let mut mose = demo(&home, &[]);
+    mose.wait("the complaint", |text| text.contains("config.toml:2:1"));
+    planned(&mut mose);
+    mose.keys("q");
+    assert!(mose.end().success());
+}
+
+#[test]
+fn read_only_refuses_what_would_change_anything() {
+    let home = home();
+    let mut mose = demo(&home, &["--read-only"]);
+    mose.wait_for("read-only");
+    mose.wait("a plan", |text| text.contains("downtime ≤"));
+    mose.keys("m");
+    mose.wait_for("--read-only");
+    mose.keys("q");
+    assert!(mose.end().success());
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_do() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_mose"))
+        .arg("--demo")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("needs a terminal"));
+}
+
+#[test]
+fn what_is_recorded_is_replayed() {
+    let home = home();
+    let mut mose = demo(&home, &[]);
+    planned(&mut mose);
+    mose.keys("r");
+    mose.wait_for("recording into");
+    mose.keys("m");
+    mose.wait_for("downtime at most");
+    mose.keys("\r");
+    mose.wait("the end of a migration", |text| text.contains("done in"));
+    mose.keys("r");
+    mose.wait_for("the recording is in");
+    mose.keys("q");
+    assert!(mose.end().success());
+    let folder = home.path().join("data/mose/recordings");
+    let file = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let mut replay = Pty::mose(&["replay", file.to_str().unwrap()], home.path(), 120, 40);
+    replay.wait_for("REPLAY SIM");
+    // Faster, and to its end.
+    replay.keys(">>>");
+    replay.wait("the migration's end", |text| text.contains("done in"));
+    replay.keys("q");
+    assert!(replay.end().success());
+    assert!(replay.raw().contains("REPLAY"));
+}
