@@ -72,6 +72,9 @@ pub(super) struct Listening {
 /// Starts to listen on the underlay.
 pub(super) async fn listen(bind: Ipv4Addr) -> io::Result<Listening> {
     let listener = TcpListener::bind((bind, 0)).await?;
+    // The kernel begins to note times some milliseconds after the first socket has asked for it. Those that are accepted here
+    // inherit the wish.
+    setsockopt(&listener, sockopt::ReceiveTimestampns, &true)?;
     let address = listener.local_addr()?;
     let token = token().map_err(io::Error::other)?;
     Ok(Listening { listener, address, token })
@@ -144,8 +147,8 @@ impl Arrivals {
     /// Notes that a segment that came `at` a time, in nanoseconds, makes it `total` bytes.
     ///
     /// A segment that was lost and sent again fills a gap before others that came earlier: everything up to it has come
-    /// when the latest of them has. What the kernel put no time to (it begins to shortly after being asked) is not noted:
-    /// the time at which it was read says nothing of the link.
+    /// when the latest of them has. What the kernel put no time to is not noted: the
+    /// time at which it was read says nothing of the link.
     fn note(&mut self, at: u64, total: u64, last: bool) {
         match self.told.last_mut() {
             // More of what had come by that time.
@@ -157,7 +160,6 @@ impl Arrivals {
 }
 
 fn take_burst(stream: &TcpStream, bytes: u64, interface: Option<&str>) -> io::Result<Arrival> {
-    setsockopt(stream, sockopt::ReceiveTimestampns, &true)?;
     let received =
         || interface.and_then(|name| carried(name).ok()).map_or(Carried::default(), |now| now.received);
     let (before, began) = (received(), Instant::now());

@@ -38,17 +38,17 @@ pub struct Calibration {
     pub name: String,
     /// Where, when and with which tools it was measured; the grid and the residuals are filled in.
     pub provenance: Provenance,
-    /// The share of samples whose downtime and duration the bounds are to cover.
+    /// The share of samples whose downtime, and what lies before it, the bounds are to cover before they are widened.
     pub coverage: f64,
     /// σ.
     pub page_size: Bytes,
 }
 
 impl Calibration {
-    /// A calibration whose bounds cover 97 % of its samples, with pages of 4096 bytes.
+    /// A calibration whose bounds cover 93 % of its samples before they are widened, with pages of 4096 bytes.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), provenance: Provenance::default(), coverage: 0.97, page_size: Bytes(4096) }
+        Self { name: name.into(), provenance: Provenance::default(), coverage: 0.93, page_size: Bytes(4096) }
     }
 }
 

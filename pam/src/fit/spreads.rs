@@ -1,5 +1,5 @@
-//! How far the bounds must lie above the fit: the least quantiles of measured / fitted at which a migration's downtime and
-//! its duration are covered as often as is wanted, and a little more.
+//! How far the bounds must lie above the fit: the least quantiles of measured / fitted at which a migration's downtime, and
+//! what lies before it, are covered as often as is wanted, and a little more.
 
 use super::sample::{Pass, Sample};
 use crate::model::{Costs, Model};
@@ -85,7 +85,7 @@ fn quantile(sorted: &[f64], level: f64) -> f64 {
     low + (position - below as f64) * (high - low)
 }
 
-/// Downtime and duration as the sums of what was measured, and of the bounds of just that.
+/// The downtime, and what lies before it, as the sums of what was measured, and of the bounds of just that.
 fn sums(sample: &Sample, costs: &Costs, spread: &Spread) -> [(f64, f64); 2] {
     let time = |measured: Option<Millis>, fitted: Millis, spread: f64| {
         measured.map_or((0.0, 0.0), |measured| (measured.0, fitted.0 * spread))
@@ -108,10 +108,10 @@ fn sums(sample: &Sample, costs: &Costs, spread: &Spread) -> [(f64, f64); 2] {
         .map(|p| pass(p, costs.predump, spread.predump, costs.predump_volume))
         .chain(sample.rounds.iter().map(|p| pass(p, costs.round, spread.round, costs.dump_volume)))
         .fold(time(sample.prepare, costs.prepare, spread.prepare), add);
-    [downtime, add(before, downtime)]
+    [downtime, before]
 }
 
-/// The least quantile at which the share `coverage` of the samples is bounded: their downtimes (0) or durations (1).
+/// The least quantile at which the share `coverage` of the samples is bounded: their downtimes (0) or what lies before (1).
 fn least(observed: &[(&Sample, Costs)], coverage: f64, which: usize, spread: impl Fn(f64) -> Spread) -> f64 {
     let covered = |spread: &Spread| {
         let within = |(sample, costs): &&(&Sample, Costs)| {
@@ -132,8 +132,10 @@ fn least(observed: &[(&Sample, Costs)], coverage: f64, which: usize, spread: imp
     high
 }
 
-/// The least spreads with which the share `coverage` of the samples is bounded, widened: the worst of n samples is not the
-/// worst there is, and less so the fewer they are. What exceeds the fit is taken (1 + 1/√n) times.
+/// The least spreads with which the share `coverage` of the samples is bounded, widened: what exceeds the fit is taken
+/// 1 + 1/√n times before the freeze and 1 + 2/√n times in the downtime, which has the heavier tail. A quantile of n samples is
+/// itself uncertain, and the more so the fewer they are; a few that lie far off would move it more than that if all had to be
+/// covered.
 pub(super) fn spreads(model: &Model, samples: &[Sample], coverage: f64) -> Spread {
     let observed: Vec<(&Sample, Costs)> = samples
         .iter()
@@ -146,16 +148,16 @@ pub(super) fn spreads(model: &Model, samples: &[Sample], coverage: f64) -> Sprea
     let stopped = least(&observed, coverage, 0, |level| ratios.at(0.0, level));
     let before = least(&observed, coverage, 1, |level| ratios.at(level, stopped));
     let Spread { prepare, predump, round, dump, restore, overlay, volume } = ratios.at(before, stopped);
-    let more = 1.0 + 1.0 / (observed.len().max(1) as f64).sqrt();
-    let wide = |factor: f64| 1.0 + (factor - 1.0) * more;
+    let root = (observed.len().max(1) as f64).sqrt();
+    let wide = |factor: f64, by: f64| 1.0 + (factor - 1.0) * (1.0 + by / root);
     Spread {
-        prepare: wide(prepare),
-        predump: wide(predump),
-        round: wide(round),
-        dump: wide(dump),
-        restore: wide(restore),
-        overlay: wide(overlay),
-        volume: wide(volume),
+        prepare: wide(prepare, 1.0),
+        predump: wide(predump, 1.0),
+        round: wide(round, 1.0),
+        dump: wide(dump, 2.0),
+        restore: wide(restore, 2.0),
+        overlay: wide(overlay, 2.0),
+        volume: wide(volume, 2.0),
     }
 }
 
