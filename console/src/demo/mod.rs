@@ -5,7 +5,6 @@
 mod autopilot;
 mod host;
 mod scenario;
-mod scenario_file;
 pub mod swarm;
 
 use std::sync::Arc;

@@ -430,8 +430,8 @@ impl Engine for PodmanEngine {
         processes::memory(pid)
     }
 
-    fn connections(&self, _: u32) -> Option<u32> {
-        None
+    fn connections(&self, pid: u32) -> Option<u32> {
+        processes::connections(pid)
     }
 }
 

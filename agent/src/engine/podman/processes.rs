@@ -95,8 +95,23 @@ pub(super) fn thaw(pid: u32) -> io::Result<()> {
 /// How many connections wait in the accept queues of the network namespace of `pid` (proc(5): of a listening socket
 /// the receive queue counts them).
 pub(super) fn unaccepted(pid: u32) -> u32 {
+    tcp_tables(pid).map(|table| accept_queues(&table)).sum()
+}
+
+/// How many TCP connections stand in the network namespace of `pid`; `None` where it is gone.
+pub(super) fn connections(pid: u32) -> Option<u32> {
+    const ESTABLISHED: &str = "01";
+    let stand = |table: String| {
+        let states = table.lines().filter_map(|line| line.split_whitespace().nth(3));
+        u32::try_from(states.filter(|state| *state == ESTABLISHED).count()).unwrap_or(u32::MAX)
+    };
+    tcp_tables(pid).map(stand).reduce(u32::saturating_add)
+}
+
+/// The kernel's tables of TCP sockets in the network namespace of `pid`.
+fn tcp_tables(pid: u32) -> impl Iterator<Item = String> {
     let tables = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/{pid}/net/{table}")));
-    tables.into_iter().flatten().map(|table| accept_queues(&table)).sum()
+    tables.into_iter().flatten()
 }
 
 /// The sum of the accept queues in a table of `/proc/net/tcp`'s form.
@@ -204,6 +219,15 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let _waiting = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         assert!(unaccepted(std::process::id()) >= 1);
+    }
+
+    #[test]
+    fn connections_that_stand_are_counted_at_their_sockets() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _one = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _other = listener.accept().unwrap();
+        assert!(connections(std::process::id()).unwrap() >= 2, "both ends are in this namespace");
+        assert_eq!(connections(u32::MAX), None);
     }
 
     #[test]

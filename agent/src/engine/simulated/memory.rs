@@ -10,20 +10,22 @@ use mose_pam::PagesPerSec;
 use crate::transfer::PAGE;
 
 /// Bursts of writing: for `lasting` out of every `period` of the time that the service runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bursts {
     /// From the begin of one to the begin of the next.
     pub period: Duration,
     /// How long one is.
     pub lasting: Duration,
+    /// Pages per second between two bursts.
+    pub quiet: PagesPerSec,
 }
 
 /// How a service writes to its memory.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Writing {
-    /// Pages per second, while it writes.
+    /// Pages per second, in a burst if there are bursts.
     pub rate: PagesPerSec,
-    /// When it writes; `None`: always.
+    /// When it writes at that rate; `None`: always.
     pub bursts: Option<Bursts>,
     /// The writable working set: pages that are ever written to. At least 1.
     pub working_set: u64,
@@ -32,15 +34,16 @@ pub struct Writing {
 impl Writing {
     /// How many writes a service has made that has run for so long.
     fn writes(&self, running: Duration) -> u64 {
-        let writing = match self.bursts {
-            None => running,
-            Some(Bursts { period, lasting }) => {
+        let (bursts, between, quiet) = match self.bursts {
+            None => (running, Duration::ZERO, PagesPerSec(0.0)),
+            Some(Bursts { period, lasting, quiet }) => {
                 let periods = running.as_nanos() / period.as_nanos().max(1);
                 let whole = u32::try_from(periods).unwrap_or(u32::MAX);
-                lasting * whole + (running - period * whole).min(lasting)
+                let bursts = lasting * whole + (running - period * whole).min(lasting);
+                (bursts, running - bursts, quiet)
             }
         };
-        (self.rate.0 * writing.as_secs_f64()) as u64
+        (self.rate.0 * bursts.as_secs_f64() + quiet.0 * between.as_secs_f64()) as u64
     }
 }
 
@@ -222,9 +225,9 @@ mod tests {
 
     #[test]
     fn bursts_write_for_a_part_of_the_time() {
-        let bursts = Some(Bursts { period: 10 * SECOND, lasting: 2 * SECOND });
-        let writing = writing(100.0, bursts);
-        let after = |seconds: u32| writing.writes(SECOND * seconds);
-        assert_eq!((after(1), after(2), after(9), after(11), after(30)), (100, 200, 200, 300, 600));
+        let bursts = |quiet| Bursts { period: 10 * SECOND, lasting: 2 * SECOND, quiet: PagesPerSec(quiet) };
+        let after = |quiet, seconds: u32| writing(100.0, Some(bursts(quiet))).writes(SECOND * seconds);
+        assert_eq!([1, 2, 9, 11, 30].map(|seconds| after(0.0, seconds)), [100, 200, 200, 300, 600]);
+        assert_eq!([2, 3, 10, 11].map(|seconds| after(10.0, seconds)), [200, 210, 280, 380]);
     }
 }

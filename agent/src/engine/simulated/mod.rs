@@ -5,6 +5,7 @@
 
 mod draw;
 mod fault;
+mod host;
 mod images;
 mod live;
 mod memory;
@@ -17,8 +18,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use ipnet::Ipv4Net;
-use mose_coat::{CoatError, EndpointSpec, Overlay, Route};
 use mose_pam::{Bytes, Millis};
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
@@ -26,6 +25,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::fault::{Effect, Fault, FaultStep, Lost};
+pub use self::host::SimulatedHost;
 pub use self::memory::{Bursts, Writing};
 pub use self::overlay::SimulatedOverlay;
 pub use self::surroundings::{CrossTraffic, Link, Motion};
@@ -35,11 +35,8 @@ use self::draw::Component;
 use self::images::Core;
 use self::live::{SimulatedMemory, SimulatedSampling};
 use self::memory::Pages;
-use self::surroundings::Surroundings;
 use self::world::Instance;
 use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moment, Moments, PreDumped, Sampling, Stage};
-use crate::agent::overlay_refusal;
-use crate::simulation::Simulation;
 
 /// The parts of the time of preparation that creating a container takes, and CRIU until it stands ready. The rest is what
 /// the agents themselves need.
@@ -47,69 +44,6 @@ const CREATING: f64 = 0.55;
 const STANDING_READY: f64 = 0.25;
 /// The part of a dump after which pages are written: CRIU collects before it writes.
 const COLLECTING: f64 = 0.5;
-
-/// A host of a simulated testbed: what an agent there is made of. It outlives its agent.
-pub struct SimulatedHost {
-    world: Arc<World>,
-    host: HostName,
-    overlay: Arc<SimulatedOverlay>,
-}
-
-impl SimulatedHost {
-    /// A host of a world.
-    #[must_use]
-    pub fn new(world: &Arc<World>, host: HostName) -> Self {
-        let overlay = Arc::new(SimulatedOverlay::new(world.clone(), host.clone()));
-        Self { world: world.clone(), host, overlay }
-    }
-
-    /// Puts the services that run here on the overlay, and an endpoint for clients where they have an address.
-    ///
-    /// # Errors
-    /// Where the overlay does not take their addresses.
-    pub async fn attach(&self, client: Option<Ipv4Net>) -> Result<(), Refusal> {
-        self.attach_all(client).await.map_err(|error| overlay_refusal(&error))
-    }
-
-    async fn attach_all(&self, client: Option<Ipv4Net>) -> Result<(), CoatError> {
-        for (name, address) in self.running() {
-            let spec = EndpointSpec::new(name.as_str(), address);
-            self.overlay.attach(&spec, 1).await?;
-            self.overlay.route(address.addr(), Route::Endpoint(spec.name), 1).await?;
-        }
-        if let Some(address) = client {
-            let spec = EndpointSpec::new("client", address);
-            self.overlay.attach(&spec, 1).await?;
-            self.overlay.route(address.addr(), Route::Endpoint(spec.name), 1).await?;
-        }
-        Ok(())
-    }
-
-    fn running(&self) -> Vec<(ServiceName, Ipv4Net)> {
-        let state = self.world.state();
-        let here = |(host, name): &(HostName, ServiceName)| (*host == self.host).then(|| name.clone());
-        let names = state.instances.keys().filter_map(here);
-        names.filter_map(|name| Some((name.clone(), state.services.get(&name)?.spec.address))).collect()
-    }
-
-    /// Its overlay.
-    #[must_use]
-    pub fn overlay(&self) -> Arc<dyn Overlay> {
-        self.overlay.clone()
-    }
-
-    /// Its engine.
-    #[must_use]
-    pub fn engine(&self) -> Arc<dyn Engine> {
-        Arc::new(SimulatedEngine { world: self.world.clone(), host: self.host.clone() })
-    }
-
-    /// Its surroundings.
-    #[must_use]
-    pub fn surroundings(&self) -> Arc<dyn Simulation> {
-        Arc::new(Surroundings { world: self.world.clone(), host: self.host.clone() })
-    }
-}
 
 /// The engine of one simulated host.
 struct SimulatedEngine {

@@ -13,6 +13,8 @@ use super::World;
 use super::draw::Component;
 use super::world::{Client, Outage};
 
+/// The part of the overlay's time that letting go takes. The rest is what the agents themselves need in the blackout.
+const LETTING_GO: f64 = 0.6;
 /// The bytes of a client's packet.
 const PACKET: u64 = 120;
 /// The most packets that are held for an address, as the real overlay does.
@@ -39,7 +41,7 @@ impl SimulatedOverlay {
         let Some(service) = self.world.service_at(address).filter(|_| routes.iter().any(held)) else {
             return Ok(());
         };
-        tokio::time::sleep(self.world.draw(Component::Overlay, &service, 0.0)).await;
+        tokio::time::sleep(self.world.draw(Component::Overlay, &service, 0.0).mul_f64(LETTING_GO)).await;
         for _ in 0..self.world.asked_in_vain(&service).min(MOST_HELD) {
             self.memory.packet(address, PACKET);
         }

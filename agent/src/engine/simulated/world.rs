@@ -351,3 +351,69 @@ impl World {
         services.find(|found| found.spec.address.addr() == address).map(|found| found.spec.name.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mose_pam::PagesPerSec;
+
+    use super::*;
+
+    fn world(folder: &std::path::Path) -> (Arc<World>, HostName, HostName, ServiceName) {
+        let (world, _) = World::new(WorldSpec {
+            seed: 1,
+            profile: Profile::tnsm2024(),
+            folder: folder.to_owned(),
+            links: Vec::new(),
+            motions: BTreeMap::new(),
+            faults: Vec::new(),
+        });
+        let (a, b, web): (HostName, HostName, ServiceName) =
+            ("a".parse().unwrap(), "b".parse().unwrap(), "web".parse().unwrap());
+        let spec = ServiceSpec {
+            name: web.clone(),
+            image: "x".into(),
+            address: "10.77.0.20/24".parse().unwrap(),
+            memory: Bytes(1 << 20),
+            writing: Writing { rate: PagesPerSec(1e6), bursts: None, working_set: 10 },
+            clients: Vec::new(),
+        };
+        world.start(spec.clone(), &a).unwrap();
+        assert!(world.start(spec, &b).is_err(), "a name stands for one service");
+        (world, a, b, web)
+    }
+
+    #[test]
+    fn a_second_copy_is_seen_at_the_instant_it_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let (world, a, b, web) = world(folder.path());
+        world.add(&b, &web);
+        assert_eq!(world.live_on(&web), std::slice::from_ref(&a), "a container that does not run is no copy");
+        world.begin(&b, &web);
+        world.end(&a, &web, true);
+        let live: Vec<usize> = world.placements().iter().map(|placement| placement.live.len()).collect();
+        assert_eq!(live, [1, 2, 1]);
+        assert_eq!(world.live_on(&web), [b]);
+    }
+
+    #[test]
+    fn a_frozen_service_writes_nothing_and_does_not_answer_until_it_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (world, a, _, web) = world(folder.path());
+        let writes = || world.state().services[&web].core(Instant::now()).writes;
+        assert!(world.freeze(&a, &web, true));
+        let frozen = writes();
+        assert_eq!(writes(), frozen);
+        let outages =
+            || world.state().services[&web].outages.iter().map(|o| o.up.is_some()).collect::<Vec<_>>();
+        assert_eq!(outages(), [false]);
+        world.end(&a, &web, false);
+        assert_eq!(outages(), [false], "one outage from the freeze on");
+        assert!(!world.freeze(&a, &web, true), "what is gone cannot be frozen");
+        world.begin(&a, &web);
+        assert_eq!(outages(), [true]);
+        let begun = Instant::now();
+        while writes() == frozen {
+            assert!(begun.elapsed() < Duration::from_secs(10), "it goes on writing");
+        }
+    }
+}

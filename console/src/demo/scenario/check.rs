@@ -1,20 +1,21 @@
-//! A scenario's file as it is written, and what it must fulfil.
+//! What a scenario must fulfil: names that exist, figures that are possible, parts that fit together.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::str::FromStr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
 use mose_agent::engine::simulated::{
-    Bursts, Client, CrossTraffic, Effect, Fault, FaultStep, Link, Motion, ServiceSpec, Writing,
+    Bursts, Client, CrossTraffic, Effect, Fault, Link, Motion, ServiceSpec, Writing,
 };
-use mose_pam::{BitsPerSec, Bytes, Metres, MetresPerSec, Millis, Objective, PagesPerSec, Profile, Targets};
+use mose_pam::{BitsPerSec, Bytes, Metres, MetresPerSec, Millis, PagesPerSec, Profile, Targets};
 use mose_protocol::agent::{Heading, MessagesPerSec, Role};
 use mose_protocol::{HostName, ServiceName};
-use serde::{Deserialize, Deserializer};
 
-use super::scenario::{self, Follow, Scenario};
+use super::file::{
+    CircleTable, ClientTable, CrossTable, FaultTable, File, FollowTable, HostTable, Signed, Step, StillTable,
+    Text, WritingTable,
+};
+use super::{Follow, Host, Scenario};
 
 /// What one process can simulate: hosts, services, a service's state and all of them.
 const MOST_HOSTS: usize = 16;
@@ -31,203 +32,6 @@ const FASTEST: MetresPerSec = MetresPerSec(1000.0);
 
 /// Where something is wrong, and what.
 type Wrong = (String, String);
-
-/// A quantity that is written as text, such as `"32MiB"`.
-#[derive(Debug, Clone, Copy)]
-struct Text<T>(T);
-
-impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map(Self).map_err(serde::de::Error::custom)
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct File {
-    name: String,
-    about: String,
-    seed: u64,
-    pub(super) profile: Option<String>,
-    host: Vec<HostTable>,
-    link: Vec<LinkTable>,
-    service: Vec<ServiceTable>,
-    #[serde(default)]
-    fault: Vec<FaultTable>,
-    follow: Option<FollowTable>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HostTable {
-    name: HostName,
-    role: Role,
-    still: Option<StillTable>,
-    circle: Option<CircleTable>,
-    client_address: Option<Ipv4Net>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StillTable {
-    x: Signed,
-    y: Signed,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CircleTable {
-    x: Signed,
-    y: Signed,
-    radius: Text<Metres>,
-    speed: Text<MetresPerSec>,
-    /// Degrees clockwise from the north.
-    start: f64,
-}
-
-/// A length with a sign, such as `"-120m"`.
-#[derive(Debug, Clone, Copy)]
-struct Signed(Metres);
-
-impl<'de> Deserialize<'de> for Signed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let (sign, length) = match text.strip_prefix('-') {
-            Some(rest) => (-1.0, rest),
-            None => (1.0, text.as_str()),
-        };
-        let length: Metres = length.parse().map_err(serde::de::Error::custom)?;
-        Ok(Self(Metres(sign * length.0)))
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LinkTable {
-    between: [HostName; 2],
-    bandwidth: Text<BitsPerSec>,
-    rtt: Text<Millis>,
-    cross: Option<CrossTable>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CrossTable {
-    mean: Text<BitsPerSec>,
-    swing: Text<BitsPerSec>,
-    period: Text<Millis>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ServiceTable {
-    name: ServiceName,
-    on: HostName,
-    image: String,
-    address: Ipv4Net,
-    state: Text<Bytes>,
-    writing: WritingTable,
-    #[serde(default)]
-    clients: Vec<ClientTable>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WritingTable {
-    rate: Text<PagesPerSec>,
-    working_set: Text<Bytes>,
-    every: Option<Text<Millis>>,
-    #[serde(rename = "for")]
-    lasting: Option<Text<Millis>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ClientTable {
-    on: HostName,
-    rate: f64,
-    connections: u32,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FaultTable {
-    fail: Option<FailTable>,
-    stale_page: Option<StaleTable>,
-    agent_lost: Option<LostTable>,
-}
-
-const fn once() -> u32 {
-    1
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FailTable {
-    step: Step,
-    service: Option<ServiceName>,
-    on: Option<HostName>,
-    #[serde(default)]
-    after: u32,
-    #[serde(default = "once")]
-    times: u32,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StaleTable {
-    service: Option<ServiceName>,
-    on: Option<HostName>,
-    #[serde(default)]
-    after: u32,
-    #[serde(default = "once")]
-    times: u32,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LostTable {
-    step: Step,
-    service: Option<ServiceName>,
-    on: Option<HostName>,
-    #[serde(default)]
-    after: u32,
-    #[serde(default = "once")]
-    times: u32,
-    back_after: Option<Text<Millis>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Step {
-    Prepare,
-    PreDump,
-    Dump,
-    Restore,
-}
-
-impl From<Step> for FaultStep {
-    fn from(step: Step) -> Self {
-        match step {
-            Step::Prepare => Self::Prepare,
-            Step::PreDump => Self::PreDump,
-            Step::Dump => Self::Dump,
-            Step::Restore => Self::Restore,
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FollowTable {
-    service: ServiceName,
-    mobile: HostName,
-    between: Vec<HostName>,
-    target_downtime: Text<Millis>,
-    target_duration: Text<Millis>,
-    objective: Objective,
-}
 
 /// Refuses with a place and a reason unless `holds`.
 fn must(holds: bool, place: &dyn Display, reason: impl FnOnce() -> String) -> Result<(), Wrong> {
@@ -287,7 +91,7 @@ impl File {
         Ok(Scenario { name, about, seed, profile, hosts, links, services, faults, follow })
     }
 
-    fn hosts(&self) -> Result<Vec<scenario::Host>, Wrong> {
+    fn hosts(&self) -> Result<Vec<Host>, Wrong> {
         let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
         let mut hosts = Vec::new();
         for host in &self.host {
@@ -309,7 +113,7 @@ impl File {
                 (None, Some(circle)) => Some(circle.motion(&format!("{place}: circle"))?),
                 (None, None) => None,
             };
-            hosts.push(scenario::Host {
+            hosts.push(Host {
                 name: host.name.clone(),
                 role: host.role,
                 motion,
@@ -515,15 +319,24 @@ impl WritingTable {
                 "{working_set}: it must be at least a page ({PAGE}) and no more than the state ({memory})"
             )
         })?;
+        let quiet = self.quiet.map_or(PagesPerSec(0.0), |Text(quiet)| quiet);
+        must(quiet <= rate, &format!("{place}.quiet"), || {
+            format!("{quiet}: it must be no more than the rate in a burst ({rate})")
+        })?;
         let bursts = match (self.every, self.lasting) {
-            (None, None) => None,
+            (None, None) if self.quiet.is_none() => None,
             (Some(Text(every)), Some(Text(lasting))) => {
                 must(lasting < every, &format!("{place}.for"), || {
                     format!("{lasting}: a burst must be shorter than `every` ({every})")
                 })?;
-                Some(Bursts { period: time(every, place)?, lasting: time(lasting, place)? })
+                Some(Bursts { period: time(every, place)?, lasting: time(lasting, place)?, quiet })
             }
-            _ => return Err((place.to_string(), "bursts need both `every` and `for`".to_owned())),
+            _ => {
+                return Err((
+                    place.to_string(),
+                    "bursts need both `every` and `for`; `quiet` is between them".to_owned(),
+                ));
+            }
         };
         Ok(Writing { rate, bursts, working_set: working_set.0.div_ceil(PAGE.0) })
     }

@@ -1,5 +1,8 @@
 //! Scenarios of the demo testbed: TOML files that say which simulated hosts, links and services there are, and what happens.
 
+mod check;
+mod file;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -9,18 +12,18 @@ use mose_pam::{Objective, Profile, Targets};
 use mose_protocol::agent::Role;
 use mose_protocol::{HostName, ServiceName};
 
-use super::scenario_file::File;
+use self::file::File;
 use crate::profile::{self, LoadError};
 
 /// The scenarios that are built in, by name; the first is the default.
 const BUILT_IN: [(&str, &str); 3] = [
-    ("uav-handover", include_str!("../../../assets/scenarios/uav-handover.toml")),
-    ("fleet", include_str!("../../../assets/scenarios/fleet.toml")),
-    ("faults", include_str!("../../../assets/scenarios/faults.toml")),
+    ("uav-handover", include_str!("../../../../assets/scenarios/uav-handover.toml")),
+    ("fleet", include_str!("../../../../assets/scenarios/fleet.toml")),
+    ("faults", include_str!("../../../../assets/scenarios/faults.toml")),
 ];
 
 /// The profile that step times are drawn around unless a scenario names another one.
-const SIMULATED: &str = include_str!("../../../assets/profiles/simulated.toml");
+const SIMULATED: &str = include_str!("../../../../assets/profiles/simulated.toml");
 
 /// A scenario is some kilobytes; what is larger is none.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -249,7 +252,8 @@ mod tests {
                 "writing.working_set",
                 "no more than the state",
             ),
-            ("for = \"5s\"", "for = \"9s\"", "writing.for", "shorter than `every`"),
+            ("for = \"3s\"", "for = \"9s\"", "writing.for", "shorter than `every`"),
+            ("quiet = \"60p/s\"", "quiet = \"301p/s\"", "writing.quiet", "no more than"),
             ("rate = 50", "rate = 0", "clients", "between"),
             ("on = \"edge-a\"", "on = \"uav\"", "service `navigation`: on", "edge host"),
             ("on = \"edge-a\"", "on = \"edge-z\"", "service `navigation`: on", "no host `edge-z`"),
