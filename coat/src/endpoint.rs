@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{CoatError, MacAddr, name};
+use crate::{CoatError, Health, MacAddr, name};
 
 /// An endpoint as it is to be: the same on every host it comes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,4 +146,9 @@ pub trait Overlay: Send + Sync {
 
     /// What is held right now for an address: packets, bytes.
     async fn held(&self, address: Ipv4Addr) -> (u64, u64);
+
+    /// What it finds when it looks at what it stands on; `None` where it stands on nothing that can break.
+    async fn health(&self) -> Option<Health> {
+        None
+    }
 }

@@ -3,26 +3,18 @@
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use mose_console::documents::Document;
 use mose_lab::{CgroupMode, LinkRate};
 use mose_pam::{BitsPerSec, Millis, Objective, Plan, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
 
-const EXIT_CODES: &str = "\
-Exit codes of `migrate`:
-  0  done: the service runs at the destination
-  1  something failed that says nothing about a migration
-  2  the command line is wrong
-  3  refused: nothing was changed
-  4  rolled back: the service runs at its source, as before
-  5  in doubt: nobody knows yet; the source goes on asking";
-
 /// Moves running, stateful containers between edge hosts while their clients stay connected.
 #[derive(Parser)]
-#[command(name = "mose", version, after_help = EXIT_CODES)]
+#[command(name = "mose", version, after_help = mose_console::exit::help())]
 pub(crate) struct Arguments {
     /// Zenoh endpoint of an agent, such as tcp/10.0.0.1:7447; may be repeated. Without it: the agents of the lab on
     /// this machine if one is up, else those that multicast finds.
-    #[arg(long, global = true, env = "MOSE_CONNECT", value_delimiter = ',')]
+    #[arg(long, global = true, env = "MOSE_CONNECT", value_delimiter = ',', value_parser = endpoint)]
     pub(crate) connect: Vec<String>,
     /// Print JSON: one document, or one per line where things happen over time.
     #[arg(long, global = true)]
@@ -77,6 +69,28 @@ pub(crate) enum Command {
         /// Restore it at the source, or give it up there.
         #[arg(long)]
         decision: Decision,
+    },
+    /// Check what usually breaks, on this machine and on every host whose agent is reached, and say for each the remedy and what
+    /// is used instead. The exit code is 0 if nothing is broken.
+    Doctor {
+        /// Only these hosts, and this machine.
+        hosts: Vec<HostName>,
+    },
+    /// Print the JSON Schema of what a command prints with --json; without a name those of all, by name.
+    Schema {
+        /// Which document.
+        name: Option<Document>,
+    },
+    /// Print the completions for a shell, such as: mose completions bash > /etc/bash_completion.d/mose
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual, a page for each command: mose man | man -l -
+    Man {
+        /// Write the pages into this folder instead, which is made: mose.1, mose-migrate.1 and so on.
+        #[arg(long, value_name = "DIR")]
+        output: Option<std::path::PathBuf>,
     },
     /// Measure how long migrations between two hosts of the lab take, and keep the model's parameters fitted to it.
     Calibrate(Calibrate),
@@ -133,6 +147,9 @@ pub(crate) struct Migrate {
     /// What to minimise: downtime or resources.
     #[arg(long, requires = "target_downtime", default_value = "downtime")]
     pub(crate) objective: Objective,
+    /// Refuse if no plan meets the targets, instead of carrying out the one that comes nearest.
+    #[arg(long, requires = "target_downtime")]
+    pub(crate) strict: bool,
     /// Iterations of an iterative pre-copy.
     #[arg(long, short = 'I')]
     pub(crate) iterations: Option<u32>,
@@ -359,6 +376,26 @@ pub(crate) struct Profiling {
     pub(crate) json: bool,
 }
 
+/// An endpoint of Zenoh, as this release speaks it: over TCP.
+fn endpoint(text: &str) -> Result<String, String> {
+    let wrong = |fault: &str| Err(format!("{fault}: write tcp/ADDRESS:PORT, such as tcp/192.0.2.11:7447"));
+    let Some(place) = text.strip_prefix("tcp/") else {
+        return match text.split_once('/') {
+            Some((protocol, _)) => wrong(&format!("agents do not speak `{protocol}`")),
+            None => wrong("it does not say how to get there"),
+        };
+    };
+    // What follows are Zenoh's own settings of a link.
+    let place = place.split(['?', '#']).next().unwrap_or_default();
+    match place.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+            Ok(text.to_owned())
+        }
+        Some(("", _)) => wrong("it names no address"),
+        _ => wrong("it names no port"),
+    }
+}
+
 /// A plan in so many words; the iterations count where the strategy has any, and whether they fit is for the agent to say.
 pub(crate) fn plan(strategy: Strategy, iterations: Option<u32>) -> Plan {
     let iterations = match strategy {
@@ -373,5 +410,33 @@ pub(crate) fn bandwidth(rate: LinkRate) -> Option<BitsPerSec> {
     match rate {
         LinkRate::Unshaped => None,
         LinkRate::Bits(bits) => Some(BitsPerSec(bits)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_refused_with_what_it_lacks() {
+        for good in [
+            "tcp/192.0.2.11:7447",
+            "tcp/[2001:db8::1]:7447",
+            "tcp/edge-a:7447?prio=6-7",
+            "tcp/a:1#iface=eth0",
+        ] {
+            assert_eq!(endpoint(good).as_deref(), Ok(good));
+        }
+        for (bad, lacks) in [
+            ("192.0.2.11:7447", "how to get there"),
+            ("udp/192.0.2.11:7447", "`udp`"),
+            ("tcp/192.0.2.11", "no port"),
+            ("tcp/192.0.2.11:0", "no port"),
+            ("tcp/:7447", "no address"),
+            ("", "how to get there"),
+        ] {
+            let error = endpoint(bad).unwrap_err();
+            assert!(error.contains(lacks) && error.contains("tcp/192.0.2.11:7447"), "{bad}: {error}");
+        }
     }
 }

@@ -4,6 +4,8 @@
 
 pub mod calibrate;
 pub mod design;
+pub mod doctor;
+pub mod documents;
 pub mod exit;
 pub mod fleet;
 pub mod follow;

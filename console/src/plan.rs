@@ -8,13 +8,12 @@ use mose_console::exit;
 use mose_console::fleet::Fleet;
 use mose_console::order::locate;
 use mose_console::profile::{self, LoadError};
-use mose_console::proposal::{self, Report};
+use mose_console::proposal::{self, Report, Swept};
 use mose_pam::{
     Axis, BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, NormalizedRate, Objective,
     PagesPerSec, Proposal, Request, Service, Sweep, Targets, plan,
 };
 use mose_protocol::{HostName, Refusal, ServiceName};
-use serde::Serialize;
 
 use crate::commands::print_json;
 
@@ -92,15 +91,6 @@ enum PlanError {
     Input(#[from] InputError),
     #[error(transparent)]
     Profile(#[from] LoadError),
-}
-
-/// A plan at one value of a sweep.
-#[derive(Serialize)]
-struct Swept<'a> {
-    axis: &'static str,
-    value: f64,
-    #[serde(flatten)]
-    plan: Report<'a>,
 }
 
 /// Plans and prints.
@@ -226,10 +216,8 @@ fn show(arguments: &Arguments, figures: &Figures, json: bool) -> Result<(), Plan
             println!("{}", proposal::csv_line(*value, proposal));
         }
     } else if json {
-        let swept = |(value, proposal): &(f64, Proposal)| Swept {
-            axis: axis.name(),
-            value: *value,
-            plan: Report::new(proposal, &profile.name),
+        let swept = |(value, proposal): &(f64, Proposal)| {
+            Swept::new(axis, *value, Report::new(proposal, &profile.name))
         };
         print_json(&plans.iter().map(swept).collect::<Vec<_>>());
     } else {

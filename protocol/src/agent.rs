@@ -13,6 +13,7 @@ use crate::{HostName, ServiceName, Timestamp};
 
 /// What a host is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Runs services.
@@ -37,6 +38,7 @@ impl Role {
 
 /// What an agent can do. A peer checks before it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Capability {
     /// Runs containers that can be dumped and restored.
@@ -54,6 +56,7 @@ pub enum Capability {
 
 /// An agent's introduction, exchanged before anything else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
     /// The host that it speaks for.
     pub host: HostName,
@@ -75,6 +78,7 @@ pub struct Hello {
 
 /// Whether a service runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceState {
     /// It runs.
@@ -102,6 +106,7 @@ impl ServiceState {
 
 /// A container and what its host knows of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceInfo {
     /// Its name.
     pub name: ServiceName,
@@ -112,6 +117,7 @@ pub struct ServiceInfo {
     /// Its image's name.
     pub image: String,
     /// Its address on the overlay; `None` where it is not on it, and cannot be moved.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub address: Option<Ipv4Net>,
     /// Resident memory of its processes; `None` where it does not run.
     pub memory: Option<Bytes>,
@@ -121,6 +127,7 @@ pub struct ServiceInfo {
 
 /// The newest figures of a host: the latest wins, a lost one does no harm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Telemetry {
     /// The host.
     pub host: HostName,
