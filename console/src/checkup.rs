@@ -17,13 +17,11 @@ pub(crate) fn run(hosts: &[HostName], connect: &[String], json: bool) -> ExitCod
     match endpoints(connect) {
         Err(error) => tell(&machine, &Reached::Untried(format!("{error:#}")), Vec::new(), json),
         Ok((endpoints, source)) => with_fleet(&endpoints, json, async |fleet| {
-            let found = examine(fleet, hosts).await?;
-            let reached = match fleet.agents(hosts).await? {
-                live if !live.is_empty() => {
-                    Reached::Hosts(live.into_iter().map(|agent| agent.host.to_string()).collect())
-                }
-                _ if source == Source::Multicast => Reached::NobodyNamed(fleet.nobody()),
-                _ => Reached::Nobody(fleet.nobody()),
+            let (live, found) = examine(fleet, hosts).await?;
+            let reached = match source {
+                _ if !live.is_empty() => Reached::Hosts(live),
+                Source::Multicast => Reached::NobodyNamed(fleet.nobody()),
+                Source::Named | Source::Lab => Reached::Nobody(fleet.nobody()),
             };
             Ok(tell(&machine, &reached, found, json))
         }),

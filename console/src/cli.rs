@@ -14,7 +14,7 @@ use mose_protocol::{HostName, MigrationId, ServiceName};
 pub(crate) struct Arguments {
     /// Zenoh endpoint of an agent, such as tcp/10.0.0.1:7447; may be repeated. Without it: the agents of the lab on
     /// this machine if one is up, else those that multicast finds.
-    #[arg(long, global = true, env = "MOSE_CONNECT", value_delimiter = ',', value_parser = endpoint)]
+    #[arg(long, global = true, env = "MOSE_CONNECT", value_delimiter = ',', value_parser = endpoint, value_name = "ENDPOINT")]
     pub(crate) connect: Vec<String>,
     /// Print JSON: one document, or one per line where things happen over time.
     #[arg(long, global = true)]
@@ -29,7 +29,9 @@ pub(crate) enum Command {
     Agents,
     /// List the services and where they run.
     Services,
-    /// List the links between the edge hosts: what they carry, what others use of it, how long a round trip takes.
+    /// List the links between the edge hosts.
+    ///
+    /// What they carry, what others use of it, and how long a round trip takes.
     Links {
         /// Measure each of them now, instead of telling what is known.
         #[arg(long)]
@@ -37,8 +39,9 @@ pub(crate) enum Command {
     },
     /// Move a service to another host and print every step as it happens.
     Migrate(Box<Migrate>),
-    /// Plan a migration: which strategy, how many iterations, how much bandwidth, and what that promises. From given figures it
-    /// needs no agent; with --service the agents measure them.
+    /// Plan a migration: which strategy, how many iterations, how much bandwidth, and what that promises.
+    ///
+    /// From given figures it needs no agent; with --service the agents measure what is not given.
     Plan(Box<crate::plan::Arguments>),
     /// Print the steps of all migrations as they happen, until interrupted.
     Watch,
@@ -55,38 +58,49 @@ pub(crate) enum Command {
         /// Which.
         migration: MigrationId,
         /// Its source.
-        #[arg(long)]
+        #[arg(long, value_name = "HOST")]
         from: HostName,
     },
-    /// Decide about a service in doubt by hand. Look with `podman ps` at the destination before: if it runs there and
+    /// Decide about a service in doubt by hand.
+    ///
+    /// Look with `podman ps` at the destination before: if it runs there and
     /// is kept at the source too, there are two copies; if it runs nowhere and is given up, it is lost.
     Settle {
         /// Which migration.
         migration: MigrationId,
         /// Its source.
-        #[arg(long)]
+        #[arg(long, value_name = "HOST")]
         from: HostName,
         /// Restore it at the source, or give it up there.
         #[arg(long)]
         decision: Decision,
     },
-    /// Check what usually breaks, on this machine and on every host whose agent is reached, and say for each the remedy and what
-    /// is used instead. The exit code is 0 if nothing is broken.
+    /// Check what usually breaks, here and on the agents' hosts, and say the remedy.
+    ///
+    /// On this machine: whether it reaches agents, and can run the lab. On every host whose agent is reached: CRIU against the
+    /// kernel, dirty-page tracking, Podman, Open vSwitch, container images, free disk, the clock. What will be used instead of a
+    /// part that is missing is said too. A check that cannot be made is unknown. The exit code is 0 if nothing is broken.
     Doctor {
         /// Only these hosts, and this machine.
         hosts: Vec<HostName>,
     },
-    /// Print the JSON Schema of what a command prints with --json; without a name those of all, by name.
+    /// Print the JSON Schema of what a command prints with --json.
+    ///
+    /// Without a name: those of all documents, by name.
     Schema {
         /// Which document.
         name: Option<Document>,
     },
-    /// Print the completions for a shell, such as: mose completions bash > /etc/bash_completion.d/mose
+    /// Print the completions for a shell.
+    ///
+    /// For example: mose completions bash > /etc/bash_completion.d/mose
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual, a page for each command: mose man | man -l -
+    /// Print the manual, a page for each command.
+    ///
+    /// To read it: mose man | man -l -
     Man {
         /// Write the pages into this folder instead, which is made: mose.1, mose-migrate.1 and so on.
         #[arg(long, value_name = "DIR")]
@@ -130,19 +144,19 @@ pub(crate) struct Migrate {
     /// The service: its container's name.
     pub(crate) service: ServiceName,
     /// The host that it runs on; found if not given.
-    #[arg(long)]
+    #[arg(long, value_name = "HOST")]
     pub(crate) from: Option<HostName>,
     /// The host that it is to run on.
-    #[arg(long)]
+    #[arg(long, value_name = "HOST")]
     pub(crate) to: HostName,
     /// How its state is moved: cold, precopy or iterative-precopy; cold if there are no targets to plan for.
     #[arg(long)]
     pub(crate) strategy: Option<Strategy>,
     /// Longest downtime (θ_down), such as 800ms: the strategy is then planned from what the agents measure.
-    #[arg(long, requires = "target_duration", conflicts_with_all = ["strategy", "iterations"])]
+    #[arg(long, requires = "target_duration", conflicts_with_all = ["strategy", "iterations"], value_name = "TIME")]
     pub(crate) target_downtime: Option<Millis>,
     /// Longest migration (θ_mig), such as 5s.
-    #[arg(long, requires = "target_downtime")]
+    #[arg(long, requires = "target_downtime", value_name = "TIME")]
     pub(crate) target_duration: Option<Millis>,
     /// What to minimise: downtime or resources.
     #[arg(long, requires = "target_downtime", default_value = "downtime")]
@@ -151,7 +165,7 @@ pub(crate) struct Migrate {
     #[arg(long, requires = "target_downtime")]
     pub(crate) strict: bool,
     /// Iterations of an iterative pre-copy.
-    #[arg(long, short = 'I')]
+    #[arg(long, short = 'I', value_name = "N")]
     pub(crate) iterations: Option<u32>,
     /// How pre-copy reads the running service; the source chooses if not given.
     #[arg(long)]
@@ -160,7 +174,7 @@ pub(crate) struct Migrate {
     #[arg(long)]
     pub(crate) transport: Option<Transport>,
     /// The most that the migration may use of the link, such as 100Mbps, headers included; all there is if not given.
-    #[arg(long)]
+    #[arg(long, value_name = "RATE")]
     pub(crate) bandwidth: Option<BitsPerSec>,
     /// Refuse if the destination lacks the container's image, instead of sending it.
     #[arg(long)]
@@ -206,8 +220,10 @@ pub(crate) enum Lab {
         #[command(subcommand)]
         command: Service,
     },
-    /// Run a command in a virtual machine with Debian's kernel, in which the whole lab runs too: `mose lab guest -- sh -c
-    /// 'mose lab up && mose agents'`. Without KVM its programs run many times slower than here.
+    /// Run a command in a virtual machine with Debian's kernel, in which the whole lab runs too.
+    ///
+    /// For example: mose lab guest -- sh -c 'mose lab up && mose agents'. Without KVM its programs run many times slower than
+    /// here.
     Guest {
         /// How long it may take, from boot to end, in seconds.
         #[arg(long, default_value_t = 600)]
@@ -221,13 +237,15 @@ pub(crate) enum Lab {
     },
     /// Migrate a workload to and fro under its client and print what the client saw.
     Laps(Box<Laps>),
-    /// Migrate two services for a row of targets under both objectives, and hold what was measured against what was promised:
-    /// writes targets.csv and targets.svg. Calibrate first.
+    /// Migrate two services for a row of targets, and hold what was measured against what was promised.
+    ///
+    /// Under both objectives; writes targets.csv and targets.svg. Calibrate first.
     Targets(TargetsRun),
     /// Migrate a workload to and fro under its client, in turn by each strategy, and compare them.
     Strategies(Box<Strategies>),
-    /// Hold the dirty-page rate that the agent tells of a counter against what the counter says itself, and its throughput in the
-    /// rounds of a live pre-copy against that before.
+    /// Hold the dirty-page rate that the agent tells of a counter against what the counter says itself.
+    ///
+    /// And its throughput in the rounds of a live pre-copy against that before.
     Profiling(Profiling),
     /// Migrate a workload to and fro, in turn with MOSE and by hand (a script over SSH), and compare the clients' gaps.
     Baseline(Box<Baseline>),
@@ -236,7 +254,7 @@ pub(crate) enum Lab {
 #[derive(clap::Args)]
 pub(crate) struct LabOptions {
     /// The rate of the link between the edge hosts: 1gbit, 100mbit, … or unshaped.
-    #[arg(long, default_value = "1gbit")]
+    #[arg(long, default_value = "1gbit", value_name = "RATE")]
     pub(crate) edge_link: LinkRate,
     /// Which cgroups the hosts see: auto, v1 or v2.
     #[arg(long, default_value = "auto")]
@@ -250,7 +268,7 @@ pub(crate) enum Service {
         /// Which workload.
         kind: String,
         /// On which host.
-        #[arg(long)]
+        #[arg(long, value_name = "HOST")]
         on: String,
         /// The service's name; the workload's if not given.
         #[arg(long)]
@@ -267,7 +285,7 @@ pub(crate) enum Service {
         /// Its name.
         name: String,
         /// On which host.
-        #[arg(long)]
+        #[arg(long, value_name = "HOST")]
         on: String,
     },
 }
@@ -315,20 +333,20 @@ pub(crate) struct Calibrate {
     #[arg(long)]
     pub(crate) quick: bool,
     /// What the link between them carries, such as 1Gbps; the lab's shaped rate if not given.
-    #[arg(long)]
+    #[arg(long, value_name = "RATE")]
     pub(crate) bandwidth: Option<BitsPerSec>,
     /// Also write each profile into this folder.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<std::path::PathBuf>,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct TargetsRun {
     /// The folder for targets.csv and targets.svg.
-    #[arg(long, default_value = ".")]
+    #[arg(long, default_value = ".", value_name = "DIR")]
     pub(crate) output: std::path::PathBuf,
     /// What the link may carry, such as 1Gbps; what the agents measure if not given.
-    #[arg(long)]
+    #[arg(long, value_name = "RATE")]
     pub(crate) bandwidth: Option<BitsPerSec>,
     /// Print JSON.
     #[arg(long)]
@@ -347,7 +365,7 @@ pub(crate) struct Strategies {
     #[arg(long, value_delimiter = ',', default_value = "cold,iterative-precopy")]
     pub(crate) strategies: Vec<Strategy>,
     /// Iterations of an iterative pre-copy.
-    #[arg(long, short = 'I', default_value_t = 3)]
+    #[arg(long, short = 'I', default_value_t = 3, value_name = "N")]
     pub(crate) iterations: u32,
     /// How pre-copy reads the running service; the source chooses if not given.
     #[arg(long)]

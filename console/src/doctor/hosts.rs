@@ -20,11 +20,11 @@ const CLOCK: Duration = Duration::from_secs(10);
 /// Clocks that differ by no more than this (µs) are taken for one.
 const SAME_CLOCK: u64 = 100_000;
 
-/// Has the agents of the hosts that are `wanted`, or of all, look at them.
+/// Has the agents of the hosts that are `wanted`, or of all, look at them; the hosts whose agents are live, and what was found.
 ///
 /// # Errors
 /// Where the session fails.
-pub async fn examine(fleet: &Fleet, wanted: &[HostName]) -> Result<Vec<HostReport>, Refusal> {
+pub async fn examine(fleet: &Fleet, wanted: &[HostName]) -> Result<(Vec<String>, Vec<HostReport>), Refusal> {
     let seen = fleet.agents(wanted).await?;
     let live: Vec<String> = seen.iter().map(|agent| agent.host.to_string()).collect();
     let absent = wanted.iter().filter(|host| seen.iter().all(|agent| &agent.host != *host)).map(|host| {
@@ -41,7 +41,7 @@ pub async fn examine(fleet: &Fleet, wanted: &[HostName]) -> Result<Vec<HostRepor
     let asked = seen.iter().filter(|agent| wanted.is_empty() || wanted.contains(&agent.host));
     reports.extend(join_all(asked.map(|agent| report(fleet, agent))).await);
     reports.sort_by(|a, b| a.host.cmp(&b.host));
-    Ok(reports)
+    Ok((live, reports))
 }
 
 async fn report(fleet: &Fleet, agent: &Seen) -> HostReport {

@@ -110,7 +110,9 @@ impl Agents {
 
 impl Drop for Agents {
     fn drop(&mut self) {
-        let _ = self.runtime.block_on(tokio::time::timeout(Duration::from_secs(2), self.session.close()));
+        let closed = async { tokio::time::timeout(Duration::from_secs(2), self.session.close()).await };
+        // A session that does not close ends with this process.
+        let _ = self.runtime.block_on(closed);
     }
 }
 
