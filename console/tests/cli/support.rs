@@ -1,8 +1,8 @@
 //! What these tests share: the real program, and agents that answer by a script, over a real session on this machine.
 
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use mose_agent::session;
 use mose_protocol::agent::{Capability, Hello, Role};
@@ -24,28 +24,22 @@ pub(crate) fn mose(words: &[&str]) -> Output {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    let pid = child.id();
     let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let read = |mut from: Box<dyn std::io::Read + Send>| {
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            from.read_to_end(&mut bytes).unwrap();
-            bytes
-        })
+    let (ended, waiting) = mpsc::channel();
+    let complaints = std::thread::spawn(move || all_of(stderr));
+    std::thread::spawn(move || ended.send(all_of(stdout)));
+    let Ok(stdout) = waiting.recv_timeout(DEADLINE) else {
+        child.kill().unwrap();
+        panic!("mose {words:?} took longer than {DEADLINE:?}");
     };
-    let (stdout, stderr) = (read(Box::new(stdout)), read(Box::new(stderr)));
-    let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if begun.elapsed() > DEADLINE {
-            child.kill().unwrap();
-            panic!("mose {words:?} (process {pid}) took longer than {DEADLINE:?}");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    Output { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+    Output { status: child.wait().unwrap(), stdout, stderr: complaints.join().unwrap() }
+}
+
+/// What comes until the other end is closed.
+fn all_of(mut from: impl std::io::Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).unwrap();
+    bytes
 }
 
 /// What the program printed.

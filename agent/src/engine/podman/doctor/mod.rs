@@ -40,3 +40,33 @@ fn hook() -> Check {
         Err(refusal) => Check::broken(WHAT, refusal.reason, refusal.remedy),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mose_protocol::doctor::CheckState;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn everything_is_looked_at_whatever_the_host_lacks_and_what_depends_on_it_is_unknown() {
+        let checks = checks(&Socket::new(Path::new("/nowhere/podman.sock")), Bytes(1)).await;
+        let names: Vec<&str> = checks.iter().map(|check| check.what.as_str()).collect();
+        let expected = [
+            "Podman",
+            "container storage",
+            "CRIU",
+            "soft-dirty",
+            "network lock",
+            "dirty-page tracker",
+            "CRIU hook",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!((checks[0].state, checks[1].state), (CheckState::Broken, CheckState::Unknown));
+        for check in checks.iter().filter(|check| check.state != CheckState::Ok) {
+            assert!(
+                check.remedy.as_ref().is_some_and(|remedy| !remedy.is_empty()),
+                "{check:?} has no remedy"
+            );
+        }
+    }
+}
