@@ -3,7 +3,7 @@
 use crate::support::{mose, stderr, stdout};
 
 /// Every command, as words: `[]`, `["migrate"]`, `["lab", "up"]` …, by the program's own help.
-fn commands() -> Vec<Vec<String>> {
+pub(crate) fn commands() -> Vec<Vec<String>> {
     let mut all: Vec<Vec<String>> = vec![Vec::new()];
     let mut at = 0;
     while at < all.len() {

@@ -35,9 +35,8 @@ pub(crate) enum Ending {
 pub(crate) fn edges(ending: Ending) -> (Agents, Tasks) {
     let tasks = Tasks::default();
     let asked = tasks.clone();
-    let agents = Agents::start(&["edge-a", "edge-b"], move |host, request| {
-        answer(host, request, ending, &asked).map(|(reply, events)| (reply, events))
-    });
+    let agents =
+        Agents::start(&["edge-a", "edge-b"], move |host, request| answer(host, request, ending, &asked));
     (agents, tasks)
 }
 
