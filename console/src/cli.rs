@@ -38,6 +38,7 @@ pub(crate) enum Command {
         probe: bool,
     },
     /// Move a service to another host and print every step as it happens.
+    #[command(after_help = mose_console::exit::help())]
     Migrate(Box<Migrate>),
     /// Plan a migration: which strategy, how many iterations, how much bandwidth, and what that promises.
     ///
@@ -80,6 +81,7 @@ pub(crate) enum Command {
     /// On this machine: whether it reaches agents, and can run the lab. On every host whose agent is reached: CRIU against the
     /// kernel, dirty-page tracking, Podman, Open vSwitch, container images, free disk, the clock. What will be used instead of a
     /// part that is missing is said too. A check that cannot be made is unknown. The exit code is 0 if nothing is broken.
+    #[command(after_help = mose_console::exit::help())]
     Doctor {
         /// Only these hosts, and this machine.
         hosts: Vec<HostName>,

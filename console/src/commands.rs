@@ -29,6 +29,13 @@ pub(crate) fn print_json<T: Serialize>(value: &T) {
     }
 }
 
+/// A line for whoever typed the command; a program is told by the exit code.
+fn say(json: bool, line: &str) {
+    if !json {
+        println!("{line}");
+    }
+}
+
 impl From<Transport> for TransportKind {
     fn from(transport: Transport) -> Self {
         match transport {
@@ -143,13 +150,6 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
         | Command::Schema { .. }
         | Command::Completions { .. }
         | Command::Man { .. } => Ok(ExitCode::SUCCESS),
-    }
-}
-
-/// A line for whoever typed the command; a program is told by the exit code.
-fn say(json: bool, line: &str) {
-    if !json {
-        println!("{line}");
     }
 }
 

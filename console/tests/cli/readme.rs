@@ -126,10 +126,13 @@ fn every_command_of_the_program_is_in_the_readme() {
 
 #[test]
 fn the_exit_codes_of_help_and_readme_are_those_of_the_program() {
-    let (text, help) = (readme(), stdout(&mose(&["--help"])));
-    for (code, name, meaning) in exit::TABLE {
-        assert!(text.contains(&format!("| {code} | {name} | {meaning} |")), "code {code} in the README");
-        let line = help.lines().find(|line| line.trim().starts_with(&format!("{code}  {name}"))).unwrap();
-        assert!(line.ends_with(meaning), "{line}");
+    let text = readme();
+    for words in [&["--help"][..], &["migrate", "--help"], &["doctor", "--help"]] {
+        let help = stdout(&mose(words));
+        for (code, name, meaning) in exit::TABLE {
+            assert!(text.contains(&format!("| {code} | {name} | {meaning} |")), "code {code} in the README");
+            let line = help.lines().find(|line| line.trim().starts_with(&format!("{code}  {name}"))).unwrap();
+            assert!(line.ends_with(meaning), "{words:?}: {line}");
+        }
     }
 }
