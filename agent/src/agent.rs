@@ -249,6 +249,7 @@ impl Agent {
             Request::Links => Ok(Reply::Links(self.links())),
             Request::ProbeLink(to) => self.probe_link(&to).await.map(|link| Reply::Links(vec![link])),
             Request::OpenProbe(order) => self.open_probe(&order).await.map(Reply::Probe),
+            Request::Doctor => Ok(Reply::Doctor(self.doctor().await)),
             Request::Settle { migration, keep } => self.settle(&migration, keep).await.map(|()| Reply::Ok),
         }
     }

@@ -3,6 +3,7 @@
 pub mod agent;
 mod calibrations;
 mod destination;
+mod doctor;
 pub mod engine;
 pub mod history;
 pub mod journal;

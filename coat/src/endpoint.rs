@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::gap::GapWatch;
-use crate::{CoatError, MacAddr, name};
+use crate::{CoatError, Health, MacAddr, name};
 
 /// An endpoint as it is to be: the same on every host it comes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,4 +153,9 @@ pub trait Overlay: Send + Sync {
     /// # Errors
     /// If the endpoint is gone, or this process may not listen there.
     fn watch(&self, endpoint: &Endpoint, service: Ipv4Addr) -> Result<Box<dyn GapWatch>, CoatError>;
+
+    /// What it finds when it looks at what it stands on; `None` where it stands on nothing that can break.
+    async fn health(&self) -> Option<Health> {
+        None
+    }
 }

@@ -19,6 +19,7 @@
 mod endpoint;
 mod error;
 pub mod gap;
+mod health;
 mod hold;
 mod link;
 mod mac;
@@ -33,6 +34,7 @@ mod ports;
 
 pub use endpoint::{Change, Endpoint, EndpointSpec, Overlay, Route, RouteEntry};
 pub use error::CoatError;
+pub use health::{Datapath, Faulty, Health, Recorded};
 pub use hold::HoldLimits;
 pub use mac::{MacAddr, MacAddrError};
 pub use memory::{Call, MemoryOverlay};

@@ -19,7 +19,7 @@ use std::{
 
 use crate::gap::{GapProbe, GapWatch};
 use crate::{
-    Change, CoatError, Endpoint, EndpointSpec, HoldLimits, Overlay, Route, RouteEntry,
+    Change, CoatError, Endpoint, EndpointSpec, Health, HoldLimits, Overlay, Route, RouteEntry,
     hold::{Arrival, HoldTable, Released},
     link::{self, Links},
     name, netns,
@@ -491,6 +491,12 @@ impl Overlay for OvsOverlay {
     async fn remove_tunnel(&self, host: &str) -> Result<(), CoatError> {
         let host = host.to_owned();
         self.to_the_end(|inner| async move { inner.remove_tunnel(host).await }).await
+    }
+
+    async fn health(&self) -> Option<Health> {
+        let (database, switch) = tokio::join!(self.inner.schema.recorded(), self.inner.of.flows());
+        let bridge = self.inner.config.bridge.clone();
+        Some(Health { bridge, database, switch: switch.map(|flows| flows.len()) })
     }
 
     async fn held(&self, address: Ipv4Addr) -> (u64, u64) {

@@ -17,7 +17,8 @@ use std::{
 };
 
 use mose_coat::{
-    Change, CoatError, EndpointSpec, HoldLimits, Overlay, OvsConfig, OvsOverlay, Route, gap::GapProbe,
+    Change, CoatError, Datapath, EndpointSpec, HoldLimits, Overlay, OvsConfig, OvsOverlay, Route,
+    gap::GapProbe,
 };
 use support::{ALONE, Bed, Host, possible};
 
@@ -555,6 +556,14 @@ async fn a_switch_that_is_away_is_named_and_its_flows_are_put_back() {
     client_and_service(&bed).await;
     echo(&bed.hosts[1], "service").await;
     let mut stream = connect(&bed.hosts[0], "client").await;
+    let healthy = bed.hosts[1].with(|o| async move { o.health().await }).await.unwrap();
+    let recorded = healthy.database.unwrap();
+    assert_eq!(
+        (recorded.datapath, recorded.ports),
+        (Some(Datapath::Userspace), 2),
+        "an endpoint and a tunnel"
+    );
+    assert!(recorded.faulty.is_empty() && healthy.switch.unwrap() > 0);
     bed.hosts[1].stop_vswitchd();
     let b = &bed.hosts[1];
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -565,6 +574,8 @@ async fn a_switch_that_is_away_is_named_and_its_flows_are_put_back() {
         }
     };
     assert!(error.contains("is ovs-vswitchd running?"), "{error}");
+    let ailing = b.with(|o| async move { o.health().await }).await.unwrap();
+    assert!(ailing.database.is_ok() && ailing.switch.is_err(), "{ailing:?}");
     bed.hosts[1].start_vswitchd().await;
     // The connection lives on over its retransmissions, once the flows are back.
     stream.write_all(b"x").unwrap();

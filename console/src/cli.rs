@@ -3,26 +3,18 @@
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use mose_console::documents::Document;
 use mose_lab::{CgroupMode, LinkRate};
 use mose_pam::{BitsPerSec, Millis, Objective, Plan, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
 
-const EXIT_CODES: &str = "\
-Exit codes of `migrate`:
-  0  done: the service runs at the destination
-  1  something failed that says nothing about a migration
-  2  the command line is wrong
-  3  refused: nothing was changed
-  4  rolled back: the service runs at its source, as before
-  5  in doubt: nobody knows yet; the source goes on asking";
-
 /// Moves running, stateful containers between edge hosts while their clients stay connected.
 #[derive(Parser)]
-#[command(name = "mose", version, after_help = EXIT_CODES)]
+#[command(name = "mose", version, after_help = mose_console::exit::help())]
 pub(crate) struct Arguments {
     /// Zenoh endpoint of an agent, such as tcp/10.0.0.1:7447; may be repeated. Without it: the agents of the lab on
     /// this machine if one is up, else those that multicast finds.
-    #[arg(long, global = true, env = "MOSE_CONNECT", value_delimiter = ',')]
+    #[arg(long, global = true, env = "MOSE_CONNECT", value_delimiter = ',', value_parser = endpoint, value_name = "ENDPOINT")]
     pub(crate) connect: Vec<String>,
     /// Print JSON: one document, or one per line where things happen over time.
     #[arg(long, global = true)]
@@ -39,16 +31,20 @@ pub(crate) enum Command {
     Agents,
     /// List the services and where they run.
     Services,
-    /// List the links between the edge hosts: what they carry, what others use of it, how long a round trip takes.
+    /// List the links between the edge hosts.
+    ///
+    /// What they carry, what others use of it, and how long a round trip takes.
     Links {
         /// Measure each of them now, instead of telling what is known.
         #[arg(long)]
         probe: bool,
     },
     /// Move a service to another host and print every step as it happens.
+    #[command(after_help = mose_console::exit::help())]
     Migrate(Box<Migrate>),
-    /// Plan a migration: which strategy, how many iterations, how much bandwidth, and what that promises. From given figures it
-    /// needs no agent; with --service the agents measure them.
+    /// Plan a migration: which strategy, how many iterations, how much bandwidth, and what that promises.
+    ///
+    /// From given figures it needs no agent; with --service the agents measure what is not given.
     Plan(Box<crate::plan::Arguments>),
     /// Print the steps of all migrations as they happen, until interrupted.
     Watch,
@@ -65,20 +61,54 @@ pub(crate) enum Command {
         /// Which.
         migration: MigrationId,
         /// Its source.
-        #[arg(long)]
+        #[arg(long, value_name = "HOST")]
         from: HostName,
     },
-    /// Decide about a service in doubt by hand. Look with `podman ps` at the destination before: if it runs there and
+    /// Decide about a service in doubt by hand.
+    ///
+    /// Look with `podman ps` at the destination before: if it runs there and
     /// is kept at the source too, there are two copies; if it runs nowhere and is given up, it is lost.
     Settle {
         /// Which migration.
         migration: MigrationId,
         /// Its source.
-        #[arg(long)]
+        #[arg(long, value_name = "HOST")]
         from: HostName,
         /// Restore it at the source, or give it up there.
         #[arg(long)]
         decision: Decision,
+    },
+    /// Check what usually breaks, here and on the agents' hosts, and say the remedy.
+    ///
+    /// On this machine: whether it reaches agents, and can run the lab. On every host whose agent is reached: CRIU against the
+    /// kernel, dirty-page tracking, Podman, Open vSwitch, container images, free disk, the clock. What will be used instead of a
+    /// part that is missing is said too. A check that cannot be made is unknown. The exit code is 0 if nothing is broken.
+    #[command(after_help = mose_console::exit::help())]
+    Doctor {
+        /// Only these hosts, and this machine.
+        hosts: Vec<HostName>,
+    },
+    /// Print the JSON Schema of what a command prints with --json.
+    ///
+    /// Without a name: those of all documents, by name.
+    Schema {
+        /// Which document.
+        name: Option<Document>,
+    },
+    /// Print the completions for a shell.
+    ///
+    /// For example: mose completions bash > /etc/bash_completion.d/mose
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual, a page for each command.
+    ///
+    /// To read it: mose man | man -l -
+    Man {
+        /// Write the pages into this folder instead, which is made: mose.1, mose-migrate.1 and so on.
+        #[arg(long, value_name = "DIR")]
+        output: Option<std::path::PathBuf>,
     },
     /// Measure how long migrations between two hosts of the lab take, and keep the model's parameters fitted to it.
     Calibrate(Calibrate),
@@ -138,25 +168,28 @@ pub(crate) struct Migrate {
     /// The service: its container's name.
     pub(crate) service: ServiceName,
     /// The host that it runs on; found if not given.
-    #[arg(long)]
+    #[arg(long, value_name = "HOST")]
     pub(crate) from: Option<HostName>,
     /// The host that it is to run on.
-    #[arg(long)]
+    #[arg(long, value_name = "HOST")]
     pub(crate) to: HostName,
     /// How its state is moved: cold, precopy or iterative-precopy; cold if there are no targets to plan for.
     #[arg(long)]
     pub(crate) strategy: Option<Strategy>,
     /// Longest downtime (θ_down), such as 800ms: the strategy is then planned from what the agents measure.
-    #[arg(long, requires = "target_duration", conflicts_with_all = ["strategy", "iterations"])]
+    #[arg(long, requires = "target_duration", conflicts_with_all = ["strategy", "iterations"], value_name = "TIME")]
     pub(crate) target_downtime: Option<Millis>,
     /// Longest migration (θ_mig), such as 5s.
-    #[arg(long, requires = "target_downtime")]
+    #[arg(long, requires = "target_downtime", value_name = "TIME")]
     pub(crate) target_duration: Option<Millis>,
     /// What to minimise: downtime or resources.
     #[arg(long, requires = "target_downtime", default_value = "downtime")]
     pub(crate) objective: Objective,
+    /// Refuse if no plan meets the targets, instead of carrying out the one that comes nearest.
+    #[arg(long, requires = "target_downtime")]
+    pub(crate) strict: bool,
     /// Iterations of an iterative pre-copy.
-    #[arg(long, short = 'I')]
+    #[arg(long, short = 'I', value_name = "N")]
     pub(crate) iterations: Option<u32>,
     /// How pre-copy reads the running service; the source chooses if not given.
     #[arg(long)]
@@ -165,7 +198,7 @@ pub(crate) struct Migrate {
     #[arg(long)]
     pub(crate) transport: Option<Transport>,
     /// The most that the migration may use of the link, such as 100Mbps, headers included; all there is if not given.
-    #[arg(long)]
+    #[arg(long, value_name = "RATE")]
     pub(crate) bandwidth: Option<BitsPerSec>,
     /// Refuse if the destination lacks the container's image, instead of sending it.
     #[arg(long)]
@@ -211,8 +244,10 @@ pub(crate) enum Lab {
         #[command(subcommand)]
         command: Service,
     },
-    /// Run a command in a virtual machine with Debian's kernel, in which the whole lab runs too: `mose lab guest -- sh -c
-    /// 'mose lab up && mose agents'`. Without KVM its programs run many times slower than here.
+    /// Run a command in a virtual machine with Debian's kernel, in which the whole lab runs too.
+    ///
+    /// For example: mose lab guest -- sh -c 'mose lab up && mose agents'. Without KVM its programs run many times slower than
+    /// here.
     Guest {
         /// How long it may take, from boot to end, in seconds.
         #[arg(long, default_value_t = 600)]
@@ -226,13 +261,15 @@ pub(crate) enum Lab {
     },
     /// Migrate a workload to and fro under its client and print what the client saw.
     Laps(Box<Laps>),
-    /// Migrate two services for a row of targets under both objectives, and hold what was measured against what was promised:
-    /// writes targets.csv and targets.svg. Calibrate first.
+    /// Migrate two services for a row of targets, and hold what was measured against what was promised.
+    ///
+    /// Under both objectives; writes targets.csv and targets.svg. Calibrate first.
     Targets(TargetsRun),
     /// Migrate a workload to and fro under its client, in turn by each strategy, and compare them.
     Strategies(Box<Strategies>),
-    /// Hold the dirty-page rate that the agent tells of a counter against what the counter says itself, and its throughput in the
-    /// rounds of a live pre-copy against that before.
+    /// Hold the dirty-page rate that the agent tells of a counter against what the counter says itself.
+    ///
+    /// And its throughput in the rounds of a live pre-copy against that before.
     Profiling(Profiling),
     /// Migrate a workload to and fro, in turn with MOSE and by hand (a script over SSH), and compare the clients' gaps.
     Baseline(Box<Baseline>),
@@ -241,7 +278,7 @@ pub(crate) enum Lab {
 #[derive(clap::Args)]
 pub(crate) struct LabOptions {
     /// The rate of the link between the edge hosts: 1gbit, 100mbit, … or unshaped.
-    #[arg(long, default_value = "1gbit")]
+    #[arg(long, default_value = "1gbit", value_name = "RATE")]
     pub(crate) edge_link: LinkRate,
     /// Which cgroups the hosts see: auto, v1 or v2.
     #[arg(long, default_value = "auto")]
@@ -255,7 +292,7 @@ pub(crate) enum Service {
         /// Which workload.
         kind: String,
         /// On which host.
-        #[arg(long)]
+        #[arg(long, value_name = "HOST")]
         on: String,
         /// The service's name; the workload's if not given.
         #[arg(long)]
@@ -272,7 +309,7 @@ pub(crate) enum Service {
         /// Its name.
         name: String,
         /// On which host.
-        #[arg(long)]
+        #[arg(long, value_name = "HOST")]
         on: String,
     },
 }
@@ -320,20 +357,20 @@ pub(crate) struct Calibrate {
     #[arg(long)]
     pub(crate) quick: bool,
     /// What the link between them carries, such as 1Gbps; the lab's shaped rate if not given.
-    #[arg(long)]
+    #[arg(long, value_name = "RATE")]
     pub(crate) bandwidth: Option<BitsPerSec>,
     /// Also write each profile into this folder.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<std::path::PathBuf>,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct TargetsRun {
     /// The folder for targets.csv and targets.svg.
-    #[arg(long, default_value = ".")]
+    #[arg(long, default_value = ".", value_name = "DIR")]
     pub(crate) output: std::path::PathBuf,
     /// What the link may carry, such as 1Gbps; what the agents measure if not given.
-    #[arg(long)]
+    #[arg(long, value_name = "RATE")]
     pub(crate) bandwidth: Option<BitsPerSec>,
     /// Print JSON.
     #[arg(long)]
@@ -352,7 +389,7 @@ pub(crate) struct Strategies {
     #[arg(long, value_delimiter = ',', default_value = "cold,iterative-precopy")]
     pub(crate) strategies: Vec<Strategy>,
     /// Iterations of an iterative pre-copy.
-    #[arg(long, short = 'I', default_value_t = 3)]
+    #[arg(long, short = 'I', default_value_t = 3, value_name = "N")]
     pub(crate) iterations: u32,
     /// How pre-copy reads the running service; the source chooses if not given.
     #[arg(long)]
@@ -381,6 +418,26 @@ pub(crate) struct Profiling {
     pub(crate) json: bool,
 }
 
+/// An endpoint of Zenoh, as this release speaks it: over TCP.
+fn endpoint(text: &str) -> Result<String, String> {
+    let wrong = |fault: &str| Err(format!("{fault}: write tcp/ADDRESS:PORT, such as tcp/192.0.2.11:7447"));
+    let Some(place) = text.strip_prefix("tcp/") else {
+        return match text.split_once('/') {
+            Some((protocol, _)) => wrong(&format!("agents do not speak `{protocol}`")),
+            None => wrong("it does not say how to get there"),
+        };
+    };
+    // What follows are Zenoh's own settings of a link.
+    let place = place.split(['?', '#']).next().unwrap_or_default();
+    match place.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+            Ok(text.to_owned())
+        }
+        Some(("", _)) => wrong("it names no address"),
+        _ => wrong("it names no port"),
+    }
+}
+
 /// A plan in so many words; the iterations count where the strategy has any, and whether they fit is for the agent to say.
 pub(crate) fn plan(strategy: Strategy, iterations: Option<u32>) -> Plan {
     let iterations = match strategy {
@@ -395,5 +452,33 @@ pub(crate) fn bandwidth(rate: LinkRate) -> Option<BitsPerSec> {
     match rate {
         LinkRate::Unshaped => None,
         LinkRate::Bits(bits) => Some(BitsPerSec(bits)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_refused_with_what_it_lacks() {
+        for good in [
+            "tcp/192.0.2.11:7447",
+            "tcp/[2001:db8::1]:7447",
+            "tcp/edge-a:7447?prio=6-7",
+            "tcp/a:1#iface=eth0",
+        ] {
+            assert_eq!(endpoint(good).as_deref(), Ok(good));
+        }
+        for (bad, lacks) in [
+            ("192.0.2.11:7447", "how to get there"),
+            ("udp/192.0.2.11:7447", "`udp`"),
+            ("tcp/192.0.2.11", "no port"),
+            ("tcp/192.0.2.11:0", "no port"),
+            ("tcp/:7447", "no address"),
+            ("", "how to get there"),
+        ] {
+            let error = endpoint(bad).unwrap_err();
+            assert!(error.contains(lacks) && error.contains("tcp/192.0.2.11:7447"), "{bad}: {error}");
+        }
     }
 }

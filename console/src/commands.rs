@@ -2,9 +2,11 @@
 #![expect(clippy::print_stdout, reason = "a command line prints")]
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mose_console::design::{self, Design, Given, Wanted};
+use mose_console::documents::{AgentLine, Refused};
 use mose_console::fleet::Fleet;
 use mose_console::follow::Follower;
 use mose_console::order::{self, Order};
@@ -38,6 +40,13 @@ pub(crate) fn print_config(schema: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// A line for whoever typed the command; a program is told by the exit code.
+fn say(json: bool, line: &str) {
+    if !json {
+        println!("{line}");
+    }
+}
+
 impl From<Transport> for TransportKind {
     fn from(transport: Transport) -> Self {
         match transport {
@@ -59,19 +68,28 @@ impl From<PreCopy> for PreCopyWay {
 /// Runs a command that talks to agents: those at `connect`, else the lab's.
 pub(crate) fn run(command: Command, connect: &[String], json: bool) -> ExitCode {
     let endpoints = match endpoints(connect) {
-        Ok(endpoints) => endpoints,
+        Ok((endpoints, _)) => endpoints,
         Err(error) => return crate::fail(&error),
     };
+    with_fleet(&endpoints, json, async |fleet| match command {
+        Command::Record { file } => Box::pin(crate::record::run(fleet.clone(), &file)).await,
+        command => Box::pin(talk(fleet, command, json)).await,
+    })
+}
+
+/// Does something with the agents at `endpoints`; what it refuses is told.
+pub(crate) fn with_fleet(
+    endpoints: &[String],
+    json: bool,
+    work: impl AsyncFnOnce(&Arc<Fleet>) -> Result<ExitCode, Refusal>,
+) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return crate::fail(&error),
     };
     let code = runtime.block_on(async {
-        let fleet = Fleet::join(&endpoints).await?;
-        if let Command::Record { file } = &command {
-            return Box::pin(crate::record::run(fleet, file)).await;
-        }
-        let code = Box::pin(talk(&fleet, command, json)).await;
+        let fleet = Arc::new(Fleet::join(endpoints).await?);
+        let code = work(&fleet).await;
         // What is left of the session must not outlive the runtime; its errors help nobody any more.
         let _ = tokio::time::timeout(Duration::from_secs(1), fleet.session().close()).await;
         code
@@ -80,30 +98,38 @@ pub(crate) fn run(command: Command, connect: &[String], json: bool) -> ExitCode 
     code.unwrap_or_else(|refusal| tell(&refusal, json))
 }
 
+/// Where agents come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// They were named.
+    Named,
+    /// They are those of the lab that is up.
+    Lab,
+    /// Multicast is to find them.
+    Multicast,
+}
+
 /// Where the agents are; enters the lab's controller where they are the lab's.
-fn endpoints(connect: &[String]) -> color_eyre::Result<Vec<String>> {
+pub(crate) fn endpoints(connect: &[String]) -> color_eyre::Result<(Vec<String>, Source)> {
     if !connect.is_empty() {
-        return Ok(connect.to_vec());
+        return Ok((connect.to_vec(), Source::Named));
     }
     match Lab::open(&mose_lab::LabConfig::default().state_dir) {
         Ok(Some(lab)) => {
             enter(&lab)?;
-            Ok(agents_of(&lab))
+            Ok((agents_of(&lab), Source::Lab))
         }
         // Someone who may not look into the lab is not kept from agents elsewhere.
-        Ok(None) | Err(_) => Ok(Vec::new()),
+        Ok(None) | Err(_) => Ok((Vec::new(), Source::Multicast)),
     }
 }
 
 fn tell(refusal: &Refusal, json: bool) -> ExitCode {
     if json {
-        print_json(&serde_json::json!({ "refused": refusal }));
+        print_json(&Refused { refused: refusal });
     }
     eprintln!("mose: {refusal}");
-    ExitCode::from(match refusal.code {
-        RefusalCode::Failed => exit::FAILED,
-        _ => exit::REFUSED,
-    })
+    exit::of_refusal(refusal)
 }
 
 async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, Refusal> {
@@ -116,13 +142,19 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
         Command::History { count, migration } => history(fleet, count, migration.as_ref(), json).await,
         Command::Abort { migration, from } => {
             fleet.agent(&from).await?;
-            fleet.ask(&from, &Request::Abort(migration)).await?;
+            fleet.ask(&from, &Request::Abort(migration.clone())).await?;
+            say(
+                json,
+                &format!("{migration} is being broken off; `mose history {migration}` tells how it ended"),
+            );
             Ok(ExitCode::SUCCESS)
         }
         Command::Settle { migration, from, decision } => {
             fleet.agent(&from).await?;
             let keep = matches!(decision, Decision::Keep);
-            fleet.ask(&from, &Request::Settle { migration, keep }).await?;
+            fleet.ask(&from, &Request::Settle { migration: migration.clone(), keep }).await?;
+            let settled = if keep { "the service is taken back" } else { "the service is given up" };
+            say(json, &format!("{migration}: {settled} on {from}; `mose services` tells where it runs"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Plan(plan) => crate::plan::run_measured(fleet, &plan, json).await,
@@ -132,25 +164,23 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
         | Command::Demo(_)
         | Command::Record { .. }
         | Command::Replay { .. }
-        | Command::Config { .. } => Ok(ExitCode::SUCCESS),
+        | Command::Config { .. }
+        | Command::Doctor { .. }
+        | Command::Schema { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 
 async fn agents(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
     let seen = fleet.agents(&[]).await?;
     if json {
-        let all: Vec<_> = seen
-            .iter()
-            .map(|agent| match &agent.hello {
-                Ok(hello) => serde_json::json!({ "host": agent.host, "hello": hello }),
-                Err(refusal) => serde_json::json!({ "host": agent.host, "refused": refusal }),
-            })
-            .collect();
+        let all: Vec<AgentLine<'_>> = seen.iter().map(Into::into).collect();
         print_json(&all);
         return Ok(ExitCode::SUCCESS);
     }
     if seen.is_empty() {
-        println!("no agent is live; start mose-agent on the hosts, or bring the lab up: mose lab up");
+        println!("{}", fleet.nobody());
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = seen
@@ -243,6 +273,9 @@ async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode
                     println!("the targets are not met: {nearest}");
                 }
             }
+            if migrate.strict {
+                design.insist()?;
+            }
             from = Some(host);
             (design.plan(), Some(Box::new(design.forecast())))
         }
@@ -297,7 +330,7 @@ async fn designed(
 async fn watch(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
     let mut follower = Follower::new(fleet).await?;
     if fleet.agents(&[]).await?.is_empty() {
-        eprintln!("mose: no agent is live yet; waiting");
+        eprintln!("mose: {}; waiting for one", fleet.nobody());
     }
     let mut begins = std::collections::HashMap::new();
     loop {
@@ -322,7 +355,7 @@ async fn history(
     json: bool,
 ) -> Result<ExitCode, Refusal> {
     let mut records: Vec<Record> = Vec::new();
-    for agent in fleet.agents(&[]).await?.into_iter().filter(|agent| agent.hello.is_ok()) {
+    for agent in fleet.live().await?.into_iter().filter(|agent| agent.hello.is_ok()) {
         // One is looked for among all that a host keeps.
         let wanted = if migration.is_some() { u32::MAX } else { count };
         match fleet.ask(&agent.host, &Request::History(wanted)).await {

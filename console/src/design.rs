@@ -63,6 +63,30 @@ impl Design {
         self.proposal.plan()
     }
 
+    /// Refuses a plan that does not meet its targets.
+    ///
+    /// # Errors
+    /// Which targets are missed and by how much, with what would meet them.
+    pub fn insist(&self) -> Result<(), Refusal> {
+        let Proposal { downtime, duration, nearest, .. } = &self.proposal;
+        let missed: Vec<String> = [("downtime", downtime), ("duration", duration)]
+            .into_iter()
+            .filter(|(_, verdict)| !verdict.met())
+            .map(|(name, verdict)| {
+                format!("{name} ≤ {} is wanted and ≤ {} can be promised", verdict.target, verdict.bound)
+            })
+            .collect();
+        if missed.is_empty() {
+            return Ok(());
+        }
+        let remedy = nearest.map_or_else(|| "give looser targets".to_owned(), |nearest| nearest.to_string());
+        Err(Refusal::new(
+            RefusalCode::Targets,
+            format!("the targets are not met: {}", missed.join(", ")),
+            format!("{remedy}; without --strict the plan that comes nearest is carried out"),
+        ))
+    }
+
     /// What the order promises.
     #[must_use]
     pub fn forecast(&self) -> Forecast {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use mose_protocol::record::Outcome;
+use mose_protocol::{Refusal, RefusalCode};
 
 /// Something failed that is no answer about a migration.
 pub const FAILED: u8 = 1;
@@ -15,6 +16,26 @@ pub const ROLLED_BACK: u8 = 4;
 /// Nobody knows whether the service runs at the destination.
 pub const IN_DOUBT: u8 = 5;
 
+/// Every code with its name and what it means: what `--help`, the man pages and the README say.
+pub const TABLE: [(u8, &str, &str); 6] = [
+    (0, "success", "`migrate`: the service runs at the destination; `doctor`: nothing is broken"),
+    (FAILED, "failed", "something failed that says nothing about a migration; `doctor`: something is broken"),
+    (USAGE, "usage", "the command line is wrong, or a file or a figure in it"),
+    (REFUSED, "refused", "nothing was changed"),
+    (ROLLED_BACK, "rolled back", "the service runs at its source, as before"),
+    (IN_DOUBT, "in doubt", "nobody knows yet where the service runs; the source goes on asking"),
+];
+
+/// [`TABLE`] as it is shown below a command's help.
+#[must_use]
+pub fn help() -> String {
+    let mut text = "Exit codes:".to_owned();
+    for (code, name, meaning) in TABLE {
+        text.push_str(&format!("\n  {code}  {name:<11}  {meaning}"));
+    }
+    text
+}
+
 /// The exit code of an outcome.
 #[must_use]
 pub fn of(outcome: Outcome) -> ExitCode {
@@ -24,4 +45,13 @@ pub fn of(outcome: Outcome) -> ExitCode {
         Outcome::RolledBack => ExitCode::from(ROLLED_BACK),
         Outcome::InDoubt => ExitCode::from(IN_DOUBT),
     }
+}
+
+/// The exit code of what was refused, or could not be done.
+#[must_use]
+pub fn of_refusal(refusal: &Refusal) -> ExitCode {
+    ExitCode::from(match refusal.code {
+        RefusalCode::Failed => FAILED,
+        _ => REFUSED,
+    })
 }

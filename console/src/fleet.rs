@@ -7,7 +7,9 @@ use mose_agent::peers::Requests;
 use mose_agent::session;
 use mose_protocol::agent::{Capability, Hello, ServiceInfo};
 use mose_protocol::link::LinkMetrics;
+use mose_protocol::time::ClockOffset;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, envelope, keys};
+use schemars::JsonSchema;
 use serde::Serialize;
 use zenoh::Session;
 
@@ -33,7 +35,7 @@ pub struct Seen {
 }
 
 /// A link, in one direction.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Link {
     /// Where it begins.
     pub from: HostName,
@@ -46,7 +48,7 @@ pub struct Link {
 pub struct Fleet {
     session: Session,
     requests: Requests,
-    expected: usize,
+    endpoints: Vec<String>,
 }
 
 impl Fleet {
@@ -56,7 +58,7 @@ impl Fleet {
     /// Where no session can be opened.
     pub async fn join(endpoints: &[String]) -> Result<Self, Refusal> {
         let session = session::open(&[], endpoints).await?;
-        Ok(Self { requests: Requests::new(session.clone()), session, expected: endpoints.len() })
+        Ok(Self { requests: Requests::new(session.clone()), session, endpoints: endpoints.to_vec() })
     }
 
     /// The Zenoh session.
@@ -65,12 +67,67 @@ impl Fleet {
         &self.session
     }
 
+    /// How many agents were named.
+    const fn expected(&self) -> usize {
+        self.endpoints.len()
+    }
+
     /// Asks one agent.
     ///
     /// # Errors
     /// What it refused, or that it does not answer.
     pub async fn ask(&self, host: &HostName, request: &Request) -> mose_protocol::Response {
-        self.requests.ask(host, request, ANSWER).await
+        self.ask_within(host, request, ANSWER).await
+    }
+
+    /// Asks one agent for what takes it a while.
+    ///
+    /// # Errors
+    /// As [`Fleet::ask`].
+    pub async fn ask_within(
+        &self,
+        host: &HostName,
+        request: &Request,
+        deadline: Duration,
+    ) -> mose_protocol::Response {
+        self.requests.ask(host, request, deadline).await
+    }
+
+    /// How far the clock of `host` is ahead of this machine's.
+    ///
+    /// # Errors
+    /// Where the host does not answer.
+    pub async fn clock_offset(&self, host: &HostName) -> Result<ClockOffset, Refusal> {
+        self.requests.clock_offset(host).await
+    }
+
+    /// That no agent is live, where agents were looked for, and what to do about it.
+    #[must_use]
+    pub fn nobody(&self) -> Refusal {
+        let (reason, remedy) = if self.endpoints.is_empty() {
+            (
+                "no agent is live: none was named, and multicast found none on this machine's networks"
+                    .to_owned(),
+                "start mose-agent on the hosts, name one that runs with --connect tcp/ADDRESS:7447, or bring the lab up: \
+                 mose lab up",
+            )
+        } else {
+            (
+                format!("no agent is live: none answers at {}", self.endpoints.join(", ")),
+                "see whether mose-agent runs there (in the lab: mose lab status), and whether its --listen address can be \
+                 reached from here",
+            )
+        };
+        Refusal::new(RefusalCode::Unreachable, reason, remedy)
+    }
+
+    /// The agents that are live, of which there must be one.
+    ///
+    /// # Errors
+    /// Where there is none, or the session fails.
+    pub async fn live(&self) -> Result<Vec<Seen>, Refusal> {
+        let seen = self.agents(&[]).await?;
+        if seen.is_empty() { Err(self.nobody()) } else { Ok(seen) }
     }
 
     /// The agents that are live, each with its introduction. Waits for as many as endpoints were given, or for
@@ -89,7 +146,7 @@ impl Fleet {
             .history(true)
             .await
             .map_err(|error| failed(&error))?;
-        let patience = if self.expected > 0 { PATIENCE } else { LOOK_AROUND };
+        let patience = if self.expected() > 0 { PATIENCE } else { LOOK_AROUND };
         let mut deadline = tokio::time::Instant::now() + patience;
         let mut seen: BTreeMap<HostName, Seen> = BTreeMap::new();
         while let Ok(Ok(sample)) = tokio::time::timeout_at(deadline, subscriber.recv_async()).await {
@@ -105,7 +162,7 @@ impl Fleet {
                 break;
             }
             // Those that were named are there; others, which they know, are given a moment.
-            if wanted.is_empty() && self.expected > 0 && seen.len() >= self.expected {
+            if wanted.is_empty() && self.expected() > 0 && seen.len() >= self.expected() {
                 deadline = deadline.min(tokio::time::Instant::now() + OTHERS);
             }
         }
@@ -144,17 +201,13 @@ impl Fleet {
         let seen = self.agents(std::slice::from_ref(host)).await?;
         match seen.iter().find(|agent| &agent.host == host) {
             Some(agent) => agent.hello.clone(),
+            None if seen.is_empty() => Err(self.nobody()),
             None => {
                 let names: Vec<_> = seen.iter().map(|agent| agent.host.to_string()).collect();
                 Err(Refusal::new(
                     RefusalCode::UnknownHost,
                     format!("no agent of a host {host} is live"),
-                    if names.is_empty() {
-                        "no agent is live at all: start mose-agent on the hosts, or bring the lab up: mose lab up"
-                            .to_owned()
-                    } else {
-                        format!("live are: {}", names.join(", "))
-                    },
+                    format!("live are: {}", names.join(", ")),
                 ))
             }
         }
@@ -163,9 +216,9 @@ impl Fleet {
     /// The links between the live edge hosts, and which hosts did not tell; with `probe`, measured now, one after another.
     ///
     /// # Errors
-    /// Where the session fails.
+    /// Where no agent is live, or the session fails.
     pub async fn links(&self, probe: bool) -> Result<(Vec<Link>, Vec<Refusal>), Refusal> {
-        let agents = self.agents(&[]).await?;
+        let agents = self.live().await?;
         let edges: Vec<&HostName> = agents
             .iter()
             .filter(|agent| {
@@ -197,10 +250,10 @@ impl Fleet {
     /// What runs on every live host, and which hosts did not say.
     ///
     /// # Errors
-    /// Where the session fails.
+    /// Where no agent is live, or the session fails.
     pub async fn services(&self) -> Result<(Vec<ServiceInfo>, Vec<Refusal>), Refusal> {
         let (mut services, mut troubles) = (Vec::new(), Vec::new());
-        for agent in self.agents(&[]).await? {
+        for agent in self.live().await? {
             let answer = match agent.hello {
                 Ok(_) => self.ask(&agent.host, &Request::Services).await,
                 Err(refusal) => Err(refusal),

@@ -6,6 +6,8 @@ pub mod app;
 pub mod calibrate;
 pub mod demo;
 pub mod design;
+pub mod doctor;
+pub mod documents;
 pub mod exit;
 pub mod fleet;
 pub mod follow;

@@ -1,8 +1,10 @@
 //! `mose`: the orchestrator's command line.
 
+mod checkup;
 mod cli;
 mod commands;
 mod lab;
+mod manual;
 mod open;
 mod plan;
 mod record;
@@ -61,8 +63,12 @@ fn main() -> ExitCode {
         Command::Plan(plan) if plan.service.is_none() => plan::run(&plan, json),
         Command::Demo(options) => testbed::run(&options, json),
         Command::Calibrate(options) => {
-            lab::calibrate::run(&options, json).unwrap_or_else(|error| fail(&error))
+            lab::calibrate::run(&options, &arguments.connect, json).unwrap_or_else(|error| fail(&error))
         }
+        Command::Doctor { hosts } => checkup::run(&hosts, &arguments.connect, json),
+        Command::Schema { name } => manual::schema(name),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { output } => manual::man(output.as_deref()).unwrap_or_else(|error| fail(&error)),
         command => commands::run(command, &arguments.connect, json),
     }
 }

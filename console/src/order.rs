@@ -165,7 +165,8 @@ pub async fn locate(fleet: &Fleet, service: &ServiceName) -> Result<HostName, Re
                 RefusalCode::UnknownService,
                 format!("no host runs a service {service}"),
                 if known.is_empty() {
-                    "nothing runs anywhere; start a service first".to_owned()
+                    "nothing runs anywhere; start a service first, in the lab with: mose lab service start sockperf --on edge-a"
+                        .to_owned()
                 } else {
                     format!("known are: {}", known.join("; "))
                 },

@@ -8,51 +8,50 @@ use mose_console::exit;
 use mose_console::fleet::Fleet;
 use mose_console::order::locate;
 use mose_console::profile::{self, LoadError};
-use mose_console::proposal::{self, Report};
+use mose_console::proposal::{self, Report, Swept};
 use mose_pam::{
     Axis, BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, NormalizedRate, Objective,
     PagesPerSec, Proposal, Request, Service, Sweep, Targets, plan,
 };
 use mose_protocol::{HostName, Refusal, ServiceName};
-use serde::Serialize;
 
 use crate::commands::print_json;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// A running service: what is not given is measured by the agents of its host and of --to.
-    #[arg(long, requires = "to", conflicts_with_all = ["normalized_dirty_rate", "working_set", "no_overlay", "sweep"])]
+    #[arg(long, requires = "to", conflicts_with_all = ["normalized_dirty_rate", "working_set", "no_overlay", "sweep"], value_name = "NAME")]
     pub(crate) service: Option<ServiceName>,
     /// Where the service would move.
-    #[arg(long, requires = "service")]
+    #[arg(long, requires = "service", value_name = "HOST")]
     pub(crate) to: Option<HostName>,
     /// Where it runs; found if not given.
-    #[arg(long, requires = "service")]
+    #[arg(long, requires = "service", value_name = "HOST")]
     pub(crate) from: Option<HostName>,
     /// Memory state of the service (M), such as 10MB or 64MiB.
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE")]
     state_size: Option<Bytes>,
     /// Pages that the service dirties per second, at worst (R̂), such as 300p/s.
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_name = "RATE")]
     dirty_rate: Option<PagesPerSec>,
     /// The same between the least (0) and the greatest (1) that is possible (r).
-    #[arg(long, allow_hyphen_values = true, conflicts_with = "dirty_rate")]
+    #[arg(long, allow_hyphen_values = true, conflicts_with = "dirty_rate", value_name = "R")]
     normalized_dirty_rate: Option<f64>,
     /// Interval over which the dirty-page rate was observed (ΔT): 1s if not given; with --service, the longest time between two
     /// rounds.
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_name = "TIME")]
     delta_t: Option<Millis>,
     /// The most memory that is ever dirty at once; the whole state if not given. It counts for what is expected.
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE")]
     working_set: Option<Bytes>,
     /// Bandwidth that the migration may use (L), such as 1Gbps.
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_name = "RATE")]
     bandwidth: Option<BitsPerSec>,
     /// Longest downtime (θ_down), such as 800ms.
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_name = "TIME")]
     target_downtime: Option<Millis>,
     /// Longest migration (θ_mig), such as 5s.
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_name = "TIME")]
     target_duration: Option<Millis>,
     /// What to minimise: downtime or resources.
     #[arg(long, default_value = "downtime")]
@@ -64,11 +63,11 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_overlay: bool,
     /// The most pre-copy iterations, whatever the targets allow.
-    #[arg(long, allow_hyphen_values = true, default_value_t = Limits::default().iterations)]
+    #[arg(long, allow_hyphen_values = true, default_value_t = Limits::default().iterations, value_name = "N")]
     max_iterations: u32,
     /// Vary one input and print a plan for each value, such as target-duration=0.8s..6s/50 or
     /// bandwidth=1Mbps..10Gbps/40/log.
-    #[arg(long)]
+    #[arg(long, value_name = "SWEEP")]
     sweep: Option<Sweep>,
     /// Print the sweep as CSV.
     #[arg(long, requires = "sweep", conflicts_with = "json")]
@@ -88,19 +87,12 @@ struct Figures {
 enum PlanError {
     #[error("--{0} is missing: give it, or vary it with --sweep")]
     Missing(Axis),
+    #[error("--{0} is missing: give it, such as 800ms; it is no figure that agents can measure")]
+    MissingTarget(Axis),
     #[error(transparent)]
     Input(#[from] InputError),
     #[error(transparent)]
     Profile(#[from] LoadError),
-}
-
-/// A plan at one value of a sweep.
-#[derive(Serialize)]
-struct Swept<'a> {
-    axis: &'static str,
-    value: f64,
-    #[serde(flatten)]
-    plan: Report<'a>,
 }
 
 /// Plans and prints.
@@ -118,7 +110,11 @@ impl Arguments {
     /// What was typed for `axis`; where it is swept, its first value stands in for it.
     fn given<T>(&self, axis: Axis, typed: Option<T>, swept: impl FnOnce(f64) -> T) -> Result<T, PlanError> {
         let first = self.sweep.filter(|sweep| sweep.axis() == axis).map(|sweep| sweep.value(0));
-        typed.or_else(|| first.map(swept)).ok_or(PlanError::Missing(axis))
+        typed.or_else(|| first.map(swept)).ok_or(if self.service.is_some() {
+            PlanError::MissingTarget(axis)
+        } else {
+            PlanError::Missing(axis)
+        })
     }
 
     /// The figures as they were typed.
@@ -226,10 +222,8 @@ fn show(arguments: &Arguments, figures: &Figures, json: bool) -> Result<(), Plan
             println!("{}", proposal::csv_line(*value, proposal));
         }
     } else if json {
-        let swept = |(value, proposal): &(f64, Proposal)| Swept {
-            axis: axis.name(),
-            value: *value,
-            plan: Report::new(proposal, &profile.name),
+        let swept = |(value, proposal): &(f64, Proposal)| {
+            Swept::new(axis, *value, Report::new(proposal, &profile.name))
         };
         print_json(&plans.iter().map(swept).collect::<Vec<_>>());
     } else {

@@ -1,6 +1,7 @@
 //! A plan as it is shown: to people, as JSON, as lines of CSV.
 
 use mose_pam::{Axis, Components, Kpis, Millis, Model, Nearest, Proposal, Request, Strategy, Trajectory};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::table::table;
@@ -9,24 +10,37 @@ use crate::table::table;
 const WORTH_IT: Millis = Millis(1.0);
 
 /// A plan as JSON. Bandwidths in bit/s, times in ms.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Report<'a> {
+    /// How the state is to be moved.
     strategy: Strategy,
+    /// I: iterations after the pre-dump; null for a cold migration.
     iterations: Option<u32>,
+    /// L: the bandwidth to allocate, in bit/s.
     bandwidth_bps: u64,
+    /// r: the dirty-page rate between the least (0) and the greatest (1) that is possible.
     normalized_dirty_rate: f64,
+    /// What is promised: upper bounds.
     bound: Times,
+    /// What is probably going to happen.
     expected: Times,
+    /// Upper bounds of the parts, in ms.
     components_ms: Components,
+    /// Whether the bounds meet the targets.
     targets: Met,
+    /// Why the plan is as it is.
     why: String,
+    /// What would meet the targets that are missed; null where none is.
     nearest: Option<Change>,
+    /// The calibration profile that it was made with.
     profile: &'a str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Times {
+    /// From the freeze until the service answers at the destination.
     downtime_ms: f64,
+    /// From the order until the service answers at the destination.
     duration_ms: f64,
 }
 
@@ -36,17 +50,22 @@ impl From<Kpis> for Times {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Met {
+    /// Whether the downtime's bound is.
     downtime_met: bool,
+    /// Whether the duration's bound is.
     duration_met: bool,
 }
 
 /// Either the bandwidth, or the targets: what is null stays as it is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Change {
+    /// The least bandwidth with which all targets are met.
     bandwidth_bps: Option<u64>,
+    /// The tightest target downtime that is met.
     target_downtime_ms: Option<f64>,
+    /// The tightest target duration that is met.
     target_duration_ms: Option<f64>,
 }
 
@@ -77,6 +96,25 @@ impl<'a> Report<'a> {
             nearest: proposal.nearest.map(Into::into),
             profile,
         }
+    }
+}
+
+/// A plan at one value of a sweep.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Swept<'a> {
+    /// What is varied.
+    axis: &'static str,
+    /// Its value: ms for a target, bit/s, bytes or pages per second for the others, and a share for the normalized rate.
+    value: f64,
+    #[serde(flatten)]
+    plan: Report<'a>,
+}
+
+impl<'a> Swept<'a> {
+    /// The plan with that value on the axis.
+    #[must_use]
+    pub const fn new(axis: Axis, value: f64, plan: Report<'a>) -> Self {
+        Self { axis: axis.name(), value, plan }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// Records until interrupted.
-pub(crate) async fn run(fleet: Fleet, file: &Path) -> Result<ExitCode, Refusal> {
+pub(crate) async fn run(fleet: Arc<Fleet>, file: &Path) -> Result<ExitCode, Refusal> {
     let failed = |error: &dyn std::fmt::Display| {
         Refusal::new(RefusalCode::Failed, error.to_string(), "give another file, one that is not there yet")
     };
@@ -22,7 +22,7 @@ pub(crate) async fn run(fleet: Fleet, file: &Path) -> Result<ExitCode, Refusal> 
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let (out, mut events) = mpsc::channel(WAITING);
-    let following = tokio::spawn(follow(Arc::new(fleet), out));
+    let following = tokio::spawn(follow(fleet, out));
     eprintln!("recording into {}; end it with Ctrl-C", file.display());
     let (mut agents, mut steps) = (0u32, 0u64);
     loop {

@@ -1,5 +1,6 @@
 //! The real console on a pseudo-terminal: how it begins, what a newcomer types, and that the terminal is handed back on every
 //! way out.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 #[path = "support/pty.rs"]
 mod pty;

@@ -166,15 +166,39 @@ fn modprobe(module: &str) -> bool {
     machine_program("modprobe").arg(module).output().is_ok_and(|o| o.status.success())
 }
 
-fn disk(config: &LabConfig, cached: bool, missing: &mut Vec<Missing>) {
+/// The room that a folder of the lab has, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Space {
+    /// The folder, or the nearest one above it that exists.
+    pub folder: PathBuf,
+    /// What is free there.
+    pub free: u64,
+    /// What the lab wants there.
+    pub needed: u64,
+}
+
+/// The room that a lab with the default options has on this machine.
+pub fn space() -> Vec<Space> {
+    let config = LabConfig::default();
+    space_for(&config, rootfs::path(&config.cache_dir).exists())
+}
+
+fn space_for(config: &LabConfig, cached: bool) -> Vec<Space> {
     let dirs: [(&PathBuf, u64); 2] =
         [(&config.cache_dir, if cached { 0 } else { SPACE }), (&config.data_dir, SPACE / 4)];
-    for (dir, needed) in dirs {
-        let there = existing_parent(dir);
-        let free = statvfs(there).map_or(0, |s| s.blocks_available() * s.fragment_size());
+    let space = |(dir, needed): (&PathBuf, u64)| {
+        let folder = existing_parent(dir);
+        let free = statvfs(folder).map_or(0, |s| s.blocks_available() * s.fragment_size());
+        Space { folder: folder.to_owned(), free, needed }
+    };
+    dirs.into_iter().map(space).collect()
+}
+
+fn disk(config: &LabConfig, cached: bool, missing: &mut Vec<Missing>) {
+    for Space { folder, free, needed } in space_for(config, cached) {
         if free < needed {
             missing.push(entry(
-                &format!("space in {} ({} MB free)", there.display(), free / 1_000_000),
+                &format!("space in {} ({} MB free)", folder.display(), free / 1_000_000),
                 "the root file system, images and containers lie there",
                 &format!("free {} MB, or choose another folder", needed.div_ceil(1_000_000)),
             ));

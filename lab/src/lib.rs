@@ -40,7 +40,7 @@ pub use config::{
     UNDERLAY_PREFIX,
 };
 pub use daemons::{AGENT_SOCKET, PODMAN_SOCKET};
-pub use doctor::doctor;
+pub use doctor::{Space, doctor, space};
 pub use down::Report;
 pub use error::{LabError, Missing};
 pub use lab::{Host, HostStatus, Lab, Status};

@@ -10,11 +10,13 @@ use crate::input_error::{InputError, not_negative, positive};
 use crate::units::{Millis, ParseUnitError, read};
 
 /// A length in metres.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Metres(pub f64);
 
 /// A speed in metres per second.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MetresPerSec(pub f64);

@@ -9,6 +9,7 @@ use crate::units::BitsPerSec;
 
 /// How a service's state is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     /// Stop-and-copy: everything is dumped and sent while the service stands still.
@@ -62,6 +63,7 @@ impl FromStr for Strategy {
 
 /// How one migration is to be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Plan {
     /// How the state is moved.
     pub strategy: Strategy,

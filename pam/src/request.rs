@@ -11,6 +11,7 @@ use crate::units::BitsPerSec;
 
 /// What a plan is to minimise while it meets its targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Objective {
     /// The downtime, with all the bandwidth there is.

@@ -13,6 +13,7 @@ use crate::{HostName, ServiceName, Timestamp};
 
 /// What a host is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Runs services.
@@ -37,6 +38,7 @@ impl Role {
 
 /// What an agent can do. A peer checks before it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Capability {
     /// Runs containers that can be dumped and restored.
@@ -54,6 +56,7 @@ pub enum Capability {
 
 /// An agent's introduction, exchanged before anything else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
     /// The host that it speaks for.
     pub host: HostName,
@@ -78,6 +81,7 @@ pub struct Hello {
 
 /// Whether a service runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceState {
     /// It runs.
@@ -105,6 +109,7 @@ impl ServiceState {
 
 /// A container and what its host knows of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceInfo {
     /// Its name.
     pub name: ServiceName,
@@ -115,6 +120,7 @@ pub struct ServiceInfo {
     /// Its image's name.
     pub image: String,
     /// Its address on the overlay; `None` where it is not on it, and cannot be moved.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub address: Option<Ipv4Net>,
     /// Resident memory of its processes; `None` where it does not run.
     pub memory: Option<Bytes>,
@@ -126,11 +132,13 @@ pub struct ServiceInfo {
 }
 
 /// A direction on the ground: degrees clockwise from the y axis (north), in [0, 360).
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Heading(pub f64);
 
 /// Where a host is, on a plane that all hosts of a testbed share.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     /// Metres to the east of the plane's origin.
@@ -152,11 +160,13 @@ impl Position {
 }
 
 /// How often a client asks its service, in requests per second.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MessagesPerSec(pub f64);
 
 /// A client on the host that says it.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClientInfo {
     /// The overlay address of the service that it talks to.
@@ -171,6 +181,7 @@ pub struct ClientInfo {
 
 /// The newest figures of a host: the latest wins, a lost one does no harm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Telemetry {
     /// The host.
     pub host: HostName,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A downtime and a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Figures {
     /// T_down: from the freeze until the service answers at the destination.
     pub downtime: Millis,
@@ -28,6 +29,7 @@ impl From<&Targets> for Figures {
 
 /// A designed plan's figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Forecast {
     /// The calibration profile that it was made with.
     pub profile: String,

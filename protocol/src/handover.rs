@@ -12,6 +12,7 @@ use crate::transfer::{TransportKind, TransportOffer};
 use crate::{HostName, MigrationId, Refusal, ServiceName, Timestamp};
 
 /// What becomes of a container image that the destination lacks.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImagePolicy {
@@ -23,6 +24,7 @@ pub enum ImagePolicy {
 }
 
 /// How pre-copy gets at the memory of a running service.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PreCopyWay {
@@ -33,6 +35,7 @@ pub enum PreCopyWay {
 }
 
 /// The order to move a service, from an orchestrator to the source's agent.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// The identity that the orchestrator gave it: a repeated order is the same migration.

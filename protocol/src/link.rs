@@ -9,6 +9,7 @@ use crate::{HostName, Timestamp};
 
 /// What a link's capacity was learnt from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum CapacityFrom {
     /// Short bursts, timed by the receiving kernel.
@@ -33,6 +34,7 @@ impl CapacityFrom {
 
 /// What a round-trip time was learnt from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RttFrom {
     /// A TCP connection between the two hosts, as their kernels see it: the way there and back, with its queues.
@@ -46,6 +48,7 @@ pub enum RttFrom {
 /// The link from the host that says it to another. All rates are bits per second on the link, Ethernet, IP and TCP headers
 /// included, in this direction. `None` is what is not known yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LinkMetrics {
     /// Where the link goes.
     pub to: HostName,

@@ -7,6 +7,7 @@ use crate::{HostName, ServiceName, Timestamp};
 
 /// How fast a service dirties its pages (unique pages per second).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DirtyFigures {
     /// In the last sample.
     pub current: PagesPerSec,
@@ -18,6 +19,7 @@ pub struct DirtyFigures {
 
 /// A service's profile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceMetrics {
     /// Which.
     pub service: ServiceName,

@@ -11,6 +11,7 @@ use crate::{HostName, MigrationId, Refusal, ServiceName, Timestamp};
 
 /// How a migration ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The service runs at the destination.
@@ -38,6 +39,7 @@ impl Outcome {
 
 /// One step as it was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StepTime {
     /// The host that did it.
     pub host: HostName,
@@ -57,6 +59,7 @@ pub struct StepTime {
 
 /// What CRIU says of its own work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CriuTimes {
     /// From the order to freeze until all tasks stood still.
     pub freezing: Option<Millis>,
@@ -74,6 +77,7 @@ pub struct CriuTimes {
 
 /// What the client's host saw of the service, by its packets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientGap {
     /// The client's host.
     pub host: HostName,
@@ -89,6 +93,7 @@ pub struct ClientGap {
 
 /// The three clocks of a downtime.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Downtime {
     /// CRIU's own times.
     pub criu: CriuTimes,
@@ -110,6 +115,7 @@ impl Downtime {
 
 /// A migration as history keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Record {
     /// Its identity.
     pub migration: MigrationId,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What kind of refusal it is, for programs; people read the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusalCode {
     /// The message's protocol version is not spoken here.
@@ -36,12 +37,15 @@ pub enum RefusalCode {
     Unreachable,
     /// The message does not fit the state of the migration that it names.
     OutOfTurn,
+    /// No plan meets the targets, and only one that does was wanted.
+    Targets,
     /// Something failed on the way that no other code names.
     Failed,
 }
 
 /// A request that was not carried out, and left nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refusal {
     /// What kind it is.
     pub code: RefusalCode,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{Hello, Location, ServiceInfo};
+use crate::doctor::Check;
 use crate::handover::{HandoverState, Prepare, Prepared, Task, WatchTarget, Watched};
 use crate::link::{LinkMetrics, ProbeOffer, ProbeOrder};
 use crate::metrics::ServiceMetrics;
@@ -91,6 +92,8 @@ pub enum Request {
     ProbeLink(HostName),
     /// Take part in measuring the link from another agent to this one.
     OpenProbe(ProbeOrder),
+    /// Look at your host for what usually breaks.
+    Doctor,
     /// Settle a service in doubt by hand: `keep` true restores it here, false gives it up here.
     Settle {
         /// The migration.
@@ -131,6 +134,7 @@ impl Request {
             Self::Links => "links",
             Self::ProbeLink(_) => "probe-link",
             Self::OpenProbe(_) => "open-probe",
+            Self::Doctor => "doctor",
             Self::Settle { .. } => "settle",
         }
     }
@@ -170,6 +174,8 @@ pub enum Reply {
     Links(Vec<LinkMetrics>),
     /// To `OpenProbe`; none while another measurement is served.
     Probe(Option<ProbeOffer>),
+    /// To `Doctor`.
+    Doctor(Vec<Check>),
 }
 
 /// A reply, or why there is none.

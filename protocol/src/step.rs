@@ -8,6 +8,7 @@ use crate::{HostName, MigrationId, Timestamp};
 
 /// What a migration is made of. Each is measured on the host that does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// The whole, on the source.
@@ -80,6 +81,7 @@ impl Step {
 
 /// How far a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// It began.
@@ -94,6 +96,7 @@ pub enum Phase {
 
 /// What a round of pre-copy did.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Round {
     /// 0 is the pre-dump, 1 the first iteration.
     pub number: u32,
@@ -111,6 +114,7 @@ pub struct Round {
 
 /// One event of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StepEvent {
     /// The migration.
     pub migration: MigrationId,

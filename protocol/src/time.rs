@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Microseconds since the Unix epoch, on the clock of the host that says it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
@@ -45,6 +46,7 @@ impl From<Timestamp> for SystemTime {
 
 /// How far another host's clock is ahead of one's own, and how sure that is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClockOffset {
     /// Microseconds by which the other clock is ahead.
     pub offset_us: i64,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which transport carries an image, for the configuration of an agent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum TransportKind {
     /// A plain data connection to the destination's underlay address: the faster of the two, so the default.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mose_pam::Bytes;
+use mose_protocol::doctor::Check;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, ServiceName};
 use serde_json::Value;
@@ -142,6 +143,13 @@ pub trait Sampling: Send {
 pub trait Engine: Send + Sync {
     /// The versions of the engine's parts, by name.
     async fn tools(&self) -> Result<Vec<(String, String)>, Refusal>;
+
+    /// What it finds when it looks at what it stands on, each check within a time of its own; nothing where it stands on nothing
+    /// that can break. `room`: what a service that comes may need in the storage of containers.
+    async fn doctor(&self, room: Bytes) -> Vec<Check> {
+        let _ = room;
+        Vec::new()
+    }
 
     /// All containers.
     async fn list(&self) -> Result<Vec<Listed>, Refusal>;

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 
 use super::OvsdbClient;
-use crate::CoatError;
+use crate::{CoatError, Datapath, Faulty, Recorded};
 
 /// Names the bridge that an interface of ours belongs to; interfaces without it are not ours.
 const BRIDGE_KEY: &str = "mose-bridge";
@@ -224,6 +224,32 @@ impl Schema {
         let operations = vec![change("Interface"), change("Port")];
         self.transact("a port's record", operations).await?;
         Ok(())
+    }
+
+    /// What is written of Open vSwitch, of the bridge and of its ports that are ours.
+    pub(crate) async fn recorded(&self) -> Result<Recorded, CoatError> {
+        let found = self
+            .transact(
+                "a look at its bridge",
+                vec![
+                    json!({ "op": "select", "table": "Open_vSwitch", "where": [], "columns": ["ovs_version"] }),
+                    json!({ "op": "select", "table": "Bridge", "where": [["name", "==", self.bridge]],
+                        "columns": ["datapath_type"] }),
+                ],
+            )
+            .await?;
+        let text = |at: usize, column: &str| {
+            Some(optional(rows(&found, at).first()?.get(column)?)?.as_str()?.to_owned())
+        };
+        let ports = self.ports().await?;
+        let faulty =
+            |port: &PortRecord| Some(Faulty { link: port.link.clone(), reason: port.error.clone()? });
+        Ok(Recorded {
+            release: text(0, "ovs_version"),
+            datapath: text(1, "datapath_type").map(|name| Datapath::of(&name)),
+            ports: ports.len(),
+            faulty: ports.iter().filter_map(faulty).collect(),
+        })
     }
 
     /// The bridge's ports that are ours.

@@ -59,26 +59,31 @@ struct Fitted {
     samples: Vec<Sample>,
 }
 
-pub(crate) fn run(options: &cli::Calibrate, json: bool) -> color_eyre::Result<ExitCode> {
-    let lab = open()?;
-    let mut hosts: Vec<&str> = options.hosts.iter().map(HostName::as_str).collect();
-    if hosts.is_empty() {
-        hosts = EDGES.to_vec();
-    }
-    let [one, other] = hosts[..] else {
-        return Err(eyre!(
-            "calibrate takes two hosts, between which the counter service is moved to and fro"
-        ));
+/// Why these are not the hosts that can be calibrated, if they are not, and what there is for others.
+fn other_hosts(hosts: &[HostName], connect: &[String]) -> Option<String> {
+    let mut named: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+    named.sort_unstable();
+    let found = if let Some(endpoint) = connect.first() {
+        format!("{endpoint} (--connect or MOSE_CONNECT) is not for this command")
+    } else if named.is_empty() || named == EDGES {
+        return None;
+    } else {
+        format!("{} cannot be calibrated", named.join(" and "))
     };
-    let mut sorted = [one, other];
-    sorted.sort_unstable();
-    if sorted != EDGES {
-        return Err(eyre!(
-            "`{one}` and `{other}` are not the lab's edge hosts: calibrate {} {}",
-            EDGES[0],
-            EDGES[1]
-        ));
+    Some(format!(
+        "{found}: `mose calibrate` measures {} and {}, the edge hosts of the lab on this machine, and no others yet — for other \
+         hosts plan with a profile from a file (mose plan --profile FILE), or with the published parameters, which stand in \
+         where there is none",
+        EDGES[0], EDGES[1]
+    ))
+}
+
+pub(crate) fn run(options: &cli::Calibrate, connect: &[String], json: bool) -> color_eyre::Result<ExitCode> {
+    if let Some(why) = other_hosts(&options.hosts, connect) {
+        eprintln!("mose: {why}");
+        return Ok(ExitCode::from(mose_console::exit::USAGE));
     }
+    let lab = open()?;
     let link = options.bandwidth.or_else(|| cli::bandwidth(lab.status().edge_link)).ok_or_else(|| {
         eyre!("the link between the edge hosts is unshaped: say what it carries with --bandwidth")
     })?;

@@ -11,7 +11,7 @@ use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A program on a terminal of its own.
-pub struct Pty {
+pub(crate) struct Pty {
     master: Box<dyn MasterPty + Send>,
     child: Box<dyn Child + Send + Sync>,
     keys: Box<dyn Write + Send>,
@@ -25,7 +25,7 @@ fn size(columns: u16, rows: u16) -> PtySize {
 
 impl Pty {
     /// Starts `mose` with these words, at home in `home`.
-    pub fn mose(words: &[&str], home: &Path, columns: u16, rows: u16) -> Self {
+    pub(crate) fn mose(words: &[&str], home: &Path, columns: u16, rows: u16) -> Self {
         let pair = native_pty_system().openpty(size(columns, rows)).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_mose"));
         command.args(words);
@@ -53,18 +53,18 @@ impl Pty {
     }
 
     /// Types.
-    pub fn keys(&mut self, text: &str) {
+    pub(crate) fn keys(&mut self, text: &str) {
         self.keys.write_all(text.as_bytes()).unwrap();
         self.keys.flush().unwrap();
     }
 
     /// What the terminal shows.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.screen.lock().unwrap().screen().contents()
     }
 
     /// Waits until the terminal shows something.
-    pub fn wait(&mut self, what: &str, shows: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn wait(&mut self, what: &str, shows: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let text = self.text();
@@ -80,23 +80,23 @@ impl Pty {
     }
 
     /// Waits until the terminal shows a text.
-    pub fn wait_for(&mut self, wanted: &str) -> String {
+    pub(crate) fn wait_for(&mut self, wanted: &str) -> String {
         self.wait(wanted, |text| text.contains(wanted))
     }
 
     /// Another size.
-    pub fn resize(&self, columns: u16, rows: u16) {
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
         self.screen.lock().unwrap().screen_mut().set_size(rows, columns);
         self.master.resize(size(columns, rows)).unwrap();
     }
 
     /// The program's process.
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.process_id().unwrap()).unwrap()
     }
 
     /// Waits for its end.
-    pub fn end(&mut self) -> ExitStatus {
+    pub(crate) fn end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -108,7 +108,7 @@ impl Pty {
     }
 
     /// Whether the terminal was handed back: the screen before, the cursor, the mouse, its modes.
-    pub fn is_handed_back(&self) -> bool {
+    pub(crate) fn is_handed_back(&self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             let screen = self.screen.lock().unwrap();
@@ -125,7 +125,7 @@ impl Pty {
     }
 
     /// Everything that was written to the terminal.
-    pub fn raw(&self) -> String {
+    pub(crate) fn raw(&self) -> String {
         String::from_utf8_lossy(&self.raw.lock().unwrap()).into_owned()
     }
 }

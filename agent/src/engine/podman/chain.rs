@@ -147,7 +147,7 @@ async fn check() -> Result<Result<(), Refusal>, Refusal> {
 }
 
 /// The last line of CRIU's output that says why.
-fn telling(said: &str) -> String {
+pub(super) fn telling(said: &str) -> String {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines().rfind(|line| line.contains("Error")).or(lines().next_back());
     line.unwrap_or("CRIU does not say why").to_owned()

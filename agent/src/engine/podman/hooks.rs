@@ -43,7 +43,7 @@ impl Drop for Hooks {
 }
 
 /// Where CRIU reads its configuration when runc runs it (criu(8), runc's `org.criu.config`).
-const CRIU_CONFIGURATIONS: [&str; 2] = ["/etc/criu/runc.conf", "/etc/criu/default.conf"];
+pub(super) const CRIU_CONFIGURATIONS: [&str; 2] = ["/etc/criu/runc.conf", "/etc/criu/default.conf"];
 
 /// Refuses a host whose CRIU would not come to the agent: a dump could then be neither timed nor taken back.
 pub(super) fn check_configured() -> Result<(), Refusal> {

@@ -7,6 +7,7 @@
 mod cgroup_image;
 mod chain;
 mod describe;
+mod doctor;
 pub mod hooks;
 mod live;
 mod processes;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mose_pam::{Bytes, Millis};
+use mose_protocol::doctor::Check;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use podman_api::Podman;
@@ -224,6 +226,10 @@ impl Engine for PodmanEngine {
             ("runtime".into(), text(&info["host"]["ociRuntime"]["version"])),
             ("kernel".into(), text(&info["host"]["kernel"])),
         ])
+    }
+
+    async fn doctor(&self, room: Bytes) -> Vec<Check> {
+        doctor::checks(&self.socket, room).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Refusal> {

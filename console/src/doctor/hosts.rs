@@ -1,0 +1,143 @@
+//! The hosts, by their agents.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use mose_protocol::agent::Hello;
+use mose_protocol::doctor::{Check, bounded};
+use mose_protocol::time::ClockOffset;
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request};
+
+use super::HostReport;
+use crate::fleet::{Fleet, Seen};
+
+/// How long an agent may take to look at its host; it bounds itself below this.
+const LOOK: Duration = Duration::from_secs(35);
+
+/// How long a clock may be asked for.
+const CLOCK: Duration = Duration::from_secs(10);
+
+/// Clocks that differ by no more than this (µs) are taken for one.
+const SAME_CLOCK: u64 = 100_000;
+
+/// Has the agents of the hosts that are `wanted`, or of all, look at them; the hosts whose agents are live, and what was found.
+///
+/// # Errors
+/// Where the session fails.
+pub async fn examine(fleet: &Fleet, wanted: &[HostName]) -> Result<(Vec<String>, Vec<HostReport>), Refusal> {
+    let seen = fleet.agents(wanted).await?;
+    let live: Vec<String> = seen.iter().map(|agent| agent.host.to_string()).collect();
+    let absent = wanted.iter().filter(|host| seen.iter().all(|agent| &agent.host != *host)).map(|host| {
+        let remedy = match live.as_slice() {
+            [] => format!("start mose-agent on {host}"),
+            live => {
+                format!("start mose-agent on {host}, or name another host; live are: {}", live.join(", "))
+            }
+        };
+        let check = Check::broken("agent", format!("no agent of a host {host} is live"), remedy);
+        HostReport { host: host.clone(), checks: vec![check] }
+    });
+    let mut reports: Vec<HostReport> = absent.collect();
+    let asked = seen.iter().filter(|agent| wanted.is_empty() || wanted.contains(&agent.host));
+    reports.extend(join_all(asked.map(|agent| report(fleet, agent))).await);
+    reports.sort_by(|a, b| a.host.cmp(&b.host));
+    Ok((live, reports))
+}
+
+async fn report(fleet: &Fleet, agent: &Seen) -> HostReport {
+    let host = &agent.host;
+    let hello = match &agent.hello {
+        Ok(hello) => hello,
+        Err(refusal) => {
+            let check = Check::broken("agent", &refusal.reason, &refusal.remedy);
+            return HostReport { host: host.clone(), checks: vec![check] };
+        }
+    };
+    // The clock first: an agent that is busy with looking answers late.
+    let offset = tokio::time::timeout(CLOCK, fleet.clock_offset(host)).await;
+    let mut checks = vec![release(hello), clock(host, offset.ok())];
+    match fleet.ask_within(host, &Request::Doctor, LOOK).await {
+        Ok(Reply::Doctor(found)) => checks.extend(bounded(found)),
+        Ok(_) => {
+            checks.push(unlooked("the agent gave an answer of another kind", "run the same release on both"))
+        }
+        Err(refusal) if refusal.code == RefusalCode::Malformed => {
+            checks.push(unlooked(
+                "the agent does not know how to look at its host",
+                "run this console's release there",
+            ));
+        }
+        Err(refusal) => checks.push(unlooked(&refusal.reason, &refusal.remedy)),
+    }
+    HostReport { host: host.clone(), checks }
+}
+
+fn unlooked(reason: &str, remedy: &str) -> Check {
+    Check::unknown("host", reason, remedy)
+}
+
+fn release(hello: &Hello) -> Check {
+    let here = env!("CARGO_PKG_VERSION");
+    if hello.release == here {
+        return Check::ok("agent", format!("release {here}, {} host", hello.role.name()));
+    }
+    Check::fallback(
+        "agent",
+        format!("release {}, and this console is of {here}", hello.release),
+        format!("both speak protocol version {}", hello.protocol),
+        "run the same release everywhere",
+    )
+}
+
+/// Whether a host's clock can be taken for this one's; `None` where it did not tell the time soon enough.
+fn clock(host: &HostName, offset: Option<Result<ClockOffset, Refusal>>) -> Check {
+    const WHAT: &str = "clock";
+    let remedy = format!("run chrony or systemd-timesyncd on {host} and here");
+    let offset = match offset {
+        Some(Ok(offset)) => offset,
+        Some(Err(refusal)) => return Check::unknown(WHAT, refusal.reason, refusal.remedy),
+        None => {
+            return Check::unknown(WHAT, format!("{host} did not tell the time soon enough"), "ask again");
+        }
+    };
+    let ClockOffset { offset_us, uncertainty_us } = offset;
+    let shown = format!(
+        "{:+.2} ms against this machine's, ± {:.2} ms",
+        offset_us as f64 / 1e3,
+        uncertainty_us as f64 / 1e3
+    );
+    let apart = offset_us.unsigned_abs();
+    if apart.saturating_add(uncertainty_us) <= SAME_CLOCK {
+        Check::ok(WHAT, shown)
+    } else if apart.saturating_sub(uncertainty_us) > SAME_CLOCK {
+        Check::fallback(
+            WHAT,
+            shown,
+            "records are put on their source's clock, by an offset that the two agents measure before each freeze; `mose \
+             watch` shows each host's own time",
+            remedy,
+        )
+    } else {
+        Check::unknown(WHAT, format!("{shown}: the way there is too slow to say more"), remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mose_protocol::doctor::CheckState;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_is_ok_only_if_the_uncertainty_leaves_no_doubt() {
+        let host: HostName = "edge-a".parse().unwrap();
+        let of = |offset_us, uncertainty_us| {
+            clock(&host, Some(Ok(ClockOffset { offset_us, uncertainty_us }))).state
+        };
+        assert_eq!(of(-3_000, 200), CheckState::Ok);
+        assert_eq!(of(-2_000_000, 200), CheckState::Fallback);
+        assert_eq!(of(90_000, 20_000), CheckState::Unknown);
+        assert_eq!(of(i64::MIN, u64::MAX), CheckState::Unknown);
+        assert_eq!(clock(&host, None).state, CheckState::Unknown);
+    }
+}

@@ -1,0 +1,104 @@
+//! The documents that commands print with `--json`, each with its JSON Schema.
+
+use clap::ValueEnum;
+use mose_protocol::agent::{Hello, ServiceInfo, Telemetry};
+use mose_protocol::record::Record;
+use mose_protocol::step::StepEvent;
+use mose_protocol::{HostName, Refusal};
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+use serde::Serialize;
+
+use crate::doctor;
+use crate::fleet::{Link, Seen};
+use crate::proposal::{Report, Swept};
+
+/// An agent, as `mose agents --json` lists it: with its introduction, or with why there is none.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct AgentLine<'a> {
+    /// The host that it speaks for.
+    pub host: &'a HostName,
+    /// How it introduced itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hello: Option<&'a Hello>,
+    /// Why it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<&'a Refusal>,
+}
+
+impl<'a> From<&'a Seen> for AgentLine<'a> {
+    fn from(seen: &'a Seen) -> Self {
+        Self { host: &seen.host, hello: seen.hello.as_ref().ok(), refused: seen.hello.as_ref().err() }
+    }
+}
+
+/// What a command prints with `--json` in the place of its own document when it was refused or failed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Refused<'a> {
+    /// Why.
+    pub refused: &'a Refusal,
+}
+
+/// A kind of document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Document {
+    /// `mose agents`
+    Agents,
+    /// `mose services`
+    Services,
+    /// `mose links`
+    Links,
+    /// `mose plan`
+    Plan,
+    /// `mose plan --sweep`
+    Sweep,
+    /// A line of `mose watch`, and of `mose migrate`
+    Step,
+    /// `mose history ID`, and the last line of `mose migrate`
+    Record,
+    /// `mose history`
+    History,
+    /// `mose doctor`
+    Doctor,
+    /// What an agent publishes once a second
+    Telemetry,
+    /// Any of these commands, when it was refused or failed
+    Refused,
+}
+
+impl Document {
+    /// The name that the command line uses.
+    #[must_use]
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Its JSON Schema (draft 2020-12), as it is written.
+    #[must_use]
+    pub fn schema(self) -> Schema {
+        match self {
+            Self::Agents => schema_of::<Vec<AgentLine<'_>>>(),
+            Self::Services => schema_of::<Vec<ServiceInfo>>(),
+            Self::Links => schema_of::<Vec<Link>>(),
+            Self::Plan => schema_of::<Report<'_>>(),
+            Self::Sweep => schema_of::<Vec<Swept<'_>>>(),
+            Self::Step => schema_of::<StepEvent>(),
+            Self::Record => schema_of::<Record>(),
+            Self::History => schema_of::<Vec<Record>>(),
+            Self::Doctor => schema_of::<doctor::Report>(),
+            Self::Telemetry => schema_of::<Telemetry>(),
+            Self::Refused => schema_of::<Refused<'_>>(),
+        }
+    }
+
+    /// The schemas of all documents, by name.
+    #[must_use]
+    pub fn all() -> serde_json::Map<String, serde_json::Value> {
+        let named = |document: &Self| (document.name(), document.schema().to_value());
+        Self::value_variants().iter().map(named).collect()
+    }
+}
+
+fn schema_of<T: JsonSchema>() -> Schema {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>()
+}

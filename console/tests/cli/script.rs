@@ -1,0 +1,309 @@
+//! A script for two edge hosts: a service `web` on edge-a, and a migration of it that ends as it is told to.
+
+use std::sync::{Arc, Mutex};
+
+use mose_pam::{
+    BitsPerSec, Bytes, Components, Metres, MetresPerSec, Millis, Objective, PagesPerSec, Plan, Strategy,
+};
+use mose_protocol::agent::{
+    ClientInfo, Heading, MessagesPerSec, Position, ServiceInfo, ServiceState, Telemetry,
+};
+use mose_protocol::doctor::Check;
+use mose_protocol::forecast::{Figures, Forecast};
+use mose_protocol::handover::Task;
+use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
+use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
+use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
+use mose_protocol::step::{Phase, Round, Step, StepEvent};
+use mose_protocol::time::ClockOffset;
+use mose_protocol::transfer::TransportKind;
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp};
+
+use crate::support::Agents;
+
+/// What the agents were asked to migrate, in order.
+pub(crate) type Tasks = Arc<Mutex<Vec<Task>>>;
+
+/// How the migration ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As a record says.
+    Record(Outcome),
+    /// The order is refused.
+    Conflict,
+    /// The order fails for a reason that is none of the migration's.
+    Failure,
+}
+
+/// Agents of edge-a and edge-b, and what they are asked to migrate.
+pub(crate) fn edges(ending: Ending) -> (Agents, Tasks) {
+    let tasks = Tasks::default();
+    let asked = tasks.clone();
+    let agents =
+        Agents::start(&["edge-a", "edge-b"], move |host, request| answer(host, request, ending, &asked));
+    (agents, tasks)
+}
+
+fn answer(
+    host: &HostName,
+    request: &Request,
+    ending: Ending,
+    tasks: &Mutex<Vec<Task>>,
+) -> Option<(Response, Vec<StepEvent>)> {
+    let at_source = host.as_str() == "edge-a";
+    let reply = match request {
+        Request::Services => Reply::Services(if at_source { vec![service(host)] } else { Vec::new() }),
+        Request::Links => Reply::Links(vec![link(if at_source { "edge-b" } else { "edge-a" })]),
+        Request::Profile(_) => Reply::Profile(Box::new(profile(host))),
+        Request::Calibration(_) => Reply::Calibration(None),
+        Request::Steps { .. } => Reply::Steps(Vec::new()),
+        Request::Abort(_) | Request::Settle { .. } => Reply::Ok,
+        Request::Doctor => Reply::Doctor(vec![
+            Check::ok("CRIU", "CRIU 4.2.1 on kernel 6.18"),
+            Check::fallback("soft-dirty", "the kernel has none", "live pre-copy", "another kernel"),
+        ]),
+        Request::History(_) => {
+            Reply::History(if at_source { vec![full_record(Outcome::Done)] } else { Vec::new() })
+        }
+        Request::Record(_) => {
+            let task = tasks.lock().unwrap().last().cloned()?;
+            let Ending::Record(outcome) = ending else { return None };
+            Reply::Record(Some(Box::new(record(&task, outcome))))
+        }
+        Request::Migrate(task) => {
+            tasks.lock().unwrap().push((**task).clone());
+            let refuse =
+                |code, reason: &str| Some((Err(Refusal::new(code, reason, "wait for its end")), Vec::new()));
+            return match ending {
+                Ending::Conflict => refuse(RefusalCode::Conflict, "another migration of web is under way"),
+                Ending::Failure => refuse(RefusalCode::Failed, "the state folder cannot be written"),
+                // Whose end nobody knows says nothing more.
+                Ending::Record(Outcome::InDoubt) => {
+                    Some((Ok(Reply::Ok), vec![event(task, 0, Phase::Started)]))
+                }
+                Ending::Record(outcome) => {
+                    let end = if outcome == Outcome::Done { Phase::Finished } else { Phase::Failed };
+                    Some((Ok(Reply::Ok), vec![event(task, 0, Phase::Started), event(task, 1, end)]))
+                }
+            };
+        }
+        _ => return None,
+    };
+    Some((Ok(reply), Vec::new()))
+}
+
+fn event(task: &Task, seq: u64, phase: Phase) -> StepEvent {
+    StepEvent {
+        migration: task.migration.clone(),
+        seq,
+        host: task.from.clone(),
+        step: Step::Migration,
+        phase,
+        at: Timestamp(1_000_000 + seq * 1000),
+        bytes: Some(Bytes(7)),
+        round: None,
+        detail: Some("as the script says".into()),
+        task: None,
+    }
+}
+
+fn service(host: &HostName) -> ServiceInfo {
+    ServiceInfo {
+        name: "web".parse().unwrap(),
+        host: host.clone(),
+        state: ServiceState::Running,
+        image: "localhost/web:latest".into(),
+        address: Some("10.77.0.20/24".parse().unwrap()),
+        memory: Some(Bytes(10_000_000)),
+        processes: Some(2),
+        connections: Some(1),
+    }
+}
+
+fn link(to: &str) -> LinkMetrics {
+    LinkMetrics {
+        to: to.parse().unwrap(),
+        capacity: Some(BitsPerSec(1_000_000_000)),
+        capacity_from: Some(CapacityFrom::Probe),
+        capacity_at: Some(Timestamp(5)),
+        used: Some(BitsPerSec(1_000_000)),
+        available: Some(BitsPerSec(999_000_000)),
+        rtt: Some(Millis(0.25)),
+        rtt_jitter: None,
+        rtt_from: Some(RttFrom::Tcp),
+        measured_at: Timestamp(7),
+    }
+}
+
+fn profile(host: &HostName) -> ServiceMetrics {
+    let rate = PagesPerSec(300.0);
+    ServiceMetrics {
+        service: "web".parse().unwrap(),
+        host: host.clone(),
+        at: Timestamp(9),
+        state: Bytes(10_000_000),
+        dirty: DirtyFigures { current: rate, mean: rate, worst: rate },
+        working_set: Bytes(5_000_000),
+        window: Millis(60_000.0),
+        tracker: "write-protection".into(),
+        cost: 0.001,
+    }
+}
+
+/// What an agent publishes.
+pub(crate) fn telemetry() -> Telemetry {
+    let host: HostName = "edge-a".parse().unwrap();
+    Telemetry {
+        at: Timestamp(11),
+        services: vec![service(&host)],
+        profiles: vec![profile(&host)],
+        links: vec![link("edge-b")],
+        trouble: Some("Podman does not answer".into()),
+        position: Some(Position {
+            x: Metres(3.0),
+            y: Metres(4.0),
+            heading: Heading(90.0),
+            speed: MetresPerSec(5.0),
+        }),
+        clients: vec![ClientInfo {
+            service: std::net::Ipv4Addr::new(10, 77, 0, 20),
+            rate: Some(MessagesPerSec(200.0)),
+            rtt: Some(Millis(1.5)),
+            silent: Some(Millis(30.0)),
+        }],
+        host,
+    }
+}
+
+/// A step event with all that one can have.
+pub(crate) fn full_event() -> StepEvent {
+    StepEvent {
+        migration: "m1".parse().unwrap(),
+        seq: 3,
+        host: "edge-a".parse().unwrap(),
+        step: Step::Iteration,
+        phase: Phase::Finished,
+        at: Timestamp(1),
+        bytes: Some(Bytes(4096)),
+        round: Some(round()),
+        detail: Some("one page".into()),
+        task: Some(Box::new(task())),
+    }
+}
+
+fn task() -> Task {
+    Task {
+        migration: "m1".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        from: "edge-a".parse().unwrap(),
+        to: "edge-b".parse().unwrap(),
+        plan: Plan::cold(),
+        transport: Some(TransportKind::Tcp),
+        image_policy: mose_protocol::handover::ImagePolicy::Bring,
+        pre_copy: Some(mose_protocol::handover::PreCopyWay::Live),
+        forecast: None,
+    }
+}
+
+const fn round() -> Round {
+    Round { number: 1, pages: 9, sent: 1, bytes: Bytes(4096), took: Millis(3.5), pays: true }
+}
+
+fn record(task: &Task, outcome: Outcome) -> Record {
+    let reason =
+        (outcome != Outcome::Done).then(|| Refusal::new(RefusalCode::Engine, "as the script says", ""));
+    Record {
+        migration: task.migration.clone(),
+        service: task.service.clone(),
+        from: task.from.clone(),
+        to: task.to.clone(),
+        plan: task.plan.clone(),
+        transport: None,
+        started_at: Timestamp(1_000_000),
+        duration: Millis(512.0),
+        outcome,
+        simulated: false,
+        reason,
+        image: Bytes(602_000),
+        downtime: Downtime::default(),
+        forecast: task.forecast.clone(),
+        rounds: Vec::new(),
+        steps: Vec::new(),
+    }
+}
+
+/// A record with all that one can have.
+pub(crate) fn full_record(outcome: Outcome) -> Record {
+    let (downtime, duration) = (Millis(203.0), Millis(2900.0));
+    let figures = Figures { downtime, duration };
+    let part = Millis(1.0);
+    let parts = Components {
+        prepare: part,
+        predump: part,
+        transfer_predump: part,
+        round: part,
+        dump: part,
+        transfer_dump: part,
+        restore: part,
+        overlay: part,
+    };
+    Record {
+        migration: "m1".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        from: "edge-a".parse().unwrap(),
+        to: "edge-b".parse().unwrap(),
+        plan: Plan {
+            strategy: Strategy::IterativePrecopy,
+            iterations: Some(1),
+            bandwidth: Some(BitsPerSec(100_000_000)),
+        },
+        transport: Some(TransportKind::Tcp),
+        started_at: Timestamp(1_000_000),
+        duration,
+        outcome,
+        simulated: true,
+        reason: Some(Refusal::new(RefusalCode::Engine, "CRIU failed", "see its log")),
+        image: Bytes(602_000),
+        downtime: Downtime {
+            criu: CriuTimes {
+                freezing: Some(Millis(0.4)),
+                frozen: Some(Millis(57.8)),
+                memdump: Some(Millis(3.0)),
+                memwrite: Some(Millis(2.0)),
+                restore: Some(Millis(63.1)),
+                pages_written: Some(147),
+            },
+            blackout: Some(downtime),
+            clock: ClockOffset { offset_us: -12, uncertainty_us: 40 },
+            clients: vec![ClientGap {
+                host: "uav".parse().unwrap(),
+                gap: Millis(233.0),
+                packets: 400,
+                resets: 0,
+                accepted: 0,
+            }],
+        },
+        forecast: Some(Box::new(Forecast {
+            profile: "edge-a→edge-b".into(),
+            state: Bytes(10_000_000),
+            dirty_rate: PagesPerSec(300.0),
+            normalized_dirty_rate: 0.12,
+            available: BitsPerSec(999_000_000),
+            objective: Objective::Downtime,
+            targets: figures,
+            bound: figures,
+            expected: figures,
+            components: parts,
+            why: "it fits".into(),
+        })),
+        rounds: vec![round()],
+        steps: vec![StepTime {
+            host: "edge-a".parse().unwrap(),
+            step: Step::Dump,
+            start: Millis(300.0),
+            took: Millis(57.8),
+            bytes: Some(Bytes(602_000)),
+            detail: Some("CRIU".into()),
+        }],
+    }
+}
