@@ -61,7 +61,7 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     if !moving.is_empty() {
         line.push(scene.span(Role::Moving, format!("   {}", moving.join("  "))));
     }
-    let right = Line::from(vec![scene.span(Role::Dim, format!("{} ", figure::clock(data.now)))]);
+    let right = Line::from(vec![scene.span(Role::Dim, format!("{} ", figure::clock(scene, data.now)))]);
     let right_width = right.width() as u16;
     let left = Rect { width: area.width.saturating_sub(right_width), ..area };
     Line::from(line).render(left, buf);

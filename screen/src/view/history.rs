@@ -80,7 +80,7 @@ fn line<'a>(scene: &Scene<'_>, record: &'a Record, width: u16) -> Line<'a> {
             },
         ),
         Span::raw(if selected && !marked { " " } else { "" }),
-        scene.span(Role::Dim, format!("{} ", figure::clock(record.started_at))),
+        scene.span(Role::Dim, format!("{} ", figure::clock(scene, record.started_at))),
         scene.span(text, format!("{:<12.12} ", record.service.as_str())),
         scene.span(Role::Text, format!("{way:<19.19} ")),
         scene.span(Role::Text, format!("{:<13.13} ", plan(record))),

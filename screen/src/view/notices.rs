@@ -24,7 +24,7 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
             };
             let times = if notice.times > 1 { format!(" ({} times)", notice.times) } else { String::new() };
             Line::from(vec![
-                scene.span(Role::Dim, format!("{} ", figure::clock(notice.at))),
+                scene.span(Role::Dim, format!("{} ", figure::clock(scene, notice.at))),
                 scene.span(role, format!("{:<5} ", notice.level.name())),
                 scene.span(Role::Text, format!("{}{times}", notice.text)),
             ])

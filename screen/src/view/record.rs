@@ -8,7 +8,7 @@ use super::{Scene, figure};
 use crate::theme::Role;
 
 /// What is told of a record: a name, and the figure.
-fn figures(record: &Record) -> Vec<(&'static str, String)> {
+fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
     let time = |time: Option<Millis>| time.map_or_else(|| "–".to_owned(), figure::time);
     let criu = &record.downtime.criu;
     let forecast = record.forecast.as_deref();
@@ -24,7 +24,7 @@ fn figures(record: &Record) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         ("service", record.service.to_string()),
         ("way", format!("{} → {}", record.from, record.to)),
-        ("began", figure::clock(record.started_at)),
+        ("began", figure::clock(scene, record.started_at)),
         ("outcome", record.outcome.name().to_owned()),
         ("plan", format!("{:?}", record.plan.strategy)),
         ("iterations", record.plan.iterations.map_or_else(|| "–".into(), |i| i.to_string())),
@@ -79,7 +79,7 @@ pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record) -> Vec<Line<'a>> {
         Line::from(vec![scene.span(Role::Dim, format!("{name:<15}")), scene.span(Role::Text, value)])
     };
     let mut lines: Vec<Line<'a>> =
-        figures(record).into_iter().map(|(name, value)| pair(name, value)).collect();
+        figures(scene, record).into_iter().map(|(name, value)| pair(name, value)).collect();
     if !record.rounds.is_empty() {
         lines.push(Line::default());
         lines.push(Line::from(scene.span(Role::Title, "round      pages       sent      bytes       time")));
@@ -119,7 +119,7 @@ pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record) -> Vec<Line<'a>> {
 
 /// Two records side by side; what differs stands out.
 pub(super) fn compared<'a>(scene: &Scene<'_>, one: &Record, other: &Record) -> Vec<Line<'a>> {
-    let (left, right) = (figures(one), figures(other));
+    let (left, right) = (figures(scene, one), figures(scene, other));
     let mut names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();
     names.extend(
         right.iter().map(|(name, _)| *name).filter(|name| !left.iter().any(|(known, _)| known == name)),
