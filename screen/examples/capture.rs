@@ -25,6 +25,7 @@ fn main() -> std::io::Result<()> {
     for (name, mut state) in moments::all() {
         for layout in 0..easel.layouts.len() {
             state.ui.layout = layout;
+            easel.focus_first(&mut state, size);
             let file = format!("{name}-{}-{theme}-{}x{}.ansi", easel.layouts[layout].name, size.0, size.1);
             std::fs::write(folder.join(file), ansi(&easel.draw(&state, size).0))?;
         }

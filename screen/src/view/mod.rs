@@ -15,6 +15,7 @@ pub mod spark;
 pub mod targets;
 pub mod timeline;
 pub mod topology;
+pub mod words;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};

@@ -56,6 +56,15 @@ impl Easel {
         view::draw(&scene, area, buffer)
     }
 
+    /// Focuses the first pane that a layout shows.
+    pub(crate) fn focus_first(&self, state: &mut State, (width, height): (u16, u16)) {
+        let layout = &self.layouts[state.ui.layout % self.layouts.len()];
+        let area = Rect::new(0, 1, width, height.saturating_sub(2));
+        if let Some((pane, _)) = layout.place(area).panes.first() {
+            state.ui.focus = mose_screen::state::ui::Focus(*pane);
+        }
+    }
+
     /// One pane alone, as the zoom shows it.
     pub(crate) fn pane(&self, state: &State, pane: Pane, size: (u16, u16)) -> Buffer {
         let mut state = state.clone();

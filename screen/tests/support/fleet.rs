@@ -170,6 +170,7 @@ pub(crate) fn quiet() -> State {
     calibrate(&mut state, "edge-a", "edge-b", None);
     calibrate(&mut state, "edge-b", "edge-a", None);
     state.ui.service = Some(service("sockperf"));
+    state.planning.set(mose_screen::state::planning::Field::Downtime, Millis(950.0));
     state.planning.set(mose_screen::state::planning::Field::Duration, Millis(5000.0));
     state
 }
