@@ -100,7 +100,10 @@ fn host_line<'a>(scene: &Scene<'_>, host: &'a Host, width: usize) -> Line<'a> {
     let line = vec![
         mark(scene, presence),
         Span::raw(" "),
-        scene.span(if presence.is_there() { role } else { Role::Dim }, words::fit(scene, host.name.as_str(), room)),
+        scene.span(
+            if presence.is_there() { role } else { Role::Dim },
+            words::fit(scene, host.name.as_str(), room),
+        ),
         scene.span(Role::Warning, word),
     ];
     words::justified(line, end, width)

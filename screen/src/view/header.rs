@@ -20,7 +20,8 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     parts.extend(flags(scene));
     parts.extend(moving(scene));
     parts.extend(fleet(scene));
-    while parts.iter().map(|(_, spans)| words::length(spans) + 2).sum::<usize>() > room + 2 && parts.len() > 1 {
+    while parts.iter().map(|(_, spans)| words::length(spans) + 2).sum::<usize>() > room + 2 && parts.len() > 1
+    {
         let least = parts.iter().map(|(weight, _)| *weight).min().unwrap_or(0);
         let Some(place) = parts.iter().rposition(|(weight, _)| *weight == least) else { break };
         parts.remove(place);
@@ -30,7 +31,8 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         line.extend(spans);
         line.push(Span::raw("  "));
     }
-    Line::from(line).render(Rect { width: u16::try_from(room).unwrap_or(u16::MAX).min(area.width), ..area }, buf);
+    Line::from(line)
+        .render(Rect { width: u16::try_from(room).unwrap_or(u16::MAX).min(area.width), ..area }, buf);
     let right = Line::from(scene.span(Role::Dim, format!("{clock} ")));
     right.alignment(Alignment::Right).render(area, buf);
 }
@@ -80,12 +82,10 @@ fn flags<'a>(scene: &Scene<'_>) -> Vec<Part<'a>> {
 /// The services on their way: the first, and how many more.
 fn moving<'a>(scene: &Scene<'_>) -> Option<Part<'a>> {
     let arrow = scene.theme.glyphs.arrow;
-    let mut moving = scene
-        .state
-        .shown()
-        .migrations
-        .under_way()
-        .filter_map(|track| Some(format!("{}: {} {arrow} {}", track.service()?, track.from()?, track.to()?)));
+    let mut moving =
+        scene.state.shown().migrations.under_way().filter_map(|track| {
+            Some(format!("{}: {} {arrow} {}", track.service()?, track.from()?, track.to()?))
+        });
     let first = words::fit(scene, &moving.next()?, 60);
     let more = moving.count();
     let more = if more > 0 { format!("  +{more}") } else { String::new() };

@@ -15,11 +15,7 @@ use crate::theme::Role;
 /// A plan in a line: strategy, I, L.
 #[must_use]
 pub fn headline(proposal: &Proposal) -> String {
-    let name = match proposal.strategy {
-        Strategy::Cold => "cold",
-        Strategy::Precopy => "pre-copy",
-        Strategy::IterativePrecopy => "iterative pre-copy",
-    };
+    let name = named(proposal.strategy);
     let iterations = match proposal.iterations {
         Some(iterations) if iterations > 0 => format!("  I = {iterations}"),
         _ => String::new(),
@@ -29,6 +25,9 @@ pub fn headline(proposal: &Proposal) -> String {
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let room = usize::from(area.width);
+    if let Some(lines) = under_way(scene, room) {
+        return super::lines(lines, scene.state.ui.scrolled(Pane::Plan), area, buf);
+    }
     let lines = match &scene.state.planning.outcome(scene.state) {
         Ok(designed) => told(scene, designed, room),
         Err(reason) => {
@@ -45,10 +44,56 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     super::lines(lines, scene.state.ui.scrolled(Pane::Plan), area, buf);
 }
 
+/// What was ordered, while it is being done.
+fn under_way<'a>(scene: &Scene<'_>, room: usize) -> Option<Vec<Line<'a>>> {
+    let state = scene.state;
+    let track = state.shown().migrations.current(state.ui.service.as_ref()?)?;
+    let task = track.task.as_ref()?;
+    let forecast = task.forecast.as_deref()?;
+    let rounds = match task.plan.iterations {
+        Some(count) if count > 0 => format!("  I = {count}"),
+        _ => String::new(),
+    };
+    let head = format!("{}{rounds}", named(task.plan.strategy));
+    let end = vec![scene.span(Role::Moving, "under way")];
+    let mut lines = vec![words::justified(vec![scene.span(Role::Title, head)], end, room)];
+    lines.push(heading(scene));
+    for (name, target, bound, expected) in [
+        ("downtime", forecast.targets.downtime, forecast.bound.downtime, forecast.expected.downtime),
+        ("duration", forecast.targets.duration, forecast.bound.duration, forecast.expected.duration),
+    ] {
+        lines.push(promised(scene, name, &Verdict { target, bound }, expected, room));
+    }
+    lines.extend(words::labelled(scene, (Role::Dim, "why      "), (Role::Text, &forecast.why), room));
+    let from = format!(
+        "M {}, R {}, r {:.3}, {} available, profile {}",
+        forecast.state,
+        forecast.dirty_rate,
+        forecast.normalized_dirty_rate,
+        forecast.available,
+        forecast.profile
+    );
+    lines.extend(words::labelled(scene, (Role::Dim, "from     "), (Role::Dim, &from), room));
+    Some(lines)
+}
+
+/// What a strategy is called.
+pub(super) const fn named(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Cold => "cold",
+        Strategy::Precopy => "pre-copy",
+        Strategy::IterativePrecopy => "iterative pre-copy",
+    }
+}
+
+fn heading<'a>(scene: &Scene<'_>) -> Line<'a> {
+    Line::from(scene.span(Role::Dim, format!("{:<11}{:>8}   {:<10}{}", "", "bound", "target", "expected")))
+}
+
 fn told<'a>(scene: &Scene<'_>, designed: &Designed, room: usize) -> Vec<Line<'a>> {
     let proposal = &designed.proposal;
     let mut lines = vec![head(scene, designed, room)];
-    lines.push(Line::from(scene.span(Role::Dim, format!("{:<11}{:>8}   {:<10}{}", "", "bound", "target", "expected"))));
+    lines.push(heading(scene));
     for (name, verdict, expected) in [
         ("downtime", &proposal.downtime, proposal.expected.downtime),
         ("duration", &proposal.duration, proposal.expected.duration),
@@ -100,13 +145,7 @@ fn head<'a>(scene: &Scene<'_>, designed: &Designed, room: usize) -> Line<'a> {
 }
 
 /// A bound against its target, and what is expected.
-fn promised<'a>(
-    scene: &Scene<'_>,
-    name: &str,
-    verdict: &Verdict,
-    expected: Millis,
-    room: usize,
-) -> Line<'a> {
+fn promised<'a>(scene: &Scene<'_>, name: &str, verdict: &Verdict, expected: Millis, room: usize) -> Line<'a> {
     let glyphs = &scene.theme.glyphs;
     let (role, mark, compare, word) = match verdict.met() {
         true => (Role::Good, glyphs.yes, glyphs.at_most, "met"),

@@ -56,7 +56,9 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     let designed = match planning.outcome(scene.state) {
         Ok(designed) => designed,
         Err(reason) => {
-            return super::lines(vec![Line::from(scene.span(Role::Dim, reason))], 0, area, buf);
+            let room = usize::from(area.width);
+            let lines = words::labelled(scene, (Role::Dim, ""), (Role::Dim, &reason), room);
+            return super::lines(lines, 0, area, buf);
         }
     };
     let Some(model) = planning.model(&designed) else { return };
@@ -88,7 +90,9 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     paint(scene, &map, plot, buf, hits, down);
     let nearest = |sweep: &Sweep, here: f64| {
         // By position, not by value: on a logarithmic axis the middle between two is another.
-        (0..sweep.steps()).find(|place| sweep.value(*place) >= here).unwrap_or(sweep.steps().saturating_sub(1))
+        (0..sweep.steps())
+            .find(|place| sweep.value(*place) >= here)
+            .unwrap_or(sweep.steps().saturating_sub(1))
     };
     let (column, row) = (nearest(map.across(), x_here), nearest(map.down(), y_here));
     let here = (plot.x + column as u16, plot.bottom() - 1 - row as u16);
@@ -158,7 +162,14 @@ fn shown(axis: Axis, value: f64) -> String {
 }
 
 /// At the left: the ends of what is varied, its name, and the value where the operator stands.
-fn down_labels(scene: &Scene<'_>, map: &Map, area: Rect, plot: Rect, (here, value): (u16, f64), buf: &mut Buffer) {
+fn down_labels(
+    scene: &Scene<'_>,
+    map: &Map,
+    area: Rect,
+    plot: Rect,
+    (here, value): (u16, f64),
+    buf: &mut Buffer,
+) {
     let down = map.down();
     let width = usize::from(LEFT.saturating_sub(1));
     let bottom = plot.bottom() - 1;

@@ -131,10 +131,8 @@ fn identity<'a>(scene: &Scene<'_>, Located { host, info }: Located<'_>, room: us
         Some(address) => (Role::Text, address.to_string()),
         None => (Role::Warning, "not on the overlay: it cannot be moved".to_owned()),
     };
-    lines.push(Line::from(vec![
-        label(scene, "address"),
-        scene.span(role, words::fit(scene, &address, left)),
-    ]));
+    lines
+        .push(Line::from(vec![label(scene, "address"), scene.span(role, words::fit(scene, &address, left))]));
     let image = words::fit(scene, &info.image, left);
     lines.push(Line::from(vec![label(scene, "image"), scene.span(Role::Dim, image)]));
     lines

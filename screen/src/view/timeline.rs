@@ -82,11 +82,7 @@ impl Rows {
 }
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
-    let Some(track) = scene.state.track() else {
-        let key = (scene.key)(Action::Migrate).unwrap_or_default();
-        let text = format!("no migration yet: {key} orders the selected service's");
-        return super::lines(vec![Line::from(scene.span(Role::Dim, text))], 0, area, buf);
-    };
+    let Some(track) = scene.state.track() else { return planned(scene, area, buf) };
     let now = scene.state.shown().now;
     let forecast = forecast(track);
     let placed: Vec<Placed<'_>> = track.placed(now).collect();
@@ -103,7 +99,7 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     // What was predicted for a migration that is over would only hide how it was.
     let ghosts = forecast.filter(|_| !track.over).map(|forecast| {
         let iterations = track.task.as_ref().and_then(|task| task.plan.iterations);
-        bars::ghosts(forecast, iterations)
+        bars::ghosts(forecast, iterations, Some((track, track.elapsed(now))))
     });
     bars::shade(scene, track, &window, lanes, buf);
     for (place, host) in (0..rows.lanes).zip(&hosts) {
@@ -128,13 +124,46 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     }
     let first = area.bottom() - rows.summary;
     let room = usize::from(area.width);
-    for (line, y) in [clocks(scene, track, forecast, room), figures(scene, track, forecast, room)].into_iter().zip(first..) {
+    for (line, y) in
+        [clocks(scene, track, forecast, room), figures(scene, track, forecast, room)].into_iter().zip(first..)
+    {
         if y < area.bottom() {
             line.render(row(y), buf);
         }
     }
     if let Some(record) = &track.record {
         hits.note(area, Hit::Record(record.migration.clone()));
+    }
+}
+
+/// Nothing was moved yet: what would be done.
+fn planned(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
+    let key = (scene.key)(Action::Migrate).unwrap_or_default();
+    let text = format!("no migration yet: {key} orders the selected service's");
+    let mut lines = vec![Line::from(scene.span(Role::Dim, text))];
+    let designed = scene.state.planning.outcome(scene.state).ok().filter(|_| area.height >= 5);
+    let Some(designed) = designed else { return super::lines(lines, 0, area, buf) };
+    let forecast = designed.forecast(scene.state.planning.objective);
+    let left = 10.min(area.width / 3);
+    let plot = Rect { x: area.x + left, width: area.width - left, ..area };
+    let whole = forecast.bound.duration.0 * 1.01;
+    if plot.is_empty() || !whole.is_finite() {
+        return super::lines(lines, 0, area, buf);
+    }
+    let window = Window { whole: whole.max(1.0), plot };
+    let rounds = designed.proposal.iterations;
+    let ghosts = bars::ghosts(&forecast, rounds, None);
+    for (place, host) in (0..).zip([&designed.from, &designed.to]) {
+        let rows = Rect { y: area.y + place, height: 1, ..area };
+        let (is_source, is_destination) = (place == 0, place == 1);
+        let lane = Lane { host, rows, placed: &[], ghosts: &ghosts, is_source, is_destination };
+        lane.draw(scene, &window, left, buf);
+    }
+    let row = |y: u16| Rect { y: area.y + y, height: 1, ..area };
+    bars::promise(scene, &forecast, &window, row(2), left, buf);
+    bars::axis(scene, &window, row(3), buf);
+    if let Some(line) = lines.pop() {
+        line.render(row(area.height - 1), buf);
     }
 }
 
@@ -201,7 +230,9 @@ fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, roo
                 line.push(scene.span(Role::Dim, " so far, by when it was heard"));
                 if let Some(forecast) = forecast {
                     let bound = figure::time(forecast.bound.downtime);
-                    line.push(scene.span(Role::Dim, format!("; promised {} {bound}", scene.theme.glyphs.at_most)));
+                    line.push(
+                        scene.span(Role::Dim, format!("; promised {} {bound}", scene.theme.glyphs.at_most)),
+                    );
                 }
             }
             (None, forecast) => {

@@ -8,7 +8,8 @@ use super::fleet::{Load, NOW, ago, calibrate, hello, host, link, quiet, service,
 
 /// Names as long as the protocol lets them be.
 pub(crate) fn long_names() -> State {
-    let long = |stem: &str| format!("{stem}-{}", "of-the-northern-harbour.".repeat(4)).chars().take(63).collect();
+    let long =
+        |stem: &str| format!("{stem}-{}", "of-the-northern-harbour.".repeat(4)).chars().take(63).collect();
     let (a, b, uav, what): (String, String, String, String) =
         (long("station-east"), long("station-west"), long("drone"), long("controller-of-flight"));
     let mut state = quiet();
@@ -22,7 +23,12 @@ pub(crate) fn long_names() -> State {
         let links = vec![link(other, 9_994_000_000, 994_000_000, ago(300))];
         state.data.take(Wire::Telemetry(Box::new(telemetry(name, ago(300), load, links, 1))), ago(300));
     }
-    calibrate(&mut state, &a, &b, Some("the calibration was made with kernel 6.1.0, and the host runs 6.12.0 now"));
+    calibrate(
+        &mut state,
+        &a,
+        &b,
+        Some("the calibration was made with kernel 6.1.0, and the host runs 6.12.0 now"),
+    );
     state.ui.service = Some(service(&what));
     state.data.now = NOW;
     state
@@ -38,7 +44,9 @@ pub(crate) fn crowd() -> State {
         let loads: Vec<Load<'_>> = names
             .iter()
             .enumerate()
-            .map(|(n, name)| (name.as_str(), ServiceState::Running, 1_000_000 * (n as u64 + 1), 40.0 * n as f64))
+            .map(|(n, name)| {
+                (name.as_str(), ServiceState::Running, 1_000_000 * (n as u64 + 1), 40.0 * n as f64)
+            })
             .collect();
         let links = (1..9_u64).map(|n| {
             let to = format!("site-{:03}", (u64::try_from(number).unwrap_or(0) + n) % 200);

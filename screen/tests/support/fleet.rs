@@ -54,7 +54,12 @@ pub(crate) fn info(on: &str, (name, state, memory, _): Load<'_>, number: u8) -> 
     }
 }
 
-pub(crate) fn profile(on: &str, (name, _, memory, rate): Load<'_>, at: Timestamp, current: f64) -> ServiceMetrics {
+pub(crate) fn profile(
+    on: &str,
+    (name, _, memory, rate): Load<'_>,
+    at: Timestamp,
+    current: f64,
+) -> ServiceMetrics {
     ServiceMetrics {
         service: service(name),
         host: host(on),
@@ -147,12 +152,8 @@ pub(crate) fn introduce(state: &mut State) {
 /// What the first station knows of migrations to the second: measured parameters that suit a lab.
 pub(crate) fn calibrate(state: &mut State, from: &str, to: &str, doubt: Option<&str>) {
     let profile = Profile { name: format!("{from} {to}"), ..Profile::tnsm2024() };
-    let known = Calibrated {
-        model: Model::new(&profile),
-        profile,
-        own: true,
-        doubt: doubt.map(str::to_owned),
-    };
+    let known =
+        Calibrated { model: Model::new(&profile), profile, own: true, doubt: doubt.map(str::to_owned) };
     state.planning.calibrations.insert((host(from), host(to)), known);
 }
 

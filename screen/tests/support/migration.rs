@@ -1,6 +1,6 @@
 //! A migration step by step, cut at a moment.
 
-use mose_pam::{Bytes, Millis, Plan, Strategy};
+use mose_pam::{Bytes, Components, Millis, Plan, Strategy};
 use mose_protocol::forecast::{Figures, Forecast};
 use mose_protocol::handover::{ImagePolicy, Task};
 use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
@@ -61,8 +61,23 @@ pub(crate) fn forecast() -> Forecast {
     let forecast = designed.forecast(state.planning.objective);
     Forecast {
         bound: Figures { downtime: Millis(310.0), duration: Millis(3240.0) },
+        components: parts(),
         expected: Figures { downtime: Millis(228.0), duration: Millis(2310.0) },
         ..forecast
+    }
+}
+
+/// The parts of that bound.
+fn parts() -> Components {
+    Components {
+        prepare: Millis(340.0),
+        predump: Millis(610.0),
+        transfer_predump: Millis(94.0),
+        round: Millis(350.0),
+        dump: Millis(92.0),
+        transfer_dump: Millis(27.0),
+        restore: Millis(150.0),
+        overlay: Millis(41.0),
     }
 }
 

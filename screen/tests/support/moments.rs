@@ -47,7 +47,10 @@ pub(crate) fn with_past(mut state: State) -> State {
     let said = [
         (Level::Info, "edge-b is back"),
         (Level::Warning, "edge-c: the engine did not answer within 2 s"),
-        (Level::Error, "sockperf edge-a → edge-b rolled back, it runs at edge-a: CRIU could not dump sockperf"),
+        (
+            Level::Error,
+            "sockperf edge-a → edge-b rolled back, it runs at edge-a: CRIU could not dump sockperf",
+        ),
     ];
     for (place, (level, text)) in said.into_iter().enumerate() {
         state.notices.say(level, text, ago(40_000 - 9000 * place as u64));
@@ -201,11 +204,7 @@ pub(crate) fn dialogs() -> Vec<(&'static str, Dialog)> {
         ("palette-searched", Dialog::Palette { input: input("rec"), selected: 0 }),
         (
             "destination",
-            Dialog::Pick {
-                purpose: Purpose::Destination,
-                items: lines(&["edge-b", "edge-c"]),
-                selected: 0,
-            },
+            Dialog::Pick { purpose: Purpose::Destination, items: lines(&["edge-b", "edge-c"]), selected: 0 },
         ),
         (
             "workload",

@@ -40,28 +40,43 @@ pub(super) struct Ghost {
     still: bool,
 }
 
-/// The plan's steps one after another, each as long as it may take at most.
-pub(super) fn ghosts(forecast: &Forecast, iterations: Option<u32>) -> Vec<Ghost> {
+/// The plan's steps that have not begun, one after another from `now` on, each as long as it may take at most.
+pub(super) fn ghosts(
+    forecast: &Forecast,
+    iterations: Option<u32>,
+    track: Option<(&Track, Millis)>,
+) -> Vec<Ghost> {
     let c = &forecast.components;
+    let begun =
+        |step: Step| track.map_or(0, |(track, _)| track.bars.iter().filter(|bar| bar.step == step).count());
     let mut ghosts = Vec::new();
-    let mut at = 0.0;
+    let mut at = track.map_or(0.0, |(_, now)| now.0);
     let mut then = |destination: bool, name, took: f64, still| {
         if took.is_finite() && took > 0.0 {
             ghosts.push(Ghost { at_destination: destination, name, start: at, end: at + took, still });
             at += took;
         }
     };
-    then(true, "prepare", c.prepare.0, false);
-    if iterations.is_some() {
+    let frozen = begun(Step::Freeze) + begun(Step::Dump) > 0;
+    if begun(Step::Prepare) == 0 && !frozen {
+        then(true, "prepare", c.prepare.0, false);
+    }
+    if iterations.is_some() && begun(Step::PreDump) + begun(Step::Iteration) == 0 && !frozen {
         then(false, "pre-dump", c.predump.0 + c.transfer_predump.0, false);
     }
     // More rounds than can be told apart are one stretch.
-    let rounds = iterations.unwrap_or(0);
-    if rounds > 0 {
-        then(false, "rounds", f64::from(rounds) * (c.round.0 + c.transfer_dump.0), false);
+    let made = u32::try_from(begun(Step::Iteration)).unwrap_or(u32::MAX);
+    let rounds = iterations.unwrap_or(0).saturating_sub(made);
+    if rounds > 0 && !frozen {
+        let name = if rounds == 1 { "last round" } else { "rounds" };
+        then(false, name, f64::from(rounds) * (c.round.0 + c.transfer_dump.0), false);
     }
-    then(false, "dump", c.dump.0 + c.transfer_dump.0, true);
-    then(true, "restore", c.restore.0 + c.overlay.0, true);
+    if !frozen {
+        then(false, "dump", c.dump.0 + c.transfer_dump.0, true);
+    }
+    if begun(Step::Restore) == 0 {
+        then(true, "restore", c.restore.0 + c.overlay.0, true);
+    }
     ghosts
 }
 
@@ -194,7 +209,14 @@ pub(super) fn shade(scene: &Scene<'_>, track: &Track, window: &Window, lanes: Re
 }
 
 /// What was promised: the bound with the downtime at its end, and what is expected.
-pub(super) fn promise(scene: &Scene<'_>, forecast: &Forecast, window: &Window, row: Rect, left: u16, buf: &mut Buffer) {
+pub(super) fn promise(
+    scene: &Scene<'_>,
+    forecast: &Forecast,
+    window: &Window,
+    row: Rect,
+    left: u16,
+    buf: &mut Buffer,
+) {
     let style = scene.style(Role::Predicted);
     buf.set_stringn(row.x, row.y, "bound", usize::from(left.saturating_sub(1)), style);
     let glyphs = &scene.theme.glyphs;
