@@ -132,7 +132,7 @@ def runs(row):
 
 def block(char):
     """A block element as the parts of a cell that it fills: x, y, width, height, opacity. Fonts leave gaps between those."""
-    code = ord(char)
+    code = ord(char) if len(char) == 1 else 0
     if 0x2581 <= code <= 0x2588:
         part = (code - 0x2580) / 8
         return (0, 1 - part, 1, part, 1.0)
@@ -140,6 +140,13 @@ def block(char):
         return (0, 0, (0x2590 - code) / 8, 1, 1.0)
     return {"▀": (0, 0, 1, 0.5, 1.0), "▐": (0.5, 0, 0.5, 1, 1.0), "░": (0, 0, 1, 1, 0.25),
             "▒": (0, 0, 1, 1, 0.5), "▓": (0, 0, 1, 1, 0.75)}.get(char)
+
+
+def dots(char):
+    """A Braille pattern as the middles of its dots: many fonts have none."""
+    bits = ord(char) - 0x2800
+    places = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (0, 3), (1, 3))
+    return [place for bit, place in enumerate(places) if bits >> bit & 1] if 0 <= bits < 256 else []
 
 
 def svg(rows, title, ground, ink):
@@ -166,8 +173,11 @@ def svg(rows, title, ground, ink):
                 out.append(f'<rect x="{x:.1f}" y="{y}" width="{length * WIDTH + 0.3:.1f}" height="{HEIGHT}.3" fill="{bg}"/>')
             letters, filled = [], None
             for place, char in enumerate(text):
-                part = block(char)
-                letters.append(" " if part else char)
+                part, points = block(char), dots(char) if char else []
+                letters.append(" " if part or points else char)
+                for across, down in points:
+                    px, py = x + (place + 0.25 + across / 2) * WIDTH, y + (down + 0.5) * HEIGHT / 4
+                    out.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="1.1" fill="{fg}"/>')
                 if part:
                     # Neighbours that are filled alike are one rectangle.
                     if filled and filled[0] == part and filled[1] + filled[2] == place:

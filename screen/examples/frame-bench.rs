@@ -5,7 +5,11 @@
 use std::time::Instant;
 
 #[path = "../tests/support/mod.rs"]
-#[expect(dead_code, reason = "the tests use more of it")]
+#[expect(
+    dead_code,
+    clippy::expect_used,
+    reason = "the tests use more of it, and a fixture that cannot be made is a fault in it"
+)]
 mod support;
 
 use mose_screen::event::{Event, Wire};

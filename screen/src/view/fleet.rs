@@ -11,27 +11,44 @@ use crate::pane::Pane;
 use crate::state::{Host, Presence};
 use crate::theme::Role;
 
-/// A line and what it is.
-type Row<'a> = (Line<'a>, Option<Hit>);
+/// What a line is. Only those in sight are put into words: there may be a thousand.
+enum Row<'a> {
+    Heading(&'static str),
+    Host(&'a Host),
+    Trouble(Line<'a>),
+    Service(&'a Host, &'a ServiceInfo),
+    Nothing(&'static str),
+}
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
-    let rows = rows(scene, usize::from(area.width));
-    let chosen = scene.state.ui.service.clone().map(Hit::Service);
+    let width = usize::from(area.width);
+    let rows = rows(scene, width);
+    let chosen = scene.state.ui.service.as_ref();
     // The selected service stays in sight.
-    let place = rows.iter().position(|(_, hit)| hit.is_some() && *hit == chosen).unwrap_or(0);
+    let is_chosen = |row: &Row<'_>| matches!(row, Row::Service(_, info) if Some(&info.name) == chosen);
+    let place = rows.iter().position(is_chosen).unwrap_or(0);
     let height = usize::from(area.height);
     let first = (place + 2).saturating_sub(height).min(rows.len().saturating_sub(height));
-    for (row, (line, hit)) in area.rows().zip(rows.into_iter().skip(first)) {
+    for (at, row) in area.rows().zip(rows.into_iter().skip(first)) {
+        let (line, hit) = match row {
+            Row::Heading(text) | Row::Nothing(text) => (Line::from(scene.span(Role::Dim, text)), None),
+            Row::Trouble(line) => (line, None),
+            Row::Host(host) => (host_line(scene, host, width), Some(Hit::Host(host.name.clone()))),
+            Row::Service(host, info) => {
+                (service_line(scene, host, info, width), Some(Hit::Service(info.name.clone())))
+            }
+        };
         if let Some(hit) = hit {
-            hits.note(row, hit);
+            hits.note(at, hit);
         }
-        super::lines(vec![line], 0, row, buf);
+        super::lines(vec![line], 0, at, buf);
     }
 }
 
 fn rows<'a>(scene: &Scene<'a>, width: usize) -> Vec<Row<'a>> {
     let data = scene.state.shown();
     let filter = scene.state.ui.filter(Pane::Fleet).to_lowercase();
+    let named = |text: &str| filter.is_empty() || text.to_lowercase().contains(&filter);
     let mut rows: Vec<Row<'a>> = Vec::new();
     for (heading, role) in [
         ("EDGE", Some(HostRole::Edge)),
@@ -42,28 +59,22 @@ fn rows<'a>(scene: &Scene<'a>, width: usize) -> Vec<Row<'a>> {
         let mut first = true;
         for host in data.fleet.hosts().filter(|host| host.role() == role) {
             let services = host.telemetry.as_ref().map_or(&[][..], |telemetry| &telemetry.services);
-            let named = |text: &str| text.to_lowercase().contains(&filter);
             let all = named(host.name.as_str());
-            let wanted: Vec<&ServiceInfo> =
-                services.iter().filter(|info| all || named(info.name.as_str())).collect();
-            if !all && wanted.is_empty() {
+            let mut wanted = services.iter().filter(|info| all || named(info.name.as_str())).peekable();
+            if !all && wanted.peek().is_none() {
                 continue;
             }
             if std::mem::take(&mut first) {
-                rows.push((Line::from(scene.span(Role::Dim, heading)), None));
+                rows.push(Row::Heading(heading));
             }
-            rows.push((host_line(scene, host, width), Some(Hit::Host(host.name.clone()))));
-            rows.extend(troubles(scene, host, width).into_iter().map(|line| (line, None)));
-            rows.extend(
-                wanted.into_iter().map(|info| {
-                    (service_line(scene, host, info, width), Some(Hit::Service(info.name.clone())))
-                }),
-            );
+            rows.push(Row::Host(host));
+            rows.extend(troubles(scene, host, width).into_iter().map(Row::Trouble));
+            rows.extend(wanted.map(|info| Row::Service(host, info)));
         }
     }
     if rows.is_empty() {
         let text = if filter.is_empty() { "no agent was seen yet" } else { "nothing contains the filter" };
-        rows.push((Line::from(scene.span(Role::Dim, text)), None));
+        rows.push(Row::Nothing(text));
     }
     rows
 }

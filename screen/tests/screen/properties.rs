@@ -1,5 +1,7 @@
 //! Whatever happens in whatever order: nothing panics, and what must hold holds.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use mose_pam::{BitsPerSec, Bytes, Millis, PagesPerSec};
 use mose_protocol::agent::{Role, ServiceState};
 use mose_protocol::record::Outcome;
@@ -8,7 +10,7 @@ use mose_protocol::{Refusal, RefusalCode, Timestamp};
 use mose_screen::config::Config;
 use mose_screen::effect::{Attach, Effect};
 use mose_screen::event::{Answer, Event, Known, Wire};
-use mose_screen::hit::Hits;
+use mose_screen::hit::{Hit, Hits};
 use mose_screen::keymap::{Dispatch, Press};
 use mose_screen::pane::Pane;
 use mose_screen::state::ui::Choice;
@@ -199,7 +201,7 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 fn key() -> impl Strategy<Value = Event> {
     // Letters and signs that are bound, and the keys that dialogs know.
-    let letters: Vec<char> = "mdsaKXCnAtTo[]xuvzlZFf/pc:?qhjklLER0123456789 .".chars().collect();
+    let letters: Vec<char> = "mmmmmmdsaKXCnAtTo[]xuvzlZFf/pc:?qhjklLER0123456789 .".chars().collect();
     let code = prop_oneof![
         8 => proptest::sample::select(letters).prop_map(KeyCode::Char),
         4 => Just(KeyCode::Enter),
@@ -241,6 +243,30 @@ fn event() -> impl Strategy<Value = Event> {
         1 => text().prop_map(|text| Event::Terminal(Terminal::Paste(text))),
         1 => (1..140_u16, 1..50_u16).prop_map(|(w, h)| Event::Terminal(Terminal::Resize(w, h))),
     ]
+}
+
+/// What a person, or the world, does.
+#[derive(Debug, Clone)]
+enum Deed {
+    /// One thing.
+    One(Event),
+    /// Several in a row, as people do: ask for something, and confirm it.
+    Row(Vec<Event>),
+    /// The mouse, on something that answers: which of those places.
+    Aim(usize),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let key = |code| Event::Terminal(Terminal::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+    let asking = proptest::sample::select("mmmaCKXsn".chars().collect::<Vec<_>>());
+    let between = proptest::option::weighted(0.3, prop_oneof![answer().prop_map(Event::Answer), event()]);
+    let row = (asking, between).prop_map(move |(letter, between)| {
+        let mut row = vec![key(KeyCode::Esc), key(KeyCode::Char(letter))];
+        row.extend(between);
+        row.push(key(KeyCode::Enter));
+        Deed::Row(row)
+    });
+    prop_oneof![6 => event().prop_map(Deed::One), 2 => row, 3 => any::<usize>().prop_map(Deed::Aim)]
 }
 
 /// Where it begins.
@@ -296,6 +322,26 @@ impl Console {
         update(&mut self.state, event, self.now, &mut around)
     }
 
+    /// What a deed is, on the screen as it is.
+    fn events(&self, deed: Deed) -> Vec<Event> {
+        let which = match deed {
+            Deed::One(event) => return vec![event],
+            Deed::Row(events) => return events,
+            Deed::Aim(which) => which,
+        };
+        let (columns, rows) = self.state.ui.size;
+        let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (column, row)));
+        let answers = |hit: &&Hit| !matches!(hit, Hit::Pane(_) | Hit::Dialog);
+        // Every third cell is enough, and each action as likely as a whole map.
+        let mut places: Vec<(u16, u16)> =
+            cells.step_by(3).filter(|&(x, y)| self.hits.at(x, y).next().filter(answers).is_some()).collect();
+        places.retain(|&(x, y)| !matches!(self.hits.at(x, y).next(), Some(Hit::Map { .. })) || x % 16 == 0);
+        let Some(&(column, row)) = places.get(which % places.len().max(1)) else { return Vec::new() };
+        let kind = MouseEventKind::Down(MouseButton::Left);
+        let press = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
+        vec![Event::Terminal(Terminal::Mouse(press))]
+    }
+
     fn draw(&mut self) {
         self.hits = self.easel.draw(&self.state, self.state.ui.size).1;
     }
@@ -335,23 +381,57 @@ fn hold(before: &State, after: &State, event: &Event, effects: &[Effect]) -> Res
     Ok(())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+#[test]
+fn whatever_happens_what_must_hold_holds() {
+    anything();
+    assert!(ORDERS.load(Ordering::Relaxed) > 0, "nothing was ever ordered");
+}
 
-    #[test]
-    fn whatever_happens_what_must_hold_holds(
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    fn anything(
         state in beginning(),
-        events in proptest::collection::vec(event(), 1..80),
+        deeds in proptest::collection::vec(deed(), 1..60),
     ) {
         let easel = Easel::new("dark");
         let dispatch = Dispatch::default();
         let mut console = Console { easel, dispatch, hits: Hits::default(), state, now: NOW };
         console.draw();
-        for event in events {
-            let before = console.state.clone();
-            let effects = console.take(event.clone());
-            hold(&before, &console.state, &event, &effects)?;
-            console.draw();
+        for deed in deeds {
+            for event in console.events(deed) {
+                let before = console.state.clone();
+                let effects = console.take(event.clone());
+                hold(&before, &console.state, &event, &effects)?;
+                ORDERS.fetch_add(effects.iter().filter(|effect| effect.changes()).count(), Ordering::Relaxed);
+                console.draw();
+            }
         }
     }
+}
+
+/// How many orders were given in all runs: if there were none, nothing would be shown by their absence.
+static ORDERS: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn what_is_asked_for_and_confirmed_is_ordered() {
+    let mut console = Console {
+        easel: Easel::new("dark"),
+        dispatch: Dispatch::default(),
+        hits: Hits::default(),
+        state: with_past(quiet()),
+        now: NOW,
+    };
+    let key = |code| Event::Terminal(Terminal::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+    console.draw();
+    assert_eq!(console.take(key(KeyCode::Char('m'))), []);
+    let effects = console.take(key(KeyCode::Enter));
+    assert!(matches!(effects[..], [Effect::Order(_)]), "{effects:?}");
+    // The question was asked before a replay began: nothing is changed in one.
+    let mut late = Console { state: with_past(quiet()), ..console };
+    assert_eq!(late.take(key(KeyCode::Char('m'))), []);
+    let Source::Replay(replay) = moments::replay().source else { panic!("a replay") };
+    late.take(Event::Answer(Answer::Replaying(replay)));
+    let effects = late.take(key(KeyCode::Enter));
+    assert!(!effects.iter().any(Effect::changes), "{effects:?}");
 }

@@ -12,7 +12,7 @@ use mose_screen::theme::Theme;
 use mose_screen::view::{self, Scene, Zone};
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::layout::Rect;
-use ratatui::style::{Color, Modifier};
+use ratatui::style::Modifier;
 
 /// What a screen is drawn with.
 pub(crate) struct Easel {
@@ -85,7 +85,7 @@ pub(crate) fn text(buffer: &Buffer) -> String {
     text
 }
 
-fn rows(buffer: &Buffer) -> impl Iterator<Item = &[Cell]> {
+pub(crate) fn rows(buffer: &Buffer) -> impl Iterator<Item = &[Cell]> {
     buffer.content.chunks(usize::from(buffer.area.width.max(1)))
 }
 
@@ -122,64 +122,4 @@ fn described(cell: &Cell) -> String {
         return format!("on {}", cell.bg);
     }
     format!("{} on {}{modifier}", cell.fg, cell.bg)
-}
-
-/// The rows with the escapes that a terminal is painted with.
-pub(crate) fn ansi(buffer: &Buffer) -> String {
-    let mut out = String::new();
-    for row in rows(buffer) {
-        let mut last = None;
-        for cell in row {
-            let style = (cell.fg, cell.bg, cell.modifier);
-            if last != Some(style) {
-                out.push_str("\x1b[0");
-                for (modifier, code) in [
-                    (Modifier::BOLD, 1),
-                    (Modifier::DIM, 2),
-                    (Modifier::ITALIC, 3),
-                    (Modifier::UNDERLINED, 4),
-                    (Modifier::REVERSED, 7),
-                ] {
-                    if cell.modifier.contains(modifier) {
-                        let _ = write!(out, ";{code}");
-                    }
-                }
-                out.push_str(&colour(cell.fg, 30));
-                out.push_str(&colour(cell.bg, 40));
-                out.push('m');
-                last = Some(style);
-            }
-            out.push_str(cell.symbol());
-        }
-        out.push_str("\x1b[0m\n");
-    }
-    out
-}
-
-fn colour(colour: Color, base: u8) -> String {
-    let named = |number: u8| {
-        let code = if number < 8 { base + number } else { base + 60 + number - 8 };
-        format!(";{code}")
-    };
-    match colour {
-        Color::Reset => String::new(),
-        Color::Black => named(0),
-        Color::Red => named(1),
-        Color::Green => named(2),
-        Color::Yellow => named(3),
-        Color::Blue => named(4),
-        Color::Magenta => named(5),
-        Color::Cyan => named(6),
-        Color::Gray => named(7),
-        Color::DarkGray => named(8),
-        Color::LightRed => named(9),
-        Color::LightGreen => named(10),
-        Color::LightYellow => named(11),
-        Color::LightBlue => named(12),
-        Color::LightMagenta => named(13),
-        Color::LightCyan => named(14),
-        Color::White => named(15),
-        Color::Rgb(r, g, b) => format!(";{};2;{r};{g};{b}", base + 8),
-        Color::Indexed(index) => format!(";{};5;{index}", base + 8),
-    }
 }

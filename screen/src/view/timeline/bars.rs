@@ -180,7 +180,8 @@ impl Lane<'_> {
                 for x in from..end {
                     // One step ends where the next begins: a hair's breadth tells them apart.
                     let last = x + 1 == end && width > 1 && placed.bar.ended.is_some();
-                    buf.set_stringn(x, y, if last { glyphs.bar_end } else { glyph }, 1, style);
+                    let end = if role == Role::Frozen { glyphs.shade } else { glyphs.bar_end };
+                    buf.set_stringn(x, y, if last { end } else { glyph }, 1, style);
                 }
             }
             let mut names = names(placed.bar.step, rounds);
