@@ -31,7 +31,10 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     let lines = match &scene.state.planning.outcome(scene.state) {
         Ok(designed) => told(scene, designed, room),
         Err(reason) => {
-            let mut lines = vec![Line::from(scene.span(Role::Dim, "no plan yet"))];
+            // One that is in doubt, or moves, is not waited for: why it cannot be moved says more than what is not known.
+            let first = scene.state.allows(Action::Migrate).err();
+            let reason = first.as_ref().unwrap_or(reason);
+            let mut lines = vec![Line::from(scene.span(Role::Dim, "no plan"))];
             lines.extend(words::labelled(scene, (Role::Dim, ""), (Role::Text, reason), room));
             lines
         }
@@ -87,7 +90,10 @@ pub(super) const fn named(strategy: Strategy) -> &'static str {
 }
 
 fn heading<'a>(scene: &Scene<'_>) -> Line<'a> {
-    Line::from(scene.span(Role::Dim, format!("{:<11}{:>8}   {:<10}{}", "", "bound", "target", "expected")))
+    let glyphs = &scene.theme.glyphs;
+    let (mark, compare) = (words::width(glyphs.yes) + 10, words::width(glyphs.at_most) + 2);
+    let text = format!("{:mark$}{:>8}{:compare$}{:<10}expected", "", "bound", "", "target");
+    Line::from(scene.span(Role::Dim, text))
 }
 
 fn told<'a>(scene: &Scene<'_>, designed: &Designed, room: usize) -> Vec<Line<'a>> {
@@ -152,10 +158,10 @@ fn promised<'a>(scene: &Scene<'_>, name: &str, verdict: &Verdict, expected: Mill
         false => (Role::Bad, glyphs.no, ">", "missed"),
     };
     let line = vec![
-        scene.span(role, words::left(scene, mark, 2)),
+        scene.span(role, words::left(scene, mark, words::width(glyphs.yes) + 1)),
         scene.span(Role::Text, format!("{name:<9}")),
         scene.span(Role::Title, format!("{:>8}", figure::time(verdict.bound))),
-        scene.span(role, format!(" {compare:<2}")),
+        scene.span(role, format!(" {} ", words::left(scene, compare, words::width(glyphs.at_most)))),
         scene.span(Role::Text, format!("{:<10}", figure::time(verdict.target))),
         scene.span(Role::Predicted, format!("{:<8}", figure::time(expected))),
     ];

@@ -16,7 +16,13 @@ use crate::state::Presence;
 use crate::theme::Role;
 use board::{Board, Station};
 
+/// The most rows that the picture takes.
+const HIGHEST: u16 = 26;
+
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    // A picture that is torn apart is no clearer: what is higher stays empty above and below.
+    let height = area.height.min(HIGHEST);
+    let area = Rect { y: area.y + (area.height - height) / 2, height, ..area };
     let board = board::board(scene, area);
     if board.edges.is_empty() && board.mobiles.is_empty() {
         return super::lines(vec![Line::from(scene.span(Role::Dim, "no host is known yet"))], 0, area, buf);
