@@ -63,7 +63,7 @@ fn state<'a>(scene: &Scene<'_>, Located { host, info }: Located<'_>, room: usize
         let line = vec![
             label(scene, "state"),
             scene.span(Role::Title, words::left(scene, &memory, FIGURE)),
-            scene.span(Role::Dim, "resident; not profiled"),
+            scene.span(Role::Dim, if room < 44 { "not profiled" } else { "resident; not profiled" }),
         ];
         return vec![words::justified(line, age, room)];
     };

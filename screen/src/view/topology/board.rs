@@ -10,7 +10,7 @@ use crate::view::{Scene, words};
 /// The columns between the middles of two edge hosts, at least.
 const PITCH: u16 = 18;
 /// Columns between two boxes, for a link and its rate, where there is room.
-const GAP: u16 = 14;
+const GAP: u16 = 12;
 /// The most columns between two boxes.
 const FURTHEST: u16 = 40;
 /// Rows from which on hosts are boxes with frames.
@@ -132,7 +132,7 @@ fn natural(scene: &Scene<'_>, host: &Host) -> u16 {
     };
     let title = host.name.as_str().len() + word + 6;
     let services = services(scene, host).iter().map(|info| words::width(info.name.as_str()) + 6).max();
-    u16::try_from(title.max(services.unwrap_or(0)).max(14)).unwrap_or(u16::MAX)
+    u16::try_from(title.max(services.unwrap_or(0)).max(15)).unwrap_or(u16::MAX)
 }
 
 /// Above the row: where they say that they are, between the edge hosts that say so too; else side by side.

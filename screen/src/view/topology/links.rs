@@ -136,9 +136,9 @@ fn link(scene: &Scene<'_>, left: &Station<'_>, right: &Station<'_>, buf: &mut Bu
     }
 }
 
-/// The first of some texts that there is room for, in the middle, with a blank at both sides.
+/// The first of some texts that there is room for, in the middle.
 fn centred(scene: &Scene<'_>, texts: &[String], row: Rect, role: Role, buf: &mut Buffer) {
-    let fits = |text: &&String| words::width(text) + 2 <= usize::from(row.width);
+    let fits = |text: &&String| words::width(text) <= usize::from(row.width);
     if let Some(text) = texts.iter().find(fits) {
         let width = words::width(text) as u16;
         buf.set_string(row.x + (row.width - width) / 2, row.y, text, scene.style(role));
