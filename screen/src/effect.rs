@@ -108,3 +108,20 @@ pub enum Effect {
     /// Leave.
     Quit,
 }
+
+impl Effect {
+    /// Whether it changes anything at the agents.
+    #[must_use]
+    pub const fn changes(&self) -> bool {
+        matches!(
+            self,
+            Self::Order(_)
+                | Self::Abort { .. }
+                | Self::Settle { .. }
+                | Self::Calibrate { .. }
+                | Self::StartService { .. }
+                | Self::StopService { .. }
+                | Self::Autopilot(_)
+        )
+    }
+}

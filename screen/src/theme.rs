@@ -124,8 +124,12 @@ pub struct Glyphs {
     pub bar: &'static str,
     /// The bar of a step in which the service stands still.
     pub frozen: &'static str,
+    /// The last cell of a bar: narrower, so that the next one is seen to begin.
+    pub bar_end: &'static str,
     /// What was predicted.
     pub ghost: &'static str,
+    /// The time in which the service stands still, behind the bars.
+    pub shade: &'static str,
     /// A figure that is not known.
     pub gap: &'static str,
     /// The map: both met, one, none.
@@ -159,7 +163,9 @@ pub const UNICODE: Glyphs = Glyphs {
     arrow: "→",
     bar: "█",
     frozen: "▓",
+    bar_end: "▊",
     ghost: "┄",
+    shade: "░",
     gap: "–",
     regions: ["█", "▒", "·"],
     here: "◆",
@@ -184,7 +190,9 @@ pub const ASCII: Glyphs = Glyphs {
     arrow: "->",
     bar: "=",
     frozen: "#",
+    bar_end: "|",
     ghost: ".",
+    shade: ":",
     gap: "-",
     regions: ["#", "+", "."],
     here: "@",

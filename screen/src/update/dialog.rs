@@ -12,6 +12,9 @@ use crate::state::planning::{Field, seconds};
 use crate::state::ui::{Dialog, Purpose};
 use crate::state::{Level, State};
 
+/// No dialog has more lines; the view shows the last ones at most.
+pub(super) const MOST_SCROLLED: usize = 10_000;
+
 /// The longest text that is typed.
 const LONGEST: usize = 200;
 
@@ -141,8 +144,7 @@ fn scrolled(key: KeyEvent, scroll: usize, letters: bool) -> Option<usize> {
         KeyCode::Home => isize::MIN,
         _ => return None,
     };
-    // No dialog has more lines; the view shows the last ones at most.
-    Some(scroll.saturating_add_signed(by).min(10_000))
+    Some(scroll.saturating_add_signed(by).min(MOST_SCROLLED))
 }
 
 fn reading(

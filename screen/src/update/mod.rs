@@ -50,6 +50,10 @@ pub fn update(state: &mut State, event: Event, now: Timestamp, around: &mut Surr
         Event::Answer(answer) => answer::on_answer(state, answer, now),
     };
     effects.extend(settle(state));
+    // A question may have been asked before the replay began: whatever was confirmed, nothing is changed in one.
+    if state.read_only || state.source.is_replay() {
+        effects.retain(|effect| !effect.changes());
+    }
     effects
 }
 

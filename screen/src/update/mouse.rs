@@ -39,10 +39,17 @@ pub(super) fn on_mouse(
 fn press(state: &mut State, event: MouseEvent, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
     let under: Vec<Hit> = around.hits.at(event.column, event.row).cloned().collect();
     let mut effects = Vec::new();
-    let mut in_dialog = false;
+    // Beside a dialog: it is left, unless it asks something that must be answered. What lies there does not answer: else one
+    // question would be asked above the other.
+    if let Some(dialog) = state.ui.dialog()
+        && !under.contains(&Hit::Dialog)
+    {
+        let must = matches!(dialog, Dialog::Welcome { .. });
+        return if must { effects } else { act::act(state, Action::Cancel, now, around) };
+    }
     for hit in under {
         match hit {
-            Hit::Dialog => in_dialog = true,
+            Hit::Dialog => {}
             Hit::Item(index) => return item(state, index, now, around),
             Hit::Action(action) => return act::act(state, action, now, around),
             Hit::Pane(pane) => state.ui.focus = Focus(pane),
@@ -77,10 +84,6 @@ fn press(state: &mut State, event: MouseEvent, now: Timestamp, around: &mut Surr
                 }
             }
         }
-    }
-    // Beside a dialog: it is left, unless it asks something that must be answered.
-    if !in_dialog && matches!(state.ui.dialog(), Some(dialog) if !matches!(dialog, Dialog::Welcome { .. })) {
-        effects.extend(act::act(state, Action::Cancel, now, around));
     }
     effects
 }
@@ -128,7 +131,8 @@ fn wheel(
     around: &mut Surroundings<'_>,
 ) -> Vec<Effect> {
     let under: Vec<Hit> = around.hits.at(event.column, event.row).cloned().collect();
-    if let Some(Hit::Target(field)) = under.iter().find(|hit| matches!(hit, Hit::Target(_))) {
+    let asked = matches!(state.ui.dialog(), Some(dialog) if !matches!(dialog, Dialog::Edit { .. }));
+    if let Some(Hit::Target(field)) = under.iter().find(|hit| matches!(hit, Hit::Target(_)) && !asked) {
         state.planning.field = *field;
         state.planning.step(*field, up);
         return Vec::new();
@@ -140,7 +144,7 @@ fn wheel(
         | Dialog::CriuLog { scroll },
     ) = state.ui.dialogs.last_mut()
     {
-        *scroll = if up { scroll.saturating_sub(3) } else { *scroll + 3 };
+        *scroll = if up { scroll.saturating_sub(3) } else { (*scroll + 3).min(dialog::MOST_SCROLLED) };
         return Vec::new();
     }
     if state.ui.dialogs.is_empty()

@@ -5,18 +5,34 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, BorderType, Borders, Clear, Paragraph, Widget, Wrap};
 
-use super::{Scene, record};
+use super::{Scene, figure, record, targets, words};
 use crate::action::{ACTIONS, Action};
 use crate::hit::{Hit, Hits};
 use crate::palette;
+use crate::pane::Pane;
+use crate::state::planning::Field;
 use crate::state::ui::{Dialog, Purpose};
 use crate::theme::Role;
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let Some(dialog) = scene.state.ui.dialog() else { return };
     match dialog {
-        // Typed where it stands.
-        Dialog::Edit { .. } => {}
+        // Typed where it stands, if that is in sight.
+        Dialog::Edit { .. } if hits.pane(Pane::Targets).is_some() => {}
+        Dialog::Edit { field, input, fault, .. } => {
+            let name = match field {
+                Field::Downtime => " θ_down ",
+                Field::Duration => " θ_mig ",
+            };
+            let (role, text) = targets::advice(scene.state, *field, fault.as_deref());
+            let value = format!("{}_", input.value());
+            let mut lines = vec![Line::from(scene.span(Role::Selected, format!(" {value} ")))];
+            lines.extend(words::labelled(scene, (role, " "), (role, &text), 50));
+            let now = figure::time(scene.state.planning.target(*field));
+            lines.push(Line::from(scene.span(Role::Dim, format!(" = {now}"))));
+            let inner = window(scene, name, (54, lines.len()), area, buf, hits);
+            super::lines(lines, 0, inner, buf);
+        }
         Dialog::Welcome { choices, selected } => {
             let mut lines = vec![
                 Line::from(scene.span(Role::Text, "No agents were found. What shall be shown?")),
@@ -34,9 +50,9 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
             super::lines(lines, 0, inner, buf);
         }
         Dialog::Help { filter, scroll } => {
-            let lines = help(scene, filter.value());
-            let inner =
-                window(scene, &format!(" Help {}_ ", filter.value()), (92, lines.len()), area, buf, hits);
+            let lines = help(scene, filter.value(), room(area, 92));
+            let title = format!(" Help  /{}_ ", filter.value());
+            let inner = window(scene, &title, (92, lines.len()), area, buf, hits);
             super::lines(lines, *scroll, inner, buf);
         }
         Dialog::Palette { input, selected } => {
@@ -75,23 +91,31 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
         Dialog::Confirm { action, lines, .. } => confirm(scene, *action, lines, area, buf, hits),
         Dialog::Record { migration, scroll } => {
             let lines = match scene.state.shown().past.get(migration) {
-                Some(found) => record::lines(scene, found),
+                Some(found) => record::lines(scene, found, room(area, RECORD)),
                 None => vec![Line::from(scene.span(Role::Dim, "this record is not kept any more"))],
             };
-            let inner = window(scene, &format!(" {migration} "), (100, lines.len()), area, buf, hits);
+            let inner = window(scene, &format!(" {migration} "), (RECORD, lines.len()), area, buf, hits);
             super::lines(lines, *scroll, inner, buf);
         }
         Dialog::Compare { one, other, scroll } => {
             let past = &scene.state.shown().past;
             let lines = match (past.get(one), past.get(other)) {
-                (Some(one), Some(other)) => record::compared(scene, one, other),
+                (Some(one), Some(other)) => record::compared(scene, one, other, room(area, RECORD)),
                 _ => vec![Line::from(scene.span(Role::Dim, "one of the records is not kept any more"))],
             };
-            let inner = window(scene, &format!(" {one} | {other} "), (100, lines.len()), area, buf, hits);
+            let inner = window(scene, &format!(" {one} | {other} "), (RECORD, lines.len()), area, buf, hits);
             super::lines(lines, *scroll, inner, buf);
         }
         Dialog::CriuLog { scroll } => criu_log(scene, *scroll, area, buf, hits),
     }
+}
+
+/// Columns of a record.
+const RECORD: u16 = 104;
+
+/// The columns inside a window of that width, if there is room for it.
+fn room(area: Rect, width: u16) -> usize {
+    usize::from(width.min(area.width.saturating_sub(2)).saturating_sub(2))
 }
 
 /// A window in the middle, as large as what is in it and no larger than there is room for; the area inside.
@@ -164,7 +188,7 @@ fn offered<'a>(scene: &Scene<'_>, action: Action, selected: bool) -> Line<'a> {
 }
 
 /// What the keys do, by group.
-fn help<'a>(scene: &Scene<'_>, filter: &str) -> Vec<Line<'a>> {
+fn help<'a>(scene: &Scene<'_>, filter: &str, room: usize) -> Vec<Line<'a>> {
     let wanted = filter.to_lowercase();
     let mut groups: Vec<_> = ACTIONS.iter().map(|spec| spec.group).collect();
     groups.sort_unstable();
@@ -185,11 +209,18 @@ fn help<'a>(scene: &Scene<'_>, filter: &str) -> Vec<Line<'a>> {
                 lines.push(Line::from(scene.span(Role::Title, group.title())));
             }
             let keys = if keys.is_empty() { "palette".to_owned() } else { keys };
-            lines.push(Line::from(vec![
-                scene.span(Role::Key, format!("  {keys:<16} ")),
+            let head = vec![
+                scene.span(Role::Key, format!("  {:<13} ", keys)),
                 scene.span(Role::Text, format!("{:<12} ", spec.title)),
-                scene.span(Role::Dim, spec.description),
-            ]));
+            ];
+            let indent = words::length(&head);
+            let mut told = words::wrapped(spec.description, room.saturating_sub(indent).max(8)).into_iter();
+            let mut first = head;
+            first.push(scene.span(Role::Dim, told.next().unwrap_or_default()));
+            lines.push(Line::from(first));
+            lines.extend(
+                told.map(|row| Line::from(scene.span(Role::Dim, format!("{}{row}", " ".repeat(indent))))),
+            );
         }
     }
     if lines.is_empty() {

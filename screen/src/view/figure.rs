@@ -2,7 +2,7 @@
 
 use mose_pam::Millis;
 
-use super::Scene;
+use super::{Scene, Zone};
 use crate::theme::Role;
 use ratatui::text::Span;
 
@@ -52,9 +52,14 @@ pub fn verdict(scene: &Scene<'_>, value: Millis, bound: Millis) -> Vec<Span<'sta
 
 /// A time of day on the clock of the one who reads.
 #[must_use]
-pub fn clock(at: mose_protocol::Timestamp) -> String {
-    let known = i64::try_from(at.0).ok().and_then(chrono::DateTime::from_timestamp_micros);
-    known.map_or_else(|| "?".to_owned(), |at| at.with_timezone(&chrono::Local).format("%H:%M:%S").to_string())
+pub fn clock(scene: &Scene<'_>, at: mose_protocol::Timestamp) -> String {
+    let Some(at) = i64::try_from(at.0).ok().and_then(chrono::DateTime::from_timestamp_micros) else {
+        return "?".to_owned();
+    };
+    match scene.zone {
+        Zone::Local => at.with_timezone(&chrono::Local).format("%H:%M:%S").to_string(),
+        Zone::Utc => at.format("%H:%M:%S").to_string(),
+    }
 }
 
 #[cfg(test)]

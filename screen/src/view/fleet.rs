@@ -5,33 +5,50 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{Scene, figure};
+use super::{Scene, figure, words};
 use crate::hit::{Hit, Hits};
 use crate::pane::Pane;
 use crate::state::{Host, Presence};
 use crate::theme::Role;
 
-/// A line and what it is.
-type Row<'a> = (Line<'a>, Option<Hit>);
+/// What a line is. Only those in sight are put into words: there may be a thousand.
+enum Row<'a> {
+    Heading(&'static str),
+    Host(&'a Host),
+    Trouble(Line<'a>),
+    Service(&'a Host, &'a ServiceInfo),
+    Nothing(&'static str),
+}
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
-    let rows = rows(scene, usize::from(area.width));
-    let chosen = scene.state.ui.service.clone().map(Hit::Service);
+    let width = usize::from(area.width);
+    let rows = rows(scene, width);
+    let chosen = scene.state.ui.service.as_ref();
     // The selected service stays in sight.
-    let place = rows.iter().position(|(_, hit)| hit.is_some() && *hit == chosen).unwrap_or(0);
+    let is_chosen = |row: &Row<'_>| matches!(row, Row::Service(_, info) if Some(&info.name) == chosen);
+    let place = rows.iter().position(is_chosen).unwrap_or(0);
     let height = usize::from(area.height);
     let first = (place + 2).saturating_sub(height).min(rows.len().saturating_sub(height));
-    for (row, (line, hit)) in area.rows().zip(rows.into_iter().skip(first)) {
+    for (at, row) in area.rows().zip(rows.into_iter().skip(first)) {
+        let (line, hit) = match row {
+            Row::Heading(text) | Row::Nothing(text) => (Line::from(scene.span(Role::Dim, text)), None),
+            Row::Trouble(line) => (line, None),
+            Row::Host(host) => (host_line(scene, host, width), Some(Hit::Host(host.name.clone()))),
+            Row::Service(host, info) => {
+                (service_line(scene, host, info, width), Some(Hit::Service(info.name.clone())))
+            }
+        };
         if let Some(hit) = hit {
-            hits.note(row, hit);
+            hits.note(at, hit);
         }
-        super::lines(vec![line], 0, row, buf);
+        super::lines(vec![line], 0, at, buf);
     }
 }
 
 fn rows<'a>(scene: &Scene<'a>, width: usize) -> Vec<Row<'a>> {
     let data = scene.state.shown();
     let filter = scene.state.ui.filter(Pane::Fleet).to_lowercase();
+    let named = |text: &str| filter.is_empty() || text.to_lowercase().contains(&filter);
     let mut rows: Vec<Row<'a>> = Vec::new();
     for (heading, role) in [
         ("EDGE", Some(HostRole::Edge)),
@@ -42,27 +59,22 @@ fn rows<'a>(scene: &Scene<'a>, width: usize) -> Vec<Row<'a>> {
         let mut first = true;
         for host in data.fleet.hosts().filter(|host| host.role() == role) {
             let services = host.telemetry.as_ref().map_or(&[][..], |telemetry| &telemetry.services);
-            let named = |text: &str| text.to_lowercase().contains(&filter);
             let all = named(host.name.as_str());
-            let wanted: Vec<&ServiceInfo> =
-                services.iter().filter(|info| all || named(info.name.as_str())).collect();
-            if !all && wanted.is_empty() {
+            let mut wanted = services.iter().filter(|info| all || named(info.name.as_str())).peekable();
+            if !all && wanted.peek().is_none() {
                 continue;
             }
             if std::mem::take(&mut first) {
-                rows.push((Line::from(scene.span(Role::Dim, heading)), None));
+                rows.push(Row::Heading(heading));
             }
-            rows.push((host_line(scene, host), Some(Hit::Host(host.name.clone()))));
-            rows.extend(
-                wanted.into_iter().map(|info| {
-                    (service_line(scene, host, info, width), Some(Hit::Service(info.name.clone())))
-                }),
-            );
+            rows.push(Row::Host(host));
+            rows.extend(troubles(scene, host, width).into_iter().map(Row::Trouble));
+            rows.extend(wanted.map(|info| Row::Service(host, info)));
         }
     }
     if rows.is_empty() {
         let text = if filter.is_empty() { "no agent was seen yet" } else { "nothing contains the filter" };
-        rows.push((Line::from(scene.span(Role::Dim, text)), None));
+        rows.push(Row::Nothing(text));
     }
     rows
 }
@@ -79,68 +91,85 @@ pub(super) fn mark<'a>(scene: &Scene<'_>, presence: Presence) -> Span<'a> {
     }
 }
 
-fn host_line<'a>(scene: &Scene<'_>, host: &'a Host) -> Line<'a> {
+fn host_line<'a>(scene: &Scene<'_>, host: &'a Host, width: usize) -> Line<'a> {
     let now = scene.state.shown().now;
     let presence = host.presence(now);
     let role = match host.role() {
         Some(HostRole::Mobile) => Role::Mobile,
         _ => Role::Edge,
     };
-    let mut line = vec![
+    let word = match presence {
+        Presence::Live => String::new(),
+        other => format!(" {}", other.name()),
+    };
+    let age = host.age(now).map(figure::age).unwrap_or_default();
+    let mut end = vec![scene.span(Role::Dim, age.clone())];
+    if let Some(hello) = host.hello().filter(|_| width >= ROOMY) {
+        end.insert(0, scene.span(Role::Dim, format!("{}  ", words::fit(scene, &hello.release, 12))));
+    }
+    let room = width.saturating_sub(3 + word.len() + age.len());
+    let line = vec![
         mark(scene, presence),
         Span::raw(" "),
-        scene.span(if presence.is_there() { role } else { Role::Dim }, host.name.as_str()),
+        scene.span(
+            if presence.is_there() { role } else { Role::Dim },
+            words::fit(scene, host.name.as_str(), room),
+        ),
+        scene.span(Role::Warning, word),
     ];
-    match presence {
-        Presence::Live => {}
-        other => line.push(scene.span(Role::Warning, format!(" {}", other.name()))),
-    }
-    if let Some(age) = host.age(now) {
-        line.push(scene.span(Role::Dim, format!(" {}", figure::age(age))));
-    }
-    match &host.hello {
-        Some(Err(refusal)) => line.push(scene.span(Role::Bad, format!(" {}", refusal.reason))),
-        Some(Ok(hello)) => {
-            line.push(scene.span(Role::Dim, format!(" v{}", hello.release)));
-            if let Some(trouble) = host.telemetry.as_ref().and_then(|telemetry| telemetry.trouble.as_ref()) {
-                line.push(scene.span(Role::Warning, format!(" {trouble}")));
-            }
-        }
-        None => {}
-    }
-    Line::from(line)
+    words::justified(line, end, width)
 }
+
+/// What is wrong with a host, below it.
+fn troubles<'a>(scene: &Scene<'_>, host: &Host, width: usize) -> Vec<Line<'a>> {
+    let trouble = match &host.hello {
+        Some(Err(refusal)) => Some((Role::Bad, refusal.reason.as_str())),
+        _ => host.telemetry.as_ref().and_then(|told| Some((Role::Warning, told.trouble.as_deref()?))),
+    };
+    let Some(trouble) = trouble else { return Vec::new() };
+    let mut lines = words::labelled(scene, (trouble.0, "  ! "), trouble, width);
+    lines.truncate(3);
+    lines
+}
+
+/// Columns from which on there is room for releases and dirty-page rates.
+const ROOMY: usize = 34;
 
 fn service_line<'a>(scene: &Scene<'_>, host: &'a Host, info: &'a ServiceInfo, width: usize) -> Line<'a> {
     let glyphs = &scene.theme.glyphs;
     let selected = scene.state.ui.service.as_ref() == Some(&info.name);
-    let there = host.presence(scene.state.shown().now).is_there();
+    let presence = host.presence(scene.state.shown().now);
     let (role, mark) = match info.state {
-        _ if !there => (Role::Dim, glyphs.unknown),
-        ServiceState::Running => (Role::Good, glyphs.live),
+        _ if !presence.is_there() => (Role::Dim, glyphs.unknown),
         ServiceState::Migrating => (Role::Moving, glyphs.arrow),
         ServiceState::Stopped => (Role::Dim, glyphs.gap),
         ServiceState::InDoubt => (Role::Bad, glyphs.unknown),
+        ServiceState::Running if presence == Presence::Stale => (Role::Warning, glyphs.stale),
+        ServiceState::Running => (Role::Good, glyphs.live),
     };
-    let name_role = if selected { Role::Selected } else { Role::Service };
-    let mut line = vec![
-        scene.span(Role::Focus, if selected { format!(" {} ", glyphs.pointer) } else { "   ".to_owned() }),
-        scene.span(name_role, info.name.as_str()),
-        Span::raw(" "),
-        scene.span(role, mark),
-    ];
     // What a lost host told last is no news of its services.
-    if !there {
-        line.push(scene.span(Role::Dim, " last known"));
+    let mut end = Vec::new();
+    if !presence.is_there() {
+        end.push(scene.span(Role::Dim, "last known"));
     } else if info.state != ServiceState::Running {
-        line.push(scene.span(role, format!(" {}", info.state.name())));
+        end.push(scene.span(role, info.state.name()));
     } else {
-        let state = host.profile(&info.name).map(|profile| profile.state).or(info.memory);
-        let rate = host.profile(&info.name).map(|profile| profile.dirty.current);
-        line.push(scene.span(Role::Dim, format!(" {}", figure::known(scene, state))));
-        if let Some(rate) = rate.filter(|_| width >= 34) {
-            line.push(scene.span(Role::Dim, format!(" {rate}")));
+        let profile = host.profile(&info.name);
+        if let Some(profile) = profile.filter(|_| width >= ROOMY) {
+            end.push(scene.span(Role::Dim, words::right(scene, &profile.dirty.current.to_string(), 9)));
+            end.push(Span::raw(" "));
         }
+        let state = figure::known(scene, profile.map(|profile| profile.state).or(info.memory));
+        end.push(scene.span(Role::Dim, words::right(scene, &state, 8)));
     }
-    Line::from(line)
+    let room = width.saturating_sub(words::length(&end) + 4 + words::width(mark));
+    let line = vec![
+        scene.span(Role::Focus, if selected { format!(" {} ", glyphs.pointer) } else { "   ".to_owned() }),
+        scene.span(role, format!("{mark} ")),
+        scene.span(
+            if selected { Role::Selected } else { Role::Service },
+            words::fit(scene, info.name.as_str(), room.saturating_sub(1)),
+        ),
+    ];
+    words::justified(line, end, width)
 }

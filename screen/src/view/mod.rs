@@ -15,6 +15,7 @@ pub mod spark;
 pub mod targets;
 pub mod timeline;
 pub mod topology;
+pub mod words;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -27,6 +28,16 @@ use crate::hit::{Hit, Hits};
 use crate::pane::Pane;
 use crate::state::State;
 use crate::theme::{Role, Theme};
+
+/// The clock by which times of day are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Zone {
+    /// That of the one who looks.
+    #[default]
+    Local,
+    /// The same everywhere: for pictures and tests.
+    Utc,
+}
 
 /// What is drawn, and with what.
 pub struct Scene<'a> {
@@ -44,6 +55,8 @@ pub struct Scene<'a> {
     pub place: &'a dyn Fn(Rect) -> Vec<(Pane, Rect)>,
     /// Draws the program's log, which is no part of the state.
     pub logs: &'a dyn Fn(Rect, &mut Buffer),
+    /// The clock by which times of day are told.
+    pub zone: Zone,
 }
 
 impl Scene<'_> {

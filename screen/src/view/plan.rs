@@ -1,12 +1,11 @@
 //! The plan: what would be done, what that promises, whether the targets are met, and why it is so.
 
-use mose_pam::{Proposal, Strategy, Verdict};
+use mose_pam::{Millis, Proposal, Strategy, Verdict};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::text::Line;
-use ratatui::widgets::{Paragraph, Widget, Wrap};
+use ratatui::text::{Line, Span};
 
-use super::{Scene, figure};
+use super::{Scene, figure, words};
 use crate::action::Action;
 use crate::hit::{Hit, Hits};
 use crate::pane::Pane;
@@ -16,23 +15,28 @@ use crate::theme::Role;
 /// A plan in a line: strategy, I, L.
 #[must_use]
 pub fn headline(proposal: &Proposal) -> String {
-    let name = match proposal.strategy {
-        Strategy::Cold => "cold",
-        Strategy::Precopy => "pre-copy",
-        Strategy::IterativePrecopy => "iterative pre-copy",
-    };
+    let name = named(proposal.strategy);
     let iterations = match proposal.iterations {
-        Some(iterations) if iterations > 0 => format!("   I = {iterations}"),
+        Some(iterations) if iterations > 0 => format!("  I = {iterations}"),
         _ => String::new(),
     };
-    format!("{name}{iterations}   L = {}", proposal.bandwidth)
+    format!("{name}{iterations}  L = {}", proposal.bandwidth)
 }
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
-    let lines = match scene.state.planning.outcome(scene.state) {
-        Ok(designed) => told(scene, &designed),
+    let room = usize::from(area.width);
+    if let Some(lines) = under_way(scene, room) {
+        return super::lines(lines, scene.state.ui.scrolled(Pane::Plan), area, buf);
+    }
+    let lines = match &scene.state.planning.outcome(scene.state) {
+        Ok(designed) => told(scene, designed, room),
         Err(reason) => {
-            vec![Line::from(scene.span(Role::Dim, "no plan yet")), Line::from(scene.span(Role::Text, reason))]
+            // One that is in doubt, or moves, is not waited for: why it cannot be moved says more than what is not known.
+            let first = scene.state.allows(Action::Migrate).err();
+            let reason = first.as_ref().unwrap_or(reason);
+            let mut lines = vec![Line::from(scene.span(Role::Dim, "no plan"))];
+            lines.extend(words::labelled(scene, (Role::Dim, ""), (Role::Text, reason), room));
+            lines
         }
     };
     if Action::Migrate.enabled(scene.state).is_ok()
@@ -40,88 +44,155 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     {
         hits.note(row, Hit::Action(Action::Migrate));
     }
-    let scroll = u16::try_from(scene.state.ui.scrolled(Pane::Plan)).unwrap_or(u16::MAX);
-    Paragraph::new(lines).wrap(Wrap { trim: false }).scroll((scroll.min(200), 0)).render(area, buf);
+    super::lines(lines, scene.state.ui.scrolled(Pane::Plan), area, buf);
 }
 
-fn told<'a>(scene: &Scene<'_>, designed: &Designed) -> Vec<Line<'a>> {
-    let proposal = &designed.proposal;
-    let glyphs = &scene.theme.glyphs;
-    let mut head = vec![scene.span(Role::Title, headline(proposal))];
-    if let (Some(key), Ok(())) = ((scene.key)(Action::Migrate), Action::Migrate.enabled(scene.state)) {
-        head.push(scene.span(Role::Key, format!("   [{key}]")));
-        head.push(scene.span(Role::Dim, format!(" migrate {} {}", glyphs.arrow, designed.to)));
+/// What was ordered, while it is being done.
+fn under_way<'a>(scene: &Scene<'_>, room: usize) -> Option<Vec<Line<'a>>> {
+    let state = scene.state;
+    let track = state.shown().migrations.current(state.ui.service.as_ref()?)?;
+    let task = track.task.as_ref()?;
+    let forecast = task.forecast.as_deref()?;
+    let rounds = match task.plan.iterations {
+        Some(count) if count > 0 => format!("  I = {count}"),
+        _ => String::new(),
+    };
+    let head = format!("{}{rounds}", named(task.plan.strategy));
+    let end = vec![scene.span(Role::Moving, "under way")];
+    let mut lines = vec![words::justified(vec![scene.span(Role::Title, head)], end, room)];
+    lines.push(heading(scene));
+    for (name, target, bound, expected) in [
+        ("downtime", forecast.targets.downtime, forecast.bound.downtime, forecast.expected.downtime),
+        ("duration", forecast.targets.duration, forecast.bound.duration, forecast.expected.duration),
+    ] {
+        lines.push(promised(scene, name, &Verdict { target, bound }, expected, room));
     }
-    let mut lines = vec![Line::from(head)];
+    lines.extend(words::labelled(scene, (Role::Dim, "why      "), (Role::Text, &forecast.why), room));
+    let from = format!(
+        "M {}, R {}, r {:.3}, {} available, profile {}",
+        forecast.state,
+        forecast.dirty_rate,
+        forecast.normalized_dirty_rate,
+        forecast.available,
+        forecast.profile
+    );
+    lines.extend(words::labelled(scene, (Role::Dim, "from     "), (Role::Dim, &from), room));
+    Some(lines)
+}
+
+/// What a strategy is called.
+pub(super) const fn named(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Cold => "cold",
+        Strategy::Precopy => "pre-copy",
+        Strategy::IterativePrecopy => "iterative pre-copy",
+    }
+}
+
+fn heading<'a>(scene: &Scene<'_>) -> Line<'a> {
+    let glyphs = &scene.theme.glyphs;
+    let (mark, compare) = (words::width(glyphs.yes) + 10, words::width(glyphs.at_most) + 2);
+    let text = format!("{:mark$}{:>8}{:compare$}{:<10}expected", "", "bound", "", "target");
+    Line::from(scene.span(Role::Dim, text))
+}
+
+fn told<'a>(scene: &Scene<'_>, designed: &Designed, room: usize) -> Vec<Line<'a>> {
+    let proposal = &designed.proposal;
+    let mut lines = vec![head(scene, designed, room)];
+    lines.push(heading(scene));
     for (name, verdict, expected) in [
         ("downtime", &proposal.downtime, proposal.expected.downtime),
         ("duration", &proposal.duration, proposal.expected.duration),
     ] {
-        let mut line = vec![scene.span(Role::Dim, format!("{name} {} ", glyphs.at_most))];
-        line.push(scene.span(Role::Text, format!("{:<8}", figure::time(verdict.bound))));
-        line.extend(met(scene, verdict));
-        line.push(scene.span(Role::Dim, "  expected "));
-        line.push(scene.span(Role::Predicted, figure::time(expected)));
-        lines.push(Line::from(line));
+        lines.push(promised(scene, name, verdict, expected, room));
     }
-    lines.push(parts(scene, proposal));
-    lines.push(Line::from(vec![
-        scene.span(Role::Dim, "why  "),
-        scene.span(Role::Text, proposal.why.to_string()),
-    ]));
+    // What would help, before why it is so.
     if let Some(nearest) = &proposal.nearest {
-        lines.push(Line::from(vec![
-            scene.span(Role::Warning, "nearest  "),
-            scene.span(Role::Text, nearest.to_string()),
-        ]));
+        let text = (Role::Text, &*nearest.to_string());
+        lines.extend(words::labelled(scene, (Role::Warning, "instead  "), text, room));
     }
-    lines.push(Line::from(vec![
-        scene.span(Role::Dim, "from  "),
-        scene.span(
-            Role::Dim,
-            format!(
-                "M {}  R {}  r {:.3}  {} available  {}",
-                designed.request.service().memory(),
-                designed.dirty_rate,
-                proposal.rate.get(),
-                designed.request.bandwidth(),
-                designed.profile
-            ),
-        ),
-    ]));
     for doubt in &designed.doubts {
-        lines.push(Line::from(scene.span(Role::Warning, format!("but  {doubt}"))));
+        lines.extend(words::labelled(scene, (Role::Warning, "but      "), (Role::Warning, doubt), room));
     }
+    let why = proposal.why.to_string();
+    lines.extend(words::labelled(scene, (Role::Dim, "why      "), (Role::Text, &why), room));
+    let parts = parts(scene, proposal);
+    lines.extend(words::labelled(scene, (Role::Dim, "parts    "), (Role::Dim, &parts), room));
+    let from = format!(
+        "M {}, R {}, r {:.3}, {} available, profile {}",
+        designed.request.service().memory(),
+        designed.dirty_rate,
+        proposal.rate.get(),
+        designed.request.bandwidth(),
+        designed.profile
+    );
+    lines.extend(words::labelled(scene, (Role::Dim, "from     "), (Role::Dim, &from), room));
     lines
 }
 
-/// Whether a target is met, in a word and a glyph.
-fn met<'a>(scene: &Scene<'_>, verdict: &Verdict) -> Vec<ratatui::text::Span<'a>> {
+/// The plan in a line, and the key that orders it, in as many words as there is room for.
+fn head<'a>(scene: &Scene<'_>, designed: &Designed, room: usize) -> Line<'a> {
+    let head = headline(&designed.proposal);
+    let left = room.saturating_sub(words::width(&head));
+    let mut end = Vec::new();
+    if let (Some(key), Ok(())) = ((scene.key)(Action::Migrate), Action::Migrate.enabled(scene.state)) {
+        let arrow = scene.theme.glyphs.arrow;
+        let full = format!(" migrate {arrow} {}", designed.to);
+        let short = format!(" {arrow} {}", designed.to);
+        let text = [full, short, " migrate".to_owned()]
+            .into_iter()
+            .find(|text| words::width(text) + key.len() + 3 < left)
+            .unwrap_or_default();
+        if !text.is_empty() {
+            end = vec![scene.span(Role::Key, format!("[{key}]")), scene.span(Role::Text, text)];
+        }
+    }
+    words::justified(vec![scene.span(Role::Title, head)], end, room)
+}
+
+/// A bound against its target, and what is expected.
+fn promised<'a>(scene: &Scene<'_>, name: &str, verdict: &Verdict, expected: Millis, room: usize) -> Line<'a> {
     let glyphs = &scene.theme.glyphs;
-    let (role, mark, word) =
-        if verdict.met() { (Role::Good, glyphs.yes, "meets") } else { (Role::Bad, glyphs.no, "misses") };
-    vec![scene.span(role, format!(" {mark} {word} ")), scene.span(Role::Text, figure::time(verdict.target))]
+    let (role, mark, compare, word) = match verdict.met() {
+        true => (Role::Good, glyphs.yes, glyphs.at_most, "met"),
+        false => (Role::Bad, glyphs.no, ">", "missed"),
+    };
+    let line = vec![
+        scene.span(role, words::left(scene, mark, words::width(glyphs.yes) + 1)),
+        scene.span(Role::Text, format!("{name:<9}")),
+        scene.span(Role::Title, format!("{:>8}", figure::time(verdict.bound))),
+        scene.span(role, format!(" {} ", words::left(scene, compare, words::width(glyphs.at_most)))),
+        scene.span(Role::Text, format!("{:<10}", figure::time(verdict.target))),
+        scene.span(Role::Predicted, format!("{:<8}", figure::time(expected))),
+    ];
+    let word: Vec<Span<'_>> = vec![scene.span(role, word)];
+    words::justified(line, word, room)
 }
 
 /// The parts of the bound, in the order in which they happen.
-fn parts<'a>(scene: &Scene<'_>, proposal: &Proposal) -> Line<'a> {
+fn parts(scene: &Scene<'_>, proposal: &Proposal) -> String {
     let c = &proposal.components;
-    let mut line = vec![scene.span(Role::Dim, "parts  ")];
-    for (name, time) in [
+    let rounds = match proposal.iterations {
+        Some(count) if count > 0 => format!("{count} rounds of"),
+        _ => "round".to_owned(),
+    };
+    let (first, last) = match scene.theme.glyphs.boxes {
+        true => ("V₀/L", "V/L"),
+        false => ("V0/L", "V/L"),
+    };
+    let parts: Vec<String> = [
         ("prepare", c.prepare),
         ("pre-dump", c.predump),
-        ("V₀/L", c.transfer_predump),
-        ("round", c.round),
+        (first, c.transfer_predump),
+        (rounds.as_str(), c.round),
         ("dump", c.dump),
-        ("V/L", c.transfer_dump),
+        (last, c.transfer_dump),
         ("restore", c.restore),
         ("overlay", c.overlay),
-    ] {
-        if time.0 > 0.05 {
-            line.push(scene.span(Role::Dim, format!("{name} ")));
-            line.push(scene.span(Role::Text, format!("{:.0}  ", time.0)));
-        }
-    }
-    line.push(scene.span(Role::Dim, "ms"));
-    Line::from(line)
+    ]
+    .into_iter()
+    .filter(|(_, time)| time.0 > 0.05)
+    .map(|(name, time)| format!("{name} {:.0}", time.0))
+    .collect();
+    format!("{} ms", parts.join(", "))
 }

@@ -4,11 +4,14 @@ use mose_pam::Millis;
 use mose_protocol::record::Record;
 use ratatui::text::Line;
 
-use super::{Scene, figure};
+use super::{Scene, figure, words};
 use crate::theme::Role;
 
+/// Columns of the names.
+const NAME: usize = 15;
+
 /// What is told of a record: a name, and the figure.
-fn figures(record: &Record) -> Vec<(&'static str, String)> {
+fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
     let time = |time: Option<Millis>| time.map_or_else(|| "–".to_owned(), figure::time);
     let criu = &record.downtime.criu;
     let forecast = record.forecast.as_deref();
@@ -24,12 +27,12 @@ fn figures(record: &Record) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         ("service", record.service.to_string()),
         ("way", format!("{} → {}", record.from, record.to)),
-        ("began", figure::clock(record.started_at)),
+        ("began", figure::clock(scene, record.started_at)),
         ("outcome", record.outcome.name().to_owned()),
-        ("plan", format!("{:?}", record.plan.strategy)),
+        ("plan", super::plan::named(record.plan.strategy).to_owned()),
         ("iterations", record.plan.iterations.map_or_else(|| "–".into(), |i| i.to_string())),
         ("bandwidth", record.plan.bandwidth.map_or_else(|| "all there is".into(), |l| l.to_string())),
-        ("transport", record.transport.map_or_else(|| "–".into(), |t| format!("{t:?}").to_lowercase())),
+        ("transport", record.transport.map_or_else(|| "–".into(), |t| t.to_string())),
         ("sent", record.image.to_string()),
         ("duration", bounded(Some(record.duration), forecast.map(|f| f.bound.duration))),
         ("client gap", time(record.downtime.client_gap())),
@@ -74,12 +77,12 @@ fn figures(record: &Record) -> Vec<(&'static str, String)> {
 }
 
 /// A record in full.
-pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record) -> Vec<Line<'a>> {
-    let pair = |name: &str, value: String| {
-        Line::from(vec![scene.span(Role::Dim, format!("{name:<15}")), scene.span(Role::Text, value)])
-    };
-    let mut lines: Vec<Line<'a>> =
-        figures(record).into_iter().map(|(name, value)| pair(name, value)).collect();
+pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record, room: usize) -> Vec<Line<'a>> {
+    let mut lines: Vec<Line<'a>> = Vec::new();
+    for (name, value) in figures(scene, record) {
+        let label = format!("{name:<NAME$}");
+        lines.extend(words::labelled(scene, (Role::Dim, &label), (Role::Text, &value), room));
+    }
     if !record.rounds.is_empty() {
         lines.push(Line::default());
         lines.push(Line::from(scene.span(Role::Title, "round      pages       sent      bytes       time")));
@@ -99,18 +102,21 @@ pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record) -> Vec<Line<'a>> {
         }
     }
     lines.push(Line::default());
-    lines.push(Line::from(scene.span(Role::Title, "   start       took  host        step")));
+    lines.push(Line::from(
+        scene.span(Role::Title, "   start       took  host         step             bytes"),
+    ));
     for step in &record.steps {
         let bytes = step.bytes.map(|bytes| format!("  {bytes}")).unwrap_or_default();
         let detail = step.detail.as_ref().map(|detail| format!("  {detail}")).unwrap_or_default();
         lines.push(Line::from(scene.span(
             Role::Text,
             format!(
-                "{:>8} {:>10}  {:<11} {}{bytes}{detail}",
+                "{:>8} {:>10}  {} {:<15}{bytes:<10}{}",
                 figure::time(step.start),
                 figure::time(step.took),
-                step.host.as_str(),
-                step.step.name()
+                words::left(scene, step.host.as_str(), 12),
+                step.step.name(),
+                words::fit(scene, &detail, room.saturating_sub(60))
             ),
         )));
     }
@@ -118,8 +124,8 @@ pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record) -> Vec<Line<'a>> {
 }
 
 /// Two records side by side; what differs stands out.
-pub(super) fn compared<'a>(scene: &Scene<'_>, one: &Record, other: &Record) -> Vec<Line<'a>> {
-    let (left, right) = (figures(one), figures(other));
+pub(super) fn compared<'a>(scene: &Scene<'_>, one: &Record, other: &Record, room: usize) -> Vec<Line<'a>> {
+    let (left, right) = (figures(scene, one), figures(scene, other));
     let mut names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();
     names.extend(
         right.iter().map(|(name, _)| *name).filter(|name| !left.iter().any(|(known, _)| known == name)),
@@ -129,16 +135,23 @@ pub(super) fn compared<'a>(scene: &Scene<'_>, one: &Record, other: &Record) -> V
             .find(|(known, _)| *known == name)
             .map_or_else(|| "–".to_owned(), |(_, value)| value.clone())
     };
-    names
-        .into_iter()
-        .map(|name| {
-            let (a, b) = (of(&left, name), of(&right, name));
-            let role = if a == b { Role::Dim } else { Role::Text };
-            Line::from(vec![
-                scene.span(Role::Dim, format!("{name:<15}")),
-                scene.span(role, format!("{a:<34.34} ")),
-                scene.span(role, b),
-            ])
-        })
-        .collect()
+    let half = room.saturating_sub(NAME + 2) / 2;
+    let mut lines = Vec::new();
+    for name in names {
+        let (a, b) = (of(&left, name), of(&right, name));
+        // A mark too: a difference is not told by its colour alone.
+        let (role, mark) = if a == b { (Role::Dim, " ") } else { (Role::Text, "*") };
+        let (a, b) = (words::wrapped(&a, half.max(1)), words::wrapped(&b, half.max(1)));
+        for row in 0..a.len().max(b.len()) {
+            let part = |rows: &[String]| rows.get(row).cloned().unwrap_or_default();
+            let (mark, name) = if row == 0 { (mark, name) } else { (" ", "") };
+            lines.push(Line::from(vec![
+                scene.span(Role::Focus, mark),
+                scene.span(Role::Dim, format!("{name:<NAME$}")),
+                scene.span(role, words::left(scene, &part(&a), half + 1)),
+                scene.span(role, part(&b)),
+            ]));
+        }
+    }
+    lines
 }

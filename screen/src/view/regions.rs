@@ -6,7 +6,8 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
-use super::{Scene, figure};
+use super::{Scene, figure, words};
+use crate::action::Action;
 use crate::hit::{Hit, Hits};
 use crate::state::planning::Designed;
 use crate::theme::Role;
@@ -55,7 +56,9 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     let designed = match planning.outcome(scene.state) {
         Ok(designed) => designed,
         Err(reason) => {
-            return super::lines(vec![Line::from(scene.span(Role::Dim, reason))], 0, area, buf);
+            let room = usize::from(area.width);
+            let lines = words::labelled(scene, (Role::Dim, ""), (Role::Dim, &reason), room);
+            return super::lines(lines, 0, area, buf);
         }
     };
     let Some(model) = planning.model(&designed) else { return };
@@ -86,25 +89,35 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     };
     paint(scene, &map, plot, buf, hits, down);
     let nearest = |sweep: &Sweep, here: f64| {
-        let distance = |place: &usize| (sweep.value(*place) - here).abs();
-        (0..sweep.steps()).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(0)
+        // By position, not by value: on a logarithmic axis the middle between two is another.
+        (0..sweep.steps())
+            .find(|place| sweep.value(*place) >= here)
+            .unwrap_or(sweep.steps().saturating_sub(1))
     };
     let (column, row) = (nearest(map.across(), x_here), nearest(map.down(), y_here));
-    let (x, y) = (plot.x + column as u16, plot.bottom() - 1 - row as u16);
-    buf.set_stringn(x, y, scene.theme.glyphs.here, 1, scene.style(Role::Focus));
-    axis_labels(scene, &map, area, plot, buf);
+    let here = (plot.x + column as u16, plot.bottom() - 1 - row as u16);
+    buf.set_stringn(here.0, here.1, scene.theme.glyphs.here, 1, scene.style(Role::Focus));
+    down_labels(scene, &map, area, plot, (here.1, y_here), buf);
+    across_labels(scene, &map, plot, (here.0, x_here), buf);
+    self::legend(scene, legend, buf);
+}
+
+/// What the glyphs mean, and the key for another plane, as far as there is room.
+fn legend(scene: &Scene<'_>, row: Rect, buf: &mut Buffer) {
     let glyphs = &scene.theme.glyphs;
-    let line = Line::from(vec![
+    let line = vec![
         scene.span(Role::Focus, format!("{} ", glyphs.here)),
-        scene.span(Role::Dim, "here  "),
-        scene.span(Role::RegionBoth, glyphs.regions[0]),
-        scene.span(Role::Dim, " both met  "),
-        scene.span(Role::RegionOne, glyphs.regions[1]),
-        scene.span(Role::Dim, " one  "),
-        scene.span(Role::RegionNeither, glyphs.regions[2]),
-        scene.span(Role::Dim, " none"),
-    ]);
-    line.render(legend, buf);
+        scene.span(Role::Text, "here  "),
+        scene.span(Role::RegionBoth, glyphs.regions[0].repeat(2)),
+        scene.span(Role::Text, " both met  "),
+        scene.span(Role::RegionOne, glyphs.regions[1].repeat(2)),
+        scene.span(Role::Text, " one  "),
+        scene.span(Role::RegionNeither, glyphs.regions[2].repeat(2)),
+        scene.span(Role::Text, " none"),
+    ];
+    let end = (scene.key)(Action::NextAxes)
+        .map(|key| vec![scene.span(Role::Key, format!("[{key}]")), scene.span(Role::Dim, " axes")]);
+    words::justified(line, end.unwrap_or_default(), usize::from(row.width)).render(row, buf);
 }
 
 fn paint(scene: &Scene<'_>, map: &Map, plot: Rect, buf: &mut Buffer, hits: &mut Hits, down: Axis) {
@@ -129,33 +142,71 @@ fn paint(scene: &Scene<'_>, map: &Map, plot: Rect, buf: &mut Buffer, hits: &mut 
     }
 }
 
-fn axis_labels(scene: &Scene<'_>, map: &Map, area: Rect, plot: Rect, buf: &mut Buffer) {
-    let dim = scene.style(Role::Dim);
-    let (across, down) = (map.across(), map.down());
-    let show_y = |place: usize| match down.axis() {
-        Axis::TargetDowntime | Axis::TargetDuration => figure::time(Millis(down.value(place))),
-        axis => axis.show(down.value(place)),
-    };
-    let name = match down.axis() {
+/// An axis in the words of the field.
+const fn called(axis: Axis) -> &'static str {
+    match axis {
         Axis::TargetDowntime => "θ_down",
-        _ => "θ_mig",
-    };
-    let width = usize::from(LEFT.saturating_sub(1));
-    let top = down.steps().saturating_sub(1);
-    buf.set_stringn(area.x, plot.y, format!("{:>width$}", show_y(top)), width, dim);
-    buf.set_stringn(area.x, plot.bottom() - 1, format!("{:>width$}", show_y(0)), width, dim);
-    if plot.height > 4 {
-        buf.set_stringn(area.x, plot.y + plot.height / 2, format!("{name:>width$}"), width, dim);
+        Axis::TargetDuration => "θ_mig",
+        Axis::Bandwidth => "L",
+        Axis::StateSize => "M",
+        Axis::DirtyRate => "R",
+        Axis::NormalizedDirtyRate => "r",
     }
-    let below = plot.bottom();
-    let left = across.axis().show(across.value(0));
-    let right = across.axis().show(across.value(across.steps().saturating_sub(1)));
-    buf.set_stringn(plot.x, below, &left, usize::from(plot.width), dim);
-    let name = across.axis().name();
-    let middle = plot.x + (plot.width / 2).saturating_sub(name.chars().count() as u16 / 2);
-    let right_x = plot.right().saturating_sub(right.chars().count() as u16);
-    if usize::from(plot.width) > left.chars().count() + right.chars().count() + name.chars().count() + 4 {
-        buf.set_string(middle, below, name, dim);
-        buf.set_string(right_x, below, &right, dim);
+}
+
+fn shown(axis: Axis, value: f64) -> String {
+    match axis {
+        Axis::TargetDowntime | Axis::TargetDuration => figure::time(Millis(value)),
+        axis => axis.show(value),
+    }
+}
+
+/// At the left: the ends of what is varied, its name, and the value where the operator stands.
+fn down_labels(
+    scene: &Scene<'_>,
+    map: &Map,
+    area: Rect,
+    plot: Rect,
+    (here, value): (u16, f64),
+    buf: &mut Buffer,
+) {
+    let down = map.down();
+    let width = usize::from(LEFT.saturating_sub(1));
+    let bottom = plot.bottom() - 1;
+    let mut put = |y: u16, text: &str, role: Role| {
+        buf.set_stringn(area.x, y, words::right(scene, text, width), width, scene.style(role));
+    };
+    for (y, place) in [(plot.y, down.steps().saturating_sub(1)), (bottom, 0)] {
+        put(y, &shown(down.axis(), down.value(place)), Role::Dim);
+    }
+    put(here, &shown(down.axis(), value), Role::Focus);
+    // The name stands above the value, or below it.
+    let name = if here > plot.y + 1 { here - 1 } else { here + 1 };
+    if name > plot.y && name < bottom && name != here {
+        put(name, called(down.axis()), Role::Title);
+    }
+}
+
+/// Below: the ends, and between them the name with the value where the operator stands.
+fn across_labels(scene: &Scene<'_>, map: &Map, plot: Rect, (here, value): (u16, f64), buf: &mut Buffer) {
+    let across = map.across();
+    let (y, dim) = (plot.bottom(), scene.style(Role::Dim));
+    let left = shown(across.axis(), across.value(0));
+    let right = shown(across.axis(), across.value(across.steps().saturating_sub(1)));
+    let (name, figure) = (called(across.axis()), shown(across.axis(), value));
+    let wide = |text: &str| words::width(text) as u16;
+    let width = wide(name) + 1 + wide(&figure);
+    let ends = wide(&left) + wide(&right);
+    let room = plot.width;
+    if room >= ends + width + 4 {
+        buf.set_string(plot.x, y, &left, dim);
+        buf.set_string(plot.right() - wide(&right), y, &right, dim);
+        let first = plot.x + wide(&left) + 1;
+        let last = plot.right() - wide(&right) - 1 - width;
+        let x = here.saturating_sub(width / 2).clamp(first, last);
+        buf.set_string(x, y, name, scene.style(Role::Title));
+        buf.set_string(x + wide(name) + 1, y, &figure, scene.style(Role::Focus));
+    } else if room >= width {
+        buf.set_string(plot.x, y, format!("{name} {figure}"), dim);
     }
 }

@@ -1,89 +1,139 @@
 //! The selected service and the link that it would cross.
 
-use mose_pam::{BitsPerSec, Millis};
+use mose_pam::Millis;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::spark::spark;
-use super::{Scene, figure};
-use crate::state::Series;
+use super::{Scene, figure, words};
+use crate::state::{Located, Series};
 use crate::theme::Role;
 
 /// A cell of a sparkline.
 const STEP: Millis = Millis(1000.0);
+/// The columns of the labels, and of the figures behind them.
+const LABEL: usize = 9;
+const FIGURE: usize = 11;
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
-    let state = scene.state;
-    let Some(located) = state.service() else {
+    let Some(located) = scene.state.service() else {
         let lines = vec![Line::from(scene.span(Role::Dim, "no service is known yet"))];
         return super::lines(lines, 0, area, buf);
     };
-    let (host, info, now) = (located.host, located.info, state.shown().now);
-    let label = |text: &'static str| scene.span(Role::Dim, format!("{text:<9}"));
-    let room = usize::from(area.width).saturating_sub(30).clamp(0, 40);
-    let trace = |series: Option<&Series>, role| {
-        let cells = series.map(|series| series.last(room, STEP, now)).unwrap_or_default();
-        scene.span(role, spark(scene, &cells))
-    };
-    let mut lines = Vec::new();
-    let profile = host.profile(&info.name);
-    match profile {
-        Some(profile) => {
-            lines.push(Line::from(vec![
-                label("state"),
-                scene.span(Role::Text, format!("{:<10}", profile.state.to_string())),
-                scene.span(Role::Dim, " WSS "),
-                scene.span(Role::Text, profile.working_set.to_string()),
-                scene.span(Role::Dim, format!("  {} old", figure::age(host.age(now).unwrap_or_default()))),
-            ]));
-            lines.push(Line::from(vec![
-                label("dirty"),
-                scene.span(Role::Text, format!("{:<10} ", profile.dirty.current.to_string())),
-                trace(host.dirty.get(&info.name), Role::Step),
-                scene.span(Role::Dim, format!(" mean {} worst {}", profile.dirty.mean, profile.dirty.worst)),
-            ]));
-            lines.push(Line::from(vec![
-                label("tracker"),
-                scene.span(Role::Text, profile.tracker.clone()),
-                scene.span(Role::Dim, format!("  costs {:.2} %", profile.cost * 100.0)),
-            ]));
-        }
-        None => lines.push(Line::from(vec![
-            label("state"),
-            scene
-                .span(Role::Dim, format!("{} resident; not profiled yet", figure::known(scene, info.memory))),
-        ])),
-    }
-    if let Some(to) = state.destination() {
-        let link = host.link(to);
-        let available = link.and_then(|link| link.available);
-        lines.push(Line::from(vec![
-            label("link"),
-            scene.span(Role::Text, format!("{:<10} ", figure::known(scene, available))),
-            trace(host.available.get(to), Role::Link),
-            scene.span(Role::Dim, format!(" {} {to}", scene.theme.glyphs.arrow)),
-        ]));
-        let used: Option<BitsPerSec> = link.and_then(|link| link.used);
-        lines.push(Line::from(vec![
-            label(""),
-            scene.span(Role::Dim, "used "),
-            scene.span(Role::Text, figure::known(scene, used)),
-            scene.span(Role::Dim, " of "),
-            scene.span(Role::Text, figure::known(scene, link.and_then(|link| link.capacity))),
-            scene.span(Role::Dim, "  rtt "),
-            scene.span(Role::Text, figure::known(scene, link.and_then(|link| link.rtt).map(figure::time))),
-        ]));
-    } else {
-        lines.push(Line::from(vec![label("link"), scene.span(Role::Dim, "no other live edge host")]));
-    }
-    let address =
-        info.address.map_or_else(|| "not on the overlay: it cannot be moved".to_owned(), |a| a.to_string());
-    lines.push(Line::from(vec![
-        label("address"),
-        scene.span(if info.address.is_some() { Role::Text } else { Role::Warning }, address),
-        Span::raw("  "),
-        scene.span(Role::Dim, info.image.clone()),
-    ]));
+    let room = usize::from(area.width);
+    // What an operator looks at while something moves comes first: small panes show the first lines.
+    let mut lines = state(scene, located, room);
+    lines.extend(link(scene, located, room));
+    lines.extend(identity(scene, located, room));
     super::lines(lines, 0, area, buf);
+}
+
+fn label<'a>(scene: &Scene<'_>, text: &str) -> Span<'a> {
+    scene.span(Role::Dim, format!("{text:<LABEL$}"))
+}
+
+/// A figure with its course over time, and what is told behind it.
+fn course<'a>(
+    scene: &Scene<'_>,
+    name: &str,
+    figure: &str,
+    (series, role): (Option<&Series>, Role),
+    after: &str,
+    room: usize,
+) -> Line<'a> {
+    let after = words::fit(scene, after, room.saturating_sub(LABEL + FIGURE + 8));
+    let left = room.saturating_sub(LABEL + FIGURE + words::width(&after)).clamp(0, 60);
+    let cells = series.map(|series| series.last(left, STEP, scene.state.shown().now)).unwrap_or_default();
+    let trace = words::left(scene, &spark(scene, &cells), left);
+    Line::from(vec![
+        label(scene, name),
+        scene.span(Role::Title, words::left(scene, figure, FIGURE)),
+        scene.span(role, trace),
+        scene.span(Role::Dim, after),
+    ])
+}
+
+fn state<'a>(scene: &Scene<'_>, Located { host, info }: Located<'_>, room: usize) -> Vec<Line<'a>> {
+    let now = scene.state.shown().now;
+    let age = host.age(now).map(|age| format!("{} ago", figure::age(age)));
+    let age = vec![scene.span(Role::Dim, age.unwrap_or_default())];
+    let Some(profile) = host.profile(&info.name) else {
+        let memory = figure::known(scene, info.memory);
+        let line = vec![
+            label(scene, "state"),
+            scene.span(Role::Title, words::left(scene, &memory, FIGURE)),
+            scene.span(Role::Dim, if room < 44 { "not profiled" } else { "resident; not profiled" }),
+        ];
+        return vec![words::justified(line, age, room)];
+    };
+    let line = vec![
+        label(scene, "state"),
+        scene.span(Role::Title, words::left(scene, &profile.state.to_string(), FIGURE)),
+        scene.span(Role::Dim, "WSS "),
+        scene.span(Role::Text, profile.working_set.to_string()),
+    ];
+    let dirty = &profile.dirty;
+    let current = dirty.current.to_string();
+    vec![
+        words::justified(line, age, room),
+        course(scene, "dirty", &current, (host.dirty.get(&info.name), Role::Step), "", room),
+        Line::from(vec![
+            label(scene, ""),
+            scene.span(Role::Dim, "mean "),
+            scene.span(Role::Text, dirty.mean.to_string()),
+            scene.span(Role::Dim, "  worst "),
+            scene.span(Role::Text, dirty.worst.to_string()),
+        ]),
+    ]
+}
+
+fn link<'a>(scene: &Scene<'_>, Located { host, .. }: Located<'_>, room: usize) -> Vec<Line<'a>> {
+    let Some(to) = scene.state.destination() else {
+        let text = scene.span(Role::Warning, "no other live edge host");
+        return vec![Line::from(vec![label(scene, "link"), text])];
+    };
+    let link = host.link(to);
+    let available = figure::known(scene, link.and_then(|link| link.available));
+    let after = format!(" {} {to}", scene.theme.glyphs.arrow);
+    let used = figure::known(scene, link.and_then(|link| link.used));
+    let capacity = figure::known(scene, link.and_then(|link| link.capacity));
+    let rtt = figure::known(scene, link.and_then(|link| link.rtt).map(figure::time));
+    let mut second = vec![
+        label(scene, ""),
+        scene.span(Role::Dim, "used "),
+        scene.span(Role::Text, used),
+        scene.span(Role::Dim, " of "),
+        scene.span(Role::Text, capacity),
+    ];
+    let end = vec![scene.span(Role::Dim, "rtt "), scene.span(Role::Text, rtt)];
+    if words::length(&second) + words::length(&end) + 2 > room {
+        second.truncate(3);
+    }
+    vec![
+        course(scene, "link", &available, (host.available.get(to), Role::Link), &after, room),
+        words::justified(second, end, room),
+    ]
+}
+
+fn identity<'a>(scene: &Scene<'_>, Located { host, info }: Located<'_>, room: usize) -> Vec<Line<'a>> {
+    let left = room.saturating_sub(LABEL);
+    let mut lines = Vec::new();
+    if let Some(profile) = host.profile(&info.name) {
+        let cost = format!("costs {:.2} %", profile.cost * 100.0);
+        lines.push(words::justified(
+            vec![label(scene, "tracker"), scene.span(Role::Text, words::fit(scene, &profile.tracker, left))],
+            vec![scene.span(Role::Dim, cost)],
+            room,
+        ));
+    }
+    let (role, address) = match info.address {
+        Some(address) => (Role::Text, address.to_string()),
+        None => (Role::Warning, "not on the overlay: it cannot be moved".to_owned()),
+    };
+    lines
+        .push(Line::from(vec![label(scene, "address"), scene.span(role, words::fit(scene, &address, left))]));
+    let image = words::fit(scene, &info.image, left);
+    lines.push(Line::from(vec![label(scene, "image"), scene.span(Role::Dim, image)]));
+    lines
 }

@@ -6,10 +6,11 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::{Scene, figure};
+use super::{Scene, figure, words};
 use crate::action::Action;
 use crate::hit::{Hit, Hits};
-use crate::state::planning::Field;
+use crate::state::State;
+use crate::state::planning::{Field, Unit};
 use crate::state::ui::Dialog;
 use crate::theme::Role;
 
@@ -41,8 +42,15 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
             ),
         );
     }
-    if let Some(Dialog::Edit { fault: Some(fault), .. }) = scene.state.ui.dialog() {
-        rows.push((vec![scene.span(Role::Bad, fault.clone())], None));
+    if let Some(Dialog::Edit { field, fault, .. }) = scene.state.ui.dialog() {
+        // What is wrong with it, or what may be typed, right below: the lines after it can wait.
+        let (role, text) = advice(scene.state, *field, fault.as_deref());
+        let place = rows.iter().rposition(|(_, hit)| *hit == Some(Hit::Target(*field))).unwrap_or(0) + 1;
+        let wrapped = words::wrapped(&text, usize::from(area.width).saturating_sub(2));
+        rows.truncate(place);
+        rows.extend(wrapped.into_iter().map(|row| (vec![scene.span(role, format!("  {row}"))], None)));
+        let spare = rows.len().saturating_sub(usize::from(area.height)).min(place.saturating_sub(1));
+        rows.drain(..spare);
     } else {
         let keys = [Action::TargetDown, Action::TargetUp, Action::NextUnit];
         let mut hint = Vec::new();
@@ -59,6 +67,19 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
             hits.note(row, hit);
         }
         Line::from(spans).render(row, buf);
+    }
+}
+
+/// What is wrong with what was typed, or what may be.
+pub(super) fn advice(state: &State, field: Field, fault: Option<&str>) -> (Role, String) {
+    let unit = match field {
+        Field::Downtime => state.planning.unit,
+        Field::Duration => Unit::Seconds,
+    };
+    match (fault, field) {
+        (Some(fault), _) => (Role::Bad, fault.to_owned()),
+        (None, Field::Downtime) => (Role::Dim, unit.prompt().to_owned()),
+        (None, Field::Duration) => (Role::Dim, "longest duration, such as 800ms or 5s".to_owned()),
     }
 }
 

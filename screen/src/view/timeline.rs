@@ -1,6 +1,8 @@
 //! The timeline: a lane for each host, steps as bars as they happen, what was predicted behind them, and the time for which the
 //! service stands still.
 
+mod bars;
+
 use mose_pam::{Bytes, Millis};
 use mose_protocol::HostName;
 use mose_protocol::forecast::Forecast;
@@ -8,17 +10,16 @@ use mose_protocol::record::{Downtime, Outcome};
 use mose_protocol::step::Step;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::{Scene, figure};
+use super::{Scene, figure, words};
+use crate::action::Action;
 use crate::hit::{Hit, Hits};
 use crate::state::Track;
 use crate::state::migrations::Placed;
 use crate::theme::Role;
-
-/// Room for a lane's name.
-const LEFT: u16 = 9;
+use bars::{Lane, Window};
 
 /// What a migration is, for the pane's title.
 pub(super) fn heading(scene: &Scene<'_>, track: &Track) -> String {
@@ -50,54 +51,133 @@ pub(super) fn heading(scene: &Scene<'_>, track: &Track) -> String {
     )
 }
 
-/// The part of time that is shown, and where.
-struct Window {
-    whole: f64,
-    plot: Rect,
+/// How many rows each part has.
+struct Rows {
+    lane: u16,
+    lanes: u16,
+    promise: u16,
+    axis: u16,
+    summary: u16,
 }
 
-impl Window {
-    fn column(&self, at: Millis) -> u16 {
-        let share = (at.0 / self.whole).clamp(0.0, 1.0);
-        self.plot.x + (share * f64::from(self.plot.width.saturating_sub(1))).round() as u16
+impl Rows {
+    /// The clocks come first, then the lanes, then what was promised, then the axis; what is left makes the lanes higher.
+    fn of(height: u16, hosts: u16, promised: bool) -> Self {
+        let summary = match height {
+            0..3 => 0,
+            3..6 => 1,
+            _ => 2,
+        };
+        let mut left = height - summary;
+        let lanes = hosts.min(left);
+        left -= lanes;
+        let promise = u16::from(promised && left > 0);
+        left -= promise;
+        let axis = u16::from(left > 0 && lanes > 0);
+        left -= axis;
+        // One more is kept as a blank line above the clocks.
+        let more = left.saturating_sub(1).checked_div(lanes).unwrap_or(0).min(3);
+        Self { lane: 1 + more, lanes, promise, axis, summary }
     }
 }
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
-    let Some(track) = scene.state.track() else {
-        let key = (scene.key)(crate::action::Action::Migrate).unwrap_or_default();
-        let text = format!("no migration yet: {key} orders the selected service's");
-        return super::lines(vec![Line::from(scene.span(Role::Dim, text))], 0, area, buf);
-    };
+    let Some(track) = scene.state.track() else { return planned(scene, area, buf) };
     let now = scene.state.shown().now;
-    let left = LEFT.min(area.width / 3);
-    let plot = Rect { x: area.x + left, width: area.width - left, ..area };
     let forecast = forecast(track);
-    let elapsed = track.elapsed(now);
     let placed: Vec<Placed<'_>> = track.placed(now).collect();
-    let last = placed.iter().map(|placed| placed.end.0).fold(elapsed.0, f64::max);
-    // While it goes on, the whole of what was promised is in sight.
-    let bound = forecast.map_or(0.0, |forecast| forecast.bound.duration.0);
-    let whole = if track.over { last.max(bound.min(last * 2.0)) } else { last.max(bound) * 1.02 };
-    let window = Window { whole: whole.max(1.0), plot };
-    let mut rows = area.rows();
-    let summary_lines = if area.height >= 6 { 2 } else { u16::from(area.height >= 3) };
-    let lanes = usize::from(area.height.saturating_sub(summary_lines + u16::from(forecast.is_some())));
-    shade(scene, track, &window, lanes, buf);
-    for host in hosts(track, &placed).into_iter().take(lanes) {
-        let Some(row) = rows.next() else { return };
-        lane(scene, &host, &placed, &window, row, left, buf);
+    let hosts = hosts(track, &placed);
+    let widest = hosts.iter().map(|host| host.as_str().len()).max().unwrap_or(0).clamp(8, 18);
+    let left = u16::try_from(widest + 1).unwrap_or(9).min(area.width / 3);
+    let plot = Rect { x: area.x + left, width: area.width - left, ..area };
+    if plot.is_empty() {
+        return;
     }
-    if let (Some(forecast), Some(row)) = (forecast, rows.next()) {
-        promise(scene, forecast, &window, row, left, buf);
+    let window = Window { whole: whole(track, forecast, &placed, now), plot };
+    let rows = Rows::of(area.height, u16::try_from(hosts.len()).unwrap_or(u16::MAX), forecast.is_some());
+    let lanes = Rect { height: (rows.lanes * rows.lane).min(area.height), ..area };
+    // What was predicted for a migration that is over would only hide how it was.
+    let ghosts = forecast.filter(|_| !track.over).map(|forecast| {
+        let iterations = track.task.as_ref().and_then(|task| task.plan.iterations);
+        bars::ghosts(forecast, iterations, Some((track, track.elapsed(now))))
+    });
+    bars::shade(scene, track, &window, lanes, buf);
+    for (place, host) in (0..rows.lanes).zip(&hosts) {
+        let lane = Lane {
+            host,
+            rows: Rect { y: area.y + place * rows.lane, height: rows.lane, ..area }.intersection(area),
+            placed: &placed,
+            ghosts: ghosts.as_deref().unwrap_or_default(),
+            is_source: track.from() == Some(host),
+            is_destination: track.to() == Some(host),
+        };
+        if !lane.rows.is_empty() {
+            lane.draw(scene, &window, left, buf);
+        }
     }
-    for line in summary(scene, track, forecast).into_iter().take(usize::from(summary_lines)) {
-        let Some(row) = rows.next() else { return };
-        line.render(row, buf);
+    let row = |y: u16| Rect { y, height: 1, ..area };
+    if let (Some(forecast), 1) = (forecast, rows.promise) {
+        bars::promise(scene, forecast, &window, row(lanes.bottom()), left, buf);
+    }
+    if rows.axis > 0 {
+        bars::axis(scene, &window, row(lanes.bottom() + rows.promise), buf);
+    }
+    let first = area.bottom() - rows.summary;
+    let room = usize::from(area.width);
+    for (line, y) in
+        [clocks(scene, track, forecast, room), figures(scene, track, forecast, room)].into_iter().zip(first..)
+    {
+        if y < area.bottom() {
+            line.render(row(y), buf);
+        }
     }
     if let Some(record) = &track.record {
         hits.note(area, Hit::Record(record.migration.clone()));
     }
+}
+
+/// Nothing was moved yet: what would be done.
+fn planned(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
+    let key = (scene.key)(Action::Migrate).unwrap_or_default();
+    let text = format!("no migration yet: {key} orders the selected service's");
+    let mut lines = vec![Line::from(scene.span(Role::Dim, text))];
+    let designed = scene.state.planning.outcome(scene.state).ok().filter(|_| area.height >= 5);
+    let Some(designed) = designed else { return super::lines(lines, 0, area, buf) };
+    let forecast = designed.forecast(scene.state.planning.objective);
+    let left = 10.min(area.width / 3);
+    let plot = Rect { x: area.x + left, width: area.width - left, ..area };
+    let whole = forecast.bound.duration.0 * 1.01;
+    if plot.is_empty() || !whole.is_finite() {
+        return super::lines(lines, 0, area, buf);
+    }
+    let window = Window { whole: whole.max(1.0), plot };
+    let rounds = designed.proposal.iterations;
+    let ghosts = bars::ghosts(&forecast, rounds, None);
+    for (place, host) in (0..).zip([&designed.from, &designed.to]) {
+        let rows = Rect { y: area.y + place, height: 1, ..area };
+        let (is_source, is_destination) = (place == 0, place == 1);
+        let lane = Lane { host, rows, placed: &[], ghosts: &ghosts, is_source, is_destination };
+        lane.draw(scene, &window, left, buf);
+    }
+    let row = |y: u16| Rect { y: area.y + y, height: 1, ..area };
+    bars::promise(scene, &forecast, &window, row(2), left, buf);
+    bars::axis(scene, &window, row(3), buf);
+    if let Some(line) = lines.pop() {
+        line.render(row(area.height - 1), buf);
+    }
+}
+
+/// The milliseconds that are shown. While it goes on, the whole of what was promised is in sight.
+fn whole(
+    track: &Track,
+    forecast: Option<&Forecast>,
+    placed: &[Placed<'_>],
+    now: mose_protocol::Timestamp,
+) -> f64 {
+    let last = placed.iter().map(|placed| placed.end.0).fold(track.elapsed(now).0, f64::max);
+    let bound = forecast.map_or(0.0, |forecast| forecast.bound.duration.0);
+    let whole = if track.over { last.max(bound.min(last * 1.6)) } else { last.max(bound) } * 1.01;
+    if whole.is_finite() { whole.max(1.0) } else { 1.0 }
 }
 
 fn forecast(track: &Track) -> Option<&Forecast> {
@@ -116,174 +196,116 @@ fn hosts(track: &Track, placed: &[Placed<'_>]) -> Vec<HostName> {
     hosts
 }
 
-/// Steps that are parts of others, or of no length, are not drawn over them.
-fn is_drawn(step: Step) -> bool {
-    !matches!(step, Step::Migration | Step::Checkpoint | Step::ClientGap)
-}
-
-fn short(step: Step) -> &'static str {
-    match step {
-        Step::RootfsPrecopy => "rootfs",
-        Step::ContainerImage => "image",
-        Step::Relinquish => "relinq",
-        other => other.name(),
-    }
-}
-
-fn role(step: Step) -> Role {
-    match step {
-        Step::PreDump | Step::Iteration | Step::Transfer | Step::RootfsPrecopy | Step::ContainerImage => {
-            Role::Transfer
-        }
-        Step::Freeze | Step::Dump | Step::Stop | Step::Relinquish | Step::Restore | Step::Release => {
-            Role::Frozen
-        }
-        _ => Role::Step,
-    }
-}
-
-fn lane(
-    scene: &Scene<'_>,
-    host: &HostName,
-    placed: &[Placed<'_>],
-    window: &Window,
-    row: Rect,
-    left: u16,
-    buf: &mut Buffer,
-) {
-    buf.set_stringn(
-        row.x,
-        row.y,
-        host.as_str(),
-        usize::from(left.saturating_sub(1)),
-        scene.style(Role::Edge),
-    );
-    let glyphs = &scene.theme.glyphs;
-    for placed in placed.iter().filter(|p| &p.bar.host == host && is_drawn(p.bar.step)) {
-        let (from, to) = (window.column(placed.start), window.column(placed.end));
-        let width = to.saturating_sub(from).max(1);
-        let failed = placed.bar.failed;
-        let role = if failed { Role::Bad } else { role(placed.bar.step) };
-        let glyph = if role == Role::Frozen { glyphs.frozen } else { glyphs.bar };
-        for x in from..(from + width).min(window.plot.right()) {
-            buf.set_stringn(x, row.y, glyph, 1, scene.style(role));
-        }
-        let name = if failed {
-            format!("{} {}", glyphs.no, short(placed.bar.step))
-        } else {
-            short(placed.bar.step).to_owned()
-        };
-        let length = name.chars().count() as u16;
-        if width > length + 1 {
-            let style = scene.style(role).add_modifier(ratatui::style::Modifier::REVERSED);
-            buf.set_string(from + 1, row.y, &name, style);
-        }
-    }
-}
-
-/// The lanes are shaded for as long as the service stood still.
-fn shade(scene: &Scene<'_>, track: &Track, window: &Window, lanes: usize, buf: &mut Buffer) {
-    let Some((from, to)) = track.frozen(scene.state.shown().now) else { return };
-    let (from, to) = (window.column(from), window.column(to));
-    let style = scene.style(Role::Frozen);
-    for y in window.plot.y..window.plot.y.saturating_add(lanes as u16).min(window.plot.bottom()) {
-        for x in from..=to.min(window.plot.right().saturating_sub(1)) {
-            buf.set_stringn(x, y, if scene.theme.glyphs.boxes { "░" } else { ":" }, 1, style);
-        }
-    }
-}
-
-/// What was promised: the expected duration, and the bound, with the downtime at its end.
-fn promise(scene: &Scene<'_>, forecast: &Forecast, window: &Window, row: Rect, left: u16, buf: &mut Buffer) {
-    buf.set_stringn(row.x, row.y, "bound", usize::from(left.saturating_sub(1)), scene.style(Role::Predicted));
-    let glyphs = &scene.theme.glyphs;
-    let end = window.column(forecast.bound.duration);
-    let frozen = window.column(Millis((forecast.bound.duration.0 - forecast.bound.downtime.0).max(0.0)));
-    let expected = window.column(forecast.expected.duration);
-    let style = scene.style(Role::Predicted);
-    for x in window.plot.x..=end.min(window.plot.right().saturating_sub(1)) {
-        let glyph = if x >= frozen { glyphs.frozen } else { glyphs.ghost };
-        buf.set_stringn(x, row.y, glyph, 1, style);
-    }
-    if expected < window.plot.right() {
-        buf.set_stringn(expected, row.y, if glyphs.boxes { "┊" } else { "!" }, 1, scene.style(Role::Text));
-    }
-    let text = format!(" {} {} ", glyphs.at_most, figure::time(forecast.bound.duration));
-    let width = text.chars().count() as u16;
-    if frozen > window.plot.x + width + 2 {
-        buf.set_string(window.plot.x + 1, row.y, text, style);
-    }
-}
-
-fn summary<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>) -> Vec<Line<'a>> {
-    vec![clocks(scene, track, forecast), figures(scene, track, forecast)]
-}
-
 /// The three clocks: CRIU's frozen time, the agents' blackout, the client's gap.
-fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>) -> Line<'a> {
-    let dot = format!(" {} ", scene.theme.glyphs.dot);
+fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, room: usize) -> Line<'a> {
     let mut line = vec![scene.span(Role::Frozen, "downtime  ")];
-    match track.record.as_deref().map(|record| &record.downtime) {
-        Some(Downtime { criu, blackout, .. }) => {
-            let gap = track.record.as_ref().and_then(|record| record.downtime.client_gap());
-            for (name, time) in
-                [("CRIU frozen", criu.frozen), ("agents' blackout", *blackout), ("client gap", gap)]
-            {
-                line.push(scene.span(Role::Dim, format!("{name} ")));
-                line.push(scene.span(Role::Text, figure::known(scene, time.map(figure::time))));
-                line.push(scene.span(Role::Dim, dot.clone()));
-            }
-            if let (Some(blackout), Some(forecast)) = (blackout, forecast) {
-                line.extend(figure::verdict(scene, *blackout, forecast.bound.downtime));
+    let frozen = track.frozen(scene.state.shown().now);
+    match track.record.as_deref().map(|record| (record, &record.downtime)) {
+        Some((record, Downtime { criu, blackout, .. })) => {
+            let bound = forecast.map(|forecast| forecast.bound.downtime);
+            let held: Vec<Span<'a>> = match (blackout, bound) {
+                (Some(blackout), Some(bound)) => figure::verdict(scene, *blackout, bound),
+                _ => vec![scene.span(Role::Text, figure::known(scene, blackout.map(figure::time)))],
+            };
+            let time = |time: Option<Millis>| {
+                vec![scene.span(Role::Title, figure::known(scene, time.map(figure::time)))]
+            };
+            for (name, spans) in [
+                ("client's gap ", time(record.downtime.client_gap())),
+                ("agents' blackout ", held),
+                ("CRIU frozen ", time(criu.frozen)),
+            ] {
+                // Those that do not fit are left out whole.
+                if words::length(&line) + name.len() + words::length(&spans) > room {
+                    break;
+                }
+                line.push(scene.span(Role::Dim, name));
+                line.extend(spans);
+                line.push(Span::raw("    "));
             }
         }
-        None => match track.frozen(scene.state.shown().now) {
-            Some((from, to)) => {
+        None => match (frozen, forecast) {
+            (Some((from, to)), forecast) => {
                 line.push(scene.span(Role::Frozen, figure::time(Millis(to.0 - from.0))));
-                line.push(scene.span(Role::Dim, " so far, as it was heard"));
+                line.push(scene.span(Role::Dim, " so far, by when it was heard"));
+                if let Some(forecast) = forecast {
+                    let bound = figure::time(forecast.bound.downtime);
+                    line.push(
+                        scene.span(Role::Dim, format!("; promised {} {bound}", scene.theme.glyphs.at_most)),
+                    );
+                }
             }
-            None => line.push(scene.span(Role::Dim, "not yet: the service runs")),
+            (None, forecast) => {
+                line.push(scene.span(Role::Good, "none yet: the service runs"));
+                if let Some(forecast) = forecast {
+                    let (bound, expected) = (forecast.bound.downtime, forecast.expected.downtime);
+                    let text = format!(
+                        "; promised {} {}, expected {}",
+                        scene.theme.glyphs.at_most,
+                        figure::time(bound),
+                        figure::time(expected)
+                    );
+                    line.push(scene.span(Role::Dim, text));
+                }
+            }
         },
     }
     Line::from(line)
 }
 
-fn figures<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>) -> Line<'a> {
+/// Steps in which the service's data travel.
+fn travels(step: Step) -> bool {
+    matches!(
+        step,
+        Step::Transfer | Step::PreDump | Step::Iteration | Step::RootfsPrecopy | Step::ContainerImage
+    )
+}
+
+/// The rate of the newest step in which data travel, once it is long enough to tell.
+fn rate(placed: &[Placed<'_>]) -> Option<mose_pam::BitsPerSec> {
+    placed.iter().rev().filter(|placed| travels(placed.bar.step)).find_map(|placed| {
+        let took = placed.end.0 - placed.start.0;
+        let bytes = placed.bar.bytes?;
+        (took > 5.0).then(|| mose_pam::BitsPerSec((bytes.0 as f64 * 8e3 / took) as u64))
+    })
+}
+
+fn figures<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, room: usize) -> Line<'a> {
+    let now = scene.state.shown().now;
     let mut line = vec![scene.span(Role::Dim, "duration  ")];
-    let elapsed = track.elapsed(scene.state.shown().now);
+    let elapsed = track.elapsed(now);
     match (track.outcome(), forecast) {
         (Some(Outcome::Done), Some(forecast)) => {
-            line.extend(figure::verdict(scene, elapsed, forecast.bound.duration))
+            line.extend(figure::verdict(scene, elapsed, forecast.bound.duration));
         }
         _ => line.push(scene.span(Role::Text, figure::time(elapsed))),
     }
-    let sent: u64 = track
-        .bars
-        .iter()
-        .filter(|bar| {
-            matches!(
-                bar.step,
-                Step::Transfer | Step::PreDump | Step::Iteration | Step::RootfsPrecopy | Step::ContainerImage
-            )
-        })
-        .filter_map(|bar| bar.bytes)
-        .map(|bytes| bytes.0)
-        .sum();
-    line.push(scene.span(Role::Dim, format!("  {}  sent ", scene.theme.glyphs.dot)));
-    line.push(scene.span(Role::Text, Bytes(sent).to_string()));
-    if let Some(round) = track.round() {
-        line.push(scene.span(Role::Dim, format!(" in {} rounds", round + 1)));
-    }
+    let mut end = Vec::new();
     if let Some(failure) = track.failure() {
-        let why = failure.detail.clone().unwrap_or_default();
-        line.push(
-            scene.span(Role::Bad, format!("  {} {}: {why}", scene.theme.glyphs.no, failure.step.name())),
-        );
+        if let Some(key) = (scene.key)(Action::CriuLog) {
+            end = vec![scene.span(Role::Key, format!("[{key}]")), scene.span(Role::Text, " CRIU's log")];
+        }
+        let why = failure.detail.as_deref().and_then(|detail| detail.lines().next()).unwrap_or_default();
+        let lead = format!("    {} {} failed: ", scene.theme.glyphs.no, failure.step.name());
+        let taken = words::length(&line) + words::width(&lead) + words::length(&end) + 2;
+        let why = words::fit(scene, why, room.saturating_sub(taken));
+        line.push(scene.span(Role::Bad, format!("{lead}{why}")));
+        return words::justified(line, end, room);
     }
-    if scene.state.track().is_some_and(|track| track.failure().is_some())
-        && let Some(key) = (scene.key)(crate::action::Action::CriuLog)
-    {
-        line.push(scene.span(Role::Key, format!(" [{key}] CRIU's log")));
+    let moved = || track.bars.iter().filter(|bar| travels(bar.step)).filter_map(|bar| bar.bytes);
+    // What is on the wire is not trusted to add up.
+    let sent = moved().fold(0_u64, |sum, bytes| sum.saturating_add(bytes.0));
+    if sent > 0 {
+        line.push(scene.span(Role::Dim, "    sent "));
+        line.push(scene.span(Role::Text, Bytes(sent).to_string()));
     }
-    Line::from(line)
+    if let Some(rounds) = track.round().filter(|rounds| *rounds > 0) {
+        line.push(scene.span(Role::Dim, format!(" in {} rounds", rounds.saturating_add(1))));
+    }
+    let placed: Vec<Placed<'_>> = track.placed(now).collect();
+    if let Some(rate) = rate(&placed) {
+        line.push(scene.span(Role::Dim, if track.over { ", the last at " } else { ", now at " }));
+        line.push(scene.span(Role::Text, rate.to_string()));
+    }
+    words::justified(line, end, room)
 }

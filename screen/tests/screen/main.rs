@@ -1,0 +1,11 @@
+//! The whole screen, drawn in memory and driven by events.
+
+#![expect(clippy::expect_used, reason = "a fixture that cannot be made is a fault in it")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod meaning;
+mod properties;
+mod snapshots;
+mod sweep;
