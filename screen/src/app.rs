@@ -14,9 +14,10 @@ use crate::hit::Hits;
 use crate::keymap::{Dispatch, Press};
 use crate::loaded::Loaded;
 use crate::pane::Pane;
+use crate::state::ui::Focus;
 use crate::state::{Level, Source, State};
 use crate::update::{Surroundings, update};
-use crate::view::{self, Scene};
+use crate::view::{self, Scene, Zone};
 
 /// The console without its terminal.
 pub struct App {
@@ -36,7 +37,10 @@ impl App {
         for complaint in &loaded.complaints {
             state.notices.say(Level::Error, complaint.to_string(), now);
         }
-        Self { state, loaded, dispatch: Dispatch::default(), hits: Hits::default(), workloads }
+        let mut app = Self { state, loaded, dispatch: Dispatch::default(), hits: Hits::default(), workloads };
+        app.state.ui.size = (120, 40);
+        app.focus_within();
+        app
     }
 
     /// What is known.
@@ -89,7 +93,23 @@ impl App {
             themes: self.loaded.themes.len(),
             workloads: self.workloads,
         };
-        update(&mut self.state, event, now, &mut around)
+        let layout = self.state.ui.layout;
+        let effects = update(&mut self.state, event, now, &mut around);
+        if self.state.ui.layout != layout {
+            self.focus_within();
+        }
+        effects
+    }
+
+    /// In another layout the focus goes to its first pane, unless the focused one is in sight there too.
+    fn focus_within(&mut self) {
+        let Some(layout) = self.loaded.layouts.get(self.state.ui.layout) else { return };
+        let placement = layout.place(self.middle());
+        if placement.of(self.state.ui.focus.0).is_none()
+            && let Some((first, _)) = placement.panes.first()
+        {
+            self.state.ui.focus = Focus(*first);
+        }
     }
 
     /// The panes in the order in which they are focused: those in sight, then the others.
@@ -120,6 +140,7 @@ impl App {
             layout: &layout.name,
             place: &place,
             logs,
+            zone: Zone::Local,
         };
         self.hits = view::draw(&scene, area, buf);
     }

@@ -107,7 +107,8 @@ fn host_line<'a>(scene: &Scene<'_>, host: &'a Host, width: usize) -> Line<'a> {
     if let Some(hello) = host.hello().filter(|_| width >= ROOMY) {
         end.insert(0, scene.span(Role::Dim, format!("{}  ", words::fit(scene, &hello.release, 12))));
     }
-    let room = width.saturating_sub(3 + word.len() + age.len());
+    let simulated = if host.hello().is_some_and(|hello| hello.simulated) { " SIM" } else { "" };
+    let room = width.saturating_sub(3 + word.len() + simulated.len() + age.len());
     let line = vec![
         mark(scene, presence),
         Span::raw(" "),
@@ -116,6 +117,7 @@ fn host_line<'a>(scene: &Scene<'_>, host: &'a Host, width: usize) -> Line<'a> {
             words::fit(scene, host.name.as_str(), room),
         ),
         scene.span(Role::Warning, word),
+        scene.span(Role::Simulated, simulated),
     ];
     words::justified(line, end, width)
 }

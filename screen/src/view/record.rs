@@ -42,6 +42,9 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         ("CRIU restore", time(criu.restore)),
         ("pages written", criu.pages_written.map_or_else(|| "–".into(), |pages| pages.to_string())),
     ];
+    if record.simulated {
+        rows.insert(0, ("figures", "simulated (SIM)".to_owned()));
+    }
     if let Some(forecast) = forecast {
         rows.extend([
             (

@@ -28,6 +28,7 @@ pub(crate) fn service(name: &str) -> ServiceName {
 
 pub(crate) fn hello(name: &str, role: Role) -> Wire {
     Wire::Hello(Box::new(Hello {
+        simulated: false,
         host: host(name),
         role,
         release: "0.1.0".into(),
@@ -44,6 +45,7 @@ pub(crate) type Load<'a> = (&'a str, ServiceState, u64, f64);
 
 pub(crate) fn info(on: &str, (name, state, memory, _): Load<'_>, number: u8) -> ServiceInfo {
     ServiceInfo {
+        connections: Some(1),
         name: service(name),
         host: host(on),
         state,
@@ -103,6 +105,8 @@ pub(crate) fn telemetry(
     let running = |load: &&Load<'_>| load.1 == ServiceState::Running;
     let wave = |load: &Load<'_>| load.3 * (1.0 + 0.6 * ((second as f64) * 0.7 + load.3).sin());
     Telemetry {
+        position: None,
+        clients: Vec::new(),
         host: host(name),
         at,
         services: loads.iter().zip(10..).map(|(load, number)| info(name, *load, number)).collect(),

@@ -193,6 +193,7 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
     let ms = |ms: f64| Some(Millis(ms)).filter(|_| done);
     let reason = |code, reason: &str, remedy: &str| Some(Refusal::new(code, reason, remedy));
     Record {
+        simulated: false,
         migration: id(migration),
         service: service("sockperf"),
         from: host("edge-a"),

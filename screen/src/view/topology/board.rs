@@ -51,8 +51,10 @@ impl Board<'_> {
 }
 
 /// Where a host says that it is, in metres; `None` where it does not say.
-fn position(_host: &Host) -> Option<(f64, f64)> {
-    None
+fn position(host: &Host) -> Option<(f64, f64)> {
+    let place = host.telemetry.as_ref()?.position?;
+    let (x, y) = (place.x.0, place.y.0);
+    (x.is_finite() && y.is_finite()).then_some((x, y))
 }
 
 /// A host's services, the selected one first, so that it is in sight.
