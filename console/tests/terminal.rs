@@ -20,7 +20,7 @@ fn demo(home: &tempfile::TempDir, words: &[&str]) -> Pty {
 
 /// Until there is a plan for a service that runs.
 fn planned(mose: &mut Pty) {
-    mose.wait("a plan", |text| text.contains("downtime ≤") && text.contains("SIM"));
+    mose.wait("a plan", |text| text.contains("✔ downtime") && text.contains("SIM"));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn suspended_it_gives_the_terminal_back_and_resumed_it_draws_again() {
     mose.keys("\u{1a}");
     assert!(mose.is_handed_back());
     kill(Pid::from_raw(mose.pid()), Signal::SIGCONT).unwrap();
-    mose.wait("the picture again", |text| text.contains("downtime ≤") && text.contains("quit"));
+    mose.wait("the picture again", |text| text.contains("✔ downtime") && text.contains("quit"));
     mose.keys("q");
     assert!(mose.end().success());
     assert!(mose.is_handed_back());
@@ -115,7 +115,7 @@ fn read_only_refuses_what_would_change_anything() {
     let home = home();
     let mut mose = demo(&home, &["--read-only"]);
     mose.wait_for("read-only");
-    mose.wait("a plan", |text| text.contains("downtime ≤"));
+    mose.wait("a plan", |text| text.contains("✔ downtime"));
     mose.keys("m");
     mose.wait_for("--read-only");
     mose.keys("q");
@@ -158,4 +158,30 @@ fn what_is_recorded_is_replayed() {
     replay.keys("q");
     assert!(replay.end().success());
     assert!(replay.raw().contains("REPLAY"));
+}
+
+#[test]
+fn an_agent_that_is_lost_in_a_migration_is_shown_as_lost_and_the_service_as_in_doubt_until_it_is_back() {
+    let home = home();
+    let scenario = home.path().join("lost.toml");
+    let faults = include_str!("../../assets/scenarios/faults.toml");
+    // The last of its faults alone, and at the first migration.
+    let (head, rest) = faults.split_once("[[fault]]").unwrap();
+    let last = rest.rsplit_once("[[fault]]").unwrap().1.replace("after = 1, ", "");
+    std::fs::write(&scenario, format!("{head}[[fault]]{last}")).unwrap();
+    let mut mose = demo(&home, &[scenario.to_str().unwrap()]);
+    planned(&mut mose);
+    mose.keys("m");
+    mose.wait_for("downtime at most");
+    mose.keys("\r");
+    mose.wait("a lost host", |text| text.contains("edge-b lost"));
+    mose.wait("a service in doubt", |text| text.contains("in doubt"));
+    // Deciding by hand is offered, and what it may cost is said before it is done.
+    mose.keys(":keep\r");
+    mose.wait_for("two copies");
+    mose.keys("\u{1b}");
+    mose.wait("the agent again", |text| text.contains("3 live"));
+    mose.wait("the migration's end", |text| text.contains("done in"));
+    mose.keys("q");
+    assert!(mose.end().success());
 }
