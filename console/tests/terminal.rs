@@ -175,7 +175,7 @@ fn an_agent_that_is_lost_in_a_migration_is_shown_as_lost_and_the_service_as_in_d
     mose.wait_for("downtime at most");
     mose.keys("\r");
     mose.wait("a lost host", |text| text.contains("edge-b lost"));
-    mose.wait("a service in doubt", |text| text.contains("in doubt"));
+    mose.wait("a service in doubt", |text| text.contains("before you decide"));
     // Deciding by hand is offered, and what it may cost is said before it is done.
     mose.keys(":keep\r");
     mose.wait_for("two copies");

@@ -88,7 +88,7 @@ pub async fn survey(
         let own: Vec<Sample> = own.collect();
         let hello = fleet.introduce(to).await?;
         let failed = |error: &dyn std::fmt::Display| {
-            let remedy = "move at least two services of different sizes, one of them hardly busy";
+            let remedy = "move at least two services of different sizes that hardly write to their memory";
             Refusal::new(RefusalCode::Failed, format!("{from} → {to} cannot be fitted: {error}"), remedy)
         };
         let profile = profile(&own, from, &hello).map_err(|error| failed(&error))?;
@@ -99,12 +99,14 @@ pub async fn survey(
     Ok(fitted)
 }
 
-/// r of what was moved: the share of its pages that was dirtied between two rounds; a cold dump holds all of them.
+/// r of what was moved: the share of its pages that was dirtied between two rounds, in twentieths, since what is hardly busy is
+/// to count as idle; a cold dump holds all of them.
 fn rate(record: &Record) -> f64 {
     let (Some(first), true) = (record.rounds.first(), record.rounds.len() > 1) else { return 1.0 };
     let iterations = &record.rounds[1..];
     let dirtied: u64 = iterations.iter().map(|round| round.sent).sum();
-    (dirtied as f64 / iterations.len() as f64 / first.pages.max(1) as f64).clamp(0.0, 1.0)
+    let share = dirtied as f64 / iterations.len() as f64 / first.pages.max(1) as f64;
+    ((share * 20.0).round() / 20.0).clamp(0.0, 1.0)
 }
 
 async fn capacity(fleet: &Fleet, from: &HostName, to: &HostName) -> Result<BitsPerSec, Refusal> {
