@@ -362,10 +362,6 @@ pub(crate) struct Calibrate {
     /// Also write each profile into this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<std::path::PathBuf>,
-    /// Services that run on the two hosts, of different sizes, to be moved to and fro; may be repeated. Without it the lab's edge
-    /// hosts are measured by counters that are started for it.
-    #[arg(long = "service", value_name = "NAME", value_delimiter = ',')]
-    pub(crate) services: Vec<ServiceName>,
 }
 
 #[derive(clap::Args)]

@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use mose_agent::engine::simulated::{Effect, Fault, FaultStep};
-use mose_console::calibrate::{Survey, survey};
 use mose_console::demo::{Demo, News, Scenario, swarm};
 use mose_console::design::{self, Given, Wanted};
 use mose_console::fleet::Fleet;
@@ -461,33 +460,4 @@ async fn a_swarm_is_seen_by_a_console_and_publishes_at_its_rate() {
     assert_eq!(swarm.agents(), 19);
     assert!(swarm::swarm(0, 1, period).await.is_err() && swarm::swarm(3, 1, Duration::ZERO).await.is_err());
     swarm.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn any_two_hosts_are_calibrated_by_services_of_different_sizes_that_end_where_they_began() {
-    let demo = Demo::start(&scenario()).await.unwrap();
-    let fleet = Fleet::join(demo.endpoints()).await.unwrap();
-    let (before, _) = fleet.services().await.unwrap();
-    let wanted = Survey {
-        hosts: ["a".parse().unwrap(), "b".parse().unwrap()],
-        services: before.iter().map(|service| service.name.clone()).collect(),
-        bandwidth: None,
-        repeats: 2,
-    };
-    let mut told = 0;
-    let fitted = Box::pin(survey(&fleet, &wanted, |_| told += 1)).await.unwrap();
-    assert_eq!((fitted.len(), told), (2, before.len() * 8));
-    let (after, _) = fleet.services().await.unwrap();
-    let places = |services: &[mose_protocol::agent::ServiceInfo]| {
-        let mut places: Vec<_> = services.iter().map(|s| (s.name.clone(), s.host.clone())).collect();
-        places.sort();
-        places
-    };
-    assert_eq!(places(&before), places(&after));
-    // The source keeps it, and plans with it.
-    let asked = mose_protocol::Request::Calibration("b".parse().unwrap());
-    let kept = fleet.ask(&"a".parse().unwrap(), &asked).await.unwrap();
-    let mose_protocol::Reply::Calibration(Some(text)) = kept else { panic!("nothing was kept") };
-    assert_eq!(mose_pam::Profile::from_toml(&text).unwrap().name, fitted[0].profile.name);
-    demo.stop().await.unwrap();
 }

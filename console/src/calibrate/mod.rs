@@ -1,14 +1,12 @@
 //! Calibration: from the records of measured migrations to the profile of a pair of hosts.
 
 mod sample;
-mod survey;
 
 use mose_pam::{Calibration, FitError, Profile, Provenance, Sample, fit};
 use mose_protocol::HostName;
 use mose_protocol::agent::Hello;
 
 pub use sample::{FRAMING, sample};
-pub use survey::{Fitted, Survey, survey};
 
 /// A calibration older than this is said to be stale (days).
 const FRESH_DAYS: i64 = 30;

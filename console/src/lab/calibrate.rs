@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::calibrate::{Fitted, Survey, profile, sample, survey};
+use mose_console::calibrate::{profile, sample};
 use mose_console::table;
 use mose_lab::{Lab, ServiceOptions};
-use mose_pam::{BitsPerSec, Bytes, Sample, Strategy};
+use mose_pam::{BitsPerSec, Bytes, Profile, Sample, Strategy};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, Request};
+use serde::Serialize;
 
 use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients};
 use super::open;
 use crate::cli;
-use crate::commands::{endpoints, print_json, with_fleet};
+use crate::commands::print_json;
 
 /// What is migrated.
 const WORKLOAD: &str = "counter";
@@ -49,6 +50,15 @@ fn grid(sizes: &[Bytes]) -> Vec<Point> {
         .collect()
 }
 
+/// A fitted profile and what it was fitted to.
+#[derive(Serialize)]
+struct Fitted {
+    from: HostName,
+    to: HostName,
+    profile: Profile,
+    samples: Vec<Sample>,
+}
+
 /// Why these are not the hosts that can be calibrated, if they are not, and what there is for others.
 fn other_hosts(hosts: &[HostName], connect: &[String]) -> Option<String> {
     let mut named: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
@@ -61,17 +71,14 @@ fn other_hosts(hosts: &[HostName], connect: &[String]) -> Option<String> {
         format!("{} cannot be calibrated", named.join(" and "))
     };
     Some(format!(
-        "{found}: without --service, `mose calibrate` starts its own services on {} and {}, the edge hosts of the lab on this \
-         machine — for other hosts name running services of different sizes with --service, plan with a profile from a file \
-         (mose plan --profile FILE), or with the published parameters, which stand in where there is none",
+        "{found}: `mose calibrate` measures {} and {}, the edge hosts of the lab on this machine, and no others yet — for other \
+         hosts plan with a profile from a file (mose plan --profile FILE), or with the published parameters, which stand in \
+         where there is none",
         EDGES[0], EDGES[1]
     ))
 }
 
 pub(crate) fn run(options: &cli::Calibrate, connect: &[String], json: bool) -> color_eyre::Result<ExitCode> {
-    if !options.services.is_empty() {
-        return by_services(options, connect, json);
-    }
     if let Some(why) = other_hosts(&options.hosts, connect) {
         eprintln!("mose: {why}");
         return Ok(ExitCode::from(mose_console::exit::USAGE));
@@ -85,13 +92,7 @@ pub(crate) fn run(options: &cli::Calibrate, connect: &[String], json: bool) -> c
         let measure = || measure(&lab, options, link, json);
         scope.spawn(measure).join().map_err(|_| eyre!("the calibration was broken off"))
     })??;
-    tell(options, &fitted, json)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Writes down and prints what was fitted.
-fn tell(options: &cli::Calibrate, fitted: &[Fitted], json: bool) -> color_eyre::Result<()> {
-    for fitted in fitted {
+    for fitted in &fitted {
         if let Some(folder) = &options.output {
             let path = folder.join(format!("{}--{}.toml", fitted.from, fitted.to));
             std::fs::write(&path, fitted.profile.to_toml()?)
@@ -103,34 +104,7 @@ fn tell(options: &cli::Calibrate, fitted: &[Fitted], json: bool) -> color_eyre::
     } else {
         fitted.iter().for_each(print);
     }
-    Ok(())
-}
-
-/// Calibrates any two hosts by services that run there.
-fn by_services(options: &cli::Calibrate, connect: &[String], json: bool) -> color_eyre::Result<ExitCode> {
-    let [one, other] = &options.hosts[..] else {
-        eprintln!("mose: with --service, name the two hosts: mose calibrate HOST HOST --service NAME,NAME");
-        return Ok(ExitCode::from(mose_console::exit::USAGE));
-    };
-    let wanted = Survey {
-        hosts: [one.clone(), other.clone()],
-        services: options.services.clone(),
-        bandwidth: options.bandwidth,
-        repeats: if options.quick { 2 } else { 4 },
-    };
-    let (endpoints, _) = endpoints(connect)?;
-    let mut fitted = Vec::new();
-    let code = with_fleet(&endpoints, json, async |fleet| {
-        let heard = |line: String| {
-            if !json {
-                eprintln!("  {line}");
-            }
-        };
-        fitted = Box::pin(survey(fleet, &wanted, heard)).await?;
-        Ok(ExitCode::SUCCESS)
-    });
-    tell(options, &fitted, json && !fitted.is_empty())?;
-    Ok(code)
+    Ok(ExitCode::SUCCESS)
 }
 
 fn measure(
