@@ -1,26 +1,8 @@
 //! What the console's program is asked to do. It comes back as events.
 
-use mose_pam::Plan;
-use mose_protocol::forecast::Forecast;
+use mose_protocol::handover::Task;
 use mose_protocol::record::Record;
 use mose_protocol::{HostName, MigrationId, ServiceName};
-
-/// A migration that is to be ordered.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Order {
-    /// Its identity.
-    pub migration: MigrationId,
-    /// What.
-    pub service: ServiceName,
-    /// From where.
-    pub from: HostName,
-    /// Whereto.
-    pub to: HostName,
-    /// How.
-    pub plan: Plan,
-    /// What that promises.
-    pub forecast: Box<Forecast>,
-}
 
 /// How a replay goes on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,7 +30,7 @@ pub enum Attach {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Order a migration.
-    Order(Box<Order>),
+    Order(Box<Task>),
     /// Break one off.
     Abort {
         /// Which.

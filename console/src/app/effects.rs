@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mose_pam::Profile;
-use mose_protocol::handover::{ImagePolicy, Task};
 use mose_protocol::record::Record;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Timestamp};
-use mose_screen::effect::{Attach, Effect, Order};
+use mose_screen::effect::{Attach, Effect};
 use mose_screen::event::{Answer, Event, Known, Wire};
 use mose_screen::state::Level;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -70,9 +69,9 @@ impl Hands {
     /// Whether the program is to begin anew.
     async fn carry_out(&mut self, effect: Effect) -> bool {
         match effect {
-            Effect::Order(order) => self.ask(move |fleet, events| async move {
-                let migration = order.migration.clone();
-                let result = give(&fleet, *order).await;
+            Effect::Order(task) => self.ask(move |fleet, events| async move {
+                let (migration, from) = (task.migration.clone(), task.from.clone());
+                let result = fleet.ask(&from, &Request::Migrate(task)).await.map(|_| ());
                 send(&events, Answer::Ordered { migration, result }).await;
             }),
             Effect::Abort { migration, from } => self.request(from, Request::Abort(migration), "the abort"),
@@ -216,22 +215,6 @@ async fn introduce_all(fleet: &Fleet, events: &mpsc::Sender<Event>) {
 
 fn stamp() -> String {
     chrono::Local::now().format("%Y%m%d-%H%M%S").to_string()
-}
-
-async fn give(fleet: &Fleet, order: Order) -> Result<(), Refusal> {
-    let from = order.from.clone();
-    let task = Task {
-        migration: order.migration,
-        service: order.service,
-        from: order.from,
-        to: order.to,
-        plan: order.plan,
-        transport: None,
-        image_policy: ImagePolicy::Bring,
-        pre_copy: None,
-        forecast: Some(order.forecast),
-    };
-    fleet.ask(&from, &Request::Migrate(Box::new(task))).await.map(|_| ())
 }
 
 async fn known(fleet: &Fleet, from: &HostName, to: &HostName) -> Result<Known, Refusal> {

@@ -19,7 +19,7 @@ use mose_screen::app::App;
 use mose_screen::effect::Effect;
 use mose_screen::event::{Answer, Event};
 use mose_screen::loaded::Loaded;
-use mose_screen::state::{Source, State};
+use mose_screen::state::{Level, Source, State};
 use ratatui::Terminal;
 use ratatui::backend::Backend;
 use tokio::sync::mpsc;
@@ -65,14 +65,16 @@ pub struct Inputs {
 
 impl Inputs {
     /// Writes down what came from the agents; a disk that is full ends the recording, not the console.
-    fn note(&self, event: &Event, now: Timestamp) -> Option<Event> {
-        let Event::Wire(wire) = event else { return None };
+    fn note(&self, event: &Event, now: Timestamp) -> Vec<Event> {
+        let Event::Wire(wire) = event else { return Vec::new() };
         let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = recorder.as_mut()?.note(now, wire).err()?;
+        let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.note(now, wire)) else {
+            return Vec::new();
+        };
         *recorder = None;
-        let text = format!("the recording ended: {error}");
-        tracing::error!("{text}");
-        Some(Event::Answer(Answer::Recording(None)))
+        let said =
+            Answer::Said { level: Level::Error, text: format!("the recording was broken off: {error}") };
+        vec![Event::Answer(Answer::Recording(None)), Event::Answer(said)]
     }
 }
 
@@ -142,17 +144,22 @@ where
                 drawn = Instant::now();
             }
             event = inputs.events.recv() => {
-                let Some(event) = event else { return Ok(Ending::Left) };
+                // The hands put down their work where the program is to begin anew.
+                let Some(event) = event else {
+                    return Ok(if inputs.effects.is_closed() { Ending::Again } else { Ending::Left });
+                };
                 let now = Timestamp::now();
                 let asking = matches!(event, Event::Answer(_));
                 let mut next = Some(event);
-                for _ in 0..BATCH {
-                    let Some(event) = next else { break };
-                    if let Some(trouble) = inputs.note(&event, now) {
+                let mut left = BATCH;
+                while let Some(event) = next {
+                    for trouble in inputs.note(&event, now) {
                         asked.extend(app.handle(trouble, now));
                     }
                     asked.extend(app.handle(event, now));
-                    next = inputs.events.try_recv().ok();
+                    left -= 1;
+                    // What is not taken in now stays where it is.
+                    next = if left > 0 { inputs.events.try_recv().ok() } else { None };
                 }
                 let wait = if asking { refresh } else if moving(app.state()) { LIVELY } else { CALM };
                 due.within(wait);

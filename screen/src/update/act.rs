@@ -8,7 +8,7 @@ use tui_input::Input;
 
 use super::Surroundings;
 use crate::action::Action;
-use crate::effect::{Effect, Order, Playing};
+use crate::effect::{Effect, Playing};
 use crate::pane::Pane;
 use crate::state::planning::{Field, Unit};
 use crate::state::ui::{Dialog, Focus, Purpose};
@@ -136,15 +136,18 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
                 lines.push("a target is missed; it is done as well as can be".to_owned());
             }
             lines.extend(designed.doubts.iter().cloned());
-            let order = Order {
+            let task = Task {
                 migration: identity(state, now)?,
-                forecast: Box::new(designed.forecast(state.planning.objective)),
+                forecast: Some(Box::new(designed.forecast(state.planning.objective))),
                 service: designed.service,
                 from: designed.from,
                 to: designed.to,
                 plan,
+                transport: None,
+                image_policy: ImagePolicy::Bring,
+                pre_copy: None,
             };
-            Ok(confirm(lines, Effect::Order(Box::new(order))))
+            Ok(confirm(lines, Effect::Order(Box::new(task))))
         }
         Action::Abort => {
             let track = state.under_way().ok_or("nothing is under way")?;
@@ -201,19 +204,8 @@ fn ends(state: &State) -> Result<(HostName, HostName), String> {
 
 /// What is confirmed is done.
 pub(super) fn confirmed(state: &mut State, effect: Effect, now: Timestamp) -> Vec<Effect> {
-    if let Effect::Order(order) = &effect {
-        let task = Task {
-            migration: order.migration.clone(),
-            service: order.service.clone(),
-            from: order.from.clone(),
-            to: order.to.clone(),
-            plan: order.plan.clone(),
-            transport: None,
-            image_policy: ImagePolicy::Bring,
-            pre_copy: None,
-            forecast: Some(order.forecast.clone()),
-        };
-        state.data.migrations.ordered(task, now);
+    if let Effect::Order(task) = &effect {
+        state.data.migrations.ordered(task.as_ref().clone(), now);
         state.ui.track = None;
     }
     vec![effect]
