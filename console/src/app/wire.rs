@@ -149,8 +149,10 @@ async fn steps(fleet: Arc<Fleet>, out: Out, ready: tokio::sync::oneshot::Sender<
     let mut follower = Follower::new(&fleet).await?;
     let _ = ready.send(());
     let mut open: HashMap<MigrationId, Open> = HashMap::new();
+    // Also while others are busy, the silent ones are looked after.
+    let mut due = Instant::now() + SILENCE;
     loop {
-        match tokio::time::timeout(SILENCE, follower.next()).await {
+        match tokio::time::timeout_at(due, follower.next()).await {
             Ok(None) => return Ok(()),
             Ok(Some(event)) => {
                 let ended = note(&mut open, &event);
@@ -163,25 +165,42 @@ async fn steps(fleet: Arc<Fleet>, out: Out, ready: tokio::sync::oneshot::Sender<
                 }
             }
             Err(_) => {
-                for (migration, state) in &mut open {
-                    if state.heard.elapsed() < SILENCE {
-                        continue;
-                    }
-                    follower.catch_up(migration, &state.source).await;
-                    let reply = fleet.ask(&state.source, &Request::Record(migration.clone())).await;
-                    if let Ok(Reply::Record(Some(record))) = reply
-                        && (record.outcome != Outcome::InDoubt || !state.doubt_told)
-                    {
-                        state.doubt_told = record.outcome == Outcome::InDoubt;
-                        if !tell(&out, Wire::Record(record)).await {
-                            return Ok(());
-                        }
-                    }
-                    state.heard = Instant::now();
+                if !look(&fleet, &mut follower, &mut open, &out).await {
+                    return Ok(());
                 }
+                due = Instant::now() + SILENCE;
             }
         }
     }
+}
+
+/// Asks the sources of those that were silent how far they are; `false` where nobody listens any more.
+async fn look(
+    fleet: &Fleet,
+    follower: &mut Follower<'_>,
+    open: &mut HashMap<MigrationId, Open>,
+    out: &Out,
+) -> bool {
+    let mut ended = Vec::new();
+    for (migration, state) in open.iter_mut().filter(|(_, state)| state.heard.elapsed() >= SILENCE) {
+        follower.catch_up(migration, &state.source).await;
+        let reply = fleet.ask(&state.source, &Request::Record(migration.clone())).await;
+        if let Ok(Reply::Record(Some(record))) = reply {
+            let doubtful = record.outcome == Outcome::InDoubt;
+            if !doubtful {
+                ended.push(migration.clone());
+            }
+            let news = !doubtful || !state.doubt_told;
+            if news && !tell(out, Wire::Record(record)).await {
+                return false;
+            }
+            state.doubt_told = doubtful;
+        }
+        state.heard = Instant::now();
+    }
+    // Those whose end was not heard.
+    open.retain(|migration, _| !ended.contains(migration));
+    true
 }
 
 /// Whether the migration ended with this event.
