@@ -85,6 +85,8 @@ async fn agents(count: usize, services: usize) -> Result<(), Failure> {
 struct Told {
     telemetry: u64,
     steps: u64,
+    /// The number of the last step: they are counted from zero.
+    last: Option<u64>,
     delays: Vec<f64>,
 }
 
@@ -108,7 +110,10 @@ async fn console(endpoints: Vec<String>, seconds: u64) -> Result<(), Failure> {
                         told.telemetry += 1;
                         told.delays.push(Timestamp::now().since(telemetry.at).0);
                     }
-                    Event::Wire(Wire::Step(_)) => told.steps += 1,
+                    Event::Wire(Wire::Step(step)) => {
+                        told.steps += 1;
+                        told.last = told.last.max(Some(step.seq));
+                    }
                     _ => {}
                 }
             }
@@ -157,9 +162,9 @@ async fn console(endpoints: Vec<String>, seconds: u64) -> Result<(), Failure> {
     )?;
     writeln!(
         out,
-        "steps             {} told, {} shown, {} lost",
+        "steps             {} told, {} lost; {bars} bars shown, {} lost",
         told.steps,
-        bars * 2,
+        told.last.map_or(0, |last| last + 1).saturating_sub(told.steps),
         told.steps.div_ceil(2) as i64 - bars as i64
     )?;
     writeln!(out, "processor         {:.1} % of one core", spent.as_secs_f64() / took.as_secs_f64() * 100.0)?;

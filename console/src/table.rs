@@ -123,6 +123,12 @@ fn rate(bytes: Bytes, took: Millis) -> String {
     mose_pam::BitsPerSec((bytes.0 as f64 * 8e3 / took.0) as u64).to_string()
 }
 
+/// The last lines of CRIU's log: those that say why are among them. All that is kept is in `mose history --json`.
+fn last_lines(log: &str) -> impl Iterator<Item = &str> {
+    const MOST: usize = 12;
+    log.lines().skip(log.lines().count().saturating_sub(MOST))
+}
+
 /// How a migration ended, in a few lines.
 #[must_use]
 pub fn ending(record: &Record) -> String {
@@ -141,6 +147,10 @@ pub fn ending(record: &Record) -> String {
     let mut lines = vec![head];
     if let Some(reason) = &record.reason {
         lines.push(format!("reason    {reason}"));
+        if let Some(log) = &reason.log {
+            lines.push("CRIU's log, its end".to_owned());
+            lines.extend(last_lines(log).map(|line| format!("          {line}")));
+        }
     }
     if record.outcome != Outcome::Refused {
         lines.push(format!(

@@ -222,8 +222,9 @@ async fn a_restore_that_fails_is_rolled_back_and_the_service_goes_on_at_its_sour
     demo.world().inject(fault(FaultStep::Restore, "b", Effect::Fail));
     let record = migrate(&fleet, &order("one", "b", Plan::cold())).await.unwrap();
     assert_eq!(record.outcome, Outcome::RolledBack);
-    let reason = record.reason.unwrap().reason;
-    assert!(reason.contains("simulated fault") && reason.contains("CRIU's log"), "{reason}");
+    let reason = record.reason.unwrap();
+    assert!(reason.reason.contains("simulated fault"), "{reason}");
+    assert!(reason.log.is_some_and(|log| !log.is_empty()));
     assert_eq!(demo.world().live_on(&service("one")), [host("a")]);
     assert_eq!(order::locate(&fleet, &service("one")).await.unwrap(), host("a"));
     let again = migrate(&fleet, &order("one", "b", Plan::cold())).await.unwrap();

@@ -7,6 +7,7 @@ mod pty;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use portable_pty::CommandBuilder;
 use pty::Pty;
 
 fn home() -> tempfile::TempDir {
@@ -95,6 +96,105 @@ fn suspended_it_gives_the_terminal_back_and_resumed_it_draws_again() {
     mose.keys("q");
     assert!(mose.end().success());
     assert!(mose.is_handed_back());
+}
+
+/// The place of a panic, for [`panics_with_the_terminal_taken`].
+const PANIC: &str = "MOSE_TEST_PANIC";
+
+#[test]
+#[ignore = "panics: the next test runs it on a terminal of its own"]
+fn panics_with_the_terminal_taken() {
+    use mose_console::app::{self, Ending, Inputs, Screen, Start};
+    let Ok(place) = std::env::var(PANIC) else { return };
+    let in_the_loop = place == "the loop";
+    let mut screen = Screen::take(true).unwrap();
+    let mut terminal =
+        ratatui::Terminal::new(ratatui::backend::CrosstermBackend::new(std::io::stdout())).unwrap();
+    let loaded = mose_screen::loaded::Loaded::read(&mose_screen::loaded::Files::default(), false);
+    let mut console = app::app(&Start::Choose, loaded, 1);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let ending = runtime.block_on(async {
+        let (_events_in, events) = tokio::sync::mpsc::channel(8);
+        let (effects, _effects) = tokio::sync::mpsc::unbounded_channel();
+        let inputs = Inputs { events, effects, recorder: std::sync::Arc::default() };
+        let fall = async move {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            panic!("fell over in {place}");
+        };
+        if in_the_loop {
+            tokio::select! {
+                ending = app::run(&mut console, &mut terminal, &mut screen, inputs) => ending,
+                () = fall => unreachable!(),
+            }
+        } else {
+            tokio::spawn(fall);
+            app::run(&mut console, &mut terminal, &mut screen, inputs).await
+        }
+    });
+    drop(screen);
+    match ending {
+        Ok(Ending::Left | Ending::Again) => println!("it went on"),
+        Err(error) => println!("ended: {error}"),
+    }
+}
+
+#[test]
+fn a_panic_anywhere_hands_the_terminal_back_ends_the_console_and_is_read_afterwards() {
+    for (place, last) in
+        [("the loop", "fell over in the loop"), ("a task", "ended: a part of the console failed")]
+    {
+        let home = home();
+        let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
+        command.args(["panics_with_the_terminal_taken", "--exact", "--ignored", "--nocapture"]);
+        command.env(PANIC, place);
+        let mut mose = Pty::run(command, home.path(), 120, 40);
+        mose.end();
+        assert!(mose.is_handed_back(), "{place}: {}", mose.text());
+        assert!(mose.raw().contains("no agents yet"), "{place}: the console was never drawn");
+        // On the screen that the terminal shows now, not on the one that was left.
+        let text = mose.text();
+        assert!(text.contains(&format!("fell over in {place}")), "{place}: {text}");
+        assert!(text.contains(last), "{place}: {text}");
+    }
+}
+
+#[test]
+fn a_target_is_dragged_in_its_row_and_on_the_map_and_the_plan_follows() {
+    let home = home();
+    let mut mose = demo(&home, &[]);
+    planned(&mut mose);
+    let row = mose.place("θ_down  500 ms").unwrap();
+    mose.drag((row.0 + 8, row.1), (row.0 + 18, row.1));
+    mose.wait_for("θ_down  600 ms");
+    let here = mose.place("◆").unwrap();
+    let before = mose.text();
+    assert!(before.contains("θ_mig   5.00 s"), "{before}");
+    // Two rows down: a tighter θ_mig.
+    mose.drag(here, (here.0, here.1 + 2));
+    let after = mose.wait("another θ_mig", |text| !text.contains("θ_mig   5.00 s"));
+    assert!(after.contains("θ_mig"), "{after}");
+    assert_ne!(mose.place("◆"), Some(here));
+    mose.keys("q");
+    assert!(mose.end().success());
+}
+
+#[test]
+fn another_scenario_is_chosen_while_one_is_shown() {
+    let home = home();
+    let mut mose = demo(&home, &[]);
+    planned(&mut mose);
+    mose.keys("O");
+    mose.wait_for("demo: fleet");
+    // Nothing is let go by looking.
+    mose.keys("\u{1b}");
+    mose.wait("no dialog", |text| !text.contains("demo: fleet"));
+    assert!(mose.text().contains("SIM uav-handover"));
+    mose.keys("O");
+    mose.wait_for("demo: fleet");
+    mose.keys("2");
+    mose.wait("the other scenario", |text| text.contains("SIM fleet") && text.contains("edge-c"));
+    mose.keys("q");
+    assert!(mose.end().success());
 }
 
 #[test]

@@ -53,13 +53,37 @@ pub struct Refusal {
     pub reason: String,
     /// What the operator can do about it.
     pub remedy: String,
+    /// The end of CRIU's own log, where it was CRIU that failed: at most [`LONGEST_LOG`] bytes, whole lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 }
+
+/// The most of CRIU's log that a refusal carries, in bytes.
+pub const LONGEST_LOG: usize = 8 << 10;
 
 impl Refusal {
     /// A refusal of kind `code`.
     pub fn new(code: RefusalCode, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { code, reason: reason.into(), remedy: remedy.into() }
+        Self { code, reason: reason.into(), remedy: remedy.into(), log: None }
     }
+
+    /// The same with the end of CRIU's log, as much of it as is carried.
+    #[must_use]
+    pub fn with_log(mut self, log: Option<&str>) -> Self {
+        self.log = log.map(|log| end_of(log).to_owned()).filter(|log| !log.is_empty());
+        self
+    }
+}
+
+/// The last whole lines of a text that there is room for.
+fn end_of(log: &str) -> &str {
+    let log = log.trim_end();
+    let Some(mut begin) = log.len().checked_sub(LONGEST_LOG) else { return log };
+    while !log.is_char_boundary(begin) {
+        begin += 1;
+    }
+    let end = &log[begin..];
+    end.split_once('\n').map_or(end, |(_, lines)| lines)
 }
 
 impl fmt::Display for Refusal {
@@ -73,3 +97,27 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_too_long_is_carried_from_its_last_lines_on() {
+        let refusal = || Refusal::new(RefusalCode::Engine, "the dump failed", "");
+        assert_eq!(refusal().with_log(Some("one\ntwo\n")).log.as_deref(), Some("one\ntwo"));
+        assert_eq!(refusal().with_log(Some("\n")).log, None);
+        let long = "ö line of CRIU's log\n".repeat(2000);
+        let kept = refusal().with_log(Some(&long)).log.unwrap();
+        assert!(kept.len() <= LONGEST_LOG && kept.len() > LONGEST_LOG - 50, "{}", kept.len());
+        assert!(kept.lines().all(|line| line == "ö line of CRIU's log"));
+    }
+
+    #[test]
+    fn a_refusal_of_a_release_that_sends_no_log_is_read() {
+        let text = r#"{"code":"failed","reason":"it broke","remedy":"mend it"}"#;
+        let refusal: Refusal = serde_json::from_str(text).unwrap();
+        assert_eq!(refusal, Refusal::new(RefusalCode::Failed, "it broke", "mend it"));
+        assert_eq!(serde_json::to_string(&refusal).unwrap(), text);
+    }
+}

@@ -97,6 +97,8 @@ pub enum Action {
     ReplayForward,
     /// Ten seconds back.
     ReplayBack,
+    /// Choose what is shown.
+    Attach,
     /// All actions, to search.
     Palette,
     /// What the keys do.
@@ -257,6 +259,7 @@ pub const ACTIONS: &[Spec] = &[
     row(A::ReplaySlower, "replay-slower", "slower", "halve the replay's speed", G::History),
     row(A::ReplayForward, "replay-forward", "forward", "ten seconds on", G::History),
     row(A::ReplayBack, "replay-back", "back", "ten seconds back", G::History),
+    row(A::Attach, "attach", "attach", "choose what is shown: a demo, the lab, agents", G::Program),
     row(A::Palette, "palette", "palette", "search all actions", G::Program),
     row(A::Help, "help", "help", "what the keys do", G::Program),
     row(A::Cancel, "cancel", "back", "leave a dialog, a filter, a zoom", G::Program),

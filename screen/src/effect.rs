@@ -16,10 +16,10 @@ pub enum Playing {
 }
 
 /// What is attached to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attach {
-    /// The demo testbed.
-    Demo,
+    /// A scenario of the demo testbed, by name.
+    Demo(String),
     /// The lab, brought up if it is not.
     Lab,
     /// Agents that multicast finds.
@@ -79,10 +79,14 @@ pub enum Effect {
     Autopilot(bool),
     /// Write records to a file.
     Export(Vec<Record>),
-    /// Begin or end a recording.
-    Record(bool),
+    /// Begin a recording, while these migrations are under way.
+    Record(Vec<MigrationId>),
+    /// End it.
+    EndRecording,
     /// Change how the replay goes on.
     Replay(Playing),
+    /// Say what can be attached to.
+    Offer,
     /// Attach.
     Attach(Attach),
     /// Hand the terminal back until resumed.

@@ -7,6 +7,7 @@ use mose_protocol::{HostName, MigrationId, Refusal, Timestamp};
 use ratatui::crossterm::event::Event as TerminalEvent;
 use serde::{Deserialize, Serialize};
 
+use crate::state::ui::Choice;
 use crate::state::{Abilities, Level, Replay, Source};
 
 /// What comes from the agents, as it is recorded and replayed.
@@ -84,8 +85,10 @@ pub enum Answer {
     Replaying(Replay),
     /// The replay was set to another time: all that was known is forgotten.
     Rewound(Replay),
-    /// Nothing is attached: the operator chooses, the lab too if it can be run here.
-    Choose(bool),
+    /// Nothing is attached: the operator chooses.
+    Choose(Vec<Choice>),
+    /// What else could be attached to, as was asked.
+    Offered(Vec<Choice>),
     /// The autopilot was switched.
     Autopilot(bool),
 }

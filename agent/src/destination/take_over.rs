@@ -138,12 +138,7 @@ impl Agent {
         let release = self.release_at_resume(&mut moments, address, endpoint, epoch);
         tokio::pin!(restore);
         tokio::pin!(release);
-        let with_log = |mut refusal: Refusal| {
-            if let Some(log) = self.engine.criu_log(container).filter(|log| !log.is_empty()) {
-                refusal.reason = format!("{}; CRIU's log: {log}", refusal.reason);
-            }
-            refusal
-        };
+        let with_log = |refusal: Refusal| refusal.with_log(self.engine.criu_log(container).as_deref());
         tokio::select! {
             // CRIU waits for the release, so it comes first, unless the restore fails before it.
             release = &mut release => {

@@ -230,7 +230,7 @@ pub trait Engine: Send + Sync {
     /// Removes CRIU's images of a container, links of a chain of pre-dumps included.
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal>;
 
-    /// The end of CRIU's own log of the container's last dump or restore, for people.
+    /// CRIU's own log of the container's last pre-dump, dump or restore.
     fn criu_log(&self, container: &Container) -> Option<String>;
 
     /// Resident memory of a process tree, and the number of its processes.

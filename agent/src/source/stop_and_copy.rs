@@ -58,12 +58,8 @@ impl Source {
                 } else {
                     agent.engine.dump(&container).await
                 };
-                let dumped = dumped.map_err(|mut refusal| {
-                    if let Some(log) = agent.engine.criu_log(&container).filter(|log| !log.is_empty()) {
-                        refusal.reason = format!("{}; CRIU's log: {log}", refusal.reason);
-                    }
-                    refusal
-                });
+                let dumped =
+                    dumped.map_err(|refusal| refusal.with_log(agent.engine.criu_log(&container).as_deref()));
                 steps.end(Step::Checkpoint, dumped)
             }
         }));

@@ -41,7 +41,8 @@ impl Source {
                         format!("{reason}; and the source could not take the service back: {refusal}"),
                         "its images are kept and it is tried again every few seconds; remove the cause, or give the \
                          service up: mose settle",
-                    ))
+                    )
+                    .with_log(refusal.log.as_deref().or(reason.log.as_deref())))
                     .await;
                 }
             }
@@ -53,11 +54,14 @@ impl Source {
                 self.clean_up(journal, place, epoch).await;
                 return (
                     Outcome::RolledBack,
-                    Some(Refusal::new(
-                        RefusalCode::Failed,
-                        format!("{reason}; and the operator gave the service up"),
-                        "",
-                    )),
+                    Some(
+                        Refusal::new(
+                            RefusalCode::Failed,
+                            format!("{reason}; and the operator gave the service up"),
+                            "",
+                        )
+                        .with_log(reason.log.as_deref()),
+                    ),
                 );
             }
         }

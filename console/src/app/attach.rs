@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mose_protocol::{Refusal, RefusalCode};
-use mose_screen::effect::Playing;
+use mose_screen::effect::{Attach, Playing};
 use mose_screen::event::{Answer, Event};
 use mose_screen::recording::Recording;
+use mose_screen::state::ui::Choice;
 use mose_screen::state::{Abilities, Level, Source};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -120,7 +121,7 @@ impl Attachment {
         };
         if found.is_empty() {
             self.end().await;
-            send(events, Answer::Choose(lab_possible())).await;
+            send(events, Answer::Choose(choices())).await;
             return Ok(());
         }
         send(events, Answer::Attached(Source::Agents, Abilities::default())).await;
@@ -154,9 +155,31 @@ impl Attachment {
     }
 }
 
+/// What can be attached to: the lab only where this machine can run it.
+pub(super) fn choices() -> Vec<Choice> {
+    let choice = |attach, title: &str, description: &str| Choice {
+        attach,
+        title: title.to_owned(),
+        description: description.to_owned(),
+    };
+    let mut choices: Vec<Choice> = Scenario::built_in()
+        .filter_map(|name| Scenario::load(Some(name)).ok())
+        .map(|scenario| {
+            let attach = Attach::Demo(scenario.name.clone());
+            choice(attach, &format!("demo: {}", scenario.name), &format!("SIM: {}", scenario.about))
+        })
+        .collect();
+    if lab_possible() {
+        let what = "four hosts on this machine, real containers; brought up if it is not";
+        choices.push(choice(Attach::Lab, "lab", what));
+    }
+    let what = "those that multicast finds; others: mose --connect tcp/HOST:7447";
+    choices.push(choice(Attach::Look, "agents on this network", what));
+    choices
+}
+
 /// Whether this machine can run the lab, and this user may.
-#[must_use]
-pub fn lab_possible() -> bool {
+fn lab_possible() -> bool {
     nix::unistd::geteuid().is_root() && mose_lab::doctor().is_empty()
 }
 

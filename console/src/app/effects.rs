@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mose_pam::Profile;
 use mose_protocol::record::Record;
-use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Timestamp};
+use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp};
 use mose_screen::effect::{Attach, Effect};
 use mose_screen::event::{Answer, Event, Known, Wire};
 use mose_screen::state::Level;
@@ -60,9 +60,11 @@ impl Hands {
     }
 
     async fn attach(&mut self, start: Start) {
+        // What is recorded is of one testbed.
+        self.end_recording().await;
         if let Err(refusal) = self.attachment.begin(start, &self.events).await {
             self.say(Level::Error, refusal.to_string()).await;
-            send(&self.events, Answer::Choose(super::attach::lab_possible())).await;
+            send(&self.events, Answer::Choose(super::attach::choices())).await;
         }
     }
 
@@ -112,13 +114,15 @@ impl Hands {
                 };
                 self.say(text.0, text.1).await;
             }
-            Effect::Record(on) => self.record(on).await,
+            Effect::Record(under_way) => self.record(under_way).await,
+            Effect::EndRecording => self.end_recording().await,
             Effect::Replay(playing) => {
                 if let Some(player) = &self.attachment.playing {
                     let _ = player.send(playing);
                 }
             }
-            Effect::Attach(Attach::Demo) => self.attach(Start::Demo(String::new())).await,
+            Effect::Offer => send(&self.events, Answer::Offered(super::attach::choices())).await,
+            Effect::Attach(Attach::Demo(scenario)) => self.attach(Start::Demo(scenario)).await,
             Effect::Attach(Attach::Look) => self.attach(Start::Look).await,
             Effect::Attach(Attach::Lab) => return self.lab_up().await,
             // The loop's own.
@@ -170,36 +174,44 @@ impl Hands {
             Ok(()) => true,
             Err(error) => {
                 self.say(Level::Error, error).await;
-                send(&self.events, Answer::Choose(true)).await;
+                send(&self.events, Answer::Choose(super::attach::choices())).await;
                 false
             }
         }
     }
 
-    async fn record(&self, on: bool) {
-        let put = |recorder| *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) = recorder;
-        if !on {
-            put(None);
+    fn put_recorder(&self, recorder: Option<Recorder>) -> Option<Recorder> {
+        std::mem::replace(&mut *self.recorder.lock().unwrap_or_else(PoisonError::into_inner), recorder)
+    }
+
+    async fn end_recording(&self) {
+        if self.put_recorder(None).is_some() {
             send(&self.events, Answer::Recording(None)).await;
-            return;
         }
+    }
+
+    async fn record(&self, under_way: Vec<MigrationId>) {
         let now = Timestamp::now();
         let path = self.folder.join(format!("mose-{}.ndjson", stamp()));
         match Recorder::create(&path, "console", now) {
             Ok(begun) => {
-                put(Some(begun));
+                self.put_recorder(Some(begun));
                 let file = path.display().to_string();
                 send(&self.events, Answer::Recording(Some((file, now)))).await;
-                self.ask(|fleet, events| async move { introduce_all(&fleet, &events).await });
+                self.ask(
+                    move |fleet, events| async move { introduce_all(&fleet, &under_way, &events).await },
+                );
             }
             Err(error) => self.say(Level::Error, format!("nothing is recorded: {error}")).await,
         }
     }
 }
 
-/// A recording that begins later than the console must say who is there: all introduce themselves again.
-async fn introduce_all(fleet: &Fleet, events: &mpsc::Sender<Event>) {
+/// A recording that begins later than the console must say who is there, and what has been done of the migrations that are
+/// under way: all introduce themselves again, and tell their steps from the first.
+async fn introduce_all(fleet: &Fleet, under_way: &[MigrationId], events: &mpsc::Sender<Event>) {
     let Ok(agents) = fleet.agents(&[]).await else { return };
+    let hosts: Vec<HostName> = agents.iter().map(|agent| agent.host.clone()).collect();
     for agent in agents {
         let wires = match agent.hello {
             Ok(hello) => vec![Wire::Seen(agent.host), Wire::Hello(Box::new(hello))],
@@ -209,6 +221,18 @@ async fn introduce_all(fleet: &Fleet, events: &mpsc::Sender<Event>) {
         };
         for wire in wires {
             let _ = events.send(Event::Wire(wire)).await;
+        }
+    }
+    for migration in under_way {
+        for host in &hosts {
+            let request = Request::Steps { migration: migration.clone(), from: 0 };
+            let Ok(Reply::Steps(steps)) = fleet.ask(host, &request).await else {
+                tracing::debug!(%host, %migration, "the first steps are not recorded");
+                continue;
+            };
+            for step in steps {
+                let _ = events.send(Event::Wire(Wire::Step(Box::new(step)))).await;
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ mod wire;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use color_eyre::eyre::eyre;
 use crossterm::event::EventStream;
 use futures_util::StreamExt;
 use mose_protocol::Timestamp;
@@ -25,7 +26,7 @@ use ratatui::backend::Backend;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use attach::{Attachment, Start, lab_possible};
+pub use attach::{Attachment, Start};
 pub use effects::Hands;
 pub use files::{FilesError, Folders, read as read_files};
 pub use player::{Player, load as load_recording};
@@ -96,7 +97,7 @@ fn moving(state: &State) -> bool {
 /// Runs the console on a terminal until the operator leaves.
 ///
 /// # Errors
-/// Where the terminal cannot be drawn to.
+/// Where the terminal cannot be drawn to, or a part of the program panicked.
 pub async fn run<B>(
     app: &mut App,
     terminal: &mut Terminal<B>,
@@ -121,6 +122,7 @@ where
             biased;
             signal = signals.next() => match signal {
                 terminal::Signal::Leave => return Ok(Ending::Left),
+                terminal::Signal::Fallen => return Err(eyre!("a part of the console failed: see above")),
                 terminal::Signal::Resumed => {
                     screen.enter()?;
                     terminal::redraw_all(terminal)?;
@@ -135,7 +137,7 @@ where
                 // The terminal is gone: there is nobody left to show anything to.
                 Some(Err(_)) | None => return Ok(Ending::Left),
             },
-            () = tokio::time::sleep_until(at), if due.0.is_some() => {
+            () = tokio::time::sleep_until(at), if due.0.is_some() && !terminal::fallen() => {
                 due.0 = None;
                 terminal.draw(|frame| {
                     let area = frame.area();
@@ -165,6 +167,7 @@ where
                 due.within(wait);
             }
             _ = ticks.tick() => {
+                terminal::keep_log();
                 asked.extend(app.handle(Event::Tick, Timestamp::now()));
                 due.within(if moving(app.state()) { LIVELY } else { CALM });
             }

@@ -1,6 +1,7 @@
 //! The terminal: taken, handed back on every way out, and its signals.
 
 use std::io::{self, stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::cursor::{Hide, Show};
 use crossterm::event::{
@@ -13,6 +14,14 @@ use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 use ratatui::{Terminal, backend::Backend};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+/// Whether this program has the terminal.
+static HELD: AtomicBool = AtomicBool::new(false);
+/// Whether a part of this program panicked: nothing is drawn any more.
+static FALLEN: AtomicBool = AtomicBool::new(false);
+/// Told then.
+static FALL: Notify = Notify::const_new();
 
 /// The terminal while the console has it.
 pub struct Screen {
@@ -27,9 +36,12 @@ impl Screen {
     /// Where the output is no terminal.
     pub fn take(mouse: bool) -> io::Result<Self> {
         let before = std::panic::take_hook();
+        // A panic anywhere ends the console: a part that fell silent would leave its last figures standing as if they held.
         std::panic::set_hook(Box::new(move |panic| {
+            FALLEN.store(true, Ordering::SeqCst);
             hand_back();
             before(panic);
+            FALL.notify_one();
         }));
         let mut screen = Self { mouse, taken: false };
         screen.enter()?;
@@ -45,6 +57,7 @@ impl Screen {
     pub(super) fn enter(&mut self) -> io::Result<()> {
         enable_raw_mode()?;
         self.taken = true;
+        HELD.store(true, Ordering::SeqCst);
         execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste, Hide)?;
         if self.mouse {
             execute!(stdout(), EnableMouseCapture)?;
@@ -70,8 +83,17 @@ impl Drop for Screen {
     }
 }
 
-/// As it was. Whatever of it fails, the rest is tried.
+/// Whether a part of this program panicked while it had the terminal.
+pub(super) fn fallen() -> bool {
+    FALLEN.load(Ordering::SeqCst)
+}
+
+/// As it was, once: to leave the other screen again would put the cursor back over what was printed since. Whatever of it
+/// fails, the rest is tried.
 fn hand_back() {
+    if !HELD.swap(false, Ordering::SeqCst) {
+        return;
+    }
     let _ = execute!(stdout(), DisableMouseCapture, DisableBracketedPaste);
     let _ = disable_raw_mode();
     let _ = execute!(stdout(), LeaveAlternateScreen, Show);
@@ -102,6 +124,8 @@ where
 pub(super) enum Signal {
     /// Leave.
     Leave,
+    /// A part of this program panicked.
+    Fallen,
     /// Somebody else stopped and resumed this process: the terminal is not what it was.
     Resumed,
 }
@@ -126,6 +150,7 @@ impl Signals {
 
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
+            () = FALL.notified() => Signal::Fallen,
             _ = self.terminate.recv() => Signal::Leave,
             _ = self.hangup.recv() => Signal::Leave,
             _ = self.interrupt.recv() => Signal::Leave,
@@ -142,7 +167,7 @@ pub fn install_log() -> color_eyre::Result<()> {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
 
-    tui_logger::init_logger(tui_logger::LevelFilter::Info)?;
+    // Without `init_logger`: its thread wakes a hundred times a second, a third of what an idle console costs.
     tui_logger::set_default_level(tui_logger::LevelFilter::Info);
     let wanted = tracing_subscriber::EnvFilter::try_from_env("MOSE_LOG")
         .unwrap_or_else(|_| "info,zenoh=off,zenoh_transport=off,zenoh_link=off".into());
@@ -150,7 +175,13 @@ pub fn install_log() -> color_eyre::Result<()> {
     Ok(())
 }
 
+/// Takes what was logged from where it waits, which is small.
+pub(super) fn keep_log() {
+    tui_logger::move_events();
+}
+
 pub(super) fn draw_log(area: Rect, buf: &mut Buffer) {
+    keep_log();
     tui_logger::TuiLoggerWidget::default()
         .output_separator(' ')
         .output_timestamp(Some("%H:%M:%S".to_owned()))

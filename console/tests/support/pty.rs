@@ -26,9 +26,14 @@ fn size(columns: u16, rows: u16) -> PtySize {
 impl Pty {
     /// Starts `mose` with these words, at home in `home`.
     pub(crate) fn mose(words: &[&str], home: &Path, columns: u16, rows: u16) -> Self {
-        let pair = native_pty_system().openpty(size(columns, rows)).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_mose"));
         command.args(words);
+        Self::run(command, home, columns, rows)
+    }
+
+    /// Starts any program, at home in `home`.
+    pub(crate) fn run(mut command: CommandBuilder, home: &Path, columns: u16, rows: u16) -> Self {
+        let pair = native_pty_system().openpty(size(columns, rows)).unwrap();
         command.env("TERM", "xterm-256color");
         command.env("LANG", "C.UTF-8");
         command.env("XDG_CONFIG_HOME", home.join("config"));
@@ -82,6 +87,26 @@ impl Pty {
     /// Waits until the terminal shows a text.
     pub(crate) fn wait_for(&mut self, wanted: &str) -> String {
         self.wait(wanted, |text| text.contains(wanted))
+    }
+
+    /// Where the terminal shows a text: its first column and row, from 0.
+    pub(crate) fn place(&self, wanted: &str) -> Option<(u16, u16)> {
+        let screen = self.screen.lock().unwrap();
+        let (rows, columns) = screen.screen().size();
+        (0..rows).find_map(|row| {
+            let cells: Vec<&str> = (0..columns)
+                .map(|column| screen.screen().cell(row, column).map_or(" ", vt100::Cell::contents))
+                .map(|text| if text.is_empty() { " " } else { text })
+                .collect();
+            let column = (0..cells.len()).find(|from| cells[*from..].concat().starts_with(wanted))?;
+            Some((u16::try_from(column).unwrap(), row))
+        })
+    }
+
+    /// Presses the left button at one place, moves it to the other, and lets it go (SGR 1006, as xterm reports it).
+    pub(crate) fn drag(&mut self, from: (u16, u16), to: (u16, u16)) {
+        let at = |(column, row): (u16, u16)| format!("{};{}", column + 1, row + 1);
+        self.keys(&format!("\u{1b}[<0;{}M\u{1b}[<32;{}M\u{1b}[<0;{}m", at(from), at(to), at(to)));
     }
 
     /// Another size.

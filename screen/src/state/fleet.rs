@@ -2,9 +2,10 @@
 //! known of it, and only its vanished token makes it lost.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use mose_pam::Millis;
-use mose_protocol::agent::{Hello, Role, Telemetry};
+use mose_protocol::agent::{ClientInfo, Hello, Role, ServiceState, Telemetry};
 use mose_protocol::link::LinkMetrics;
 use mose_protocol::metrics::ServiceMetrics;
 use mose_protocol::{HostName, Refusal, ServiceName, Timestamp};
@@ -63,6 +64,8 @@ pub struct Host {
     pub heard: Option<Timestamp>,
     /// Since when its token is gone.
     pub lost: Option<Timestamp>,
+    /// The last profile of each service here: one that moves is not profiled, and is what it was.
+    profiles: BTreeMap<ServiceName, ServiceMetrics>,
     /// Dirty pages per second, by service.
     pub dirty: BTreeMap<ServiceName, Series>,
     /// What is left of the links to others, in bits per second.
@@ -80,6 +83,7 @@ impl Host {
             telemetry: None,
             heard: None,
             lost: None,
+            profiles: BTreeMap::new(),
             dirty: BTreeMap::new(),
             available: BTreeMap::new(),
         }
@@ -117,10 +121,10 @@ impl Host {
         Some(now.since(self.heard?))
     }
 
-    /// The profile of a service here.
+    /// The profile of a service here; of one that is being moved, that from before.
     #[must_use]
     pub fn profile(&self, service: &ServiceName) -> Option<&ServiceMetrics> {
-        self.telemetry.as_ref()?.profiles.iter().find(|profile| &profile.service == service)
+        self.profiles.get(service)
     }
 
     /// The link to another host.
@@ -187,6 +191,14 @@ impl Fleet {
         })
     }
 
+    /// The clients of a service by its address on the overlay, with the hosts that tell of them.
+    pub fn clients_of(&self, service: Ipv4Addr) -> impl Iterator<Item = (&Host, &ClientInfo)> {
+        self.hosts.values().flat_map(move |host| {
+            let told = host.telemetry.as_ref().map_or(&[][..], |telemetry| &telemetry.clients);
+            told.iter().filter(move |client| client.service == service).map(move |client| (host, client))
+        })
+    }
+
     fn entry(&mut self, name: &HostName) -> Option<&mut Host> {
         if self.hosts.len() >= MOST_HOSTS && !self.hosts.contains_key(name) {
             return None;
@@ -200,6 +212,7 @@ impl Fleet {
         let Some(host) = self.entry(&name) else { return };
         if host.lost.take().is_some() {
             (host.hello, host.telemetry, host.heard) = (None, None, None);
+            host.profiles.clear();
         }
     }
 
@@ -228,7 +241,13 @@ impl Fleet {
         if host.telemetry.as_ref().is_some_and(|known| known.at > telemetry.at) {
             return;
         }
+        let moves = |name: &ServiceName| {
+            let told = telemetry.services.iter().find(|info| &info.name == name);
+            told.is_some_and(|info| info.state == ServiceState::Migrating)
+        };
+        host.profiles.retain(|name, _| moves(name));
         for profile in &telemetry.profiles {
+            host.profiles.insert(profile.service.clone(), profile.clone());
             host.dirty.entry(profile.service.clone()).or_default().push(now, Some(profile.dirty.current.0));
         }
         host.dirty.retain(|service, series| {

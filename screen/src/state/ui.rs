@@ -12,15 +12,15 @@ use crate::action::Action;
 use crate::effect::{Attach, Effect};
 use crate::pane::Pane;
 
-/// A choice that the operator is offered at the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Something that can be attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// What is attached to.
     pub attach: Attach,
     /// Its line.
-    pub title: &'static str,
+    pub title: String,
     /// What it means.
-    pub description: &'static str,
+    pub description: String,
 }
 
 /// What lies above the panes.
@@ -146,8 +146,24 @@ pub struct Ui {
     pub dialogs: Vec<Dialog>,
     /// The size of the terminal.
     pub size: (u16, u16),
-    /// Whether a target is dragged by the mouse, and where that began.
-    pub dragging: Option<(Field, u16, Millis)>,
+    /// What the mouse drags.
+    pub dragging: Option<Drag>,
+}
+
+/// What the mouse drags.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Drag {
+    /// A target to and fro in its row.
+    Target {
+        /// Which.
+        field: Field,
+        /// The column where it was taken.
+        column: u16,
+        /// What it was then.
+        begun: Millis,
+    },
+    /// The operator's place on the region map.
+    Map,
 }
 
 /// The focused pane; the fleet at first.

@@ -95,12 +95,17 @@ pub(super) fn act(
         Action::Compare => compare(state, now),
         Action::CriuLog => state.ui.dialogs.push(Dialog::CriuLog { scroll: 0 }),
         Action::Export => return vec![Effect::Export(state.data.past.records().to_vec())],
-        Action::Record => return vec![Effect::Record(state.recording.is_none())],
+        Action::Record if state.recording.is_some() => return vec![Effect::EndRecording],
+        Action::Record => {
+            let under_way = state.data.migrations.under_way().map(|track| track.migration.clone());
+            return vec![Effect::Record(under_way.collect())];
+        }
         Action::ReplayPause => return vec![Effect::Replay(Playing::Pause)],
         Action::ReplayFaster => return vec![Effect::Replay(Playing::Speed(2.0))],
         Action::ReplaySlower => return vec![Effect::Replay(Playing::Speed(0.5))],
         Action::ReplayForward => return vec![Effect::Replay(Playing::Seek(10.0))],
         Action::ReplayBack => return vec![Effect::Replay(Playing::Seek(-10.0))],
+        Action::Attach => return vec![Effect::Offer],
         Action::Palette => {
             state.ui.dialogs.push(Dialog::Palette { input: Input::default(), selected: 0 });
         }

@@ -3,11 +3,11 @@
 use mose_pam::{Model, Profile};
 use mose_protocol::Timestamp;
 
-use crate::effect::{Attach, Effect};
+use crate::effect::Effect;
 use crate::event::Answer;
 use crate::state::planning::Calibrated;
 use crate::state::ui::{Choice, Dialog};
-use crate::state::{Level, Source, State};
+use crate::state::{Abilities, Level, Source, State};
 
 pub(super) fn on_answer(state: &mut State, answer: Answer, now: Timestamp) -> Vec<Effect> {
     match answer {
@@ -57,11 +57,12 @@ pub(super) fn on_answer(state: &mut State, answer: Answer, now: Timestamp) -> Ve
             (state.source, state.abilities) = (source, abilities);
             state.ui.dialogs.clear();
         }
-        Answer::Choose(lab) => {
-            state.source = Source::Choosing;
-            state.ui.dialogs.retain(|dialog| !matches!(dialog, Dialog::Welcome { .. }));
-            state.ui.dialogs.push(welcome(lab));
+        Answer::Choose(choices) => {
+            forget(state, now);
+            (state.source, state.abilities) = (Source::Choosing, Abilities::default());
+            offer(state, choices);
         }
+        Answer::Offered(choices) => offer(state, choices),
         Answer::Replaying(replay) => state.source = Source::Replay(replay),
         Answer::Rewound(replay) => {
             forget(state, replay.at);
@@ -76,21 +77,10 @@ pub(super) fn on_answer(state: &mut State, answer: Answer, now: Timestamp) -> Ve
     Vec::new()
 }
 
-/// What can be chosen at the start: the lab only where this machine can run it.
-fn welcome(lab: bool) -> Dialog {
-    let choice = |attach, title, description| Choice { attach, title, description };
-    let mut choices = vec![choice(
-        Attach::Demo,
-        "demo testbed",
-        "simulated hosts in this process, real agents and protocol; needs nothing (SIM)",
-    )];
-    if lab {
-        let what = "four hosts on this machine, real containers; brought up if it is not";
-        choices.push(choice(Attach::Lab, "lab", what));
-    }
-    let what = "agents on this network, by multicast; others: mose --connect tcp/HOST:7447";
-    choices.push(choice(Attach::Look, "look again", what));
-    Dialog::Welcome { choices, selected: 0 }
+/// What can be attached to, in place of what was offered before.
+fn offer(state: &mut State, choices: Vec<Choice>) {
+    state.ui.dialogs.retain(|dialog| !matches!(dialog, Dialog::Welcome { .. }));
+    state.ui.dialogs.push(Dialog::Welcome { choices, selected: 0 });
 }
 
 /// What was known is of elsewhere, or of another time.

@@ -10,7 +10,7 @@ use crate::effect::{Attach, Effect};
 use crate::palette;
 use crate::state::planning::{Field, seconds};
 use crate::state::ui::{Dialog, Purpose};
-use crate::state::{Level, State};
+use crate::state::{Level, Source, State};
 
 /// No dialog has more lines; the view shows the last ones at most.
 pub(super) const MOST_SCROLLED: usize = 10_000;
@@ -186,10 +186,12 @@ fn welcome(
     let by_number = match key.code {
         KeyCode::Char(digit) => digit.to_digit(10).and_then(|n| choices.get((n as usize).checked_sub(1)?)),
         KeyCode::Enter => choices.get(selected),
+        // Where something is attached already, it stays.
+        KeyCode::Esc if state.source != Source::Choosing => return Vec::new(),
         KeyCode::Esc => return attach(Attach::Look),
         _ => None,
     };
-    match by_number.copied() {
+    match by_number.cloned() {
         Some(choice) => attach(choice.attach),
         None if key.code == KeyCode::Char('q') => vec![Effect::Quit],
         None => {
@@ -324,7 +326,7 @@ fn edit_key(
 #[must_use]
 pub(crate) const fn hint(dialog: &Dialog) -> &'static [(&'static str, &'static str)] {
     match dialog {
-        Dialog::Welcome { .. } => &[("Enter", "choose"), ("Esc", "look for agents"), ("q", "quit")],
+        Dialog::Welcome { .. } => &[("↑↓", "select"), ("Enter", "choose"), ("q", "quit")],
         Dialog::Help { .. } => &[("type", "search"), ("↑↓", "scroll"), ("Esc", "close")],
         Dialog::Palette { .. } => &[("type", "search"), ("Enter", "do"), ("Esc", "close")],
         Dialog::Pick { .. } => &[("↑↓", "select"), ("Enter", "take"), ("Esc", "close")],

@@ -10,9 +10,9 @@ use crate::effect::Effect;
 use crate::hit::Hit;
 use crate::palette;
 use crate::pane::Pane;
-use crate::state::State;
 use crate::state::planning::Field;
-use crate::state::ui::{Dialog, Focus};
+use crate::state::ui::{Dialog, Drag, Focus};
+use crate::state::{Source, State};
 
 pub(super) fn on_mouse(
     state: &mut State,
@@ -27,7 +27,7 @@ pub(super) fn on_mouse(
             Vec::new()
         }
         MouseEventKind::Drag(MouseButton::Left) => {
-            drag(state, event);
+            drag(state, event, around);
             Vec::new()
         }
         MouseEventKind::ScrollUp => wheel(state, event, true, now, around),
@@ -44,7 +44,7 @@ fn press(state: &mut State, event: MouseEvent, now: Timestamp, around: &mut Surr
     if let Some(dialog) = state.ui.dialog()
         && !under.contains(&Hit::Dialog)
     {
-        let must = matches!(dialog, Dialog::Welcome { .. });
+        let must = matches!(dialog, Dialog::Welcome { .. }) && state.source == Source::Choosing;
         return if must { effects } else { act::act(state, Action::Cancel, now, around) };
     }
     for hit in under {
@@ -73,15 +73,12 @@ fn press(state: &mut State, event: MouseEvent, now: Timestamp, around: &mut Surr
             }
             Hit::Target(field) => {
                 state.planning.field = field;
-                state.ui.dragging = Some((field, event.column, state.planning.target(field)));
+                let begun = state.planning.target(field);
+                state.ui.dragging = Some(Drag::Target { field, column: event.column, begun });
             }
             Hit::Map { downtime, duration } => {
-                let fields = [(Field::Downtime, downtime), (Field::Duration, duration)];
-                for (field, value) in fields {
-                    if let Some(value) = value {
-                        state.planning.set(field, value);
-                    }
-                }
+                place(state, downtime, duration);
+                state.ui.dragging = Some(Drag::Map);
             }
         }
     }
@@ -92,7 +89,7 @@ fn press(state: &mut State, event: MouseEvent, now: Timestamp, around: &mut Surr
 fn item(state: &mut State, index: usize, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
     match state.ui.dialogs.pop() {
         Some(Dialog::Welcome { choices, selected }) => match choices.get(index) {
-            Some(choice) => vec![Effect::Attach(choice.attach)],
+            Some(choice) => vec![Effect::Attach(choice.attach.clone())],
             None => {
                 state.ui.dialogs.push(Dialog::Welcome { choices, selected });
                 Vec::new()
@@ -113,13 +110,34 @@ fn item(state: &mut State, index: usize, now: Timestamp, around: &mut Surroundin
     }
 }
 
-/// A column is a fiftieth of where the dragging began, at least 10 ms.
-fn drag(state: &mut State, event: MouseEvent) {
-    if let Some((field, column, begun)) = state.ui.dragging {
-        let step = (begun.0 / 50.0).max(10.0);
-        let by = f64::from(event.column) - f64::from(column);
-        let value = ((begun.0 + by * step) / 10.0).round() * 10.0;
-        state.planning.set(field, Millis(value.max(10.0)));
+/// A place on the region map: the targets that it stands for.
+fn place(state: &mut State, downtime: Option<Millis>, duration: Option<Millis>) {
+    for (field, value) in [(Field::Downtime, downtime), (Field::Duration, duration)] {
+        if let Some(value) = value {
+            state.planning.set(field, value);
+        }
+    }
+}
+
+fn drag(state: &mut State, event: MouseEvent, around: &Surroundings<'_>) {
+    match state.ui.dragging {
+        // A column is a fiftieth of where the dragging began, at least 10 ms.
+        Some(Drag::Target { field, column, begun }) => {
+            let step = (begun.0 / 50.0).max(10.0);
+            let by = f64::from(event.column) - f64::from(column);
+            let value = ((begun.0 + by * step) / 10.0).round() * 10.0;
+            state.planning.set(field, Millis(value.max(10.0)));
+        }
+        Some(Drag::Map) => {
+            let under = around.hits.at(event.column, event.row).find_map(|hit| match hit {
+                Hit::Map { downtime, duration } => Some((*downtime, *duration)),
+                _ => None,
+            });
+            if let Some((downtime, duration)) = under {
+                place(state, downtime, duration);
+            }
+        }
+        None => {}
     }
 }
 

@@ -10,6 +10,7 @@ use crate::action::{ACTIONS, Action};
 use crate::hit::{Hit, Hits};
 use crate::palette;
 use crate::pane::Pane;
+use crate::state::Source;
 use crate::state::planning::Field;
 use crate::state::ui::{Dialog, Purpose};
 use crate::theme::Role;
@@ -34,10 +35,11 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
             super::lines(lines, 0, inner, buf);
         }
         Dialog::Welcome { choices, selected } => {
-            let mut lines = vec![
-                Line::from(scene.span(Role::Text, "No agents were found. What shall be shown?")),
-                Line::default(),
-            ];
+            let welcome = match scene.state.source {
+                Source::Choosing => "No agents were found. What shall be shown?",
+                _ => "What shall be shown? Migrations of what is shown now go on, but for a demo's.",
+            };
+            let mut lines = vec![Line::from(scene.span(Role::Text, welcome)), Line::default()];
             let head = lines.len();
             for (number, choice) in choices.iter().enumerate() {
                 lines.push(item(scene, number == *selected, format!("{} {}", number + 1, choice.title)));
@@ -275,25 +277,31 @@ fn confirm(
     }
 }
 
-/// What CRIU wrote before a step failed: the agents put it into the step's detail.
+/// Why a step failed: what was told of it, and CRIU's own log.
 fn criu_log(scene: &Scene<'_>, scroll: usize, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
-    let failure = scene.state.track().and_then(|track| track.failure());
-    let (title, text) = match failure {
-        Some(bar) => (
-            format!(" {} failed at {} ", bar.step.name(), bar.host),
-            bar.detail.clone().unwrap_or_else(|| "nothing more was told".to_owned()),
-        ),
-        None => (" CRIU ".to_owned(), "no step of this migration failed".to_owned()),
+    const WIDTH: u16 = 110;
+    let room = room(area, WIDTH);
+    let track = scene.state.track();
+    let reason = track.and_then(|track| track.record.as_ref()?.reason.as_ref());
+    let mut lines = Vec::new();
+    let title = match track.and_then(|track| track.failure()) {
+        Some(bar) => {
+            let told = bar.detail.as_deref().unwrap_or("nothing more was told");
+            lines.extend(words::labelled(scene, (Role::Text, ""), (Role::Text, told), room));
+            format!(" {} failed at {} ", bar.step.name(), bar.host)
+        }
+        None => " CRIU ".to_owned(),
     };
-    let mut lines: Vec<Line<'_>> =
-        text.lines().map(|line| Line::from(scene.span(Role::Text, line.to_owned()))).collect();
-    if let Some(reason) = scene.state.track().and_then(|track| track.record.as_ref()?.reason.as_ref()) {
-        lines.push(Line::default());
-        lines.push(Line::from(scene.span(Role::Dim, format!("remedy: {}", reason.remedy))));
+    if let Some(reason) = reason.filter(|reason| !reason.remedy.is_empty()) {
+        lines.extend(words::labelled(scene, (Role::Dim, "remedy  "), (Role::Text, &reason.remedy), room));
     }
-    let inner = window(scene, &title, (110, lines.len()), area, buf, hits);
-    Paragraph::new(lines)
-        .wrap(Wrap { trim: false })
-        .scroll((u16::try_from(scroll).unwrap_or(u16::MAX).min(1000), 0))
-        .render(inner, buf);
+    match reason.and_then(|reason| reason.log.as_deref()) {
+        Some(log) => lines.extend(record::log(scene, log, room)),
+        None => {
+            lines.push(Line::default());
+            lines.push(Line::from(scene.span(Role::Dim, "CRIU had no part in it, or left no log")));
+        }
+    }
+    let inner = window(scene, &title, (WIDTH, lines.len()), area, buf, hits);
+    super::lines(lines, scroll, inner, buf);
 }

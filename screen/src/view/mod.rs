@@ -7,6 +7,7 @@ pub mod footer;
 pub mod header;
 pub mod history;
 pub mod notices;
+mod plain;
 pub mod plan;
 pub mod record;
 pub mod regions;
@@ -92,6 +93,9 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) -> Hits {
     }
     footer::draw(scene, bottom, buf, &mut hits);
     dialog::draw(scene, area, buf, &mut hits);
+    if !scene.theme.glyphs.boxes {
+        plain::plain(area, buf);
+    }
     hits
 }
 

@@ -123,6 +123,33 @@ pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record, room: usize) -> Vec<
             ),
         )));
     }
+    if let Some(log) = record.reason.as_ref().and_then(|reason| reason.log.as_deref()) {
+        lines.extend(self::log(scene, log, room));
+    }
+    lines
+}
+
+/// CRIU's log: what it complains of first, then all that was kept of it.
+pub(super) fn log<'a>(scene: &Scene<'_>, log: &str, room: usize) -> Vec<Line<'a>> {
+    let role = |line: &str| match line {
+        line if line.contains("Error") => Role::Bad,
+        line if line.contains("Warn") => Role::Warning,
+        _ => Role::Dim,
+    };
+    let heading = |text: &'static str| [Line::default(), Line::from(scene.span(Role::Title, text))];
+    let mut lines = Vec::new();
+    let telling: Vec<&str> = log.lines().filter(|line| role(line) == Role::Bad).collect();
+    if !telling.is_empty() {
+        lines.extend(heading("CRIU's errors"));
+    }
+    // The last ones, and in the whole log again, where they stand.
+    for line in &telling[telling.len().saturating_sub(6)..] {
+        lines.extend(words::labelled(scene, (Role::Dim, "  "), (Role::Bad, line), room));
+    }
+    lines.extend(heading("CRIU's log, its end"));
+    for line in log.lines() {
+        lines.extend(words::labelled(scene, (Role::Dim, "  "), (role(line), line), room));
+    }
     lines
 }
 

@@ -25,6 +25,7 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     // What an operator looks at while something moves comes first: small panes show the first lines.
     let mut lines = state(scene, located, room);
     lines.extend(link(scene, located, room));
+    lines.extend(clients(scene, located, room));
     lines.extend(identity(scene, located, room));
     super::lines(lines, 0, area, buf);
 }
@@ -75,6 +76,11 @@ fn state<'a>(scene: &Scene<'_>, Located { host, info }: Located<'_>, room: usize
     ];
     let dirty = &profile.dirty;
     let current = dirty.current.to_string();
+    let rate = scene
+        .state
+        .planning
+        .outcome(scene.state)
+        .map_or_else(|_| String::new(), |designed| format!("  r {:.2}", designed.proposal.rate.get()));
     vec![
         words::justified(line, age, room),
         course(scene, "dirty", &current, (host.dirty.get(&info.name), Role::Step), "", room),
@@ -84,6 +90,7 @@ fn state<'a>(scene: &Scene<'_>, Located { host, info }: Located<'_>, room: usize
             scene.span(Role::Text, dirty.mean.to_string()),
             scene.span(Role::Dim, "  worst "),
             scene.span(Role::Text, dirty.worst.to_string()),
+            scene.span(Role::Dim, rate),
         ]),
     ]
 }
@@ -114,6 +121,43 @@ fn link<'a>(scene: &Scene<'_>, Located { host, .. }: Located<'_>, room: usize) -
         course(scene, "link", &available, (host.available.get(to), Role::Link), &after, room),
         words::justified(second, end, room),
     ]
+}
+
+/// How many connections stand, and what each host with a client tells of it.
+fn clients<'a>(scene: &Scene<'_>, Located { info, .. }: Located<'_>, room: usize) -> Vec<Line<'a>> {
+    let count = match info.connections {
+        Some(1) => "1 connection".to_owned(),
+        Some(count) => format!("{count} connections"),
+        None => figure::known::<u32>(scene, None),
+    };
+    let mut lines = vec![Line::from(vec![label(scene, "clients"), scene.span(Role::Text, count)])];
+    let address = info.address.map(|address| address.addr());
+    let fleet = &scene.state.shown().fleet;
+    for (host, client) in address.into_iter().flat_map(|address| fleet.clients_of(address)) {
+        let rate = client.rate.map(|rate| format!("{:.0}/s", rate.0));
+        let mut line = vec![
+            label(scene, ""),
+            scene.span(Role::Mobile, words::left(scene, host.name.as_str(), FIGURE - 1)),
+            scene.span(Role::Dim, " asks "),
+            scene.span(Role::Text, figure::known(scene, rate)),
+        ];
+        let end = match client.silent {
+            // It asked, and the service has been silent since.
+            Some(silent) => {
+                let text = format!("{} unanswered {}", scene.theme.glyphs.no, figure::time(silent));
+                vec![scene.span(Role::Warning, text)]
+            }
+            None => {
+                let rtt = figure::known(scene, client.rtt.map(figure::time));
+                vec![scene.span(Role::Dim, "rtt "), scene.span(Role::Text, rtt)]
+            }
+        };
+        if words::length(&line) + words::length(&end) + 1 > room {
+            line.truncate(2);
+        }
+        lines.push(words::justified(line, end, room));
+    }
+    lines
 }
 
 fn identity<'a>(scene: &Scene<'_>, Located { host, info }: Located<'_>, room: usize) -> Vec<Line<'a>> {

@@ -281,7 +281,11 @@ fn beginning() -> impl Strategy<Value = State> {
             _ => moments::rolled_back(),
         };
         if which == 0 {
-            let choice = Choice { attach: Attach::Demo, title: "demo", description: "simulated" };
+            let choice = Choice {
+                attach: Attach::Demo("fleet".into()),
+                title: "demo".into(),
+                description: "simulated".into(),
+            };
             state.ui.dialogs.push(Dialog::Welcome { choices: vec![choice], selected: 0 });
         }
         if which == 1 {

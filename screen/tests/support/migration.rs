@@ -161,7 +161,15 @@ pub(crate) fn end(state: &mut State, outcome: Outcome, at: f64) {
     };
     match outcome {
         Outcome::RolledBack => {
-            state.data.take(Wire::Step(Box::new(event(900, Step::Dump, Phase::Failed, Some(CRIU_LOG)))), now);
+            state.data.take(
+                Wire::Step(Box::new(event(
+                    900,
+                    Step::Dump,
+                    Phase::Failed,
+                    Some("CRIU could not dump sockperf"),
+                ))),
+                now,
+            );
             state.data.take(Wire::Step(Box::new(event(901, Step::Reclaim, Phase::Started, None))), now);
             state.data.take(Wire::Step(Box::new(event(902, Step::Reclaim, Phase::Finished, None))), now);
         }
@@ -212,6 +220,7 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
             ),
             Outcome::RolledBack => {
                 reason(RefusalCode::Failed, "CRIU could not dump sockperf", "read CRIU's log below")
+                    .map(|reason| reason.with_log(Some(CRIU_LOG)))
             }
             Outcome::InDoubt => reason(
                 RefusalCode::Unreachable,

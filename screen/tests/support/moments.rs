@@ -181,7 +181,11 @@ pub(crate) fn replay() -> State {
 
 /// Every dialog, with its name.
 pub(crate) fn dialogs() -> Vec<(&'static str, Dialog)> {
-    let choice = |attach, title, description| Choice { attach, title, description };
+    let choice = |attach, title: &str, description: &str| Choice {
+        attach,
+        title: title.into(),
+        description: description.into(),
+    };
     let input = |text: &str| Input::new(text.to_owned());
     let state = quiet();
     let order = Effect::Abort { migration: id("m-7f3a"), from: host("edge-a") };
@@ -191,7 +195,11 @@ pub(crate) fn dialogs() -> Vec<(&'static str, Dialog)> {
             "welcome",
             Dialog::Welcome {
                 choices: vec![
-                    choice(Attach::Demo, "demo", "simulated agents in this process: nothing is installed"),
+                    choice(
+                        Attach::Demo("uav-handover".into()),
+                        "demo: uav-handover",
+                        "simulated agents in this process: nothing is installed",
+                    ),
                     choice(Attach::Lab, "lab", "two stations and a drone in network namespaces of this host"),
                     choice(Attach::Look, "look", "for agents in this network, by multicast"),
                 ],

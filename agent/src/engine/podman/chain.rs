@@ -168,7 +168,11 @@ async fn make(container: &Container, pid: u32, number: u32) -> Result<PreDumped,
     begin(folder, number).map_err(trouble)?;
     let made = match run(folder, pid, number).await {
         Ok(times) => point_to(folder, number).map(|()| times).map_err(trouble),
-        Err(reason) => Err(refusal(format!("CRIU could not pre-dump {}: {reason}", container.name))),
+        Err(reason) => {
+            let log = fs::read(log_of(folder)).unwrap_or_default();
+            let what = format!("CRIU could not pre-dump {}: {reason}", container.name);
+            Err(refusal(what).with_log(Some(&String::from_utf8_lossy(&log))))
+        }
     };
     match made {
         Ok((looked_at, times)) => Ok(PreDumped {

@@ -427,9 +427,8 @@ impl Engine for PodmanEngine {
             .into_iter()
             .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
             .max()?;
-        let text = fs::read_to_string(newest.1).ok()?;
-        let telling: Vec<&str> = text.lines().filter(|l| l.contains("Error") || l.contains("Warn")).collect();
-        Some(telling[telling.len().saturating_sub(12)..].join("\n"))
+        let log = fs::read(newest.1).ok()?;
+        Some(String::from_utf8_lossy(&log).into_owned())
     }
 
     fn memory(&self, pid: u32) -> Option<(Bytes, u32)> {
