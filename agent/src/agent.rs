@@ -17,6 +17,7 @@ use zenoh::Session;
 use zenoh::query::Query;
 
 use crate::calibrations::Calibrations;
+use crate::clients::Clients;
 use crate::destination::Incoming;
 use crate::engine::Engine;
 use crate::history::History;
@@ -81,6 +82,7 @@ pub struct Agent {
     pub(crate) incoming: Mutex<HashMap<MigrationId, Arc<Incoming>>>,
     /// Watches on behalf of migrations.
     pub(crate) watches: Watches,
+    clients: Clients,
     /// The links to the other edge hosts.
     pub(crate) links: Links,
     /// What stands in for measuring, where the host is simulated.
@@ -121,6 +123,7 @@ impl Agent {
             outgoing: Mutex::default(),
             incoming: Mutex::default(),
             watches: Watches::default(),
+            clients: Clients::default(),
             links: Links::default(),
             simulation,
             tools,
@@ -320,7 +323,11 @@ impl Agent {
             }
             let (host, links, profiles) = (self.config.host.clone(), self.links(), self.profiler.latest());
             let position = self.simulation.as_ref().and_then(|simulation| simulation.position());
-            let clients = self.simulation.as_ref().map(|simulation| simulation.clients()).unwrap_or_default();
+            let clients = match &self.simulation {
+                Some(simulation) => simulation.clients(),
+                None if self.config.role == Role::Mobile => self.clients.look(self.overlay.as_ref()).await,
+                None => Vec::new(),
+            };
             let at = Timestamp::now();
             let telemetry = Telemetry { host, at, services, profiles, links, position, clients, trouble };
             let Ok(bytes) = envelope::seal(&telemetry) else { continue };

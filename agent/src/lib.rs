@@ -2,6 +2,7 @@
 
 pub mod agent;
 mod calibrations;
+mod clients;
 mod destination;
 mod doctor;
 pub mod engine;

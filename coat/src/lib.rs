@@ -14,7 +14,7 @@
 //! rtnetlink: no program is started.
 //!
 //! The pieces: [`Overlay`] is what an agent uses; [`OvsOverlay`] does it, [`MemoryOverlay`] pretends to; [`gap`] measures the
-//! silence that a client saw.
+//! silence that a client saw; [`sockets`] tells of the TCP connections in a namespace.
 
 mod endpoint;
 mod error;
@@ -31,6 +31,7 @@ mod openflow;
 mod ovs;
 mod ovsdb;
 mod ports;
+pub mod sockets;
 
 pub use endpoint::{Change, Endpoint, EndpointSpec, Overlay, Route, RouteEntry};
 pub use error::CoatError;

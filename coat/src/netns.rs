@@ -97,7 +97,15 @@ pub(crate) fn within<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let namespace = File::open(path(name))?;
+    within_file(&path(name), work)
+}
+
+/// The same in the namespace that a file stands for, such as `/proc/PID/ns/net`.
+pub(crate) fn within_file<T: Send + 'static>(
+    file: &Path,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let namespace = File::open(file)?;
     on_own_thread(move || {
         setns(&namespace, CloneFlags::CLONE_NEWNET)?;
         drop(namespace);

@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
 use crate::doctor;
+use crate::experiments;
 use crate::fleet::{Link, Seen};
 use crate::proposal::{Report, Swept};
 
@@ -60,6 +61,22 @@ pub enum Document {
     History,
     /// `mose doctor`
     Doctor,
+    /// `mose calibrate`
+    Calibrate,
+    /// `mose lab status`
+    LabStatus,
+    /// `mose lab down`
+    LabDown,
+    /// `mose lab laps`
+    LabLaps,
+    /// `mose lab targets`
+    LabTargets,
+    /// `mose lab strategies`
+    LabStrategies,
+    /// `mose lab profiling`
+    LabProfiling,
+    /// `mose lab baseline`
+    LabBaseline,
     /// What an agent publishes once a second
     Telemetry,
     /// Any of these commands, when it was refused or failed
@@ -86,6 +103,14 @@ impl Document {
             Self::Record => schema_of::<Record>(),
             Self::History => schema_of::<Vec<Record>>(),
             Self::Doctor => schema_of::<doctor::Report>(),
+            Self::Calibrate => schema_of::<Vec<experiments::Fitted>>(),
+            Self::LabStatus => schema_of::<mose_lab::Status>(),
+            Self::LabDown => schema_of::<mose_lab::Report>(),
+            Self::LabLaps => schema_of::<experiments::Laps>(),
+            Self::LabTargets => schema_of::<experiments::Promises>(),
+            Self::LabStrategies => schema_of::<experiments::Strategies>(),
+            Self::LabProfiling => schema_of::<experiments::Profiling>(),
+            Self::LabBaseline => schema_of::<experiments::Comparison>(),
             Self::Telemetry => schema_of::<Telemetry>(),
             Self::Refused => schema_of::<Refused<'_>>(),
         }

@@ -9,6 +9,7 @@ pub mod design;
 pub mod doctor;
 pub mod documents;
 pub mod exit;
+pub mod experiments;
 pub mod fleet;
 pub mod follow;
 pub mod order;

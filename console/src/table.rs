@@ -123,10 +123,12 @@ fn rate(bytes: Bytes, took: Millis) -> String {
     mose_pam::BitsPerSec((bytes.0 as f64 * 8e3 / took.0) as u64).to_string()
 }
 
-/// The last lines of CRIU's log: those that say why are among them. All that is kept is in `mose history --json`.
-fn last_lines(log: &str) -> impl Iterator<Item = &str> {
-    const MOST: usize = 12;
-    log.lines().skip(log.lines().count().saturating_sub(MOST))
+/// The last errors in CRIU's log, or its last lines where there are none. All that is kept is in `mose history --json`.
+fn telling(log: &str) -> Vec<&str> {
+    const MOST: usize = 8;
+    let errors: Vec<&str> = log.lines().filter(|line| line.contains("Error")).collect();
+    let lines = if errors.is_empty() { log.lines().collect() } else { errors };
+    lines[lines.len().saturating_sub(MOST)..].to_vec()
 }
 
 /// How a migration ended, in a few lines.
@@ -148,8 +150,8 @@ pub fn ending(record: &Record) -> String {
     if let Some(reason) = &record.reason {
         lines.push(format!("reason    {reason}"));
         if let Some(log) = &reason.log {
-            lines.push("CRIU's log, its end".to_owned());
-            lines.extend(last_lines(log).map(|line| format!("          {line}")));
+            lines.push("CRIU says".to_owned());
+            lines.extend(telling(log).into_iter().map(|line| format!("          {line}")));
         }
     }
     if record.outcome != Outcome::Refused {

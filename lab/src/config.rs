@@ -23,6 +23,7 @@ pub(crate) const HOST_RUN: &str = "run/mose-host";
 
 /// What a host is in the paper's testbed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Runs services.
@@ -57,6 +58,7 @@ pub const OWN_BINARIES: [&str; 4] = ["mose-agent", "mose-criu-hook", "mose-write
 
 /// How fast the link between the two edge hosts is, in each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub enum LinkRate {
     /// As fast as the machine copies.

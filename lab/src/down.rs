@@ -25,6 +25,7 @@ const GONE: Duration = Duration::from_secs(10);
 
 /// What `down` found and removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
     /// Hosts that ran (the underlay's holder included).
     pub hosts: usize,

@@ -19,6 +19,7 @@ use crate::{exec, underlay};
 
 /// A host of the lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Host {
     /// Its name.
     pub name: String,
@@ -32,6 +33,7 @@ pub struct Host {
 
 /// How a host does.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HostStatus {
     /// The host.
     #[serde(flatten)]
@@ -46,6 +48,7 @@ pub struct HostStatus {
 
 /// How the lab does.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     /// Whether the underlay and every host are up and ready.
     pub ready: bool,

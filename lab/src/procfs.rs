@@ -15,6 +15,7 @@ pub(crate) const MARK: &str = "MOSE_LAB";
 
 /// A process, told apart from a later one with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Process {
     /// Its pid as the machine sees it.
     pub pid: i32,

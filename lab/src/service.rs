@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use crate::config::Role;
 use crate::error::LabError;
 use crate::lab::Lab;
 use crate::run::run;
@@ -41,7 +42,8 @@ impl ServiceOptions {
 /// container's id.
 ///
 /// # Errors
-/// There is no such workload or host, or one of the two steps failed; then neither is left behind.
+/// There is no such workload or host; an edge host has a container of that name or a namespace with that address already, which
+/// is left alone; or one of the two steps failed: then neither is left behind.
 pub fn start_service(
     lab: &Lab,
     kind: &str,
@@ -50,6 +52,7 @@ pub fn start_service(
 ) -> Result<String, LabError> {
     let workload = Workload::named(kind)?;
     let name = options.name.as_str();
+    refuse_taken(lab, host, options)?;
     let address = format!("{}/24", options.address);
     let mut attach = lab.exec(host, &["mose-agent", "attach", name, "--address", &address])?;
     run(&format!("attaching {name} to the overlay on {host}"), &mut attach)?;
@@ -63,6 +66,37 @@ pub fn start_service(
             Err(error)
         }
     }
+}
+
+/// Prints `container` if there is one of the name in $1, and the addresses of all namespaces.
+const INVENTORY: &str = r#"podman container exists "$1" && echo container
+for netns in /run/netns/*; do ip -netns "${netns##*/}" -4 -oneline address 2>/dev/null; done; true"#;
+
+/// A second copy of a service, anywhere, would take the first one's name or its clients.
+fn refuse_taken(lab: &Lab, host: &str, options: &ServiceOptions) -> Result<(), LabError> {
+    lab.host_pid(host)?;
+    let name = options.name.as_str();
+    for edge in lab.hosts().iter().filter(|edge| edge.role == Role::Edge && edge.init.is_some()) {
+        let edge = edge.name.as_str();
+        let mut look = lab.exec(edge, &["sh", "-c", INVENTORY, "sh", name])?;
+        let found = run(&format!("looking for {name} on {edge}"), &mut look)?;
+        let refusal =
+            |reason: String| LabError::Invalid { what: format!("starting {name} on {host}"), reason };
+        if found.lines().any(|line| line == "container") {
+            return Err(refusal(format!(
+                "{edge} has a container of that name already; stop it first (`mose lab service stop {name} --on {edge}`), or \
+                 give another --name and --address"
+            )));
+        }
+        let address = format!("inet {}/", options.address);
+        if found.contains(&address) {
+            return Err(refusal(format!(
+                "{} is the address of another service, on {edge}; give another --address",
+                options.address
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Removes a workload's container and its network namespace from a host. Harmless when either is gone.

@@ -33,6 +33,7 @@ const GRACE: Duration = Duration::from_millis(1500);
 
 /// A daemon's state, as the host's init knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DaemonStatus {
     /// Its name.
     pub name: String,

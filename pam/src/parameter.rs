@@ -35,6 +35,33 @@ struct Measured {
     ci90: [f64; 2],
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Parameter {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Parameter".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A parameter of the model: a number, or its value with how sure one may be of it.",
+            "anyOf": [
+                { "type": "number" },
+                {
+                    "type": "object",
+                    "properties": {
+                        "value": { "description": "Its value.", "type": "number" },
+                        "ci90": {
+                            "description": "The interval that covers the true value with 90 % confidence.",
+                            "type": "array", "items": { "type": "number" }, "minItems": 2, "maxItems": 2
+                        }
+                    },
+                    "required": ["value", "ci90"]
+                }
+            ]
+        })
+    }
+}
+
 impl Serialize for Parameter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.ci90 {

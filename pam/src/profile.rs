@@ -12,6 +12,7 @@ const LARGEST: f64 = 1e12;
 
 /// A calibration profile: what the model knows of one pair of hosts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// What it is called.
@@ -31,6 +32,7 @@ pub struct Profile {
 
 /// Where a profile's numbers come from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// The publication or procedure.
@@ -58,6 +60,7 @@ pub struct Provenance {
 
 /// The migrations that a calibration was made of.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Grid {
     /// The state sizes.
@@ -70,6 +73,7 @@ pub struct Grid {
 
 /// How well a fit explains one component.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Residuals {
     /// How many observations there were.
@@ -85,6 +89,7 @@ pub struct Residuals {
 
 /// The parameters of Table III, by the names of its symbols. Times in ms, sizes in bytes, volumes in pages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Parameters {
     /// α1: factor on what the source does; times α2.
@@ -159,6 +164,7 @@ const fn zero() -> Parameter {
 
 /// A pre-copy iteration takes `base` + `per_byte` · M (ms), and the transfer of V(r).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Round {
     /// Constant time (ms).
@@ -169,6 +175,7 @@ pub struct Round {
 
 /// By which factor ≥ 1 the bounds multiply each component: an upper quantile of measured / fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Spread {
     /// Of preparing the destination.

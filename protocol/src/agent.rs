@@ -171,9 +171,9 @@ pub struct MessagesPerSec(pub f64);
 pub struct ClientInfo {
     /// The overlay address of the service that it talks to.
     pub service: Ipv4Addr,
-    /// How often it asks; `None` where nobody counts it.
+    /// How often it asks: on a real host, the segments with data that its TCP connections send. `None` where nobody counts them.
     pub rate: Option<MessagesPerSec>,
-    /// From the last request that was answered to its answer.
+    /// From a request to its answer: on a real host, TCP's smoothed round-trip time (RFC 6298).
     pub rtt: Option<Millis>,
     /// For how long the service has been silent although it was asked; `None` while it answers.
     pub silent: Option<Millis>,

@@ -1,5 +1,7 @@
 //! What the console's program is asked to do. It comes back as events.
 
+use std::net::Ipv4Addr;
+
 use mose_protocol::handover::Task;
 use mose_protocol::record::Record;
 use mose_protocol::{HostName, MigrationId, ServiceName};
@@ -65,6 +67,10 @@ pub enum Effect {
     StartService {
         /// Which.
         kind: String,
+        /// What it is called.
+        name: ServiceName,
+        /// Its address on the overlay.
+        address: Ipv4Addr,
         /// Where.
         on: HostName,
     },

@@ -464,6 +464,18 @@ fn a_service_is_started_and_stopped_by_name_and_a_failed_start_leaves_nothing() 
     let ping = ["mose-counter", "ping", "--connect", "10.77.0.20:7070", "--duration", "1s"];
     let ping = lab.exec_in_netns("edge-b", "counter", &ping).unwrap().output().unwrap();
     assert!(ping.status.success(), "{ping:?}");
+
+    // A second one, there or elsewhere, is refused, and the first one goes on.
+    for host in ["edge-a", "edge-b"] {
+        let error = start_service(&lab, "counter", host, &options).unwrap_err().to_string();
+        assert!(error.contains("edge-b has a container of that name already"), "{error}");
+        let other = ServiceOptions { name: "other".into(), ..options.clone() };
+        let error = start_service(&lab, "counter", host, &other).unwrap_err().to_string();
+        assert!(error.contains("10.77.0.20 is the address of another service"), "{error}");
+    }
+    let running = shell(&lab, "edge-b", "podman ps --no-trunc --format '{{.ID}} {{.Names}}'");
+    assert_eq!(running.trim(), format!("{id} counter"));
+
     stop_service(&lab, "edge-b", "counter").unwrap();
     stop_service(&lab, "edge-b", "counter").unwrap(); // harmless
     let left = "podman ps -aq; ip netns list";

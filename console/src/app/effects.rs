@@ -89,10 +89,13 @@ impl Hands {
                 let done = Answer::Recalibrated { from: from.clone(), to: to.clone() };
                 self.command(words.to_vec(), Some(done));
             }
-            Effect::StartService { kind, on } => {
-                let words = ["lab", "service", "start", &kind, "--on", on.as_str()].map(str::to_owned);
-                let text = format!("{kind} is started on {on}");
-                self.command(words.to_vec(), Some(Answer::Said { level: Level::Info, text }));
+            Effect::StartService { kind, name, address, on } => {
+                let address = address.to_string();
+                let words = ["lab", "service", "start", &kind, "--on", on.as_str()];
+                let words = words.into_iter().chain(["--name", name.as_str(), "--address", &address]);
+                let words: Vec<String> = words.map(str::to_owned).collect();
+                let text = format!("{name} is started on {on}, at {address}");
+                self.command(words, Some(Answer::Said { level: Level::Info, text }));
             }
             Effect::StopService { name, on } => {
                 let words = ["lab", "service", "stop", name.as_str(), "--on", on.as_str()].map(str::to_owned);
@@ -275,19 +278,21 @@ async fn run(words: &[String], events: &mpsc::Sender<Event>) -> Result<(), Strin
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed(&error))?;
-    let mut last = String::new();
+    let (mut last, mut why) = (String::new(), None);
     if let Some(errors) = child.stderr.take() {
         let mut lines = BufReader::new(errors).lines();
         let deadline = tokio::time::Instant::now() + COMMAND;
         while let Ok(Ok(Some(line))) = tokio::time::timeout_at(deadline, lines.next_line()).await {
             last = line.trim().chars().take(300).collect();
+            // What comes below is the details.
+            why = why.or_else(|| last.strip_prefix("mose: ").map(str::to_owned));
             tracing::info!("{shown}: {last}");
             send(events, Answer::Said { level: Level::Info, text: last.clone() }).await;
         }
     }
     let ended = tokio::time::timeout(COMMAND, child.wait()).await;
     let status = ended.map_err(|_| failed(&"it takes too long"))?.map_err(|error| failed(&error))?;
-    if status.success() { Ok(()) } else { Err(format!("{shown} failed: {last}")) }
+    if status.success() { Ok(()) } else { Err(format!("{shown} failed: {}", why.unwrap_or(last))) }
 }
 
 /// Writes records into a new file, one JSON line each.

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use color_eyre::eyre::{WrapErr, eyre};
 use mose_console::calibrate::{profile, sample};
+use mose_console::experiments::Fitted;
 use mose_console::table;
 use mose_lab::{Lab, ServiceOptions};
-use mose_pam::{BitsPerSec, Bytes, Profile, Sample, Strategy};
+use mose_pam::{BitsPerSec, Bytes, Sample, Strategy};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, Request};
-use serde::Serialize;
 
 use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients};
 use super::open;
@@ -48,15 +48,6 @@ fn grid(sizes: &[Bytes]) -> Vec<Point> {
             ]
         })
         .collect()
-}
-
-/// A fitted profile and what it was fitted to.
-#[derive(Serialize)]
-struct Fitted {
-    from: HostName,
-    to: HostName,
-    profile: Profile,
-    samples: Vec<Sample>,
 }
 
 /// Why these are not the hosts that can be calibrated, if they are not, and what there is for others.

@@ -5,13 +5,12 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use color_eyre::eyre::eyre;
+use mose_console::experiments::{Compared, Comparison};
 use mose_console::{exit, table};
 use mose_lab::baseline::{Baseline, BaselineRun, Breakdown};
-use mose_lab::client::ClientReport;
 use mose_lab::{Lab, ServiceOptions, Workload, median};
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
-use serde::Serialize;
 
 use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line, start_client};
 use super::open;
@@ -20,30 +19,6 @@ use crate::commands::print_json;
 
 /// The address of the service that is moved by hand.
 const BY_HAND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 40);
-
-/// Both series, interleaved in one run.
-#[derive(Serialize)]
-struct Comparison {
-    workload: String,
-    mose: Vec<Record>,
-    mose_gaps_ms: Vec<f64>,
-    mose_client: ClientReport,
-    by_hand: Breakdown,
-    by_hand_gaps_ms: Vec<f64>,
-    by_hand_client: ClientReport,
-    /// Medians.
-    summary: Summary,
-}
-
-#[derive(Serialize)]
-struct Summary {
-    mose_gap_ms: Option<f64>,
-    by_hand_gap_ms: Option<f64>,
-    /// MOSE's gap over the other.
-    ratio: Option<f64>,
-    /// CRIU frozen + image / bandwidth + CRIU restore.
-    floor_ms: Option<f64>,
-}
 
 pub(super) fn run(options: &cli::Baseline) -> color_eyre::Result<ExitCode> {
     let comparison = compare(options)?;
@@ -111,7 +86,7 @@ fn measure(lab: &Lab, options: &cli::Baseline, hand: &Baseline) -> color_eyre::R
     };
     let (mose_gap_ms, by_hand_gap_ms) =
         (median(mose_gaps_ms.iter().copied()), median(by_hand_gaps_ms.iter().copied()));
-    let summary = Summary {
+    let summary = Compared {
         mose_gap_ms,
         by_hand_gap_ms,
         ratio: mose_gap_ms.zip(by_hand_gap_ms).map(|(mose, hand)| mose / hand),

@@ -3,32 +3,16 @@
 use std::process::ExitCode;
 
 use color_eyre::eyre::eyre;
+use mose_console::experiments::{Lap, Laps};
 use mose_console::{exit, table};
-use mose_lab::client::ClientReport;
 use mose_lab::{Lab, LabConfig, ServiceOptions, median};
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
-use serde::Serialize;
 
 use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
 use super::{config, open, show};
 use crate::cli;
 use crate::commands::print_json;
-
-/// The result of all laps.
-#[derive(Serialize)]
-struct Result {
-    workload: String,
-    migrations: Vec<Migration>,
-    client: ClientReport,
-}
-
-/// One migration, and the client's own gap in it.
-#[derive(Serialize)]
-struct Migration {
-    record: Record,
-    client_gap_ms: f64,
-}
 
 pub(super) fn run(options: &cli::Laps) -> color_eyre::Result<ExitCode> {
     if options.own_lab {
@@ -56,7 +40,7 @@ pub(super) fn run(options: &cli::Laps) -> color_eyre::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-fn laps(options: &cli::Laps) -> color_eyre::Result<Result> {
+fn laps(options: &cli::Laps) -> color_eyre::Result<Laps> {
     let lab = open()?;
     attach_clients(&lab)?;
     let address = ServiceOptions::of(&options.workload).address;
@@ -72,10 +56,10 @@ fn laps(options: &cli::Laps) -> color_eyre::Result<Result> {
         .enumerate()
         .map(|(number, record)| {
             let end = begins.get(number + 1).copied().unwrap_or(u64::MAX);
-            Migration { client_gap_ms: client.longest_gap_between(begins[number], end), record }
+            Lap { client_gap_ms: client.longest_gap_between(begins[number], end), record }
         })
         .collect();
-    Ok(Result { workload: options.workload.clone(), migrations, client })
+    Ok(Laps { workload: options.workload.clone(), migrations, client })
 }
 
 fn records(lab: &Lab, options: &cli::Laps) -> color_eyre::Result<Vec<Record>> {
@@ -104,7 +88,7 @@ fn records(lab: &Lab, options: &cli::Laps) -> color_eyre::Result<Vec<Record>> {
 }
 
 #[expect(clippy::print_stdout, reason = "a command line prints")]
-fn print(result: &Result) {
+fn print(result: &Laps) {
     let rows: Vec<Vec<String>> = result
         .migrations
         .iter()
@@ -138,9 +122,8 @@ fn print(result: &Result) {
         "gap at client",
     ];
     println!("{}", table::table(&headings, &[0, 3, 4, 5, 6, 7, 8, 9], &rows));
-    let of = |figure: fn(&Migration) -> Option<f64>| {
-        median(result.migrations.iter().filter_map(figure)).map(Millis)
-    };
+    let of =
+        |figure: fn(&Lap) -> Option<f64>| median(result.migrations.iter().filter_map(figure)).map(Millis);
     println!(
         "\nmedians: blackout {} · gap at UAV {} · gap at client {}",
         table::known(of(|m| m.record.downtime.blackout.map(|ms| ms.0))),

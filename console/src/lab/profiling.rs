@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
+use mose_console::experiments::{Profiling, Slowed, Told};
 use mose_console::table;
 use mose_lab::{CLIENT_NETNS, Lab, ServiceOptions, median, start_service, stop_service};
 use mose_pam::{Plan, Strategy};
@@ -12,7 +13,7 @@ use mose_protocol::metrics::ServiceMetrics;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::Step;
 use mose_protocol::{Reply, Request, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::course::{EDGES, How, MOBILE, Orders, PAUSE, attach_clients};
 use super::open;
@@ -43,47 +44,11 @@ struct Look {
     stat: Stat,
 }
 
-/// One rate: what the counter did, what its agent told.
-#[derive(Serialize)]
-struct Told {
-    asked: u64,
-    /// Rewritten pages a second.
-    rewritten: f64,
-    /// Dirty pages a second, as the agent told them; and without those that an idle counter dirties.
-    told: f64,
-    of_state: f64,
-    /// `of_state` over `rewritten`, less one.
-    error: Option<f64>,
-    tracker: String,
-    /// The share of the service's time that measuring took.
-    cost: f64,
-}
-
-/// One migration of a counter at full speed: medians.
-#[derive(Serialize)]
-struct Slowed {
-    /// Pages a second before, and in the rounds.
-    before: f64,
-    during: f64,
-    ratio: f64,
-    looks: usize,
-    record: Record,
-}
-
-#[derive(Serialize)]
-struct Report {
-    arguments: Vec<String>,
-    told: Vec<Told>,
-    slowed: Vec<Slowed>,
-    /// The median of the ratios.
-    ratio: Option<f64>,
-}
-
 pub(super) fn run(options: &cli::Profiling) -> color_eyre::Result<ExitCode> {
     let lab = open()?;
     attach_clients(&lab)?;
     // The thread that orders is in the controller's network; the looks are taken from this one.
-    let report = std::thread::scope(|scope| -> color_eyre::Result<Report> {
+    let report = std::thread::scope(|scope| -> color_eyre::Result<Profiling> {
         let broken = || eyre!("the orders were broken off");
         let told = scope.spawn(|| tell(&lab, options)).join().map_err(|_| broken())??;
         let mut slowed = Vec::new();
@@ -105,7 +70,7 @@ pub(super) fn run(options: &cli::Profiling) -> color_eyre::Result<ExitCode> {
             std::mem::swap(&mut from, &mut to);
             eprintln!("{:>3} of {} migrations", number + 1, options.runs);
         }
-        Ok(Report {
+        Ok(Profiling {
             arguments: vec!["--state-size".into(), options.state_size.clone()],
             ratio: median(slowed.iter().map(|slowed| slowed.ratio)),
             told,
@@ -211,7 +176,7 @@ fn compare(before: &[Look], during: &[Look], record: Record) -> color_eyre::Resu
 }
 
 #[expect(clippy::print_stdout, reason = "a command line prints")]
-fn print(report: &Report) {
+fn print(report: &Profiling) {
     println!("{WORKLOAD} {}", report.arguments.join(" "));
     let rows: Vec<Vec<String>> = report
         .told

@@ -3,39 +3,16 @@
 use std::process::ExitCode;
 
 use color_eyre::eyre::eyre;
+use mose_console::experiments::{Series, Strategies};
 use mose_console::{exit, table};
-use mose_lab::client::ClientReport;
 use mose_lab::{Lab, ServiceOptions, median};
-use mose_pam::{Millis, Strategy};
+use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
-use serde::Serialize;
 
 use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
 use super::open;
 use crate::cli;
 use crate::commands::print_json;
-
-/// All migrations of one strategy.
-#[derive(Serialize)]
-struct Series {
-    strategy: Strategy,
-    /// Medians; milliseconds and bytes.
-    blackout_ms: Option<f64>,
-    client_gap_ms: Option<f64>,
-    duration_ms: Option<f64>,
-    bytes_in_downtime: Option<f64>,
-    /// The median blackout over that of the first strategy.
-    ratio: Option<f64>,
-    records: Vec<Record>,
-}
-
-#[derive(Serialize)]
-struct Report {
-    workload: String,
-    arguments: Vec<String>,
-    series: Vec<Series>,
-    client: ClientReport,
-}
 
 pub(super) fn run(options: &cli::Strategies) -> color_eyre::Result<ExitCode> {
     let lab = open()?;
@@ -46,7 +23,7 @@ pub(super) fn run(options: &cli::Strategies) -> color_eyre::Result<ExitCode> {
         scope.spawn(|| migrate(&lab, options)).join().map_err(|_| eyre!("the orders were broken off"))
     })??;
     let client = runner.stop()?;
-    let report = Report {
+    let report = Strategies {
         workload: options.workload.clone(),
         arguments: options.arguments.clone(),
         series: series(options, records),
@@ -112,7 +89,7 @@ fn series(options: &cli::Strategies, records: Vec<Record>) -> Vec<Series> {
 }
 
 #[expect(clippy::print_stdout, reason = "a command line prints")]
-fn print(report: &Report) {
+fn print(report: &Strategies) {
     let shown = |ms: Option<f64>| table::known(ms.map(Millis));
     let rows: Vec<Vec<String>> = report
         .series

@@ -129,3 +129,96 @@ fn every_document_has_a_schema_of_its_own_that_says_what_each_key_is() {
         assert!(undescribed.is_empty(), "{name}: {undescribed:?} are not described");
     }
 }
+
+fn printed(document: &impl serde::Serialize) -> Value {
+    serde_json::to_value(document).unwrap()
+}
+
+#[test]
+fn what_the_lab_prints_fits_its_schemas() {
+    use mose_console::experiments::{
+        Compared, Comparison, Fitted, Held, Lap, Laps, Profiling, Promise, Promises, Series, Slowed,
+        Strategies, Told,
+    };
+    use mose_lab::baseline::{Breakdown, Row};
+    use mose_lab::client::{ClientReport, Gap};
+    use mose_pam::{BitsPerSec, Bytes, Millis, Pass, Profile, Sample, Strategy};
+
+    let gap = Gap { at_unix_ms: 1, ms: 203.4 };
+    let client = || ClientReport { workload: "counter".into(), gaps: vec![gap], ..ClientReport::default() };
+    let record = || full_record(Outcome::Done);
+    let laps = Laps {
+        workload: "counter".into(),
+        migrations: vec![Lap { record: record(), client_gap_ms: 203.4 }],
+        client: client(),
+    };
+    fits("lab-laps", &printed(&laps));
+    let series = Series {
+        strategy: Strategy::Cold,
+        blackout_ms: Some(1.0),
+        client_gap_ms: None,
+        duration_ms: Some(2.0),
+        bytes_in_downtime: Some(3.0),
+        ratio: Some(1.0),
+        records: vec![record()],
+    };
+    let strategies = Strategies {
+        workload: "counter".into(),
+        arguments: vec!["--state-size".into()],
+        series: vec![series],
+        client: client(),
+    };
+    fits("lab-strategies", &printed(&strategies));
+    let forecast = *record().forecast.expect("the full record has one");
+    let promises = vec![Promise { service: "small", forecast, record: record() }];
+    let summary = Held::of(&promises);
+    assert_eq!(summary.migrations, 1);
+    fits("lab-targets", &printed(&Promises { summary, migrations: promises }));
+    let told = Told {
+        asked: 100,
+        rewritten: 99.0,
+        told: 101.0,
+        of_state: 100.0,
+        error: Some(0.01),
+        tracker: "write-protection".into(),
+        cost: 0.001,
+    };
+    let slowed = Slowed { before: 2.0, during: 1.9, ratio: 0.95, looks: 3, record: record() };
+    let profiling =
+        Profiling { arguments: Vec::new(), told: vec![told], slowed: vec![slowed], ratio: Some(0.95) };
+    fits("lab-profiling", &printed(&profiling));
+    let row = Row { name: "copy".into(), median_ms: 2.0, min_ms: 1.0, max_ms: 3.0 };
+    let comparison = Comparison {
+        workload: "counter".into(),
+        mose: vec![record()],
+        mose_gaps_ms: vec![203.4],
+        mose_client: client(),
+        by_hand: Breakdown { runs: 1, rows: vec![row], image_bytes: Some(4) },
+        by_hand_gaps_ms: vec![1470.0],
+        by_hand_client: client(),
+        summary: Compared {
+            mose_gap_ms: Some(203.4),
+            by_hand_gap_ms: Some(1470.0),
+            ratio: Some(0.14),
+            floor_ms: None,
+        },
+    };
+    fits("lab-baseline", &printed(&comparison));
+    let pass = Pass { time: Millis(1.0), volume: Bytes(2) };
+    let sample = Sample {
+        memory: Bytes(1),
+        rate: 0.1,
+        strategy: Strategy::IterativePrecopy,
+        bandwidth: BitsPerSec(1_000_000_000),
+        prepare: Some(Millis(1.0)),
+        predump: Some(pass),
+        rounds: vec![pass],
+        dump: Some(pass),
+        restore: None,
+        overlay: Some(Millis(1.0)),
+    };
+    let (from, to) = ("edge-a".parse().unwrap(), "edge-b".parse().unwrap());
+    let fitted = Fitted { from, to, profile: Profile::tnsm2024(), samples: vec![sample] };
+    fits("calibrate", &printed(&vec![fitted]));
+    fits("lab-down", &printed(&mose_lab::Report { hosts: 5, ..mose_lab::Report::default() }));
+}

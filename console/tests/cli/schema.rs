@@ -45,6 +45,7 @@ impl Look<'_> {
         };
         if let (Some(object), None) = (value.as_object(), keywords.get("$ref"))
             && !["anyOf", "oneOf"].iter().any(|any| keywords.contains_key(*any))
+            && keywords.get("additionalProperties") != Some(&Value::Bool(true))
         {
             let none = Map::new();
             let described = keywords.get("properties").and_then(Value::as_object).unwrap_or(&none);
@@ -72,6 +73,10 @@ impl Look<'_> {
         };
         match keyword {
             silent if SILENT.contains(&silent) => {}
+            // Where it is true anything may be there; where it is not, no more than is described, as everywhere.
+            "additionalProperties" => {
+                assert!(expected.is_boolean(), "{path}: a schema of others is not known here")
+            }
             "type" => holds(match expected {
                 Value::Array(any) => any.iter().any(|one| is(one.as_str().unwrap(), value)),
                 one => is(one.as_str().unwrap(), value),

@@ -7,6 +7,7 @@ use std::fmt;
 
 /// One line of the table, in ms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Row {
     /// The step, or a sum of steps.
     pub name: String,
@@ -32,6 +33,7 @@ impl Row {
 
 /// The table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Breakdown {
     /// How many migrations.
     pub runs: usize,

@@ -142,6 +142,7 @@ impl ClientSpec {
 
 /// What `sent` and `received` count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
     /// Messages, each answered.
@@ -153,6 +154,7 @@ pub enum Unit {
 
 /// What a client saw, in the same terms for every client.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientReport {
     /// Which client.
     pub workload: String,

@@ -59,6 +59,7 @@ impl Default for Config {
 
 /// A silence between two consecutive replies on one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Gap {
     /// When it began (the reply before it), in ms since 1970 on the client's clock.
     pub at_unix_ms: u64,

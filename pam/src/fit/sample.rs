@@ -9,6 +9,7 @@ use crate::units::{BitsPerSec, Bytes, Millis};
 
 /// One measured migration of a generator of known state size and dirty-page rate. What was not measured is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
     /// M.
@@ -41,6 +42,7 @@ pub struct Sample {
 
 /// A dump of whichever kind: its time without the transfer, and what it sent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Pass {
     /// Without the transfer.

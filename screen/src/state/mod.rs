@@ -9,6 +9,7 @@ pub mod series;
 pub mod ui;
 
 use mose_protocol::agent::{Role, ServiceInfo, ServiceState};
+use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, ServiceName, Timestamp};
 
 use crate::action::Action;
@@ -16,7 +17,7 @@ use crate::config::Config;
 use crate::event::Wire;
 
 pub use fleet::{Fleet, Host, Presence};
-pub use migrations::{Migrations, Track};
+pub use migrations::{Bar, Migrations, Track};
 pub use notices::{Level, Notice, Notices};
 pub use past::Past;
 pub use planning::{Field, Planning};
@@ -161,6 +162,15 @@ pub struct State {
     pub abilities: Abilities,
 }
 
+/// What is known of a failure.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure<'a> {
+    /// The step that failed, where it was seen.
+    pub bar: Option<&'a Bar>,
+    /// What remains of the migration.
+    pub record: Option<&'a Record>,
+}
+
 /// What can be done beyond asking the agents.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Abilities {
@@ -260,6 +270,21 @@ impl State {
         self.data.migrations.newest_of(service).filter(doubtful)
     }
 
+    /// The failure that CRIU's log is shown of: the selected record's, else the shown migration's, else the last one's.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure<'_>> {
+        let past = &self.shown().past;
+        let of_record = |record: &'_ Record| record.outcome != Outcome::Done && record.reason.is_some();
+        let recorded = |record| Failure { bar: None, record: Some(record) };
+        let selected = self.ui.record.as_ref().and_then(|id| past.get(id)).filter(|record| of_record(record));
+        let shown = || {
+            let track = self.track()?;
+            Some(Failure { bar: Some(track.failure()?), record: track.record.as_deref() })
+        };
+        let last = || past.records().iter().find(|record| of_record(record)).map(recorded);
+        selected.map(recorded).or_else(shown).or_else(last)
+    }
+
     /// Whether an action makes sense now, apart from what holds for all that change anything.
     ///
     /// # Errors
@@ -294,10 +319,7 @@ impl State {
             Action::Compare | Action::Export | Action::Sort => {
                 need(!self.data.past.is_empty(), "there is no past migration yet")
             }
-            Action::CriuLog => need(
-                self.track().is_some_and(|track| track.failure().is_some()),
-                "no step of the shown migration failed",
-            ),
+            Action::CriuLog => need(self.failure().is_some(), "no migration that is known of failed"),
             Action::Record => need(!self.source.is_replay(), "a replay is a recording already"),
             Action::ReplayPause
             | Action::ReplayFaster

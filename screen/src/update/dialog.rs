@@ -1,6 +1,8 @@
 //! Keys while something lies above the panes, or a filter is typed.
 
-use mose_protocol::Timestamp;
+use std::net::Ipv4Addr;
+
+use mose_protocol::{HostName, ServiceName, Timestamp};
 use ratatui::crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyModifiers};
 use tui_input::Input;
 use tui_input::backend::crossterm::EventHandler;
@@ -277,11 +279,26 @@ pub(super) fn picked(
         }
         Purpose::Host { kind } => {
             if let Some(on) = host() {
-                return vec![Effect::StartService { kind, on }];
+                return start(state, kind, on, now);
             }
         }
     }
     Vec::new()
+}
+
+/// Starts a workload under a name and an address that no service has that is known of.
+fn start(state: &mut State, kind: String, on: HostName, now: Timestamp) -> Vec<Effect> {
+    let fleet = &state.data.fleet;
+    let free = |name: &ServiceName| fleet.services().all(|located| &located.info.name != name);
+    let numbered = (2..=99).map(|number| format!("{kind}-{number}"));
+    let name = std::iter::once(kind.clone()).chain(numbered).filter_map(|name| name.parse().ok()).find(free);
+    let taken: Vec<Ipv4Addr> = fleet.services().filter_map(|l| Some(l.info.address?.addr())).collect();
+    let address = (20..=250).map(|host| Ipv4Addr::new(10, 77, 0, host)).find(|one| !taken.contains(one));
+    let Some((name, address)) = name.zip(address) else {
+        state.notices.say(Level::Error, format!("there is no name or address left for another {kind}"), now);
+        return Vec::new();
+    };
+    vec![Effect::StartService { kind, name, address, on }]
 }
 
 /// A target follows what is typed; leaving without Enter sets it back.

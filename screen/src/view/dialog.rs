@@ -45,7 +45,9 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
                 lines.push(item(scene, number == *selected, format!("{} {}", number + 1, choice.title)));
                 lines.push(Line::from(scene.span(Role::Dim, format!("      {}", choice.description))));
             }
-            let inner = window(scene, " MOSE ", (70, lines.len()), area, buf, hits);
+            let width = lines.iter().map(Line::width).max().unwrap_or(0) + 4;
+            let width = u16::try_from(width).unwrap_or(u16::MAX).max(60);
+            let inner = window(scene, " MOSE ", (width, lines.len()), area, buf, hits);
             for (number, _) in choices.iter().enumerate() {
                 note(inner, head + number * 2, 2, number, hits);
             }
@@ -281,17 +283,19 @@ fn confirm(
 fn criu_log(scene: &Scene<'_>, scroll: usize, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     const WIDTH: u16 = 110;
     let room = room(area, WIDTH);
-    let track = scene.state.track();
-    let reason = track.and_then(|track| track.record.as_ref()?.reason.as_ref());
-    let mut lines = Vec::new();
-    let title = match track.and_then(|track| track.failure()) {
-        Some(bar) => {
-            let told = bar.detail.as_deref().unwrap_or("nothing more was told");
-            lines.extend(words::labelled(scene, (Role::Text, ""), (Role::Text, told), room));
-            format!(" {} failed at {} ", bar.step.name(), bar.host)
-        }
-        None => " CRIU ".to_owned(),
+    let failure = scene.state.failure();
+    let record = failure.and_then(|failure| failure.record);
+    let reason = record.and_then(|record| record.reason.as_ref());
+    let (title, told) = match (failure.and_then(|failure| failure.bar), record) {
+        (Some(bar), _) => (format!(" {} failed at {} ", bar.step.name(), bar.host), bar.detail.as_deref()),
+        (None, Some(record)) => (
+            format!(" {} {} ", record.service, record.outcome.name()),
+            record.reason.as_ref().map(|reason| reason.reason.as_str()),
+        ),
+        (None, None) => (" CRIU ".to_owned(), None),
     };
+    let told = told.unwrap_or("nothing more was told");
+    let mut lines = words::labelled(scene, (Role::Text, ""), (Role::Text, told), room);
     if let Some(reason) = reason.filter(|reason| !reason.remedy.is_empty()) {
         lines.extend(words::labelled(scene, (Role::Dim, "remedy  "), (Role::Text, &reason.remedy), room));
     }

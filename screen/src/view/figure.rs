@@ -11,11 +11,12 @@ pub fn known<T: std::fmt::Display>(scene: &Scene<'_>, value: Option<T>) -> Strin
     value.map_or_else(|| scene.theme.glyphs.gap.to_owned(), |value| value.to_string())
 }
 
-/// A time in the unit in which it is short: `184 ms`, `2.90 s`, `3 min`.
+/// A time in the unit in which it is short: `31 µs`, `184 ms`, `2.90 s`, `3 min`.
 #[must_use]
 pub fn time(time: Millis) -> String {
     match time.0 {
         t if !t.is_finite() => "?".to_owned(),
+        t if t != 0.0 && t.abs() < 0.095 => format!("{:.0} µs", t * 1e3),
         t if t.abs() < 9.95 => format!("{t:.1} ms"),
         t if t.abs() < 999.5 => format!("{t:.0} ms"),
         t if t.abs() < 99_950.0 => format!("{:.2} s", t / 1e3),
@@ -68,9 +69,14 @@ mod tests {
 
     #[test]
     fn times_are_in_the_unit_in_which_they_are_short() {
-        for (ms, shown) in
-            [(0.31, "0.3 ms"), (184.4, "184 ms"), (999.4, "999 ms"), (2900.0, "2.90 s"), (240_000.0, "4 min")]
-        {
+        for (ms, shown) in [
+            (0.031, "31 µs"),
+            (0.31, "0.3 ms"),
+            (184.4, "184 ms"),
+            (999.4, "999 ms"),
+            (2900.0, "2.90 s"),
+            (240_000.0, "4 min"),
+        ] {
             assert_eq!(time(Millis(ms)), shown);
         }
         assert_eq!(age(Millis(-5.0)), "0.0s");

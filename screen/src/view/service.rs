@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 
 use super::spark::spark;
 use super::{Scene, figure, words};
+use crate::action::Action;
 use crate::state::{Located, Series};
 use crate::theme::Role;
 
@@ -18,7 +19,15 @@ const FIGURE: usize = 11;
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let Some(located) = scene.state.service() else {
-        let lines = vec![Line::from(scene.span(Role::Dim, "no service is known yet"))];
+        let mut lines = vec![Line::from(scene.span(Role::Dim, "no service is known yet"))];
+        if let (Ok(()), Some(key)) =
+            (Action::StartService.enabled(scene.state), (scene.key)(Action::StartService))
+        {
+            lines.push(Line::from(vec![
+                scene.span(Role::Key, format!("[{key}]")),
+                scene.span(Role::Text, " start a workload"),
+            ]));
+        }
         return super::lines(lines, 0, area, buf);
     };
     let room = usize::from(area.width);

@@ -1,7 +1,9 @@
 //! Hosts as they tell of themselves: two stations, a drone, a controller, three services.
 
+use std::net::Ipv4Addr;
+
 use mose_pam::{BitsPerSec, Bytes, Millis, Model, PagesPerSec, Profile};
-use mose_protocol::agent::{Hello, Role, ServiceInfo, ServiceState, Telemetry};
+use mose_protocol::agent::{ClientInfo, Hello, MessagesPerSec, Role, ServiceInfo, ServiceState, Telemetry};
 use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
 use mose_protocol::{HostName, Refusal, ServiceName, Timestamp};
@@ -106,13 +108,23 @@ pub(crate) fn telemetry(
     let wave = |load: &Load<'_>| load.3 * (1.0 + 0.6 * ((second as f64) * 0.7 + load.3).sin());
     Telemetry {
         position: None,
-        clients: Vec::new(),
+        clients: if name == "uav" { vec![client()] } else { Vec::new() },
         host: host(name),
         at,
         services: loads.iter().zip(10..).map(|(load, number)| info(name, *load, number)).collect(),
         profiles: loads.iter().filter(running).map(|load| profile(name, *load, at, wave(load))).collect(),
         links,
         trouble: None,
+    }
+}
+
+/// The client on the drone, which talks to the first service.
+pub(crate) fn client() -> ClientInfo {
+    ClientInfo {
+        service: Ipv4Addr::new(10, 20, 0, 10),
+        rate: Some(MessagesPerSec(198.0)),
+        rtt: Some(Millis(1.2)),
+        silent: None,
     }
 }
 

@@ -115,7 +115,12 @@ pub(crate) fn frozen() -> State {
 }
 
 pub(crate) fn restoring() -> State {
-    moving(frozen_at() + 170.0)
+    let mut state = moving(frozen_at() + 170.0);
+    let now = state.data.now;
+    let mut told = fleet::telemetry("uav", now, &[], Vec::new(), 60);
+    told.clients[0].silent = Some(Millis(168.0));
+    state.data.take(Wire::Telemetry(Box::new(told)), now);
+    state
 }
 
 fn arrived(state: &mut State) {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use mose_coat::sockets::TcpSockets;
 use mose_pam::Bytes;
 use tokio::io::unix::AsyncFd;
 
@@ -92,14 +93,25 @@ pub(super) fn thaw(pid: u32) -> io::Result<()> {
     }
 }
 
+/// The TCP sockets in the network namespace of `pid`.
+fn sockets(pid: u32) -> io::Result<TcpSockets> {
+    mose_coat::sockets::tcp(Path::new(&format!("/proc/{pid}/ns/net")))
+}
+
 /// How many connections wait in the accept queues of the network namespace of `pid` (proc(5): of a listening socket
-/// the receive queue counts them).
+/// the receive queue counts them, where the kernel has no sock_diag).
 pub(super) fn unaccepted(pid: u32) -> u32 {
-    tcp_tables(pid).map(|table| accept_queues(&table)).sum()
+    match sockets(pid) {
+        Ok(sockets) => sockets.waiting,
+        Err(_) => tcp_tables(pid).map(|table| accept_queues(&table)).sum(),
+    }
 }
 
 /// How many TCP connections stand in the network namespace of `pid`; `None` where it is gone.
 pub(super) fn connections(pid: u32) -> Option<u32> {
+    if let Ok(sockets) = sockets(pid) {
+        return Some(u32::try_from(sockets.connections.len()).unwrap_or(u32::MAX));
+    }
     const ESTABLISHED: &str = "01";
     let stand = |table: String| {
         let states = table.lines().filter_map(|line| line.split_whitespace().nth(3));

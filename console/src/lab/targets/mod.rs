@@ -8,12 +8,11 @@ use std::process::ExitCode;
 
 use color_eyre::eyre::{WrapErr, eyre};
 use mose_console::design::{Given, Wanted};
+use mose_console::experiments::{Held, Promise, Promises};
 use mose_console::{exit, table};
-use mose_lab::{Lab, ServiceOptions, median};
+use mose_lab::{Lab, ServiceOptions};
 use mose_pam::{Limits, Millis, Objective, Targets};
-use mose_protocol::forecast::Forecast;
-use mose_protocol::record::{Outcome, Record};
-use serde::Serialize;
+use mose_protocol::record::Outcome;
 
 use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients};
 use super::open;
@@ -51,50 +50,6 @@ const GREATEST_DOWNTIME: f64 = 2500.0;
 /// θ_mig where the bandwidth is minimised: out of the way.
 const LOOSE_DURATION: f64 = 6000.0;
 
-/// One migration.
-#[derive(Serialize)]
-struct Point {
-    service: &'static str,
-    forecast: Forecast,
-    record: Record,
-}
-
-impl Point {
-    /// The bound over the measured: of downtime and of duration.
-    fn ratios(&self) -> Option<(f64, f64)> {
-        let bound = self.forecast.bound;
-        let downtime = self.record.downtime.blackout?;
-        Some((bound.downtime.0 / downtime.0, bound.duration.0 / self.record.duration.0))
-    }
-}
-
-/// What comes of all.
-#[derive(Serialize)]
-struct Summary {
-    migrations: usize,
-    /// The share of migrations whose downtime and whose duration stayed under the bound.
-    downtime_held: f64,
-    duration_held: f64,
-    /// Medians of bound / measured.
-    downtime_ratio: Option<f64>,
-    duration_ratio: Option<f64>,
-}
-
-impl Summary {
-    fn of(points: &[Point]) -> Self {
-        let held: Vec<(bool, bool)> = points.iter().filter_map(|point| point.record.bounds_held()).collect();
-        let share = |count: usize| count as f64 / points.len().max(1) as f64;
-        let ratios: Vec<(f64, f64)> = points.iter().filter_map(Point::ratios).collect();
-        Self {
-            migrations: points.len(),
-            downtime_held: share(held.iter().filter(|held| held.0).count()),
-            duration_held: share(held.iter().filter(|held| held.1).count()),
-            downtime_ratio: median(ratios.iter().map(|ratio| ratio.0)),
-            duration_ratio: median(ratios.iter().map(|ratio| ratio.1)),
-        }
-    }
-}
-
 pub(super) fn run(options: &cli::TargetsRun) -> color_eyre::Result<ExitCode> {
     let lab = open()?;
     attach_clients(&lab)?;
@@ -109,17 +64,17 @@ pub(super) fn run(options: &cli::TargetsRun) -> color_eyre::Result<ExitCode> {
     };
     write("targets.csv", csv(&points))?;
     write("targets.svg", plot::svg(&points)?)?;
-    let summary = Summary::of(&points);
+    let summary = Held::of(&points);
     let done = points.iter().all(|point| point.record.outcome == Outcome::Done);
     if options.json {
-        print_json(&serde_json::json!({ "summary": summary, "migrations": points }));
+        print_json(&Promises { summary, migrations: points });
     } else {
         print(&points, &summary);
     }
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-fn measure(lab: &Lab, options: &cli::TargetsRun) -> color_eyre::Result<Vec<Point>> {
+fn measure(lab: &Lab, options: &cli::TargetsRun) -> color_eyre::Result<Vec<Promise>> {
     let orders = Orders::connect(lab)?;
     let mut points = Vec::new();
     for subject in &SUBJECTS {
@@ -190,7 +145,7 @@ fn once(
     targets: Targets,
     objective: Objective,
     options: &cli::TargetsRun,
-) -> color_eyre::Result<Point> {
+) -> color_eyre::Result<Promise> {
     let design = orders.design(subject.workload, from, to, &wanted(targets, objective, options))?;
     let forecast = design.forecast();
     let how = How { plan: design.plan(), forecast: Some(Box::new(forecast.clone())), ..How::default() };
@@ -199,16 +154,16 @@ fn once(
         let reason = record.reason.map(|reason| reason.to_string()).unwrap_or_default();
         return Err(eyre!("a migration of the experiment was {}: {reason}", record.outcome.name()));
     }
-    Ok(Point { service: subject.name, forecast, record })
+    Ok(Promise { service: subject.name, forecast, record })
 }
 
-fn csv(points: &[Point]) -> String {
+fn csv(points: &[Promise]) -> String {
     let mut text = String::from(
         "service,objective,from,to,target_downtime_ms,target_duration_ms,strategy,iterations,bandwidth_bps,\
          bound_downtime_ms,downtime_ms,downtime_held,bound_duration_ms,duration_ms,duration_held,state_bytes,\
          dirty_pages_per_s,normalized_dirty_rate,rounds,client_gap_ms\n",
     );
-    for Point { service, forecast, record } in points {
+    for Promise { service, forecast, record } in points {
         let held = record.bounds_held();
         let shown = |value: Option<Millis>| value.map_or_else(String::new, |ms| format!("{:.1}", ms.0));
         let _ = writeln!(
@@ -238,8 +193,8 @@ fn csv(points: &[Point]) -> String {
     text
 }
 
-fn line(point: &Point) -> Vec<String> {
-    let Point { service, forecast, record } = point;
+fn line(point: &Promise) -> Vec<String> {
+    let Promise { service, forecast, record } = point;
     let against = |measured: Option<Millis>, bound: Millis| match measured {
         Some(measured) => format!("{measured} {} {bound}", if measured.0 <= bound.0 { "≤" } else { ">" }),
         None => "–".to_owned(),
@@ -258,7 +213,7 @@ fn line(point: &Point) -> Vec<String> {
 }
 
 #[expect(clippy::print_stdout, reason = "a command line prints")]
-fn print(points: &[Point], summary: &Summary) {
+fn print(points: &[Promise], summary: &Held) {
     let head = ["service", "objective", "θ_down", "θ_mig", "strategy", "I", "L", "downtime", "duration"];
     println!("{}", table::table(&head, &[2, 3, 5, 6, 7, 8], &points.iter().map(line).collect::<Vec<_>>()));
     let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));

@@ -5,7 +5,7 @@ use mose_pam::{Millis, Objective};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::Point;
+use mose_console::experiments::Promise;
 
 /// Colour-blind safe (Okabe and Ito).
 const COLOURS: [RGBColor; 2] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
@@ -13,7 +13,7 @@ const COLOURS: [RGBColor; 2] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Four panels, as SVG.
-pub(super) fn svg(points: &[Point]) -> color_eyre::Result<String> {
+pub(super) fn svg(points: &[Promise]) -> color_eyre::Result<String> {
     let mut text = String::new();
     {
         let area = SVGBackend::with_string(&mut text, (1200, 900)).into_drawing_area();
@@ -22,7 +22,7 @@ pub(super) fn svg(points: &[Point]) -> color_eyre::Result<String> {
     Ok(text)
 }
 
-fn draw(area: &Area<'_>, points: &[Point]) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(area: &Area<'_>, points: &[Promise]) -> Result<(), Box<dyn std::error::Error>> {
     area.fill(&WHITE)?;
     let panels = area.split_evenly((2, 2));
     let of = |objective: Objective| points.iter().filter(move |point| point.forecast.objective == objective);

@@ -1,5 +1,6 @@
 //! What lies between hosts: links with their rates, the flow from a mobile host to its service, a service on its way.
 
+use mose_protocol::agent::ClientInfo;
 use mose_protocol::step::Step;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -13,26 +14,35 @@ use crate::state::Track;
 use crate::theme::Role;
 use crate::view::{Scene, figure, words};
 
-/// From each mobile host that is there to the host of the selected service.
+/// From each mobile host that is there to the hosts of the services that its clients say they talk to.
 pub(super) fn flows(scene: &Scene<'_>, board: &Board<'_>, buf: &mut Buffer) {
     let now = scene.state.shown().now;
-    let Some(place) = scene.state.service().and_then(|located| board.place(&located.host.name)) else {
-        return;
-    };
-    let to = &board.edges[place];
     for from in board.mobiles.iter().filter(|station| station.host.presence(now).is_there()) {
-        let (top, bottom) = (from.area.bottom(), to.area.y);
-        let begin = (f64::from(from.middle()) + 0.5, f64::from(top));
-        let end = (f64::from(to.middle()) + 0.5, f64::from(bottom));
-        if bottom > top {
-            line(scene, board.area, begin, end, buf);
+        let clients = from.host.telemetry.as_ref().map_or(&[][..], |telemetry| &telemetry.clients);
+        for client in clients {
+            let Some(to) = server(scene, board, client) else { continue };
+            let (top, bottom) = (from.area.bottom(), to.area.y);
+            let begin = (f64::from(from.middle()) + 0.5, f64::from(top));
+            let end = (f64::from(to.middle()) + 0.5, f64::from(bottom));
+            if bottom > top {
+                let role = if client.silent.is_some() { Role::Frozen } else { Role::Mobile };
+                line(scene, board.area, begin, end, role, buf);
+            }
         }
     }
 }
 
+/// The station of the host where a client's service is.
+fn server<'b>(scene: &Scene<'_>, board: &'b Board<'_>, client: &ClientInfo) -> Option<&'b Station<'b>> {
+    let mut services = scene.state.shown().fleet.services();
+    let service = services.find(|found| found.info.address.is_some_and(|a| a.addr() == client.service))?;
+    let host = &scene.state.located(&service.info.name)?.host.name;
+    board.edges.get(board.place(host)?)
+}
+
 /// A line in cells, of dots where there are any.
-fn line(scene: &Scene<'_>, area: Rect, begin: (f64, f64), end: (f64, f64), buf: &mut Buffer) {
-    let style = scene.style(Role::Mobile);
+fn line(scene: &Scene<'_>, area: Rect, begin: (f64, f64), end: (f64, f64), role: Role, buf: &mut Buffer) {
+    let style = scene.style(role);
     if !scene.theme.glyphs.boxes {
         let rows = end.1 - begin.1;
         for row in 0..rows as u16 {
