@@ -45,7 +45,7 @@ impl Look<'_> {
         };
         if let (Some(object), None) = (value.as_object(), keywords.get("$ref"))
             && !["anyOf", "oneOf"].iter().any(|any| keywords.contains_key(*any))
-            && keywords.get("additionalProperties") != Some(&Value::Bool(true))
+            && keywords.get("additionalProperties").is_none_or(|others| others == &Value::Bool(false))
         {
             let none = Map::new();
             let described = keywords.get("properties").and_then(Value::as_object).unwrap_or(&none);
@@ -73,10 +73,16 @@ impl Look<'_> {
         };
         match keyword {
             silent if SILENT.contains(&silent) => {}
-            // Where it is true anything may be there; where it is not, no more than is described, as everywhere.
-            "additionalProperties" => {
-                assert!(expected.is_boolean(), "{path}: a schema of others is not known here")
+            // What is not described by name; `false` says nothing that does not hold everywhere here.
+            "additionalProperties" if expected != &Value::Bool(false) => {
+                let described = keywords.get("properties").and_then(Value::as_object);
+                for (key, value) in value.as_object().into_iter().flatten() {
+                    if !described.is_some_and(|described| described.contains_key(key)) {
+                        self.at(expected, value, &format!("{path}/{key}"), found);
+                    }
+                }
             }
+            "additionalProperties" => {}
             "type" => holds(match expected {
                 Value::Array(any) => any.iter().any(|one| is(one.as_str().unwrap(), value)),
                 one => is(one.as_str().unwrap(), value),
