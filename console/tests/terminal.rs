@@ -14,9 +14,16 @@ fn home() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
+/// The console, with these words.
+fn start(words: &[&str], home: &std::path::Path, columns: u16, rows: u16) -> Pty {
+    let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_mose"));
+    command.args(words);
+    Pty::run(command, home, columns, rows)
+}
+
 fn demo(home: &tempfile::TempDir, words: &[&str]) -> Pty {
     let words: Vec<&str> = ["--demo"].iter().chain(words).copied().collect();
-    Pty::mose(&words, home.path(), 120, 40)
+    start(&words, home.path(), 120, 40)
 }
 
 /// Until there is a plan for a service that runs.
@@ -250,7 +257,7 @@ fn what_is_recorded_is_replayed() {
     assert!(mose.end().success());
     let folder = home.path().join("data/mose/recordings");
     let file = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
-    let mut replay = Pty::mose(&["replay", file.to_str().unwrap()], home.path(), 120, 40);
+    let mut replay = start(&["replay", file.to_str().unwrap()], home.path(), 120, 40);
     replay.wait_for("REPLAY SIM");
     // Faster, and to its end.
     replay.keys(">>>");

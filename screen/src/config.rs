@@ -150,7 +150,7 @@ impl Default for Config {
             read_only: false,
             unit: Unit::Seconds,
             refresh: Millis(50.0),
-            stale_after: Millis(3500.0),
+            stale_after: Millis(2500.0),
             history: 1000,
             files: Paths::default(),
             targets: Targets::default(),

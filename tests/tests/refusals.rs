@@ -2,8 +2,8 @@
 
 use std::process::Output;
 
-use mose_protocol::agent::{Hello, Role};
-use mose_protocol::{Reply, Request, Response, Timestamp, envelope, keys};
+use mose_protocol::{Request, Response, envelope, keys};
+use mose_tests::stranger::Stranger;
 use mose_tests::{Testbed, eventually, kill, mose, text};
 
 /// The refusal's exit code, its words on the error output, and a service that runs on.
@@ -164,49 +164,15 @@ fn without_agents_every_command_says_so() {
 
 #[test]
 fn an_agent_of_another_protocol_version_is_seen_and_named_and_not_spoken_to() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let endpoint = "tcp/127.0.0.1:17941".to_owned();
-    let session = runtime.block_on(async {
-        let session = mose_agent::session::open(std::slice::from_ref(&endpoint), &["tcp/127.0.0.1:1".into()])
-            .await
-            .unwrap();
-        let host = "edge-x".parse().unwrap();
-        let hello = Hello {
-            host: "edge-x".parse().unwrap(),
-            role: Role::Edge,
-            release: "99.0.0".into(),
-            protocol: envelope::PROTOCOL_VERSION + 1,
-            capabilities: [].into(),
-            underlay: [127, 0, 0, 1].into(),
-            tools: Vec::new(),
-            started_at: Timestamp::now(),
-            simulated: false,
-        };
-        let answer: Response = Ok(Reply::Hello(Box::new(hello)));
-        let bytes = envelope::seal_as(envelope::PROTOCOL_VERSION + 1, &answer).unwrap();
-        let requests = keys::requests(&host);
-        let queryable = session
-            .declare_queryable(&requests)
-            .callback(move |query| {
-                // What a peer of another version makes of our requests: it cannot read them.
-                assert!(query.payload().is_some());
-                let key = query.key_expr().clone();
-                let bytes = bytes.clone();
-                tokio::spawn(async move { query.reply(key, bytes).await });
-            })
-            .await
-            .unwrap();
-        std::mem::forget(queryable);
-        std::mem::forget(session.liveliness().declare_token(keys::live(&host)).await.unwrap());
-        session
-    });
+    let stranger = Stranger::at("tcp/127.0.0.1:17941");
+    let endpoint = stranger.endpoint.clone();
     let output = mose(&["--connect", &endpoint, "agents"]);
     assert!(text(&output).contains("edge-x"), "{}", text(&output));
     assert!(text(&output).contains("protocol version"), "{}", text(&output));
     let output = mose(&["--connect", &endpoint, "migrate", "s", "--from", "edge-x", "--to", "edge-y"]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
     assert!(text(&output).contains("same release"), "{}", text(&output));
-    runtime.block_on(async { session.close().await }).unwrap();
+    stranger.leave();
 }
 
 #[test]

@@ -24,14 +24,7 @@ fn size(columns: u16, rows: u16) -> PtySize {
 }
 
 impl Pty {
-    /// Starts `mose` with these words, at home in `home`.
-    pub(crate) fn mose(words: &[&str], home: &Path, columns: u16, rows: u16) -> Self {
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_mose"));
-        command.args(words);
-        Self::run(command, home, columns, rows)
-    }
-
-    /// Starts any program, at home in `home`.
+    /// Starts a program, at home in `home`.
     pub(crate) fn run(mut command: CommandBuilder, home: &Path, columns: u16, rows: u16) -> Self {
         let pair = native_pty_system().openpty(size(columns, rows)).unwrap();
         command.env("TERM", "xterm-256color");

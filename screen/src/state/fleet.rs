@@ -191,9 +191,14 @@ impl Fleet {
         })
     }
 
-    /// The clients of a service by its address on the overlay, with the hosts that tell of them.
-    pub fn clients_of(&self, service: Ipv4Addr) -> impl Iterator<Item = (&Host, &ClientInfo)> {
-        self.hosts.values().flat_map(move |host| {
+    /// The clients of a service by its address on the overlay, with the hosts that tell of them; what a lost host told last is
+    /// no news of its clients.
+    pub fn clients_of(
+        &self,
+        service: Ipv4Addr,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (&Host, &ClientInfo)> {
+        self.hosts.values().filter(move |host| host.presence(now).is_there()).flat_map(move |host| {
             let told = host.telemetry.as_ref().map_or(&[][..], |telemetry| &telemetry.clients);
             told.iter().filter(move |client| client.service == service).map(move |client| (host, client))
         })

@@ -139,9 +139,9 @@ fn head<'a>(scene: &Scene<'_>, designed: &Designed, room: usize) -> Line<'a> {
         let arrow = scene.theme.glyphs.arrow;
         let full = format!(" migrate {arrow} {}", designed.to);
         let short = format!(" {arrow} {}", designed.to);
-        let text = [full, short, " migrate".to_owned()]
+        let text = [full, " migrate".to_owned(), short]
             .into_iter()
-            .find(|text| words::width(text) + key.len() + 3 < left)
+            .find(|text| words::width(text) + key.len() + 3 <= left)
             .unwrap_or_default();
         if !text.is_empty() {
             end = vec![scene.span(Role::Key, format!("[{key}]")), scene.span(Role::Text, text)];

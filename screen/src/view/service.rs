@@ -141,8 +141,8 @@ fn clients<'a>(scene: &Scene<'_>, Located { info, .. }: Located<'_>, room: usize
     };
     let mut lines = vec![Line::from(vec![label(scene, "clients"), scene.span(Role::Text, count)])];
     let address = info.address.map(|address| address.addr());
-    let fleet = &scene.state.shown().fleet;
-    for (host, client) in address.into_iter().flat_map(|address| fleet.clients_of(address)) {
+    let (fleet, now) = (&scene.state.shown().fleet, scene.state.shown().now);
+    for (host, client) in address.into_iter().flat_map(|address| fleet.clients_of(address, now)) {
         let rate = client.rate.map(|rate| format!("{:.0}/s", rate.0));
         let mut line = vec![
             label(scene, ""),
