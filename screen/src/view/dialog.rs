@@ -12,7 +12,7 @@ use crate::palette;
 use crate::pane::Pane;
 use crate::state::Source;
 use crate::state::planning::Field;
-use crate::state::ui::{Dialog, Purpose};
+use crate::state::ui::{Choice, Dialog, Purpose};
 use crate::theme::Role;
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
@@ -34,25 +34,7 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
             let inner = window(scene, name, (54, lines.len()), area, buf, hits);
             super::lines(lines, 0, inner, buf);
         }
-        Dialog::Welcome { choices, selected } => {
-            let welcome = match scene.state.source {
-                Source::Choosing => "No agents were found. What shall be shown?",
-                _ => "What shall be shown? Migrations of what is shown now go on, but for a demo's.",
-            };
-            let mut lines = vec![Line::from(scene.span(Role::Text, welcome)), Line::default()];
-            let head = lines.len();
-            for (number, choice) in choices.iter().enumerate() {
-                lines.push(item(scene, number == *selected, format!("{} {}", number + 1, choice.title)));
-                lines.push(Line::from(scene.span(Role::Dim, format!("      {}", choice.description))));
-            }
-            let width = lines.iter().map(Line::width).max().unwrap_or(0) + 4;
-            let width = u16::try_from(width).unwrap_or(u16::MAX).max(60);
-            let inner = window(scene, " MOSE ", (width, lines.len()), area, buf, hits);
-            for (number, _) in choices.iter().enumerate() {
-                note(inner, head + number * 2, 2, number, hits);
-            }
-            super::lines(lines, 0, inner, buf);
-        }
+        Dialog::Welcome { choices, selected } => welcome(scene, choices, *selected, area, buf, hits),
         Dialog::Help { filter, scroll } => {
             let lines = help(scene, filter.value(), room(area, 92));
             let title = format!(" Help  /{}_ ", filter.value());
@@ -112,6 +94,45 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
         }
         Dialog::CriuLog { scroll } => criu_log(scene, *scroll, area, buf, hits),
     }
+}
+
+/// What can be attached to: a line for each choice, and what it means below it.
+fn welcome(
+    scene: &Scene<'_>,
+    choices: &[Choice],
+    selected: usize,
+    area: Rect,
+    buf: &mut Buffer,
+    hits: &mut Hits,
+) {
+    const MARGIN: &str = "      ";
+    let question = match scene.state.source {
+        Source::Choosing => "No agents were found. What shall be shown?",
+        _ => "What shall be shown? Migrations of what is shown now go on, but for a demo's.",
+    };
+    let longest = choices.iter().map(|choice| words::width(&choice.description) + MARGIN.len());
+    let longest = longest.max().unwrap_or(0).max(words::width(question)).min(110);
+    let width = u16::try_from(longest + 2).unwrap_or(u16::MAX);
+    let room = room(area, width);
+    let mut lines = words::labelled(scene, (Role::Text, ""), (Role::Text, question), room);
+    lines.push(Line::default());
+    let mut places = Vec::new();
+    for (number, choice) in choices.iter().enumerate() {
+        let begin = lines.len();
+        lines.push(item(scene, number == selected, format!("{} {}", number + 1, choice.title)));
+        lines.extend(words::labelled(scene, (Role::Dim, MARGIN), (Role::Dim, &choice.description), room));
+        places.push((begin, lines.len() - begin));
+    }
+    let inner = window(scene, " MOSE ", (width, lines.len()), area, buf, hits);
+    // The selected one is in sight.
+    let end = places.get(selected).map_or(0, |(begin, rows)| begin + rows);
+    let first = end.saturating_sub(usize::from(inner.height));
+    for (number, (begin, rows)) in places.into_iter().enumerate() {
+        if let Some(row) = begin.checked_sub(first) {
+            note(inner, row, u16::try_from(rows).unwrap_or(u16::MAX), number, hits);
+        }
+    }
+    super::lines(lines, first, inner, buf);
 }
 
 /// Columns of a record.
