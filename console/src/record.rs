@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use mose_console::app::{Recorder, WAITING, follow};
+use mose_console::app::{Recorder, WAITING, follow, tell_calibrations};
 use mose_console::fleet::Fleet;
-use mose_protocol::{Refusal, RefusalCode, Timestamp};
+use mose_protocol::agent::Role;
+use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp};
 use mose_screen::event::{Event, Wire};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -22,23 +23,32 @@ pub(crate) async fn run(fleet: Arc<Fleet>, file: &Path) -> Result<ExitCode, Refu
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let (out, mut events) = mpsc::channel(WAITING);
-    let following = tokio::spawn(follow(fleet, out));
+    let mut following = tokio::spawn(follow(fleet.clone(), out.clone()));
+    let mut edges: Vec<HostName> = Vec::new();
     eprintln!("recording into {}; end it with Ctrl-C", file.display());
     let (mut agents, mut steps) = (0u32, 0u64);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            ended = &mut following => {
+                return Err(match ended {
+                    Ok(Err(refusal)) => refusal,
+                    _ => failed(&"the session to the agents was closed"),
+                });
+            }
             event = events.recv() => {
-                let Some(event) = event else {
-                    return Err(match following.await {
-                        Ok(Err(refusal)) => refusal,
-                        _ => failed(&"the session to the agents was closed"),
-                    });
-                };
-                let Event::Wire(wire) = event else { continue };
+                let Some(Event::Wire(wire)) = event else { continue };
                 match &wire {
-                    Wire::Hello(_) => agents += 1,
+                    Wire::Hello(hello) => {
+                        agents += 1;
+                        if hello.role == Role::Edge && !edges.contains(&hello.host) {
+                            let (fleet, others, out) = (fleet.clone(), edges.clone(), out.clone());
+                            let host = hello.host.clone();
+                            edges.push(host.clone());
+                            tokio::spawn(async move { tell_calibrations(&fleet, &host, &others, &out).await });
+                        }
+                    }
                     Wire::Step(_) => steps += 1,
                     _ => {}
                 }

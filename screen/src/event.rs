@@ -33,14 +33,25 @@ pub enum Wire {
     Step(Box<StepEvent>),
     /// What remains of a migration.
     Record(Box<Record>),
+    /// What an agent keeps of migrations to another.
+    Calibration {
+        /// The agent's host, the source.
+        from: HostName,
+        /// The destination.
+        to: HostName,
+        /// What it keeps.
+        known: Known,
+    },
 }
 
 /// What an agent keeps of migrations to another.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Known {
     /// The calibration profile, as TOML, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
     /// Why it should not be relied upon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
 }
 
@@ -54,14 +65,14 @@ pub enum Answer {
         /// Why not.
         result: Result<(), Refusal>,
     },
-    /// What is known of migrations between two hosts, or why it was not told.
-    Calibration {
+    /// What is known of migrations between two hosts was not told.
+    Unknown {
         /// The source.
         from: HostName,
         /// The destination.
         to: HostName,
-        /// What the source keeps.
-        result: Result<Known, Refusal>,
+        /// Why not.
+        refusal: Refusal,
     },
     /// Two hosts were measured anew, both ways.
     Recalibrated {

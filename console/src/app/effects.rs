@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mose_pam::Profile;
+use mose_protocol::agent::Role;
 use mose_protocol::record::Record;
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp};
 use mose_screen::effect::{Attach, Effect};
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 use super::attach::{Attachment, Start, send};
 use super::recorder::Recorder;
 use crate::calibrate::staleness;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Seen};
 
 /// How long a command of the lab may take.
 const COMMAND: Duration = Duration::from_secs(600);
@@ -81,8 +82,12 @@ impl Hands {
                 self.request(from, Request::Settle { migration, keep }, "the decision");
             }
             Effect::AskCalibration { from, to } => self.ask(move |fleet, events| async move {
-                let result = known(&fleet, &from, &to).await;
-                send(&events, Answer::Calibration { from, to, result }).await;
+                match known(&fleet, &from, &to).await {
+                    Ok(known) => {
+                        let _ = events.send(Event::Wire(Wire::Calibration { from, to, known })).await;
+                    }
+                    Err(refusal) => send(&events, Answer::Unknown { from, to, refusal }).await,
+                }
             }),
             Effect::Calibrate { from, to } => {
                 let words = ["calibrate", from.as_str(), to.as_str(), "--quick"].map(str::to_owned);
@@ -215,6 +220,9 @@ impl Hands {
 async fn introduce_all(fleet: &Fleet, under_way: &[MigrationId], events: &mpsc::Sender<Event>) {
     let Ok(agents) = fleet.agents(&[]).await else { return };
     let hosts: Vec<HostName> = agents.iter().map(|agent| agent.host.clone()).collect();
+    let edge = |agent: &Seen| agent.hello.as_ref().is_ok_and(|hello| hello.role == Role::Edge);
+    let edges: Vec<HostName> =
+        agents.iter().filter(|agent| edge(agent)).map(|agent| agent.host.clone()).collect();
     for agent in agents {
         let wires = match agent.hello {
             Ok(hello) => vec![Wire::Seen(agent.host), Wire::Hello(Box::new(hello))],
@@ -226,6 +234,9 @@ async fn introduce_all(fleet: &Fleet, under_way: &[MigrationId], events: &mpsc::
             let _ = events.send(Event::Wire(wire)).await;
         }
     }
+    for (number, host) in edges.iter().enumerate() {
+        tell_calibrations(fleet, host, &edges[..number], events).await;
+    }
     for migration in under_way {
         for host in &hosts {
             let request = Request::Steps { migration: migration.clone(), from: 0 };
@@ -236,6 +247,26 @@ async fn introduce_all(fleet: &Fleet, under_way: &[MigrationId], events: &mpsc::
             for step in steps {
                 let _ = events.send(Event::Wire(Wire::Step(Box::new(step)))).await;
             }
+        }
+    }
+}
+
+/// The most edge hosts whose calibrations are recorded: there is one for each two of them, and each way.
+const CALIBRATED: usize = 8;
+
+/// Tells what an edge host and others know of migrations between them, as a recording must: a replay plans with it.
+pub async fn tell_calibrations(
+    fleet: &Fleet,
+    host: &HostName,
+    others: &[HostName],
+    events: &mpsc::Sender<Event>,
+) {
+    for other in others.iter().take(CALIBRATED) {
+        for (from, to) in [(host, other), (other, host)] {
+            // What is not told is missing in the recording, and the replay says so.
+            let Ok(known) = known(fleet, from, to).await else { continue };
+            let (from, to) = (from.clone(), to.clone());
+            let _ = events.send(Event::Wire(Wire::Calibration { from, to, known })).await;
         }
     }
 }

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 pub use attach::{Attachment, Start};
-pub use effects::Hands;
+pub use effects::{Hands, tell_calibrations};
 pub use files::{FilesError, Folders, read as read_files};
 pub use player::{Player, load as load_recording};
 pub use recorder::{Recorder, RecorderError};

@@ -134,12 +134,12 @@ impl Track {
         (rounds.count() as u32).checked_sub(1)
     }
 
-    /// What is being done now: the step that began last and has not ended.
+    /// What is being done now: the step that began last and has not ended; between two, the one that ended last.
     #[must_use]
     pub fn doing(&self) -> Option<&Bar> {
-        self.bars.iter().rev().find(|bar| {
-            bar.ended.is_none() && !matches!(bar.step, Step::Migration | Step::Checkpoint | Step::ClientGap)
-        })
+        let part = |bar: &&Bar| !matches!(bar.step, Step::Migration | Step::Checkpoint | Step::ClientGap);
+        let open = self.bars.iter().rev().filter(part).find(|bar| bar.ended.is_none());
+        open.or_else(|| self.bars.iter().filter(part).max_by_key(|bar| bar.ended))
     }
 
     fn on_console(&self, host: &HostName, at: Timestamp) -> Timestamp {

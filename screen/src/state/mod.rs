@@ -124,6 +124,8 @@ impl Data {
                 self.migrations.record(&record);
                 self.past.take(*record);
             }
+            // Of the plan, not of what happens.
+            Wire::Calibration { .. } => {}
         }
     }
 }

@@ -290,10 +290,12 @@ impl Planning {
         let available: BitsPerSec = link
             .and_then(|link| link.available)
             .ok_or_else(|| format!("{from} does not know yet what its link to {to} carries"))?;
-        let calibrated = self
-            .calibrations
-            .get(&(from.clone(), to.clone()))
-            .ok_or_else(|| format!("{from} was not asked yet what it knows of migrations to {to}"))?;
+        let calibrated = self.calibrations.get(&(from.clone(), to.clone())).ok_or_else(|| {
+            match state.source.is_replay() {
+                true => format!("the recording does not tell what {from} knows of migrations to {to}"),
+                false => format!("{from} was not asked yet what it knows of migrations to {to}"),
+            }
+        })?;
         let mut doubts: Vec<String> = calibrated.doubt.iter().cloned().collect();
         if !calibrated.own {
             doubts.push(format!("{from} {to} never calibrated: published parameters, bounds may be far off"));

@@ -1,11 +1,10 @@
 //! What came of effects.
 
-use mose_pam::{Model, Profile};
 use mose_protocol::Timestamp;
 
+use super::calibration;
 use crate::effect::Effect;
 use crate::event::Answer;
-use crate::state::planning::Calibrated;
 use crate::state::ui::{Choice, Dialog};
 use crate::state::{Abilities, Level, Source, State};
 
@@ -17,25 +16,8 @@ pub(super) fn on_answer(state: &mut State, answer: Answer, now: Timestamp) -> Ve
                 state.notices.say(Level::Error, format!("the order was refused: {refusal}"), now);
             }
         }
-        Answer::Calibration { from, to, result } => {
-            let pair = (from, to);
-            state.planning.asked.remove(&pair);
-            let told = result.map_err(|refusal| refusal.to_string());
-            match told.and_then(|told| calibrated(told.profile, told.doubt)) {
-                Ok(calibrated) => {
-                    state.planning.calibrations.insert(pair, calibrated);
-                }
-                Err(error) => {
-                    let (from, to) = &pair;
-                    let text = format!("what {from} knows of migrations to {to} cannot be had: {error}");
-                    state.notices.say(Level::Warning, text, now);
-                    // The published parameters stand in, and the doubt is shown.
-                    let doubt = Some(format!("its calibration cannot be had: {error}"));
-                    if let Ok(calibrated) = calibrated(None, doubt) {
-                        state.planning.calibrations.insert(pair, calibrated);
-                    }
-                }
-            }
+        Answer::Unknown { from, to, refusal } => {
+            calibration::unknown(state, (from, to), &refusal.to_string(), now);
         }
         Answer::Recalibrated { from, to } => {
             state.planning.calibrations.remove(&(from.clone(), to.clone()));
@@ -90,12 +72,4 @@ fn forget(state: &mut State, now: Timestamp) {
     state.planning.calibrations.clear();
     state.planning.asked.clear();
     (state.ui.track, state.ui.record, state.ui.marked) = (None, None, None);
-}
-
-fn calibrated(text: Option<String>, doubt: Option<String>) -> Result<Calibrated, String> {
-    let profile = match &text {
-        Some(text) => Profile::from_toml(text).map_err(|error| error.to_string())?,
-        None => Profile::tnsm2024(),
-    };
-    Ok(Calibrated { model: Model::new(&profile), profile, own: text.is_some(), doubt })
 }

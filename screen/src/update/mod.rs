@@ -2,6 +2,7 @@
 
 mod act;
 mod answer;
+mod calibration;
 mod dialog;
 mod mouse;
 mod wire;

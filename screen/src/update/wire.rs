@@ -3,9 +3,11 @@
 use mose_protocol::Timestamp;
 use mose_protocol::record::{Outcome, Record};
 
+use super::calibration;
 use crate::effect::Effect;
 use crate::event::Wire;
 use crate::state::{Level, Presence, State};
+use crate::view::figure::time;
 
 pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effect> {
     let presence = |state: &State, host| state.data.fleet.host(host).map(|host| host.presence(now));
@@ -35,6 +37,9 @@ pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effe
                 state.notices.say(level, text, now);
             }
         }
+        Wire::Calibration { from, to, known } => {
+            calibration::told(state, (from.clone(), to.clone()), known, now);
+        }
         _ => {}
     }
     state.data.take(told, now);
@@ -47,8 +52,8 @@ fn ended(record: &Record) -> (Level, String) {
     match record.outcome {
         Outcome::Done => {
             let downtime = record.downtime.client_gap().or(record.downtime.blackout);
-            let downtime = downtime.map(|ms| format!(", downtime {ms}")).unwrap_or_default();
-            (Level::Info, format!("{way} done in {}{downtime}", record.duration))
+            let downtime = downtime.map(|ms| format!(", downtime {}", time(ms))).unwrap_or_default();
+            (Level::Info, format!("{way} done in {}{downtime}", time(record.duration)))
         }
         Outcome::Refused => (Level::Error, format!("{way} refused, nothing was changed{reason}")),
         Outcome::RolledBack => {

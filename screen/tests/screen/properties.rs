@@ -168,6 +168,10 @@ fn wire() -> impl Strategy<Value = Wire> {
         4 => wire_telemetry(),
         6 => wire_step(),
         3 => wire_record(),
+        1 => (named(), named(), proptest::option::of(text())).prop_map(|(from, to, profile)| {
+            let known = Known { profile, doubt: None };
+            Wire::Calibration { from: host(from), to: host(to), known }
+        }),
     ]
 }
 
@@ -189,7 +193,8 @@ fn answer() -> impl Strategy<Value = Answer> {
             result: Err(refusal())
         }),
         (named(), named(), proptest::option::of(text())).prop_map(|(from, to, profile)| {
-            Answer::Calibration { from: host(from), to: host(to), result: Ok(Known { profile, doubt: None }) }
+            let refusal = Refusal::new(RefusalCode::Unreachable, profile.unwrap_or_default(), "");
+            Answer::Unknown { from: host(from), to: host(to), refusal }
         }),
         (named(), named()).prop_map(|(from, to)| Answer::Recalibrated { from: host(from), to: host(to) }),
         Just(Answer::Attached(Source::Lab, Abilities { lab: true, calibrate: true })),
