@@ -9,3 +9,4 @@ mod meaning;
 mod properties;
 mod snapshots;
 mod sweep;
+mod typed;

@@ -1,6 +1,7 @@
 //! Every view as it is drawn, kept as text that can be read: a change of it is seen in review.
 
 use mose_screen::pane::Pane;
+use mose_screen::state::State;
 use mose_screen::theme::Theme;
 
 use crate::support::canvas::{Easel, styled, text};
@@ -68,9 +69,11 @@ fn every_theme_with_its_colours() {
     for name in Theme::NAMES {
         let easel = Easel::new(name);
         let mut state = moments::restoring();
-        kept(format!("theme-{name}"), styled(&easel.draw(&state, (120, 40)).0));
+        let at_all_sizes =
+            |state: &State| SIZES.map(|size| titled(size, &styled(&easel.draw(state, size).0))).concat();
+        kept(format!("theme-{name}"), at_all_sizes(&state));
         state.ui.dialogs.push(moments::dialogs().swap_remove(10).1);
-        kept(format!("theme-{name}-dialog"), styled(&easel.draw(&state, (120, 40)).0));
+        kept(format!("theme-{name}-dialog"), at_all_sizes(&state));
     }
 }
 
