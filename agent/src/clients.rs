@@ -1,6 +1,6 @@
 //! The clients on this host: what the kernel tells of their connections with services on the overlay.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,7 +39,8 @@ impl Clients {
 
     fn tell(&self, found: &[(Ipv4Addr, Connection)], now: Instant) -> Vec<ClientInfo> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.retain(|cookie, _| found.iter().any(|(_, connection)| connection.cookie == *cookie));
+        let stand: HashSet<[u8; 8]> = found.iter().map(|(_, connection)| connection.cookie).collect();
+        seen.retain(|cookie, _| stand.contains(cookie));
         let mut clients: BTreeMap<Ipv4Addr, ClientInfo> = BTreeMap::new();
         for (service, connection) in found {
             let counts = seen.entry(connection.cookie).or_default();

@@ -12,6 +12,9 @@ use mose_protocol::record::Record;
 /// How many records are kept.
 const KEPT: usize = 1000;
 
+/// The most of CRIU's logs in a list of records, in bytes.
+const LOGS: usize = 1 << 20;
+
 /// The records, oldest first; on disk as a JSON line each.
 pub struct History {
     path: PathBuf,
@@ -48,11 +51,21 @@ impl History {
         }
     }
 
-    /// The newest records, at most `count`, newest first.
+    /// The newest records, at most `count`, newest first. Of CRIU's logs no more than [`LOGS`] bytes in all, those of the newest:
+    /// many together would be more than a message carries. [`History::get`] has each.
     #[must_use]
     pub fn newest(&self, count: usize) -> Vec<Record> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        records.iter().rev().take(count).cloned().collect()
+        let mut left = LOGS;
+        let mut newest: Vec<Record> = records.iter().rev().take(count).cloned().collect();
+        for refusal in newest.iter_mut().filter_map(|record| record.reason.as_mut()) {
+            let length = refusal.log.as_ref().map_or(0, String::len);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => refusal.log = None,
+            }
+        }
+        newest
     }
 
     /// The record of one migration.

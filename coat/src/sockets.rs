@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,9 +15,13 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, TCP_LI
 use netlink_packet_sock_diag::inet::nlas::{Nla, TcpInfo};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use netlink_sys::{Socket, SocketAddr as Kernel, protocols::NETLINK_SOCK_DIAG};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 /// The most sockets that are told of.
 const MOST: usize = 10_000;
+/// How long the kernel may take for a message, in milliseconds.
+const PATIENCE_MS: i64 = 1000;
 /// The kernel sends no larger messages in a dump.
 const BUFFER: usize = 64 << 10;
 
@@ -95,6 +100,9 @@ fn here() -> io::Result<TcpSockets> {
 fn dump(family: u8, socket_id: SocketId, mut each: impl FnMut(InetResponse)) -> io::Result<()> {
     let socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.connect(&Kernel::new(0, 0))?;
+    // SAFETY: the descriptor is the socket's, which outlives the call.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    setsockopt(&descriptor, sockopt::ReceiveTimeout, &TimeVal::milliseconds(PATIENCE_MS))?;
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let request = SockDiagMessage::InetRequest(InetRequest {
@@ -122,7 +130,11 @@ fn dump(family: u8, socket_id: SocketId, mut each: impl FnMut(InetResponse)) -> 
             let length = (message.header.length as usize).next_multiple_of(4);
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => each(*response),
-                NetlinkPayload::Done(_) => return Ok(()),
+                // A dump that failed is done too; its code says so.
+                NetlinkPayload::Done(done) if done.code == 0 => return Ok(()),
+                NetlinkPayload::Done(done) => {
+                    return Err(io::Error::from_raw_os_error(done.code.saturating_neg()));
+                }
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 _ => {}
             }

@@ -4,12 +4,13 @@
 //! `cargo build --release --workspace --bins && cargo run --release -p mose-console --example terminal-bench [STARTS] [SECONDS]
 //! [ENDPOINT]`
 //!
-//! The real program on a pseudo-terminal. It is started on the demo, on a recording, and without anything to attach to. Then it
+//! The real program on a pseudo-terminal. It is started on the demo, on a recording, and on agents that are not there. Then it
 //! is attached to agents, at ENDPOINT or in a demo testbed of its own process, and left alone at three sizes.
 
 use std::io::{BufRead, BufReader, Read, Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
@@ -19,9 +20,16 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// How long the console is left to itself before it is measured: attached, its first figures shown.
 const SETTLING: Duration = Duration::from_secs(10);
 
+/// Where no agent is: the console begins without waiting for one.
+const NOWHERE: &str = "tcp/127.0.0.1:9";
+/// How long anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The console on a terminal; it ends with this.
 struct Console {
     child: Box<dyn Child + Send + Sync>,
-    output: Box<dyn Read + Send>,
+    /// What it writes.
+    output: mpsc::Receiver<Vec<u8>>,
     /// Dropped, it would hang up.
     _master: Box<dyn MasterPty + Send>,
 }
@@ -34,29 +42,33 @@ impl Console {
         command.env("TERM", "xterm-256color");
         command.env("LANG", "C.UTF-8");
         let child = pair.slave.spawn_command(command)?;
-        let output = pair.master.try_clone_reader()?;
+        let mut reader = pair.master.try_clone_reader()?;
+        let (written, output) = mpsc::channel();
+        // It ends when the terminal is gone.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                let _ = written.send(buffer[..count].to_vec());
+            }
+        });
         Ok(Self { child, output, _master: pair.master })
     }
 
     /// Returns once the head line is drawn.
-    fn await_picture(&mut self) -> Result<(), Failure> {
-        let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    fn await_picture(&self) -> Result<(), Failure> {
+        let mut seen = Vec::new();
         while !seen.windows(4).any(|window| window == b"MOSE") {
-            let count = self.output.read(&mut buffer)?;
-            if count == 0 {
-                return Err(format!("no picture: {}", String::from_utf8_lossy(&seen)).into());
-            }
-            seen.extend_from_slice(&buffer[..count]);
+            let more = self.output.recv_timeout(PATIENCE);
+            seen.extend(more.map_err(|_| format!("no picture: {}", String::from_utf8_lossy(&seen)))?);
         }
         Ok(())
     }
+}
 
-    fn end(mut self) -> Result<(), Failure> {
-        self.child.kill()?;
-        // What it still writes is read, so that it can end.
-        std::io::copy(&mut self.output, &mut std::io::sink()).ok();
-        self.child.wait()?;
-        Ok(())
+impl Drop for Console {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -65,10 +77,9 @@ fn starts(mose: &Path, words: &[&str], times: usize) -> Result<Vec<f64>, Failure
     let mut took = Vec::new();
     for _ in 0..times {
         let begun = Instant::now();
-        let mut console = Console::start(mose, words, (200, 60))?;
+        let console = Console::start(mose, words, (200, 60))?;
         console.await_picture()?;
         took.push(begun.elapsed().as_secs_f64() * 1e3);
-        console.end()?;
     }
     took.sort_by(f64::total_cmp);
     Ok(took)
@@ -86,29 +97,51 @@ fn processor(pid: u32) -> Result<Duration, Failure> {
 
 /// The share of a core that the console takes while it is left alone.
 fn idle(mose: &Path, endpoint: &str, size: (u16, u16), lasting: Duration) -> Result<f64, Failure> {
-    let mut console = Console::start(mose, &["--connect", endpoint], size)?;
+    let console = Console::start(mose, &["--connect", endpoint], size)?;
     console.await_picture()?;
-    let mut output = std::mem::replace(&mut console.output, Box::new(std::io::empty()));
-    let reading = std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
     std::thread::sleep(SETTLING);
     let pid = console.child.process_id().ok_or("it has ended")?;
     let (before, begun) = (processor(pid)?, Instant::now());
     std::thread::sleep(lasting);
-    let share = (processor(pid)? - before).as_secs_f64() / begun.elapsed().as_secs_f64();
-    console.end()?;
-    let _ = reading.join();
-    Ok(share)
+    Ok((processor(pid)? - before).as_secs_f64() / begun.elapsed().as_secs_f64())
 }
 
-/// Simulated agents in a process of their own, and where they are.
-fn agents(mose: &Path) -> Result<(std::process::Child, String), Failure> {
-    let mut child =
-        Command::new(mose).args(["demo", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-    let told: serde_json::Value = serde_json::from_str(&line)?;
-    let endpoint = told["endpoints"][0].as_str().ok_or("no endpoint was told")?.to_owned();
-    Ok((child, endpoint))
+/// Simulated agents in a process of their own, which ends with this.
+struct Agents {
+    child: std::process::Child,
+    endpoint: String,
+}
+
+impl Agents {
+    fn start(mose: &Path) -> Result<Self, Failure> {
+        let child = Command::new(mose)
+            .args(["demo", "--json"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut agents = Self { child, endpoint: String::new() };
+        let output = agents.child.stdout.take().ok_or("no output")?;
+        let (told, line) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = BufReader::new(output).read_line(&mut line);
+            let _ = told.send(read.map(|_| line));
+        });
+        let told: serde_json::Value = serde_json::from_str(&line.recv_timeout(PATIENCE)??)?;
+        agents.endpoint = told["endpoints"][0].as_str().ok_or("no endpoint was told")?.to_owned();
+        Ok(agents)
+    }
+}
+
+impl Drop for Agents {
+    fn drop(&mut self) {
+        // It tidies up.
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        }
+        let _ = self.child.wait();
+    }
 }
 
 fn main() -> Result<(), Failure> {
@@ -120,19 +153,20 @@ fn main() -> Result<(), Failure> {
     let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/recordings/lab-migration.ndjson");
     let recording = recording.to_str().ok_or("the recording's name is no text")?;
     let mut out = stdout().lock();
-    for (name, words) in
-        [("demo", vec!["--demo"]), ("recording", vec!["replay", recording]), ("nothing yet", vec![])]
-    {
+    for (name, words) in [
+        ("demo", vec!["--demo"]),
+        ("recording", vec!["replay", recording]),
+        ("agents", vec!["--connect", NOWHERE]),
+    ] {
         let took = starts(&mose, &words, times)?;
         let (median, most) = (took[took.len() / 2], took[took.len() - 1]);
         writeln!(out, "start to first picture, {name:<12} median {median:>5.1} ms   most {most:>5.1} ms")?;
     }
-    let (agents, endpoint) = match words.get(2) {
-        Some(endpoint) => (None, endpoint.clone()),
-        None => agents(&mose).map(|(child, endpoint)| (Some(child), endpoint))?,
-    };
+    let agents = if words.len() > 2 { None } else { Some(Agents::start(&mose)?) };
+    let named = words.get(2).map(String::as_str);
+    let endpoint = named.or(agents.as_ref().map(|agents| agents.endpoint.as_str())).ok_or("no agents")?;
     for size in [(80, 24), (120, 40), (200, 60)] {
-        let share = idle(&mose, &endpoint, size, Duration::from_secs(seconds))?;
+        let share = idle(&mose, endpoint, size, Duration::from_secs(seconds))?;
         writeln!(
             out,
             "idle at {:>3} x {:<2}                     {:.2} % of one core",
@@ -140,11 +174,6 @@ fn main() -> Result<(), Failure> {
             size.1,
             share * 100.0
         )?;
-    }
-    if let Some(mut agents) = agents {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(agents.id())?);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
-        agents.wait()?;
     }
     Ok(())
 }

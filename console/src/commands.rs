@@ -354,32 +354,37 @@ async fn history(
     migration: Option<&mose_protocol::MigrationId>,
     json: bool,
 ) -> Result<ExitCode, Refusal> {
+    let hosts = fleet.live().await?.into_iter().filter(|agent| agent.hello.is_ok()).map(|agent| agent.host);
+    if let Some(wanted) = migration {
+        for host in hosts {
+            match fleet.ask(&host, &Request::Record(wanted.clone())).await {
+                Ok(Reply::Record(Some(record))) => {
+                    if json {
+                        print_json(&record);
+                    } else {
+                        println!("{}", table::record(&record));
+                    }
+                    return Ok(ExitCode::SUCCESS);
+                }
+                Ok(_) => {}
+                Err(refusal) => eprintln!("mose: {refusal}"),
+            }
+        }
+        return Err(Refusal::new(
+            RefusalCode::OutOfTurn,
+            format!("no live host remembers a migration {wanted}"),
+            "`mose history` lists those that are known",
+        ));
+    }
     let mut records: Vec<Record> = Vec::new();
-    for agent in fleet.live().await?.into_iter().filter(|agent| agent.hello.is_ok()) {
-        // One is looked for among all that a host keeps.
-        let wanted = if migration.is_some() { u32::MAX } else { count };
-        match fleet.ask(&agent.host, &Request::History(wanted)).await {
+    for host in hosts {
+        match fleet.ask(&host, &Request::History(count)).await {
             Ok(Reply::History(found)) => records.extend(found),
             Ok(_) => {}
             Err(refusal) => eprintln!("mose: {refusal}"),
         }
     }
     records.sort_by_key(|record| std::cmp::Reverse(record.started_at));
-    if let Some(wanted) = migration {
-        let Some(record) = records.iter().find(|record| &record.migration == wanted) else {
-            return Err(Refusal::new(
-                RefusalCode::OutOfTurn,
-                format!("no live host remembers a migration {wanted}"),
-                "`mose history` lists those that are known",
-            ));
-        };
-        if json {
-            print_json(record);
-        } else {
-            println!("{}", table::record(record));
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
     records.truncate(count as usize);
     if json {
         print_json(&records);

@@ -1,6 +1,6 @@
 //! Following the steps of migrations: live, in order, and with what was missed asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use mose_protocol::step::StepEvent;
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, envelope, keys};
@@ -15,7 +15,9 @@ pub struct Follower<'a> {
     fleet: &'a Fleet,
     subscriber: Subscriber<FifoChannelHandler<Sample>>,
     next: HashMap<(MigrationId, HostName), u64>,
-    ready: std::collections::VecDeque<StepEvent>,
+    ready: VecDeque<StepEvent>,
+    /// One that came, while what was before it is asked for: it is not lost where that is broken off.
+    waiting: Option<StepEvent>,
 }
 
 impl<'a> Follower<'a> {
@@ -27,18 +29,22 @@ impl<'a> Follower<'a> {
         let subscriber = fleet.session().declare_subscriber(keys::STEPS_ALL).await.map_err(|error| {
             Refusal::new(RefusalCode::Failed, format!("steps cannot be followed: {error}"), "")
         })?;
-        Ok(Self { fleet, subscriber, next: HashMap::new(), ready: std::collections::VecDeque::new() })
+        Ok(Self { fleet, subscriber, next: HashMap::new(), ready: VecDeque::new(), waiting: None })
     }
 
-    /// The next event; `None` when the session is closed.
+    /// The next event; `None` when the session is closed. May be broken off and begun again; nothing is lost by it.
     pub async fn next(&mut self) -> Option<StepEvent> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Some(event);
             }
+            if self.waiting.is_some() {
+                self.take_waiting().await;
+                continue;
+            }
             let sample = self.subscriber.recv_async().await.ok()?;
             match envelope::open::<StepEvent>(&sample.payload().to_bytes()) {
-                Ok(event) => self.take(event).await,
+                Ok(event) => self.waiting = Some(event),
                 Err(refusal) => tracing::warn!(%refusal, "a step cannot be read"),
             }
         }
@@ -59,12 +65,16 @@ impl<'a> Follower<'a> {
         }
     }
 
-    async fn take(&mut self, event: StepEvent) {
-        let key = (event.migration.clone(), event.host.clone());
-        if event.seq > self.next.get(&key).copied().unwrap_or(0) {
+    /// Takes in the one that waits, and before it what is missing.
+    async fn take_waiting(&mut self) {
+        let Some(event) = &self.waiting else { return };
+        let (key, seq) = ((event.migration.clone(), event.host.clone()), event.seq);
+        if seq > self.next.get(&key).copied().unwrap_or(0) {
             self.catch_up(&key.0, &key.1).await;
         }
-        self.put(event);
+        if let Some(event) = self.waiting.take() {
+            self.put(event);
+        }
     }
 
     fn put(&mut self, event: StepEvent) {

@@ -121,7 +121,7 @@ fn show(arguments: &Arguments, start: Start) -> color_eyre::Result<ExitCode> {
     runtime.shutdown_timeout(PATIENCE);
     match ending? {
         Ending::Left => Ok(ExitCode::SUCCESS),
-        Ending::Again => Err(again()),
+        Ending::Again => Err(again(arguments)),
     }
 }
 
@@ -144,13 +144,28 @@ async fn drive(
     ending
 }
 
-/// Begins anew, in place of this program.
-fn again() -> color_eyre::Report {
+/// Begins anew, in place of this program, and looks as it did; what was shown is not, as the lab is up now.
+fn again(arguments: &Arguments) -> color_eyre::Report {
     use std::os::unix::process::CommandExt;
     let program = match std::env::current_exe() {
         Ok(program) => program,
         Err(error) => return eyre!("the console cannot begin anew: {error}; start mose again"),
     };
-    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
+    let mut command = std::process::Command::new(program);
+    command.env_remove("MOSE_CONNECT");
+    if let Some(file) = &arguments.config {
+        command.arg("--config").arg(file);
+    }
+    let named = [("--theme", &arguments.theme), ("--layout", &arguments.layout)];
+    for (option, value) in named.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?))) {
+        command.args([option, value]);
+    }
+    for (option, _) in [("--read-only", arguments.read_only), ("--ascii", arguments.ascii)]
+        .into_iter()
+        .filter(|(_, given)| *given)
+    {
+        command.arg(option);
+    }
+    let error = command.exec();
     eyre!("the console cannot begin anew: {error}; start mose again")
 }

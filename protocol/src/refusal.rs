@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What kind of refusal it is, for programs; people read the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,8 +53,9 @@ pub struct Refusal {
     pub reason: String,
     /// What the operator can do about it.
     pub remedy: String,
-    /// The end of CRIU's own log, where it was CRIU that failed: at most [`LONGEST_LOG`] bytes, whole lines.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The end of CRIU's own log, where CRIU had a part in it: at most [`LONGEST_LOG`] bytes, whole lines, without control
+    /// characters, whoever sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "log_as_carried")]
     pub log: Option<String>,
 }
 
@@ -70,9 +71,19 @@ impl Refusal {
     /// The same with the end of CRIU's log, as much of it as is carried.
     #[must_use]
     pub fn with_log(mut self, log: Option<&str>) -> Self {
-        self.log = log.map(|log| end_of(log).to_owned()).filter(|log| !log.is_empty());
+        self.log = log.map(as_carried).filter(|log| !log.is_empty());
         self
     }
+}
+
+/// A log as a refusal carries it.
+fn as_carried(log: &str) -> String {
+    end_of(log).chars().filter(|char| *char == '\n' || !char.is_control()).collect()
+}
+
+fn log_as_carried<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let log = Option::<String>::deserialize(deserializer)?;
+    Ok(log.as_deref().map(as_carried))
 }
 
 /// The last whole lines of a text that there is room for.
@@ -111,6 +122,12 @@ mod tests {
         let kept = refusal().with_log(Some(&long)).log.unwrap();
         assert!(kept.len() <= LONGEST_LOG && kept.len() > LONGEST_LOG - 50, "{}", kept.len());
         assert!(kept.lines().all(|line| line == "ö line of CRIU's log"));
+        // Nor does a peer make it longer, or talk to the terminal.
+        let sent = serde_json::json!({
+            "code": "failed", "reason": "", "remedy": "", "log": format!("{long}\u{1b}[2Jend")
+        });
+        let log = serde_json::from_value::<Refusal>(sent).unwrap().log.unwrap();
+        assert!(log.len() <= LONGEST_LOG && log.ends_with("\n[2Jend"), "{log}");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Recordings: what came from the agents, with its times, one JSON line each. A bug report is such a file.
 
-use mose_protocol::Timestamp;
+use std::collections::BTreeMap;
+
 use mose_protocol::envelope::PROTOCOL_VERSION;
+use mose_protocol::{HostName, MigrationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::event::Wire;
@@ -119,8 +121,7 @@ impl Recording {
         if lines.is_empty() {
             return Err(RecordingError::Empty);
         }
-        lines.sort_by_key(|line| line.at);
-        Ok(Self { header, lines })
+        Ok(Self { header, lines: in_order(lines) })
     }
 
     /// Its first and its last moment.
@@ -137,6 +138,38 @@ impl Recording {
         let end = self.lines.partition_point(|line| line.at <= to);
         self.lines.get(begin..end).unwrap_or_default()
     }
+}
+
+/// Lines in order of time. Steps that came late, as those of a migration that was under way when the recording began, come no
+/// later than those that they were before.
+fn in_order(mut lines: Vec<Line>) -> Vec<Line> {
+    let mut steps: BTreeMap<(MigrationId, HostName), BTreeMap<u64, Line>> = BTreeMap::new();
+    let mut others = Vec::with_capacity(lines.len());
+    for line in lines.drain(..) {
+        let Wire::Step(event) = &line.event else {
+            others.push(line);
+            continue;
+        };
+        let of = steps.entry((event.migration.clone(), event.host.clone())).or_default();
+        // The first time that it came counts.
+        let known = of.entry(event.seq).or_insert_with(|| line.clone());
+        known.at = known.at.min(line.at);
+    }
+    // A sort that keeps the order of what came at once; so does the order in which these are put behind each other.
+    let mut all: Vec<Line> = Vec::new();
+    for of in steps.into_values() {
+        let mut before: Option<Timestamp> = None;
+        let mut rows: Vec<Line> = of.into_values().rev().collect();
+        for line in &mut rows {
+            line.at = before.map_or(line.at, |next| line.at.min(next));
+            before = Some(line.at);
+        }
+        all.extend(rows.into_iter().rev());
+    }
+    // What is said of the hosts comes before what they do.
+    others.extend(all);
+    others.sort_by_key(|line| line.at);
+    others
 }
 
 #[cfg(test)]
@@ -169,6 +202,40 @@ mod tests {
         assert!(Recording::parse(&broken).unwrap_err().to_string().starts_with("line 2"));
         let other = text(&[(1, "a")]).replace("\"mose_recording\":1", "\"mose_recording\":7");
         assert!(matches!(Recording::parse(&other), Err(RecordingError::OtherForm { found: 7 })));
+    }
+
+    #[test]
+    fn steps_that_were_told_late_are_replayed_before_those_that_followed_them() {
+        let step = |at: u64, seq: u64, step: &str, phase: &str| {
+            let event: Wire = serde_json::from_value(serde_json::json!({ "step": {
+                "migration": "m1", "seq": seq, "host": "edge-a", "step": step, "phase": phase, "at": seq,
+                "bytes": null, "round": null, "detail": null, "task": null
+            } }))
+            .unwrap();
+            Line { at: Timestamp(at), event }
+        };
+        let seen = Line { at: Timestamp(11), event: Wire::Seen("edge-a".parse().unwrap()) };
+        // The recording begins in the midst of a pre-dump; what came before is told later, and again what was seen.
+        let lines = vec![
+            step(10, 3, "pre-dump", "finished"),
+            seen,
+            step(12, 4, "iteration", "started"),
+            step(20, 0, "prepare", "started"),
+            step(20, 1, "prepare", "finished"),
+            step(20, 2, "pre-dump", "started"),
+            step(21, 3, "pre-dump", "finished"),
+            step(22, 4, "iteration", "started"),
+            step(30, 5, "iteration", "finished"),
+        ];
+        let told: Vec<(u64, Option<u64>)> = in_order(lines)
+            .iter()
+            .map(|line| (line.at.0, if let Wire::Step(event) = &line.event { Some(event.seq) } else { None }))
+            .collect();
+        let step = |at: u64, seq: u64| (at, Some(seq));
+        assert_eq!(
+            told,
+            [step(10, 0), step(10, 1), step(10, 2), step(10, 3), (11, None), step(12, 4), step(30, 5)]
+        );
     }
 
     #[test]

@@ -40,16 +40,26 @@ fn a_real_migration_is_ordered_and_shown_with_its_client_and_agents_look_like_wh
     let gap = done.split("client's gap ").nth(1).unwrap().split("    ").next().unwrap().to_owned();
     assert!(gap.ends_with(" ms") || gap.ends_with(" s"), "the client's gap is `{gap}`:\n{done}");
     mose.wait("the service at its new place", |text| text.contains("counter @ edge-b"));
+
+    // One that stands still is stale, for a second or two until its token goes: on a busy machine that may be missed. Then it
+    // is lost, and nothing is told of its clients, which go on.
+    let agent = Pid::from_raw(testbed.agent_pid("uav"));
+    let mut stale = false;
+    for _ in 0..5 {
+        mose.wait("the client again", |text| text.contains("4 live") && text.contains("asks"));
+        kill(agent, Signal::SIGSTOP).unwrap();
+        let ill = |text: &str| text.contains("uav stale") || text.contains("uav lost");
+        stale = mose.wait("that it is silent", ill).contains("uav stale");
+        mose.wait("a lost host", |text| text.contains("uav lost") && !text.contains("asks"));
+        kill(agent, Signal::SIGCONT).unwrap();
+        if stale {
+            break;
+        }
+    }
+    assert!(stale, "it was never shown as stale");
+    mose.wait("the client again", |text| text.contains("4 live") && text.contains("asks"));
     let report = client.stop().unwrap();
     assert!(report.is_clean(), "{report:#?}");
-
-    // One that stands still is stale, and lost once its token is gone; then nothing is told of its clients.
-    let agent = Pid::from_raw(testbed.agent_pid("uav"));
-    kill(agent, Signal::SIGSTOP).unwrap();
-    mose.wait_for("uav stale");
-    mose.wait("a lost host", |text| text.contains("uav lost") && !text.contains("asks"));
-    kill(agent, Signal::SIGCONT).unwrap();
-    mose.wait("all live again", |text| text.contains("4 live") && !text.contains("stale"));
     // One whose token is gone is lost, and what it told last is not taken for news.
     testbed.lab.hold_daemon("edge-b", "mose-agent", true).unwrap();
     mose_tests::kill(testbed.agent_pid("edge-b"));
@@ -78,8 +88,10 @@ fn the_lab_is_brought_up_from_the_console_and_a_workload_started_in_it() {
     let config = LabConfig::default();
     Lab::down(&config).unwrap();
     let home = tempfile::tempdir().unwrap();
-    let mut mose = console(&[], &home);
-    mose.wait_for("What shall be shown?");
+    // From another testbed: what was shown is let go.
+    let mut mose = console(&["--demo"], &home);
+    mose.wait("the demo", |text| text.contains("SIM uav-handover") && text.contains("3 live"));
+    mose.keys("O");
     let offered = mose.wait_for("four hosts on this machine");
     let line = offered.lines().find(|line| line.contains(" lab ") && line.contains("┃")).unwrap();
     let number = line.split(" lab").next().unwrap().chars().rfind(char::is_ascii_digit).unwrap();

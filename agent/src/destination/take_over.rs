@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mose_coat::{Change, Route};
 use mose_protocol::handover::{HandoverState, Prepare, Restored};
@@ -138,7 +138,8 @@ impl Agent {
         let release = self.release_at_resume(&mut moments, address, endpoint, epoch);
         tokio::pin!(restore);
         tokio::pin!(release);
-        let with_log = |refusal: Refusal| refusal.with_log(self.engine.criu_log(container).as_deref());
+        let begun = SystemTime::now();
+        let with_log = |refusal: Refusal| refusal.with_log(self.engine.criu_log(container, begun).as_deref());
         tokio::select! {
             // CRIU waits for the release, so it comes first, unless the restore fails before it.
             release = &mut release => {

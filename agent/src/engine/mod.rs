@@ -4,7 +4,7 @@ pub mod podman;
 pub mod simulated;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use mose_pam::Bytes;
@@ -230,8 +230,8 @@ pub trait Engine: Send + Sync {
     /// Removes CRIU's images of a container, links of a chain of pre-dumps included.
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal>;
 
-    /// CRIU's own log of the container's last pre-dump, dump or restore.
-    fn criu_log(&self, container: &Container) -> Option<String>;
+    /// The end of CRIU's own log of what it has done with a container since a time; `None` where it has done nothing.
+    fn criu_log(&self, container: &Container, since: SystemTime) -> Option<String>;
 
     /// Resident memory of a process tree, and the number of its processes.
     fn memory(&self, pid: u32) -> Option<(Bytes, u32)>;

@@ -1,6 +1,6 @@
 //! From the freeze to the verified images at the destination: the part that the service stands still for.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mose_coat::{Change, Route};
 use mose_pam::Bytes;
@@ -53,13 +53,14 @@ impl Source {
             let (agent, container, steps) = (agent.clone(), container.clone(), steps.clone());
             let previous = rounds.as_ref().is_some_and(Rounds::dumps_with_previous);
             async move {
+                let begun = SystemTime::now();
                 let dumped = if previous {
                     agent.engine.dump_with_previous(&container).await
                 } else {
                     agent.engine.dump(&container).await
                 };
-                let dumped =
-                    dumped.map_err(|refusal| refusal.with_log(agent.engine.criu_log(&container).as_deref()));
+                let dumped = dumped
+                    .map_err(|refusal| refusal.with_log(agent.engine.criu_log(&container, begun).as_deref()));
                 steps.end(Step::Checkpoint, dumped)
             }
         }));

@@ -175,7 +175,9 @@ impl Hands {
     }
 
     /// Brings the lab up; whether the program is to begin anew, in the lab's network.
-    async fn lab_up(&self) -> bool {
+    async fn lab_up(&mut self) -> bool {
+        self.end_recording().await;
+        self.attachment.end().await;
         self.say(Level::Info, "the lab is being brought up".into()).await;
         let words = ["lab", "up"].map(str::to_owned);
         match run(&words, &self.events).await {
@@ -251,7 +253,7 @@ async fn introduce_all(fleet: &Fleet, under_way: &[MigrationId], events: &mpsc::
     }
 }
 
-/// The most edge hosts whose calibrations are recorded: there is one for each two of them, and each way.
+/// The most edge hosts whose calibrations are recorded, the first: there is one for each two of them, and each way.
 const CALIBRATED: usize = 8;
 
 /// Tells what an edge host and others know of migrations between them, as a recording must: a replay plans with it.
@@ -261,7 +263,10 @@ pub async fn tell_calibrations(
     others: &[HostName],
     events: &mpsc::Sender<Event>,
 ) {
-    for other in others.iter().take(CALIBRATED) {
+    if others.len() >= CALIBRATED {
+        return;
+    }
+    for other in others {
         for (from, to) in [(host, other), (other, host)] {
             // What is not told is missing in the recording, and the replay says so.
             let Ok(known) = known(fleet, from, to).await else { continue };

@@ -220,5 +220,22 @@ fn what_the_lab_prints_fits_its_schemas() {
     let (from, to) = ("edge-a".parse().unwrap(), "edge-b".parse().unwrap());
     let fitted = Fitted { from, to, profile: Profile::tnsm2024(), samples: vec![sample] };
     fits("calibrate", &printed(&vec![fitted]));
+    let init = Some(mose_lab::Process { pid: 7, start: 8 });
+    let underlay = [10, 99, 0, 11].into();
+    let host = mose_lab::Host { name: "edge-a".into(), role: mose_lab::Role::Edge, underlay, init };
+    let daemon = mose_lab::DaemonStatus {
+        name: "mose-agent".into(),
+        pid: Some(9),
+        machine_pid: None,
+        ready: true,
+        restarts: 0,
+        last_exit: None,
+        late: false,
+    };
+    let host = mose_lab::HostStatus { host, up_since: Some(1), ready: true, daemons: vec![daemon] };
+    let edge_link = mose_lab::LinkRate::Unshaped;
+    let status =
+        mose_lab::Status { ready: true, underlay: None, edge_link, cgroup_v2: false, hosts: vec![host] };
+    fits("lab-status", &printed(&status));
     fits("lab-down", &printed(&mose_lab::Report { hosts: 5, ..mose_lab::Report::default() }));
 }

@@ -205,6 +205,15 @@ impl State {
         }
     }
 
+    /// What was known is of elsewhere, or of another time.
+    pub fn forget(&mut self, now: Timestamp) {
+        self.data = self.data.emptied(now);
+        self.frozen = None;
+        self.planning.calibrations.clear();
+        self.planning.asked.clear();
+        (self.ui.track, self.ui.record, self.ui.marked) = (None, None, None);
+    }
+
     /// What views show: the held picture, or the newest.
     #[must_use]
     pub fn shown(&self) -> &Data {

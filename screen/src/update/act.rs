@@ -8,11 +8,11 @@ use tui_input::Input;
 
 use super::Surroundings;
 use crate::action::Action;
-use crate::effect::{Effect, Playing};
+use crate::effect::{Attach, Effect, Playing};
 use crate::pane::Pane;
 use crate::state::planning::{Field, Unit};
 use crate::state::ui::{Dialog, Focus, Purpose};
-use crate::state::{Level, Source, State};
+use crate::state::{Abilities, Level, Source, State};
 
 /// Lines of a page, as far as they can be told without the picture.
 const PAGE: usize = 10;
@@ -214,6 +214,18 @@ pub(super) fn confirmed(state: &mut State, effect: Effect, now: Timestamp) -> Ve
         state.ui.track = None;
     }
     vec![effect]
+}
+
+/// Something is chosen to be shown: what was shown is let go, so that nothing can be ordered of it meanwhile.
+pub(super) fn attach(state: &mut State, attach: Attach, now: Timestamp) -> Vec<Effect> {
+    if state.read_only && attach == Attach::Lab {
+        let text = "the console was started with --read-only: it does not bring the lab up";
+        state.notices.say(Level::Warning, text, now);
+        return Vec::new();
+    }
+    state.forget(now);
+    (state.source, state.abilities) = (Source::Choosing, Abilities::default());
+    vec![Effect::Attach(attach)]
 }
 
 /// The other edge hosts that can be asked.

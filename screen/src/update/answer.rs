@@ -35,19 +35,19 @@ pub(super) fn on_answer(state: &mut State, answer: Answer, now: Timestamp) -> Ve
             state.recording = recording;
         }
         Answer::Attached(source, abilities) => {
-            forget(state, now);
+            state.forget(now);
             (state.source, state.abilities) = (source, abilities);
             state.ui.dialogs.clear();
         }
         Answer::Choose(choices) => {
-            forget(state, now);
+            state.forget(now);
             (state.source, state.abilities) = (Source::Choosing, Abilities::default());
             offer(state, choices);
         }
         Answer::Offered(choices) => offer(state, choices),
         Answer::Replaying(replay) => state.source = Source::Replay(replay),
         Answer::Rewound(replay) => {
-            forget(state, replay.at);
+            state.forget(replay.at);
             state.source = Source::Replay(replay);
         }
         Answer::Autopilot(on) => {
@@ -63,13 +63,4 @@ pub(super) fn on_answer(state: &mut State, answer: Answer, now: Timestamp) -> Ve
 fn offer(state: &mut State, choices: Vec<Choice>) {
     state.ui.dialogs.retain(|dialog| !matches!(dialog, Dialog::Welcome { .. }));
     state.ui.dialogs.push(Dialog::Welcome { choices, selected: 0 });
-}
-
-/// What was known is of elsewhere, or of another time.
-fn forget(state: &mut State, now: Timestamp) {
-    state.data = state.data.emptied(now);
-    state.frozen = None;
-    state.planning.calibrations.clear();
-    state.planning.asked.clear();
-    (state.ui.track, state.ui.record, state.ui.marked) = (None, None, None);
 }

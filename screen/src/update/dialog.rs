@@ -52,7 +52,7 @@ pub(super) fn on_key(
     }
     let dialog = state.ui.dialogs.pop()?;
     Some(match dialog {
-        Dialog::Welcome { choices, selected } => welcome(state, choices, selected, key),
+        Dialog::Welcome { choices, selected } => welcome(state, (choices, selected), key, now),
         Dialog::Help { mut filter, scroll } => {
             if let Some(scroll) = scrolled(key, scroll, false) {
                 state.ui.dialogs.push(Dialog::Help { filter, scroll });
@@ -176,11 +176,10 @@ pub(super) fn moved(key: KeyEvent, selected: usize, count: usize, letters: bool)
 
 fn welcome(
     state: &mut State,
-    choices: Vec<crate::state::ui::Choice>,
-    selected: usize,
+    (choices, selected): (Vec<crate::state::ui::Choice>, usize),
     key: KeyEvent,
+    now: Timestamp,
 ) -> Vec<Effect> {
-    let attach = |attach: Attach| vec![Effect::Attach(attach)];
     if let Some(selected) = moved(key, selected, choices.len(), true) {
         state.ui.dialogs.push(Dialog::Welcome { choices, selected });
         return Vec::new();
@@ -190,11 +189,11 @@ fn welcome(
         KeyCode::Enter => choices.get(selected),
         // Where something is attached already, it stays.
         KeyCode::Esc if state.source != Source::Choosing => return Vec::new(),
-        KeyCode::Esc => return attach(Attach::Look),
+        KeyCode::Esc => return act::attach(state, Attach::Look, now),
         _ => None,
     };
     match by_number.cloned() {
-        Some(choice) => attach(choice.attach),
+        Some(choice) => act::attach(state, choice.attach, now),
         None if key.code == KeyCode::Char('q') => vec![Effect::Quit],
         None => {
             state.ui.dialogs.push(Dialog::Welcome { choices, selected });

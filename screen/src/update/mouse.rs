@@ -89,7 +89,7 @@ fn press(state: &mut State, event: MouseEvent, now: Timestamp, around: &mut Surr
 fn item(state: &mut State, index: usize, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
     match state.ui.dialogs.pop() {
         Some(Dialog::Welcome { choices, selected }) => match choices.get(index) {
-            Some(choice) => vec![Effect::Attach(choice.attach.clone())],
+            Some(choice) => act::attach(state, choice.attach.clone(), now),
             None => {
                 state.ui.dialogs.push(Dialog::Welcome { choices, selected });
                 Vec::new()

@@ -6,10 +6,14 @@ use mose_protocol::record::{Outcome, Record};
 use super::calibration;
 use crate::effect::Effect;
 use crate::event::Wire;
-use crate::state::{Level, Presence, State};
+use crate::state::{Level, Presence, Source, State};
 use crate::view::figure::time;
 
 pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effect> {
+    // What was attached to is being let go.
+    if state.source == Source::Choosing {
+        return Vec::new();
+    }
     let presence = |state: &State, host| state.data.fleet.host(host).map(|host| host.presence(now));
     match &told {
         Wire::Seen(host) if presence(state, host) == Some(Presence::Lost) => {

@@ -3,6 +3,9 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
+/// What stands for a character that has nothing of its own.
+const UNKNOWN: &str = "?";
+
 /// What stands for a character; of one column, as that is.
 const fn stand_in(char: char) -> &'static str {
     match char {
@@ -21,7 +24,7 @@ const fn stand_in(char: char) -> &'static str {
         '±' => "~",
         '“' | '”' | '„' => "\"",
         '‘' | '’' => "'",
-        _ => "?",
+        _ => UNKNOWN,
     }
 }
 

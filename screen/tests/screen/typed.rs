@@ -6,7 +6,7 @@ use mose_protocol::Timestamp;
 use mose_screen::action::ACTIONS;
 use mose_screen::app::App;
 use mose_screen::effect::{Attach, Effect, Playing};
-use mose_screen::event::{Answer, Event};
+use mose_screen::event::{Answer, Event, Wire};
 use mose_screen::keymap::Keymap;
 use mose_screen::loaded::{Files, Loaded};
 use mose_screen::pane::Pane;
@@ -17,7 +17,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{Event as Typed, KeyCode, KeyEvent, KeyModifiers};
 
 use crate::support::canvas::text;
-use crate::support::fleet::{NOW, quiet};
+use crate::support::fleet::{NOW, host, quiet};
 use crate::support::moments::{self, with_past};
 
 /// The console at a moment, and somebody who types.
@@ -293,6 +293,20 @@ fn something_else_is_offered_and_chosen() {
     typist.hides("1 demo: fleet");
     typist.take(Event::Answer(Answer::Offered(choices)));
     assert_eq!(typist.types("2"), [Effect::Attach(Attach::Lab)]);
+    // What was shown is let go at once: nothing can be ordered of it any more, and what still comes from it is not shown.
+    assert_eq!(typist.types("m Enter"), []);
+    typist.shows("no service is known yet");
+    typist.take(Event::Wire(Wire::Seen(host("edge-a"))));
+    typist.hides("edge-a");
+
+    let mut state = with_past(quiet());
+    state.read_only = true;
+    let mut typist = Typist::at(state);
+    let lab = Choice { attach: Attach::Lab, title: "lab".into(), description: "what".into() };
+    typist.take(Event::Answer(Answer::Offered(vec![lab])));
+    assert_eq!(typist.types("1"), []);
+    typist.shows("--read-only");
+    typist.shows("sockperf");
 }
 
 #[test]

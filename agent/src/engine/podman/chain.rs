@@ -169,9 +169,9 @@ async fn make(container: &Container, pid: u32, number: u32) -> Result<PreDumped,
     let made = match run(folder, pid, number).await {
         Ok(times) => point_to(folder, number).map(|()| times).map_err(trouble),
         Err(reason) => {
-            let log = fs::read(log_of(folder)).unwrap_or_default();
+            let log = super::criu_log::end(&log_of(folder)).ok();
             let what = format!("CRIU could not pre-dump {}: {reason}", container.name);
-            Err(refusal(what).with_log(Some(&String::from_utf8_lossy(&log))))
+            Err(refusal(what).with_log(log.as_deref()))
         }
     };
     match made {

@@ -6,6 +6,7 @@
 
 mod cgroup_image;
 mod chain;
+mod criu_log;
 mod describe;
 mod doctor;
 pub mod hooks;
@@ -17,7 +18,7 @@ mod socket;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use mose_pam::{Bytes, Millis};
@@ -421,14 +422,9 @@ impl Engine for PodmanEngine {
         }
     }
 
-    fn criu_log(&self, container: &Container) -> Option<String> {
+    fn criu_log(&self, container: &Container, since: SystemTime) -> Option<String> {
         let folder = container.checkpoint.parent()?;
-        let newest = [folder.join("dump.log"), folder.join("restore.log"), chain::log_of(folder)]
-            .into_iter()
-            .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
-            .max()?;
-        let log = fs::read(newest.1).ok()?;
-        Some(String::from_utf8_lossy(&log).into_owned())
+        criu_log::newest([folder.join("dump.log"), folder.join("restore.log"), chain::log_of(folder)], since)
     }
 
     fn memory(&self, pid: u32) -> Option<(Bytes, u32)> {

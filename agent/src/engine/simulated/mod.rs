@@ -15,7 +15,7 @@ mod world;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use mose_pam::{Bytes, Millis};
@@ -110,7 +110,7 @@ impl SimulatedEngine {
 
     fn fault(&self, name: &ServiceName, step: FaultStep) -> Refusal {
         let log = format!("Error (simulated): the scenario has {} of {name} fail", step.name());
-        let _ = self.with(name, |instance| instance.log = Some(log));
+        let _ = self.with(name, |instance| instance.log = Some((SystemTime::now(), log)));
         Refusal::new(
             RefusalCode::Engine,
             format!("a simulated fault of the scenario: {} of {name} failed", step.name()),
@@ -311,7 +311,8 @@ impl Engine for SimulatedEngine {
             let checked =
                 checking.await.map_err(|error| failed(format!("{name} was not restored"), &error))?;
             if let Err(what) = checked {
-                self.with(name, |instance| instance.log = Some(format!("Error (simulated): {what}")))?;
+                let log = (SystemTime::now(), format!("Error (simulated): {what}"));
+                self.with(name, |instance| instance.log = Some(log))?;
                 return Err(failed(format!("the images of {name} are not what was dumped"), &what));
             }
             tokio::time::sleep_until((began + lasting).into()).await;
@@ -379,8 +380,9 @@ impl Engine for SimulatedEngine {
         remove_folder(&container.checkpoint)
     }
 
-    fn criu_log(&self, container: &Container) -> Option<String> {
-        self.with(&container.name, |instance| instance.log.clone()).ok().flatten()
+    fn criu_log(&self, container: &Container, since: SystemTime) -> Option<String> {
+        let (at, log) = self.with(&container.name, |instance| instance.log.clone()).ok().flatten()?;
+        (at >= since).then_some(log)
     }
 
     fn memory(&self, pid: u32) -> Option<(Bytes, u32)> {

@@ -135,8 +135,8 @@ pub(super) struct Instance {
     pub(super) moments: Option<mpsc::Sender<Moment>>,
     /// The service's writes when its memory was last read for a round of pre-copy.
     pub(super) read_at: Option<u64>,
-    /// What CRIU's log would say.
-    pub(super) log: Option<String>,
+    /// What CRIU's log would say, and since when.
+    pub(super) log: Option<(SystemTime, String)>,
 }
 
 #[derive(Default)]
