@@ -65,6 +65,9 @@ fn answer(
         Request::History(_) => {
             Reply::History(if at_source { vec![full_record(Outcome::Done)] } else { Vec::new() })
         }
+        Request::Record(id) if full_record(Outcome::Done).migration == *id => {
+            Reply::Record(at_source.then(|| Box::new(full_record(Outcome::Done))))
+        }
         Request::Record(_) => {
             let task = tasks.lock().unwrap().last().cloned()?;
             let Ending::Record(outcome) = ending else { return None };
