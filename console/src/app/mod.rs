@@ -114,7 +114,7 @@ where
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut due = Due(Some(Instant::now()));
-    let mut drawn = Instant::now();
+    let mut drawn = None;
     loop {
         let at = due.0.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
         let mut asked = Vec::new();
@@ -143,7 +143,7 @@ where
                     let area = frame.area();
                     app.draw(area, frame.buffer_mut(), &terminal::draw_log);
                 })?;
-                drawn = Instant::now();
+                drawn = Some(Instant::now());
             }
             event = inputs.events.recv() => {
                 // The hands put down their work where the program is to begin anew.
@@ -173,7 +173,7 @@ where
             }
         }
         // Never more pictures than the operator's refresh allows.
-        if let Some(at) = due.0 {
+        if let (Some(at), Some(drawn)) = (due.0, drawn) {
             due.0 = Some(at.max(drawn + refresh.min(CALM)));
         }
         for effect in asked {
