@@ -129,12 +129,15 @@ impl Pty {
     pub(crate) fn is_handed_back(&self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
-            let screen = self.screen.lock().unwrap();
-            let screen = screen.screen();
-            let back = !screen.alternate_screen()
-                && !screen.hide_cursor()
-                && !screen.bracketed_paste()
-                && screen.mouse_protocol_mode() == vt100::MouseProtocolMode::None;
+            let back = {
+                // Not held while this waits: what the program writes could not be read then.
+                let screen = self.screen.lock().unwrap();
+                let screen = screen.screen();
+                !screen.alternate_screen()
+                    && !screen.hide_cursor()
+                    && !screen.bracketed_paste()
+                    && screen.mouse_protocol_mode() == vt100::MouseProtocolMode::None
+            };
             if back || Instant::now() > deadline {
                 return back;
             }
