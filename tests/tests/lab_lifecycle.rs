@@ -462,8 +462,10 @@ fn a_service_is_started_and_stopped_by_name_and_a_failed_start_leaves_nothing() 
     let id = start_service(&lab, "counter", "edge-b", &options).unwrap();
     assert_eq!(id.len(), 64);
     let ping = ["mose-counter", "ping", "--connect", "10.77.0.20:7070", "--duration", "1s"];
-    let ping = lab.exec_in_netns("edge-b", "counter", &ping).unwrap().output().unwrap();
-    assert!(ping.status.success(), "{ping:?}");
+    // It has begun when Podman says so, but may not listen yet.
+    until("the service answers", Duration::from_secs(20), || {
+        lab.exec_in_netns("edge-b", "counter", &ping).unwrap().output().unwrap().status.success()
+    });
 
     // A second one, there or elsewhere, is refused, and the first one goes on.
     for host in ["edge-a", "edge-b"] {

@@ -273,6 +273,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// What it was started as.
+    pub const fn spec(&self) -> &ClientSpec {
+        &self.spec
+    }
+
     /// Starts the client.
     ///
     /// # Errors
