@@ -82,7 +82,6 @@ pub struct Agent {
     pub(crate) incoming: Mutex<HashMap<MigrationId, Arc<Incoming>>>,
     /// Watches on behalf of migrations.
     pub(crate) watches: Watches,
-    clients: Clients,
     /// The links to the other edge hosts.
     pub(crate) links: Links,
     /// What stands in for measuring, where the host is simulated.
@@ -123,7 +122,6 @@ impl Agent {
             outgoing: Mutex::default(),
             incoming: Mutex::default(),
             watches: Watches::default(),
-            clients: Clients::default(),
             links: Links::default(),
             simulation,
             tools,
@@ -307,6 +305,7 @@ impl Agent {
 
     async fn publish_telemetry(self: Arc<Self>) {
         let key = keys::telemetry(&self.config.host);
+        let mut seen = Clients::default();
         let mut ticks = tokio::time::interval(self.config.telemetry);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -325,7 +324,7 @@ impl Agent {
             let position = self.simulation.as_ref().and_then(|simulation| simulation.position());
             let clients = match &self.simulation {
                 Some(simulation) => simulation.clients(),
-                None if self.config.role == Role::Mobile => self.clients.look(self.overlay.as_ref()).await,
+                None if self.config.role == Role::Mobile => seen.look(self.overlay.as_ref()).await,
                 None => Vec::new(),
             };
             let at = Timestamp::now();

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mose_coat::sockets::{self, Connection};
@@ -22,11 +21,11 @@ type Counts = VecDeque<(Instant, u32)>;
 
 /// What was seen of the clients before.
 #[derive(Default)]
-pub(crate) struct Clients(Mutex<HashMap<[u8; 8], Counts>>);
+pub(crate) struct Clients(HashMap<[u8; 8], Counts>);
 
 impl Clients {
     /// What the clients at this host's endpoints do now, by service.
-    pub(crate) async fn look(&self, overlay: &dyn Overlay) -> Vec<ClientInfo> {
+    pub(crate) async fn look(&mut self, overlay: &dyn Overlay) -> Vec<ClientInfo> {
         let Ok(endpoints) = overlay.endpoints().await else { return Vec::new() };
         let looked = tokio::task::spawn_blocking(move || {
             endpoints.iter().take(MOST_ENDPOINTS).flat_map(connections).collect::<Vec<_>>()
@@ -37,13 +36,12 @@ impl Clients {
         }
     }
 
-    fn tell(&self, found: &[(Ipv4Addr, Connection)], now: Instant) -> Vec<ClientInfo> {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn tell(&mut self, found: &[(Ipv4Addr, Connection)], now: Instant) -> Vec<ClientInfo> {
         let stand: HashSet<[u8; 8]> = found.iter().map(|(_, connection)| connection.cookie).collect();
-        seen.retain(|cookie, _| stand.contains(cookie));
+        self.0.retain(|cookie, _| stand.contains(cookie));
         let mut clients: BTreeMap<Ipv4Addr, ClientInfo> = BTreeMap::new();
         for (service, connection) in found {
-            let counts = seen.entry(connection.cookie).or_default();
+            let counts = self.0.entry(connection.cookie).or_default();
             counts.push_back((now, connection.data_segments_sent));
             if counts.len() > COUNTS {
                 counts.pop_front();
@@ -115,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_rate_needs_two_counts_and_is_of_all_connections_with_the_service() {
-        let clients = Clients::default();
+        let mut clients = Clients::default();
         let begun = Instant::now();
         let told = clients.tell(&[connection(1, 100), connection(2, u32::MAX)], begun);
         assert_eq!((told.len(), told[0].rate, told[0].rtt), (1, None, Some(Millis(1.0))));
@@ -124,7 +122,7 @@ mod tests {
         // A connection that ended is forgotten; what is left counts on.
         let told = clients.tell(&[connection(1, 250)], begun + Duration::from_secs(1));
         assert!((told[0].rate.unwrap().0 - 150.0).abs() < 1e-9, "{told:?}");
-        assert_eq!(clients.0.lock().unwrap().len(), 1);
+        assert_eq!(clients.0.len(), 1);
         assert_eq!(clients.tell(&[], begun + Duration::from_secs(2)), []);
     }
 

@@ -123,7 +123,7 @@ fn rate(bytes: Bytes, took: Millis) -> String {
     mose_pam::BitsPerSec((bytes.0 as f64 * 8e3 / took.0) as u64).to_string()
 }
 
-/// The last errors in CRIU's log, or its last lines where there are none. All that is kept is in `mose history --json`.
+/// The last errors in CRIU's log, or its last lines where there are none. All that is kept is in `mose history ID --json`.
 fn telling(log: &str) -> Vec<&str> {
     const MOST: usize = 8;
     let errors: Vec<&str> = log.lines().filter(|line| line.contains("Error")).collect();

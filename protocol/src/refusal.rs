@@ -89,12 +89,10 @@ fn log_as_carried<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<S
 /// The last whole lines of a text that there is room for.
 fn end_of(log: &str) -> &str {
     let log = log.trim_end();
-    let Some(mut begin) = log.len().checked_sub(LONGEST_LOG) else { return log };
-    while !log.is_char_boundary(begin) {
-        begin += 1;
-    }
-    let end = &log[begin..];
-    end.split_once('\n').map_or(end, |(_, lines)| lines)
+    let Some(over) = log.len().checked_sub(LONGEST_LOG).filter(|over| *over > 0) else { return log };
+    let from = |begin: usize| (begin..).find_map(|begin| log.get(begin..)).unwrap_or_default();
+    // From the byte before on: a line that begins right behind it is whole.
+    from(over - 1).split_once('\n').map_or_else(|| from(over), |(_, lines)| lines)
 }
 
 impl fmt::Display for Refusal {
@@ -122,6 +120,12 @@ mod tests {
         let kept = refusal().with_log(Some(&long)).log.unwrap();
         assert!(kept.len() <= LONGEST_LOG && kept.len() > LONGEST_LOG - 50, "{}", kept.len());
         assert!(kept.lines().all(|line| line == "ö line of CRIU's log"));
+        // What fits is carried whole, and a line that begins where the room does too.
+        let line = "x".repeat(63) + "\n";
+        let full = line.repeat(LONGEST_LOG / 64 - 1) + &"y".repeat(64);
+        assert_eq!(refusal().with_log(Some(&full)).log.as_ref(), Some(&full));
+        assert_eq!(refusal().with_log(Some(&format!("{line}{full}"))).log.as_ref(), Some(&full));
+        assert_eq!(refusal().with_log(Some(&"z".repeat(9000))).log.unwrap().len(), LONGEST_LOG);
         // Nor does a peer make it longer, or talk to the terminal.
         let sent = serde_json::json!({
             "code": "failed", "reason": "", "remedy": "", "log": format!("{long}\u{1b}[2Jend")

@@ -142,20 +142,19 @@ impl Recording {
 
 /// Lines in order of time. Steps that came late, as those of a migration that was under way when the recording began, come no
 /// later than those that they were before.
-fn in_order(mut lines: Vec<Line>) -> Vec<Line> {
+fn in_order(lines: Vec<Line>) -> Vec<Line> {
     let mut steps: BTreeMap<(MigrationId, HostName), BTreeMap<u64, Line>> = BTreeMap::new();
-    let mut others = Vec::with_capacity(lines.len());
-    for line in lines.drain(..) {
+    let mut others = Vec::new();
+    for line in lines {
         let Wire::Step(event) = &line.event else {
             others.push(line);
             continue;
         };
-        let of = steps.entry((event.migration.clone(), event.host.clone())).or_default();
+        let (key, seq, at) = ((event.migration.clone(), event.host.clone()), event.seq, line.at);
         // The first time that it came counts.
-        let known = of.entry(event.seq).or_insert_with(|| line.clone());
-        known.at = known.at.min(line.at);
+        let known = steps.entry(key).or_default().entry(seq).or_insert(line);
+        known.at = known.at.min(at);
     }
-    // A sort that keeps the order of what came at once; so does the order in which these are put behind each other.
     let mut all: Vec<Line> = Vec::new();
     for of in steps.into_values() {
         let mut before: Option<Timestamp> = None;

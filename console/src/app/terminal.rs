@@ -26,7 +26,6 @@ static FALL: Notify = Notify::const_new();
 /// The terminal while the console has it.
 pub struct Screen {
     mouse: bool,
-    taken: bool,
 }
 
 impl Screen {
@@ -43,7 +42,7 @@ impl Screen {
             before(panic);
             FALL.notify_one();
         }));
-        let mut screen = Self { mouse, taken: false };
+        let mut screen = Self { mouse };
         screen.enter()?;
         Ok(screen)
     }
@@ -51,12 +50,11 @@ impl Screen {
     /// A screen without a terminal: a test draws into memory and types through events.
     #[must_use]
     pub const fn in_memory() -> Self {
-        Self { mouse: false, taken: false }
+        Self { mouse: false }
     }
 
     pub(super) fn enter(&mut self) -> io::Result<()> {
         enable_raw_mode()?;
-        self.taken = true;
         HELD.store(true, Ordering::SeqCst);
         execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste, Hide)?;
         if self.mouse {
@@ -66,14 +64,12 @@ impl Screen {
     }
 
     pub(super) fn leave(&mut self) {
-        if std::mem::take(&mut self.taken) {
-            hand_back();
-        }
+        hand_back();
     }
 
     /// What is typed; `None` without a terminal.
     pub(super) fn keys(&self) -> Option<EventStream> {
-        self.taken.then(EventStream::new)
+        HELD.load(Ordering::SeqCst).then(EventStream::new)
     }
 }
 

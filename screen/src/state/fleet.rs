@@ -64,8 +64,6 @@ pub struct Host {
     pub heard: Option<Timestamp>,
     /// Since when its token is gone.
     pub lost: Option<Timestamp>,
-    /// The last profile of each service here: one that moves is not profiled, and is what it was.
-    profiles: BTreeMap<ServiceName, ServiceMetrics>,
     /// Dirty pages per second, by service.
     pub dirty: BTreeMap<ServiceName, Series>,
     /// What is left of the links to others, in bits per second.
@@ -83,7 +81,6 @@ impl Host {
             telemetry: None,
             heard: None,
             lost: None,
-            profiles: BTreeMap::new(),
             dirty: BTreeMap::new(),
             available: BTreeMap::new(),
         }
@@ -124,7 +121,7 @@ impl Host {
     /// The profile of a service here; of one that is being moved, that from before.
     #[must_use]
     pub fn profile(&self, service: &ServiceName) -> Option<&ServiceMetrics> {
-        self.profiles.get(service)
+        self.telemetry.as_ref()?.profiles.iter().find(|profile| &profile.service == service)
     }
 
     /// The link to another host.
@@ -217,7 +214,6 @@ impl Fleet {
         let Some(host) = self.entry(&name) else { return };
         if host.lost.take().is_some() {
             (host.hello, host.telemetry, host.heard) = (None, None, None);
-            host.profiles.clear();
         }
     }
 
@@ -240,19 +236,13 @@ impl Fleet {
         }
     }
 
-    pub(super) fn telemetry(&mut self, telemetry: Telemetry, now: Timestamp) {
+    pub(super) fn telemetry(&mut self, mut telemetry: Telemetry, now: Timestamp) {
         let Some(host) = self.entry(&telemetry.host) else { return };
         // An older one may come later.
         if host.telemetry.as_ref().is_some_and(|known| known.at > telemetry.at) {
             return;
         }
-        let moves = |name: &ServiceName| {
-            let told = telemetry.services.iter().find(|info| &info.name == name);
-            told.is_some_and(|info| info.state == ServiceState::Migrating)
-        };
-        host.profiles.retain(|name, _| moves(name));
         for profile in &telemetry.profiles {
-            host.profiles.insert(profile.service.clone(), profile.clone());
             host.dirty.entry(profile.service.clone()).or_default().push(now, Some(profile.dirty.current.0));
         }
         host.dirty.retain(|service, series| {
@@ -269,6 +259,15 @@ impl Fleet {
         host.heard = Some(now);
         // What speaks is there, whatever its token did: the token of a session that was renewed comes late.
         host.lost = None;
+        // A service that moves is not profiled: it is what it was before.
+        let moves = |profile: &ServiceMetrics| {
+            let told = telemetry.services.iter().find(|info| info.name == profile.service);
+            told.is_some_and(|info| info.state == ServiceState::Migrating)
+                && telemetry.profiles.iter().all(|new| new.service != profile.service)
+        };
+        let before = host.telemetry.take().map_or_else(Vec::new, |before| before.profiles);
+        let kept: Vec<ServiceMetrics> = before.into_iter().filter(moves).collect();
+        telemetry.profiles.extend(kept);
         host.telemetry = Some(telemetry);
     }
 }

@@ -11,7 +11,7 @@ use crate::action::Action;
 use crate::effect::{Attach, Effect, Playing};
 use crate::pane::Pane;
 use crate::state::planning::{Field, Unit};
-use crate::state::ui::{Dialog, Focus, Purpose};
+use crate::state::ui::{Choice, Dialog, Focus, Purpose};
 use crate::state::{Abilities, Level, Source, State};
 
 /// Lines of a page, as far as they can be told without the picture.
@@ -216,13 +216,28 @@ pub(super) fn confirmed(state: &mut State, effect: Effect, now: Timestamp) -> Ve
     vec![effect]
 }
 
-/// Something is chosen to be shown: what was shown is let go, so that nothing can be ordered of it meanwhile.
-pub(super) fn attach(state: &mut State, attach: Attach, now: Timestamp) -> Vec<Effect> {
-    if state.read_only && attach == Attach::Lab {
+/// One of the choices is taken; where it cannot be, the choice is still to be made.
+pub(super) fn choose(
+    state: &mut State,
+    choices: Vec<Choice>,
+    selected: usize,
+    now: Timestamp,
+) -> Vec<Effect> {
+    let Some(chosen) = choices.get(selected).map(|choice| choice.attach.clone()) else {
+        state.ui.dialogs.push(Dialog::Welcome { choices, selected: 0 });
+        return Vec::new();
+    };
+    if state.read_only && chosen == Attach::Lab {
         let text = "the console was started with --read-only: it does not bring the lab up";
         state.notices.say(Level::Warning, text, now);
+        state.ui.dialogs.push(Dialog::Welcome { choices, selected });
         return Vec::new();
     }
+    attach(state, chosen, now)
+}
+
+/// Something is to be shown: what was shown is let go, so that nothing can be ordered of it meanwhile.
+pub(super) fn attach(state: &mut State, attach: Attach, now: Timestamp) -> Vec<Effect> {
     state.forget(now);
     (state.source, state.abilities) = (Source::Choosing, Abilities::default());
     vec![Effect::Attach(attach)]

@@ -184,18 +184,14 @@ fn welcome(
         state.ui.dialogs.push(Dialog::Welcome { choices, selected });
         return Vec::new();
     }
-    let by_number = match key.code {
-        KeyCode::Char(digit) => digit.to_digit(10).and_then(|n| choices.get((n as usize).checked_sub(1)?)),
-        KeyCode::Enter => choices.get(selected),
+    match key.code {
+        KeyCode::Enter => act::choose(state, choices, selected, now),
+        KeyCode::Char(digit @ '1'..='9') => act::choose(state, choices, digit as usize - '1' as usize, now),
+        KeyCode::Char('q') => vec![Effect::Quit],
         // Where something is attached already, it stays.
-        KeyCode::Esc if state.source != Source::Choosing => return Vec::new(),
-        KeyCode::Esc => return act::attach(state, Attach::Look, now),
-        _ => None,
-    };
-    match by_number.cloned() {
-        Some(choice) => act::attach(state, choice.attach, now),
-        None if key.code == KeyCode::Char('q') => vec![Effect::Quit],
-        None => {
+        KeyCode::Esc if state.source != Source::Choosing => Vec::new(),
+        KeyCode::Esc => act::attach(state, Attach::Look, now),
+        _ => {
             state.ui.dialogs.push(Dialog::Welcome { choices, selected });
             Vec::new()
         }

@@ -88,13 +88,7 @@ fn press(state: &mut State, event: MouseEvent, now: Timestamp, around: &mut Surr
 /// A line of the uppermost dialog.
 fn item(state: &mut State, index: usize, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
     match state.ui.dialogs.pop() {
-        Some(Dialog::Welcome { choices, selected }) => match choices.get(index) {
-            Some(choice) => act::attach(state, choice.attach.clone(), now),
-            None => {
-                state.ui.dialogs.push(Dialog::Welcome { choices, selected });
-                Vec::new()
-            }
-        },
+        Some(Dialog::Welcome { choices, .. }) => act::choose(state, choices, index, now),
         Some(Dialog::Palette { input, .. }) => match palette::search(input.value()).get(index) {
             Some(&action) => act::act(state, action, now, around),
             None => Vec::new(),
