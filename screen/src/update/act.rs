@@ -230,7 +230,10 @@ pub(super) fn choose(
     if state.read_only && chosen == Attach::Lab {
         let text = "the console was started with --read-only: it does not bring the lab up";
         state.notices.say(Level::Warning, text, now);
-        state.ui.dialogs.push(Dialog::Welcome { choices, selected });
+        // With nothing shown, there would be nothing left to do.
+        if state.source == Source::Choosing {
+            state.ui.dialogs.push(Dialog::Welcome { choices, selected });
+        }
         return Vec::new();
     }
     attach(state, chosen, now)
