@@ -134,7 +134,7 @@ fn receive(way: &str, bind: Ipv4Addr, folder: &Path) -> Outcome<()> {
             _ => (TransportKind::Tcp, None),
         };
         let folders =
-            Folders { stream: folder.join("stream"), images: folder.join("checkpoint"), rootfs: None };
+            Folders { stream: folder.join("stream"), images: folder.join("checkpoint"), trees: Vec::new() };
         let (mut receiver, offer) =
             Receiver::open(kind, bind, session, "bench", folders, Limits::default()).await?;
         say(&serde_json::to_string(&offer)?)?;

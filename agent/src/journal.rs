@@ -27,6 +27,9 @@ pub struct Outgoing {
     pub place: Place,
     /// When it began.
     pub started_at: Timestamp,
+    /// The volumes that are removed here once the service lives elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
 }
 
 /// Where the source stands.
@@ -221,6 +224,7 @@ mod tests {
                 transport: None,
                 image_policy: Default::default(),
                 pre_copy: None,
+                files: Default::default(),
                 forecast: None,
             },
             epoch: 2,
@@ -230,6 +234,7 @@ mod tests {
                 mac: "02:00:00:00:00:01".into(),
             },
             started_at: Timestamp(1),
+            volumes: vec!["data".into()],
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mose_agent::transfer::{
-    DumpSignal, LEAST_BANDWIDTH, Receiver, TransferError, TransportKind, TransportOffer, dump_signal,
+    DumpSignal, LEAST_BANDWIDTH, Receiver, Root, TransferError, TransportKind, TransportOffer, dump_signal,
 };
 use mose_pam::BitsPerSec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -90,9 +90,9 @@ async fn everything_arrives(kind: TransportKind) {
     symlink("../pre-checkpoint", pair.at("images/parent")).unwrap();
     fs::create_dir(pair.at("images/sub")).unwrap();
     fs::write(pair.at("images/sub/pages-3.img"), noise(70_000, 4)).unwrap();
-    sender.precopy_rootfs(&pair.at("upper")).await.unwrap();
+    sender.precopy_tree(0, Root::whole(&pair.at("upper"))).await.unwrap();
     sender.follow_images(&pair.at("images"), DumpSignal::done()).await.unwrap();
-    sender.final_rootfs(&pair.at("upper")).await.unwrap();
+    sender.final_tree(0, Root::whole(&pair.at("upper"))).await.unwrap();
     let sent = sender.finish().await.unwrap();
     let received = receiver.finished().await.unwrap();
     assert_eq!((sent.digest, sent.bytes, sent.files), (received.digest, received.bytes, received.files));
@@ -279,7 +279,7 @@ async fn the_second_pass_sends_only_what_changed_and_the_copy_is_exact(kind: Tra
         std::thread::yield_now();
     }
     let (mut receiver, mut sender) = pair.start().await;
-    let first = sender.precopy_rootfs(&upper).await.unwrap();
+    let first = sender.precopy_tree(0, Root::whole(&upper)).await.unwrap();
     assert!(first.bytes >= 500_000);
 
     fs::write(at("kept/changes"), "two").unwrap();
@@ -295,7 +295,7 @@ async fn the_second_pass_sends_only_what_changed_and_the_copy_is_exact(kind: Tra
     fs::set_permissions(at("fifo"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::rename(at("name with \n newline"), at("renamed")).unwrap();
 
-    let second = sender.final_rootfs(&upper).await.unwrap();
+    let second = sender.final_tree(0, Root::whole(&upper)).await.unwrap();
     assert!(second.bytes < 1000, "{second:?}");
     sender.follow_images(&pair.at("images"), DumpSignal::done()).await.unwrap();
     sender.finish().await.unwrap();
@@ -333,11 +333,11 @@ async fn files_that_change_vanish_and_appear_during_the_first_pass_are_right_aft
         }
     });
     for _ in 0..5 {
-        sender.precopy_rootfs(&upper).await.unwrap();
+        sender.precopy_tree(0, Root::whole(&upper)).await.unwrap();
     }
     drop(stop);
     container.join().unwrap();
-    sender.final_rootfs(&upper).await.unwrap();
+    sender.final_tree(0, Root::whole(&upper)).await.unwrap();
     sender.finish().await.unwrap();
     receiver.finished().await.unwrap();
     assert_eq!(describe(&upper), describe(&pair.at("there")));
@@ -440,7 +440,7 @@ async fn more_than_the_offer_allows_is_refused(kind: TransportKind) {
     for number in 0..30 {
         fs::write(pair.at("upper").join(number.to_string()), "").unwrap();
     }
-    let ended = sender.final_rootfs(&pair.at("upper")).await.unwrap_err();
+    let ended = sender.final_tree(0, Root::whole(&pair.at("upper"))).await.unwrap_err();
     assert!(matches!(ended, TransferError::Limit { what: "files", .. }), "{ended}");
     receiver.finished().await.unwrap_err();
 }
@@ -454,7 +454,7 @@ async fn what_has_no_copy_is_named(kind: TransportKind) {
     let mode = nix::sys::stat::Mode::empty();
     let null = nix::sys::stat::makedev(1, 3);
     nix::sys::stat::mknod(&pair.at("upper/null"), nix::sys::stat::SFlag::S_IFCHR, mode, null).unwrap();
-    let ended = sender.precopy_rootfs(&pair.at("upper")).await.unwrap_err();
+    let ended = sender.precopy_tree(0, Root::whole(&pair.at("upper"))).await.unwrap_err();
     assert!(ended.to_string().contains("upper/null") && ended.to_string().contains("1:3"), "{ended}");
     receiver.finished().await.unwrap_err();
 }
@@ -470,9 +470,9 @@ async fn what_is_held_to_a_bandwidth_arrives_whole_and_no_faster(kind: Transport
     sender.send_stream(&archive[..]).await.unwrap();
     fs::write(pair.at("images/pages-1.img"), noise(200_000, 2)).unwrap();
     fs::write(pair.at("upper/file"), noise(10_000, 3)).unwrap();
-    sender.precopy_rootfs(&pair.at("upper")).await.unwrap();
+    sender.precopy_tree(0, Root::whole(&pair.at("upper"))).await.unwrap();
     sender.follow_images(&pair.at("images"), DumpSignal::done()).await.unwrap();
-    sender.final_rootfs(&pair.at("upper")).await.unwrap();
+    sender.final_tree(0, Root::whole(&pair.at("upper"))).await.unwrap();
     let sent = sender.finish().await.unwrap();
     let received = receiver.finished().await.unwrap();
     assert_eq!((sent.digest, sent.bytes), (received.digest, received.bytes));

@@ -203,6 +203,13 @@ pub(crate) struct Migrate {
     /// Refuse if the destination lacks the container's image, instead of sending it.
     #[arg(long)]
     pub(crate) require_image: bool,
+    /// Let volumes of the same name at the destination give way, with what they hold, also if the migration is then rolled back.
+    #[arg(long)]
+    pub(crate) overwrite_volume: bool,
+    /// Copy the bind mount of this path as a volume is moved, instead of expecting it at the destination; can be repeated. The
+    /// source keeps its files.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) copy_bind: Vec<String>,
 }
 
 #[derive(Subcommand)]

@@ -13,7 +13,7 @@ use mose_console::order::{self, Order};
 use mose_console::{exit, table};
 use mose_lab::Lab;
 use mose_pam::{Limits, Millis, Plan, Strategy, Targets};
-use mose_protocol::handover::{ImagePolicy, PreCopyWay};
+use mose_protocol::handover::{FilePolicy, ImagePolicy, PreCopyWay};
 use mose_protocol::record::Record;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request};
@@ -287,6 +287,7 @@ async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode
         plan,
         transport: migrate.transport.map(Into::into),
         image_policy: if migrate.require_image { ImagePolicy::Require } else { ImagePolicy::Bring },
+        files: FilePolicy { overwrite: migrate.overwrite_volume, copy_binds: migrate.copy_bind },
         pre_copy: migrate.pre_copy.map(Into::into),
         forecast,
     };

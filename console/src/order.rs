@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use mose_pam::Plan;
 use mose_protocol::agent::Capability;
 use mose_protocol::forecast::Forecast;
-use mose_protocol::handover::{ImagePolicy, PreCopyWay, Task};
+use mose_protocol::handover::{FilePolicy, ImagePolicy, PreCopyWay, Task};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::transfer::TransportKind;
@@ -35,6 +35,8 @@ pub struct Order {
     pub transport: Option<TransportKind>,
     /// What becomes of a missing image.
     pub image_policy: ImagePolicy,
+    /// What becomes of volumes and bind mounts.
+    pub files: FilePolicy,
     /// How pre-copy reads the running service.
     pub pre_copy: Option<PreCopyWay>,
     /// What the designer promised, if the plan is its.
@@ -93,6 +95,7 @@ pub async fn carry_out(
         transport: order.transport,
         image_policy: order.image_policy,
         pre_copy: order.pre_copy,
+        files: order.files.clone(),
         forecast: order.forecast.clone(),
     };
     let migration = task.migration.clone();

@@ -94,6 +94,7 @@ fn order(name: &str, to: &str, plan: Plan) -> Order {
         plan,
         transport: None,
         image_policy: ImagePolicy::Bring,
+        files: Default::default(),
         pre_copy: None,
         forecast: None,
     }

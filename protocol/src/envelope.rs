@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Refusal, RefusalCode};
 
 /// The version of this protocol. Peers of another version are seen, named, and not spoken to.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The largest message, in bytes. Bulk data does not travel in messages.
 pub const MAX_MESSAGE: usize = 4 << 20;

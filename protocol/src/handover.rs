@@ -34,6 +34,28 @@ pub enum PreCopyWay {
     Chain,
 }
 
+/// The most bind mounts that an order may name.
+pub const MAX_COPIED_BINDS: usize = 64;
+
+/// What becomes of a service's files outside its root file system.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FilePolicy {
+    /// Whether volumes of the same name, and the folders of copied bind mounts, give way at the destination, with what they hold.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub overwrite: bool,
+    /// The bind mounts that are copied as a volume is moved, by their paths on the hosts. The others must exist there already.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copy_binds: Vec<String>,
+}
+
+impl FilePolicy {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// The order to move a service, from an orchestrator to the source's agent.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +77,9 @@ pub struct Task {
     /// How pre-copy reads the running service; `None`: the best that the source can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_copy: Option<PreCopyWay>,
+    /// What becomes of volumes and bind mounts.
+    #[serde(default, skip_serializing_if = "FilePolicy::is_default")]
+    pub files: FilePolicy,
     /// What the designer promised, if the plan is its.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Box<Forecast>>,

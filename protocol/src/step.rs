@@ -21,6 +21,8 @@ pub enum Step {
     ContainerImage,
     /// The container's root file system changes are sent while it runs.
     RootfsPrecopy,
+    /// What lies beside the root file system (volumes, shared memory) is sent while the container runs.
+    VolumePrecopy,
     /// Pre-copy's first round: every page of the running service.
     PreDump,
     /// A further round of pre-copy: what was dirtied since the one before.
@@ -61,6 +63,7 @@ impl Step {
             Self::Prepare => "prepare",
             Self::ContainerImage => "container image",
             Self::RootfsPrecopy => "rootfs pre-copy",
+            Self::VolumePrecopy => "volume pre-copy",
             Self::PreDump => "pre-dump",
             Self::Iteration => "iteration",
             Self::Checkpoint => "checkpoint",

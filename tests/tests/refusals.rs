@@ -55,7 +55,7 @@ fn what_cannot_be_done_is_refused_by_name_and_changes_nothing() {
         &["3 iterations of a cold migration", "iterative-precopy"],
     );
 
-    // A container that stands still, one that is not on the overlay, and one with a volume.
+    // A container that stands still, one that is not on the overlay, and one whose volume its driver mounts.
     testbed.run("edge-a", &["podman", "create", "--name", "still", "--network", "none", "localhost/busybox"]);
     refused(
         &testbed,
@@ -84,6 +84,8 @@ fn what_cannot_be_done_is_refused_by_name_and_changes_nothing() {
         &["overlay", "mose-agent attach"],
     );
     testbed.run("edge-a", &["mose-agent", "attach", "keeper", "--address", "10.77.0.33/24"]);
+    let options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs"];
+    testbed.run("edge-a", &[&["podman", "volume", "create"][..], &options, &["data"]].concat());
     testbed.run(
         "edge-a",
         &[
@@ -102,7 +104,11 @@ fn what_cannot_be_done_is_refused_by_name_and_changes_nothing() {
             "1000",
         ],
     );
-    refused(&testbed, &["migrate", "keeper", "--from", "edge-a", "--to", "edge-b"], &["volume", "/data"]);
+    refused(
+        &testbed,
+        &["migrate", "keeper", "--from", "edge-a", "--to", "edge-b"],
+        &["the volume data, which is mounted with type=tmpfs", "plain folders"],
+    );
 
     // A name that is taken at the destination.
     testbed.run("edge-b", &["podman", "create", "--name", "sockperf", "localhost/busybox"]);
@@ -116,6 +122,7 @@ fn what_cannot_be_done_is_refused_by_name_and_changes_nothing() {
     for name in ["still", "alone", "keeper"] {
         testbed.run("edge-a", &["podman", "rm", "-f", "-t", "0", name]);
     }
+    testbed.run("edge-a", &["podman", "volume", "rm", "data"]);
     testbed.run("edge-a", &["mose-agent", "detach", "keeper"]);
     let after: Vec<_> = ["edge-a", "edge-b"].map(|host| testbed.traces(host)).into();
     assert_eq!(after, before);

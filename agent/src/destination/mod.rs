@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use crate::agent::{Agent, overlay_refusal};
 use crate::engine::Container;
 use crate::journal::{DestinationState, Journal};
-use crate::transfer::{Folders, Limits, Progress, Receiver};
+use crate::transfer::{Folders, Limits, Progress, Receiver, TreeFolder};
 
 /// How long a hand-over may stand still before the destination drops its preparation. It owns nothing then.
 const IDLE_DEADLINE: Duration = Duration::from_secs(180);
@@ -130,6 +130,7 @@ impl Agent {
         }
         let service = prepare.task.service.clone();
         self.check_free(&prepare).await?;
+        self.engine.admit(&prepare.task, &prepare.container).await?;
         let needs_image = !self.engine.has_image(&prepare.image_id).await?;
         if needs_image && prepare.task.image_policy == ImagePolicy::Require {
             return Err(Refusal::new(
@@ -213,7 +214,7 @@ impl Agent {
         let folders = Folders {
             stream: self.image_archive(migration),
             images: self.no_images(migration),
-            rootfs: None,
+            trees: Vec::new(),
         };
         let prepared = self.open_transfer(prepare, inner, folders, true).await?;
         inner.prepared = Some(prepared.clone());
@@ -291,11 +292,11 @@ impl Agent {
         let made = async {
             let spec = endpoint_spec(&prepare.place)?;
             self.overlay.attach(&spec, prepare.epoch).await.map_err(|error| overlay_refusal(&error))?;
-            let container = self.engine.create(&prepare.task.service, &prepare.container).await?;
+            let container = self.engine.create(&prepare.task, &prepare.container).await?;
             let folders = Folders {
                 stream: self.image_archive(&prepare.task.migration),
                 images: container.checkpoint.clone(),
-                rootfs: Some(container.rootfs_changes.clone()),
+                trees: self.tree_folders(prepare, &container).await?,
             };
             inner.container = Some(container);
             self.open_transfer(prepare, inner, folders, false).await
@@ -303,6 +304,28 @@ impl Agent {
         let prepared = steps.end(Step::Prepare, made.await)?;
         inner.prepared = Some(prepared.clone());
         Ok(prepared)
+    }
+
+    /// Where the trees of a service are put: the root file system's changes first, then what lies beside it, in the source's order.
+    async fn tree_folders(
+        &self,
+        prepare: &Prepare,
+        container: &Container,
+    ) -> Result<Vec<TreeFolder>, Refusal> {
+        let mut here = self.engine.arriving_trees(&prepare.task, container, &prepare.container).await?;
+        let mut folders = vec![TreeFolder::whole(container.rootfs_changes.clone())];
+        for name in tree_names(&prepare.container) {
+            let Some(at) = here.iter().position(|tree| tree.name == name) else {
+                return Err(Refusal::new(
+                    RefusalCode::Unmovable,
+                    format!("{} has {name}, and the container that was created here has not", container.name),
+                    "run the same releases of MOSE and Podman on both hosts",
+                ));
+            };
+            let tree = here.swap_remove(at);
+            folders.push(TreeFolder { path: tree.path, only: tree.only });
+        }
+        Ok(folders)
     }
 
     /// Holds what comes for the service from now on, until it is back.
@@ -326,6 +349,11 @@ impl Agent {
             )),
         }
     }
+}
+
+/// The names of the trees beside the root file system, in the order of their numbers.
+pub(crate) fn tree_names(description: &serde_json::Value) -> impl Iterator<Item = &str> {
+    description["trees"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str)
 }
 
 /// A place as the overlay knows it.

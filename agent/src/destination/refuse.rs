@@ -109,6 +109,7 @@ impl Agent {
     /// Removes what a preparation has made here; when it returns well, nothing of the service can run here.
     pub(crate) async fn remove_preparation(&self, prepare: &Prepare) -> Result<(), Refusal> {
         self.engine.discard(&prepare.task.service).await?;
+        self.engine.discard_beside(&prepare.task, &prepare.container).await?;
         let from = Location {
             address: prepare.place.address.addr(),
             host: prepare.task.from.clone(),

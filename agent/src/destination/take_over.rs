@@ -53,6 +53,9 @@ impl Agent {
         match self.bring_back(prepare, &inner).await {
             Ok(restored) => {
                 incoming.say(&mut inner, HandoverState::Restored(restored))?;
+                self.engine.keep(&prepare.task, &prepare.container).await.unwrap_or_else(|refusal| {
+                    tracing::warn!(%refusal, "the service's volumes still carry their marks");
+                });
                 if let Some(container) = &inner.container {
                     self.engine.drop_images(container).await.unwrap_or_else(|refusal| {
                         tracing::warn!(%refusal, "images are left over");
@@ -99,6 +102,7 @@ impl Agent {
         let steps = self.steps.of(migration);
         let container =
             inner.container.as_ref().ok_or_else(|| out_of_turn(migration, &HandoverState::Preparing))?;
+        self.engine.adopt(&prepare.task, &prepare.container).await?;
         let started_at = Timestamp::now();
         steps.started_at(Step::Restore, started_at);
         let restored = self

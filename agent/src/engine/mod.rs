@@ -3,12 +3,15 @@
 pub mod podman;
 pub mod simulated;
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use mose_pam::Bytes;
 use mose_protocol::doctor::Check;
+use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, ServiceName};
 use serde_json::Value;
@@ -37,6 +40,27 @@ pub struct Container {
     pub rootfs_changes: PathBuf,
     /// The folder where the engine looks for CRIU's images of it.
     pub checkpoint: PathBuf,
+}
+
+/// A tree of files that is part of a container's state and lies beside its root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateTree {
+    /// What it is, as people read it; the same on every host.
+    pub name: String,
+    /// Its folder on this host.
+    pub path: PathBuf,
+    /// Where only some names in the folder belong to it: those.
+    pub only: Option<Vec<OsString>>,
+    /// Whether others than the container's own processes write it, until those are gone.
+    pub until_gone: bool,
+}
+
+impl StateTree {
+    /// A folder on a disk that only the container writes to.
+    #[must_use]
+    pub fn whole(name: &str, path: PathBuf) -> Self {
+        Self { name: name.to_owned(), path, only: None, until_gone: false }
+    }
 }
 
 /// One line of a listing.
@@ -157,8 +181,63 @@ pub trait Engine: Send + Sync {
     /// One container by its name.
     async fn inspect(&self, name: &ServiceName) -> Result<Container, Refusal>;
 
-    /// What another host's engine needs to create the same container, or why it cannot be moved.
-    async fn describe(&self, container: &Container) -> Result<Value, Refusal>;
+    /// What another host's engine needs to create the same container, or why it cannot be moved. Its `trees` name the
+    /// container's [`Engine::state_trees`].
+    async fn describe(&self, task: &Task, container: &Container) -> Result<Value, Refusal>;
+
+    /// The state of a container that lies beside its root file system and moves with it, where it is on the order's source.
+    async fn state_trees(&self, task: &Task, container: &Container) -> Result<Vec<StateTree>, Refusal> {
+        let _ = (task, container);
+        Ok(Vec::new())
+    }
+
+    /// The same on the order's destination, of a container that [`Engine::create`] made there from the description: where it arrives.
+    async fn arriving_trees(
+        &self,
+        task: &Task,
+        container: &Container,
+        description: &Value,
+    ) -> Result<Vec<StateTree>, Refusal> {
+        let _ = (task, container, description);
+        Ok(Vec::new())
+    }
+
+    /// Puts what has arrived beside the root file system into its place, right before the restore.
+    async fn adopt(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+        let _ = (task, description);
+        Ok(())
+    }
+
+    /// The inode numbers of the files that the container's processes have mapped shared and writable: their times do not tell
+    /// what was written to them.
+    fn mapped_files(&self, container: &Container) -> HashSet<u64> {
+        let _ = container;
+        HashSet::new()
+    }
+
+    /// Looks whether a container of another host's description could be created here; changes nothing.
+    async fn admit(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+        let _ = (task, description);
+        Ok(())
+    }
+
+    /// The service is here for good: what [`Engine::create`] made for it is no left-over.
+    async fn keep(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+        let _ = (task, description);
+        Ok(())
+    }
+
+    /// Removes what a migration has made here beside the container; to be called once that is gone.
+    async fn discard_beside(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+        let _ = (task, description);
+        Ok(())
+    }
+
+    /// Removes volumes of a service that lives elsewhere now; none of them being there is no error.
+    async fn remove_volumes(&self, volumes: &[String]) -> Result<(), Refusal> {
+        let _ = volumes;
+        Ok(())
+    }
 
     /// Whether an image of that id is there.
     async fn has_image(&self, image_id: &str) -> Result<bool, Refusal>;
@@ -178,7 +257,7 @@ pub trait Engine: Send + Sync {
     ) -> Result<(), Refusal>;
 
     /// Creates a container from another host's description, ready for its images, not running.
-    async fn create(&self, name: &ServiceName, description: &Value) -> Result<Container, Refusal>;
+    async fn create(&self, task: &Task, description: &Value) -> Result<Container, Refusal>;
 
     /// The moments of the dump or restore of a container that is about to begin. Until the receiver is
     /// dropped, CRIU fails rather than goes on without an answer.

@@ -129,6 +129,7 @@ impl Source {
         let agent = &self.agent;
         let result = async {
             agent.engine.discard(&self.task().service).await?;
+            agent.engine.remove_volumes(&self.volumes).await?;
             let there = Location { address: place.address.addr(), host: self.task().to.clone(), epoch };
             agent.locate(&there).await?;
             agent.overlay.detach(&place.name).await.map_err(|error| overlay_refusal(&error))

@@ -5,6 +5,7 @@
 //! asks, and never guesses.
 
 mod clients;
+mod files;
 mod hand_over;
 pub(crate) mod pre_copy;
 mod ready;
@@ -29,6 +30,7 @@ use crate::journal::{Journal, SourceState};
 use crate::report::Measured;
 use crate::steps::Steps;
 use crate::transfer::{Sender, Sent, check_bandwidth};
+use files::Files;
 use pre_copy::Rounds;
 
 /// A migration that leaves this host, as others may see and influence it.
@@ -73,6 +75,8 @@ pub(crate) struct Source {
     pub(crate) control: Arc<Control>,
     pub(crate) steps: Steps,
     pub(crate) measured: Measured,
+    /// The service's volumes, which are removed here once it lives elsewhere.
+    pub(crate) volumes: Vec<String>,
 }
 
 /// Everything that is ready before the freeze.
@@ -83,6 +87,7 @@ struct Ready {
     epoch: u64,
     sender: Sender,
     rounds: Option<Rounds>,
+    files: Files,
 }
 
 /// What is frozen, dumped and sent, and whereto.
@@ -92,6 +97,7 @@ struct Moving<'a> {
     epoch: u64,
     sender: Sender,
     rounds: Option<Rounds>,
+    files: Files,
 }
 
 /// What remains to be done with, once the images are at the destination.
@@ -159,6 +165,7 @@ impl Agent {
         let source = Source {
             steps: self.steps.of(&control.task.migration),
             measured: Measured::default(),
+            volumes: Vec::new(),
             agent: self.clone(),
             control,
         };
@@ -207,6 +214,7 @@ impl Agent {
         Source {
             steps: self.steps.resumed(&control.task.migration, begun),
             measured: Measured::default(),
+            volumes: Vec::new(),
             agent: self.clone(),
             control,
         }
@@ -247,9 +255,9 @@ impl Source {
             Ok(ready) => ready,
             Err(refusal) => return (Outcome::Refused, Some(refusal)),
         };
-        let Ready { container, mut journal, place, epoch, sender, rounds } = ready;
+        let Ready { container, mut journal, place, epoch, sender, rounds, files } = ready;
         let mut dump = None;
-        let moving = Moving { container: &container, place: &place, epoch, sender, rounds };
+        let moving = Moving { container: &container, place: &place, epoch, sender, rounds, files };
         let dumped = self.stop_and_copy(moving, &mut journal, &mut dump).await;
         let digest = match dumped {
             Ok(dumped) => {

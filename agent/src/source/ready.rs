@@ -9,6 +9,7 @@ use mose_protocol::step::Step;
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{Refusal, RefusalCode, Reply, Request};
 
+use super::files::Files;
 use super::pre_copy::Rounds;
 use super::{Ready, Source};
 use crate::agent::overlay_refusal;
@@ -31,9 +32,9 @@ impl Source {
         let (container, journal, prepare) = inspected;
         let ready = self.make_destination_ready(&container, &prepare).await;
         match ready {
-            Ok((sender, rounds)) => {
+            Ok((sender, rounds, files)) => {
                 let (place, epoch) = (prepare.place, prepare.epoch);
-                Ok(Ready { container, journal, place, epoch, sender, rounds })
+                Ok(Ready { container, journal, place, epoch, sender, rounds, files })
             }
             Err(refusal) => {
                 // A destination that cannot be reached drops its preparation by itself.
@@ -79,7 +80,7 @@ impl Source {
                 "choose an edge host",
             ));
         }
-        let description = agent.engine.describe(&container).await?;
+        let description = agent.engine.describe(&task, &container).await?;
         let address = endpoint.spec.address.addr();
         let routes = agent.overlay.routes().await.map_err(|error| overlay_refusal(&error))?;
         let current = routes.iter().find(|entry| entry.address == address).map_or(0, |entry| entry.epoch);
@@ -95,11 +96,13 @@ impl Source {
             image_id: container.image_id.clone(),
             limit: STATE_LIMIT,
         };
+        self.volumes = volume_names(&prepare.container);
         let journal = agent.journals.begin_source(&Outgoing {
             task,
             epoch: prepare.epoch,
             place: prepare.place.clone(),
             started_at: self.measured.started_at(),
+            volumes: self.volumes.clone(),
         })?;
         Ok((container, journal, prepare))
     }
@@ -108,8 +111,9 @@ impl Source {
         &mut self,
         container: &Container,
         prepare: &Prepare,
-    ) -> Result<(Sender, Option<Rounds>), Refusal> {
+    ) -> Result<(Sender, Option<Rounds>, Files), Refusal> {
         let migration = self.task().migration.clone();
+        let mut files = self.files(container, prepare).await?;
         let clock: ClockOffset = self.agent.requests.clock_offset(&self.task().to).await?;
         self.measured.clock(clock);
         self.steps.started(Step::Prepare);
@@ -124,16 +128,12 @@ impl Source {
                 tracing::warn!(%peer, %refusal, "the clients there are not watched");
             }
         }
-        self.steps.started(Step::RootfsPrecopy);
-        let pass =
-            sender.precopy_rootfs(&container.rootfs_changes).await.map_err(|error| transfer_refusal(&error));
-        let pass = pass.inspect_err(|refusal| self.steps.failed(Step::RootfsPrecopy, refusal))?;
-        let note = Note { bytes: Some(Bytes(pass.bytes)), ..Note::default() };
-        self.steps.finished(Step::RootfsPrecopy, note);
-        let rounds = self.pre_copy(container, &mut sender).await?;
+        self.precopy_rootfs(&mut files, &mut sender).await?;
+        self.precopy_beside(&mut files, &mut sender).await?;
+        let rounds = self.pre_copy(container, &mut files, &mut sender).await?;
         self.await_accepted(container).await?;
         self.aborted()?;
-        Ok((sender, rounds))
+        Ok((sender, rounds, files))
     }
 
     pub(super) async fn open(&self, prepared: &Prepared) -> Result<Sender, Refusal> {
@@ -185,6 +185,12 @@ impl Source {
         sender.finish().await.map_err(|error| transfer_refusal(&error))?;
         Ok(bytes)
     }
+}
+
+/// The volumes of a description.
+fn volume_names(description: &serde_json::Value) -> Vec<String> {
+    let volumes = description["volumes"].as_array().into_iter().flatten();
+    volumes.filter_map(|volume| volume["name"].as_str().map(str::to_owned)).collect()
 }
 
 fn expect_prepared(reply: Reply) -> Result<Prepared, Refusal> {

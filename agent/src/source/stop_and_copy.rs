@@ -42,7 +42,7 @@ impl Source {
         journal: &mut Journal<SourceState>,
         dump: &mut Option<JoinHandle<Result<CriuTimes, Refusal>>>,
     ) -> Result<Dumped, Refusal> {
-        let Moving { container, place, epoch, mut sender, rounds } = moving;
+        let Moving { container, place, epoch, mut sender, rounds, mut files } = moving;
         let agent = self.agent.clone();
         let steps = self.steps.clone();
         let mut exit = agent.engine.exit_watch(container)?;
@@ -67,32 +67,35 @@ impl Source {
         // The destination guards the address while Podman and runc get ready.
         self.ask(&Request::Hold(self.task().migration.clone()), QUICK).await?;
         let moment = self.first_moment(&mut moments).await?;
+        self.precopy_beside(&mut files, &mut sender).await?;
         if let Some(rounds) = rounds {
             self.last_round(rounds, &mut sender).await?;
         }
         self.freeze(container, moment, place, epoch).await?;
         self.redirect(place, epoch);
         let (dumped, signal) = dump_signal();
+        // What lies in memory vanishes with the container's processes, which the dump ends.
+        let (beside, beside_sent) = tokio::sync::oneshot::channel();
         steps.started(Step::Transfer);
         let images = async {
+            let mut volumes = files.final_beside(&mut sender, false).await?;
+            let _ = beside.send(());
             let pass = sender.follow_images(&container.checkpoint, signal).await;
             let pass = pass.map_err(|error| transfer_refusal(&error))?;
-            let changes = sender.final_rootfs(&container.rootfs_changes).await;
-            let changes = changes.map_err(|error| transfer_refusal(&error))?;
+            let changes = files.final_rootfs(&mut sender).await?;
+            volumes.0 += files.final_beside(&mut sender, true).await?.0;
             let sent = sender.finish().await.map_err(|error| transfer_refusal(&error))?;
-            let detail = Some(format!(
-                "CRIU's images {}, root file system changes {}",
-                Bytes(pass.bytes),
-                Bytes(changes.bytes)
-            ));
-            steps.finished(
-                Step::Transfer,
-                Note { bytes: Some(Bytes(pass.bytes + changes.bytes)), detail, ..Note::default() },
-            );
+            let mut detail =
+                format!("CRIU's images {}, root file system changes {changes}", Bytes(pass.bytes));
+            if files.any_beside() {
+                detail += &format!(", volumes and shared memory {volumes}");
+            }
+            let bytes = Some(Bytes(pass.bytes + changes.0 + volumes.0));
+            steps.finished(Step::Transfer, Note { bytes, detail: Some(detail), ..Note::default() });
             Ok::<_, Refusal>(sent)
         };
         let stopped = async {
-            await_dumped(&mut moments).await?;
+            await_dumped(&mut moments, beside_sent).await?;
             steps.done(Step::Dump);
             dumped.done();
             steps.started(Step::Stop);
@@ -221,9 +224,20 @@ fn late(reason: &str) -> Refusal {
     Refusal::new(RefusalCode::Engine, format!("the dump did not begin: {reason}"), "see CRIU's log")
 }
 
-/// Waits for CRIU to have written its last image file, and lets it kill the tasks.
-async fn await_dumped(moments: &mut Moments) -> Result<(), Refusal> {
+/// Waits for CRIU to have written its last image file and for `beside` to be sent, and lets CRIU kill the tasks.
+async fn await_dumped(
+    moments: &mut Moments,
+    beside: tokio::sync::oneshot::Receiver<()>,
+) -> Result<(), Refusal> {
+    let mut beside = Some(beside);
     while let Some(moment) = moments.recv().await {
+        if moment.stage == Stage::PostDump
+            && let Some(beside) = beside.take()
+            && beside.await.is_err()
+        {
+            // The transfer has failed, and says why.
+            std::future::pending::<()>().await;
+        }
         let answered = moment.answer.send(Ok(()));
         if moment.stage == Stage::PostDump {
             return answered.map_err(|_| lost_hook());

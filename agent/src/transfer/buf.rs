@@ -1,6 +1,7 @@
 //! The buffer of a frame: filled, sent, received and read apart without copying its content.
 
-use super::frame::{DATA, Input, MAX_META, PAGES, Record, STREAM};
+use super::frame::{DATA, MAX_META, PAGES, Record, STREAM};
+use super::input::Input;
 
 /// Length, tag and sequence number before each frame's records.
 pub(crate) const HEADER: usize = 16;

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::blocks::Blocks;
 use super::frame::{Entry, Section};
 use super::path::RelPath;
 
@@ -92,6 +93,8 @@ pub(crate) struct Item {
     pub(crate) entry: Entry,
     pub(crate) size: u64,
     pub(crate) digest: Digest,
+    /// Of a file of a tree.
+    pub(crate) blocks: Blocks,
 }
 
 /// Everything the destination holds at the end, in the order of its paths.
@@ -125,6 +128,7 @@ impl Manifest {
         self.items.get(&(section, path.clone()))
     }
 
+    #[cfg(test)]
     pub(crate) fn section(&self, section: Section) -> impl DoubleEndedIterator<Item = (&RelPath, &Item)> {
         self.items.iter().filter(move |((s, _), _)| *s == section).map(|((_, p), item)| (p, item))
     }
@@ -143,7 +147,7 @@ impl Manifest {
         let mut line = Vec::with_capacity(256);
         for ((section, path), item) in &self.items {
             line.clear();
-            line.push(*section as u8);
+            line.extend_from_slice(&section.to_bytes());
             line.extend_from_slice(&(path.bytes().len() as u32).to_le_bytes());
             line.extend_from_slice(path.bytes());
             item.entry.encode(&mut line);
@@ -161,7 +165,12 @@ mod tests {
     use super::*;
 
     fn item(size: u64) -> Item {
-        Item { entry: Entry { kind: Kind::File, meta: Meta::default() }, size, digest: Digest(size.into()) }
+        Item {
+            entry: Entry { kind: Kind::File, meta: Meta::default() },
+            size,
+            digest: Digest(size.into()),
+            blocks: Blocks::default(),
+        }
     }
 
     fn path(text: &str) -> RelPath {
@@ -177,12 +186,12 @@ mod tests {
     #[test]
     fn the_manifest_does_not_depend_on_the_order_of_arrival_but_on_every_part() {
         let (mut one, mut two) = (Manifest::default(), Manifest::default());
-        one.insert(Section::Rootfs, path("a"), item(1));
-        one.insert(Section::Rootfs, path("b"), item(2));
-        two.insert(Section::Rootfs, path("b"), item(2));
-        two.insert(Section::Rootfs, path("a"), item(1));
+        one.insert(Section::ROOTFS, path("a"), item(1));
+        one.insert(Section::ROOTFS, path("b"), item(2));
+        two.insert(Section::ROOTFS, path("b"), item(2));
+        two.insert(Section::ROOTFS, path("a"), item(1));
         assert_eq!(one.digest(), two.digest());
-        two.insert(Section::Rootfs, path("b"), item(3));
+        two.insert(Section::ROOTFS, path("b"), item(3));
         assert_ne!(one.digest(), two.digest());
     }
 
@@ -190,10 +199,10 @@ mod tests {
     fn removing_a_folder_forgets_what_is_below_it_and_not_its_namesakes() {
         let mut manifest = Manifest::default();
         for name in ["d", "d-x", "d/f", "d/e/f", "dd"] {
-            manifest.insert(Section::Rootfs, path(name), item(1));
+            manifest.insert(Section::ROOTFS, path(name), item(1));
         }
-        manifest.remove(Section::Rootfs, &path("d"));
-        let left: Vec<_> = manifest.section(Section::Rootfs).map(|(p, _)| p.to_string()).collect();
+        manifest.remove(Section::ROOTFS, &path("d"));
+        let left: Vec<_> = manifest.section(Section::ROOTFS).map(|(p, _)| p.to_string()).collect();
         assert_eq!(left, ["d-x", "dd"]);
     }
 }

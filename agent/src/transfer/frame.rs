@@ -4,138 +4,15 @@
 //! straight into the frame that carries them. Whatever is decoded here is bounded before anything is allocated.
 
 use super::digest::Digest;
+pub(crate) use super::entry::{Entry, Kind, MAX_XATTRS, Meta, Section, Xattrs};
+use super::input::{Input, put_bytes};
 use super::pages::RUN;
 use super::path::RelPath;
 
 /// The largest record that is not content: an entry with two long paths and all its extended attributes.
 pub(crate) const MAX_META: usize = 128 << 10;
-/// Extended attributes of one file, names and values together.
-pub(crate) const MAX_XATTRS: usize = 96 << 10;
 /// Longest text of an abort.
 const MAX_MESSAGE: usize = 1024;
-
-/// Which part of a transfer something belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Section {
-    /// CRIU's checkpoint folder.
-    Images = 1,
-    /// The container's root file system changes.
-    Rootfs = 2,
-}
-
-/// What an entry is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Dir,
-    File,
-    Symlink(Vec<u8>),
-    Fifo,
-    Socket,
-    /// Character device 0/0: overlayfs' mark for "deleted here".
-    Whiteout,
-    /// Another name of a file that was sent under this path.
-    Link(RelPath),
-}
-
-/// Names and values of extended attributes.
-pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// What the file system keeps about an entry besides its content.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Meta {
-    /// Permission bits with set-uid, set-gid and sticky.
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mtime: (i64, u32),
-    /// In the order of their names.
-    pub(crate) xattrs: Xattrs,
-}
-
-/// A file, folder, link or mark, without its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) kind: Kind,
-    pub(crate) meta: Meta,
-}
-
-impl Entry {
-    pub(crate) fn is_file(&self) -> bool {
-        self.kind == Kind::File
-    }
-
-    /// Bytes that it takes beside its fixed part.
-    pub(crate) fn weight(&self) -> u64 {
-        let target = match &self.kind {
-            Kind::Symlink(target) => target.len(),
-            Kind::Link(path) => path.bytes().len(),
-            _ => 0,
-        };
-        let attributes: usize = self.meta.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-        (target + attributes) as u64
-    }
-
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let (kind, target): (u8, &[u8]) = match &self.kind {
-            Kind::Dir => (1, &[]),
-            Kind::File => (2, &[]),
-            Kind::Symlink(target) => (3, target),
-            Kind::Fifo => (4, &[]),
-            Kind::Socket => (5, &[]),
-            Kind::Whiteout => (6, &[]),
-            Kind::Link(path) => (7, path.bytes()),
-        };
-        out.push(kind);
-        put_bytes(out, target);
-        out.extend_from_slice(&self.meta.mode.to_le_bytes());
-        out.extend_from_slice(&self.meta.uid.to_le_bytes());
-        out.extend_from_slice(&self.meta.gid.to_le_bytes());
-        out.extend_from_slice(&self.meta.mtime.0.to_le_bytes());
-        out.extend_from_slice(&self.meta.mtime.1.to_le_bytes());
-        out.extend_from_slice(&(self.meta.xattrs.len() as u16).to_le_bytes());
-        for (name, value) in &self.meta.xattrs {
-            put_bytes(out, name);
-            out.extend_from_slice(&(value.len() as u32).to_le_bytes());
-            out.extend_from_slice(value);
-        }
-    }
-
-    fn decode(input: &mut Input<'_>) -> Result<Self, String> {
-        let kind = input.u8()?;
-        let target = input.bytes()?;
-        let kind = match (kind, target) {
-            (1, []) => Kind::Dir,
-            (2, []) => Kind::File,
-            (3, target) if !target.is_empty() && target.len() < 4096 && !target.contains(&0) => {
-                Kind::Symlink(target.to_owned())
-            }
-            (4, []) => Kind::Fifo,
-            (5, []) => Kind::Socket,
-            (6, []) => Kind::Whiteout,
-            (7, target) => Kind::Link(RelPath::parse(target).map_err(|e| e.to_string())?),
-            (other, _) => return Err(format!("an entry of kind {other}")),
-        };
-        let (mode, uid, gid) = (input.u32()?, input.u32()?, input.u32()?);
-        let mtime = (input.u64()?.cast_signed(), input.u32()?);
-        if mode & !0o7777 != 0 || mtime.1 >= 1_000_000_000 {
-            return Err("a mode or time out of range".into());
-        }
-        let count = input.u16()?;
-        let mut xattrs = Vec::new();
-        let mut total = 0;
-        for _ in 0..count {
-            let name = input.bytes()?;
-            let length = input.u32()? as usize;
-            let value = input.take(length)?;
-            total += name.len() + value.len();
-            if name.is_empty() || name.len() > 255 || name.contains(&0) || total > MAX_XATTRS {
-                return Err("extended attributes out of bounds".into());
-            }
-            xattrs.push((name.to_owned(), value.to_owned()));
-        }
-        Ok(Self { kind, meta: Meta { mode, uid, gid, mtime, xattrs } })
-    }
-}
 
 /// What a frame is made of.
 #[derive(Debug, PartialEq, Eq)]
@@ -146,6 +23,14 @@ pub(crate) enum Record<'a> {
     StreamEnd { size: u64, digest: Digest },
     /// Something begins to exist, or is replaced; a file's content follows under `id`.
     Entry { section: Section, id: u32, path: RelPath, entry: Entry },
+    /// As [`Record::Entry`], for a file of a tree of which the destination has an earlier state.
+    Patch { section: Section, id: u32, path: RelPath, entry: Entry },
+    /// The next bytes of a patched file are as they were.
+    Keep { id: u32, bytes: u64 },
+    /// The next bytes of a file of a tree are zeros.
+    Zeros { id: u32, bytes: u64 },
+    /// The tree is complete for now: settle and check it.
+    Settle { section: Section },
     /// The next bytes of a file.
     Data { id: u32, offset: u64, bytes: &'a [u8] },
     /// The file is complete.
@@ -181,6 +66,10 @@ const BYE: u8 = 10;
 const PAGED: u8 = 11;
 pub(crate) const PAGES: u8 = 12;
 const REUSE: u8 = 13;
+const PATCH: u8 = 14;
+const KEEP: u8 = 15;
+const ZEROS: u8 = 16;
+const SETTLE: u8 = 17;
 
 impl Record<'_> {
     /// Appends the record's body and returns its kind.
@@ -196,11 +85,26 @@ impl Record<'_> {
                 STREAM_END
             }
             Self::Entry { section, id, path, entry } => {
-                out.push(*section as u8);
-                out.extend_from_slice(&id.to_le_bytes());
-                put_bytes(out, path.bytes());
-                entry.encode(out);
+                put_entry(out, *section, *id, path, entry);
                 ENTRY
+            }
+            Self::Patch { section, id, path, entry } => {
+                put_entry(out, *section, *id, path, entry);
+                PATCH
+            }
+            Self::Keep { id, bytes } => {
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&bytes.to_le_bytes());
+                KEEP
+            }
+            Self::Zeros { id, bytes } => {
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&bytes.to_le_bytes());
+                ZEROS
+            }
+            Self::Settle { section } => {
+                out.extend_from_slice(&section.to_bytes());
+                SETTLE
             }
             Self::Data { id, offset, bytes } => {
                 out.extend_from_slice(&id.to_le_bytes());
@@ -230,7 +134,7 @@ impl Record<'_> {
                 REUSE
             }
             Self::Remove { section, path } => {
-                out.push(*section as u8);
+                out.extend_from_slice(&section.to_bytes());
                 put_bytes(out, path.bytes());
                 REMOVE
             }
@@ -255,11 +159,16 @@ impl Record<'_> {
             STREAM => Record::Stream(input.rest()),
             STREAM_END => Record::StreamEnd { size: input.u64()?, digest: input.digest()? },
             ENTRY => {
-                let section = input.section()?;
-                let id = input.u32()?;
-                let path = RelPath::parse(input.bytes()?).map_err(|e| e.to_string())?;
-                Record::Entry { section, id, path, entry: Entry::decode(&mut input)? }
+                let (section, id, path, entry) = entry(&mut input)?;
+                Record::Entry { section, id, path, entry }
             }
+            PATCH => {
+                let (section, id, path, entry) = entry(&mut input)?;
+                Record::Patch { section, id, path, entry }
+            }
+            KEEP => Record::Keep { id: input.u32()?, bytes: input.u64()? },
+            ZEROS => Record::Zeros { id: input.u32()?, bytes: input.u64()? },
+            SETTLE => Record::Settle { section: Section::decode(&mut input)? },
             DATA => Record::Data { id: input.u32()?, offset: input.u64()?, bytes: input.rest() },
             END => Record::End { id: input.u32()?, size: input.u64()?, digest: input.digest()? },
             PAGED => Record::Paged { id: input.u32()? },
@@ -272,7 +181,7 @@ impl Record<'_> {
                 Record::Reuse { id, offset, runs }
             }
             REMOVE => {
-                let section = input.section()?;
+                let section = Section::decode(&mut input)?;
                 Record::Remove { section, path: RelPath::parse(input.bytes()?).map_err(|e| e.to_string())? }
             }
             FINISH => Record::Finish { items: input.u64()?, bytes: input.u64()?, digest: input.digest()? },
@@ -343,64 +252,18 @@ impl Reply {
     }
 }
 
-/// Bytes of a peer, taken apart with every length checked.
-pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Input<'a> {
-    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
-        let (head, tail) = self.0.split_at_checked(count).ok_or("a record that ends early")?;
-        self.0 = tail;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let (head, tail) = self.0.split_first_chunk::<N>().ok_or("a record that ends early")?;
-        self.0 = tail;
-        Ok(*head)
-    }
-
-    fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.0)
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], String> {
-        let length = self.u16()? as usize;
-        self.take(length)
-    }
-
-    pub(crate) fn u8(&mut self) -> Result<u8, String> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn u16(&mut self) -> Result<u16, String> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    pub(crate) fn u32(&mut self) -> Result<u32, String> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub(crate) fn u64(&mut self) -> Result<u64, String> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn section(&mut self) -> Result<Section, String> {
-        match self.u8()? {
-            1 => Ok(Section::Images),
-            2 => Ok(Section::Rootfs),
-            other => Err(format!("section {other}")),
-        }
-    }
-
-    fn digest(&mut self) -> Result<Digest, String> {
-        self.array().map(Digest::from_bytes)
-    }
+/// Which part, under which number, where, and what.
+fn entry(input: &mut Input<'_>) -> Result<(Section, u32, RelPath, Entry), String> {
+    let (section, id) = (Section::decode(input)?, input.u32()?);
+    let path = RelPath::parse(input.bytes()?).map_err(|e| e.to_string())?;
+    Ok((section, id, path, Entry::decode(input)?))
 }
 
-/// Callers pass paths, names and targets, all of which the kernel and [`RelPath`] keep far below 64 KiB.
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
-    out.extend_from_slice(bytes);
+fn put_entry(out: &mut Vec<u8>, section: Section, id: u32, path: &RelPath, entry: &Entry) {
+    out.extend_from_slice(&section.to_bytes());
+    out.extend_from_slice(&id.to_le_bytes());
+    put_bytes(out, path.bytes());
+    entry.encode(out);
 }
 
 fn clip(text: &str) -> &str {
@@ -438,7 +301,7 @@ mod tests {
             xattrs: vec![(b"user.a".to_vec(), b"1".to_vec())],
         };
         let entry = Entry { kind: Kind::Symlink(b"../x".to_vec()), meta };
-        Record::Entry { section: Section::Rootfs, id: 3, path: RelPath::parse(b"a/b").unwrap(), entry }
+        Record::Entry { section: Section::ROOTFS, id: 3, path: RelPath::parse(b"a/b").unwrap(), entry }
     }
 
     #[test]
@@ -451,7 +314,10 @@ mod tests {
                 Record::StreamEnd { size: 3, digest },
                 Record::Data { id: 1, offset: 9, bytes: b"content" },
                 Record::End { id: 1, size: 16, digest },
-                Record::Remove { section: Section::Rootfs, path: RelPath::parse(b"gone").unwrap() },
+                Record::Remove { section: Section::Tree(700), path: RelPath::parse(b"gone").unwrap() },
+                Record::Keep { id: 1, bytes: 1 << 40 },
+                Record::Zeros { id: 1, bytes: 3 },
+                Record::Settle { section: Section::Tree(3) },
                 Record::Finish { items: 1, bytes: 2, digest },
                 Record::Paged { id: 1 },
                 Record::Pages { first: 5, bytes: b"pages" },

@@ -12,12 +12,15 @@
 //!                 └ Flow (window, deadlines)  ◄────────── replies ──────────────────┘
 //! ```
 
+mod blocks;
 mod buf;
 mod digest;
+mod entry;
 mod error;
 mod folder;
 mod follow;
 mod frame;
+mod input;
 mod link;
 mod pace;
 mod pages;
@@ -31,6 +34,7 @@ mod tree;
 mod write;
 mod zenoh;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -46,6 +50,7 @@ pub use pace::{LEAST_BANDWIDTH, check_bandwidth};
 pub use pages::{PAGE, Place, ReadPages, RoundSent, TakePage};
 pub use receiver::Receiver;
 pub use sender::Sender;
+pub use tree::{Reread, Root};
 
 /// What a transfer may cost, and how long silence is borne.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,9 +126,27 @@ pub struct Folders {
     pub stream: PathBuf,
     /// The checkpoint folder; made with mode 0700, must be empty.
     pub images: PathBuf,
-    /// The overlay upper folder, if root file system changes are expected. Must exist and must not be mounted
-    /// meanwhile. If the source sends any, it ends as an exact copy: what else was in it is removed.
-    pub rootfs: Option<PathBuf>,
+    /// The folders of the trees that are expected, by their numbers. The first is the overlay upper folder of the root file
+    /// system's changes; it must not be mounted meanwhile.
+    pub trees: Vec<TreeFolder>,
+}
+
+/// Where a tree is put. The folder must exist. If the source sends any of the tree, it ends as an exact copy: what else was in it is
+/// removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeFolder {
+    /// The folder.
+    pub path: PathBuf,
+    /// Where only some names in the folder belong to the tree: those. The folder itself and all else in it stay as they are.
+    pub only: Option<Vec<OsString>>,
+}
+
+impl TreeFolder {
+    /// A folder that is the tree.
+    #[must_use]
+    pub fn whole(path: PathBuf) -> Self {
+        Self { path, only: None }
+    }
 }
 
 /// Bytes of content that arrived so far.
@@ -133,8 +156,8 @@ pub struct Progress {
     pub stream: u64,
     /// Of the checkpoint.
     pub images: u64,
-    /// Of the root file system changes.
-    pub rootfs: u64,
+    /// Of the trees: root file system changes and all that lies beside it.
+    pub trees: u64,
 }
 
 /// What one call sent.

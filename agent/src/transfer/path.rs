@@ -74,6 +74,11 @@ impl RelPath {
         })
     }
 
+    /// The name in the folder itself that it is, or lies below.
+    pub(crate) fn first(&self) -> Option<&OsStr> {
+        self.0.split(|b| *b == b'/').next().filter(|name| !name.is_empty()).map(OsStr::from_bytes)
+    }
+
     /// Whether it is `folder` or lies below it.
     pub(crate) fn is_within(&self, folder: &Self) -> bool {
         folder.is_root()

@@ -1,5 +1,6 @@
 //! The source's sending thread: fills frames, keeps to the window, remembers what the destination should hold.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use mose_protocol::transfer::TransferBounds;
 
+use super::blocks::Blocks;
 use super::buf::Buf;
 use super::digest::{Digest, FileHasher, Item, Manifest};
 use super::error::TransferError;
@@ -45,8 +47,10 @@ pub(crate) struct Engine {
     pub(crate) manifest: Manifest,
     /// What the destination's store of pages holds.
     pub(crate) rounds: Rounds,
-    /// What the last pass over the root file system saw, and where.
-    pub(crate) seen: Option<(PathBuf, Scan)>,
+    /// What the last pass over each tree saw, and where.
+    pub(crate) seen: HashMap<Section, (PathBuf, Scan)>,
+    /// Bytes of zeros that were told: they cost memory, not bandwidth.
+    described: u64,
     closed: bool,
 }
 
@@ -92,7 +96,8 @@ impl Engine {
             made: 0,
             manifest: Manifest::default(),
             rounds: Rounds::new(seed),
-            seen: None,
+            seen: HashMap::new(),
+            described: 0,
             closed: false,
         }
     }
@@ -211,7 +216,8 @@ impl Engine {
         entry: Entry,
     ) -> Result<(), TransferError> {
         self.announce(section, path, &entry)?;
-        self.manifest.insert(section, path.clone(), Item { entry, size: 0, digest: Digest::default() });
+        let item = Item { entry, size: 0, digest: Digest::default(), blocks: Blocks::default() };
+        self.manifest.insert(section, path.clone(), item);
         Ok(())
     }
 
@@ -230,10 +236,41 @@ impl Engine {
         Ok(Sending { id, section, path: path.clone(), entry, hasher: FileHasher::new(), paged })
     }
 
-    fn announce(&mut self, section: Section, path: &RelPath, entry: &Entry) -> Result<u32, TransferError> {
+    /// Counts zeros that are told instead of sent: both ends remember their blocks.
+    pub(crate) fn count_described(&mut self, bytes: u64) -> Result<(), TransferError> {
+        self.described = self.described.saturating_add(bytes);
+        if self.described > self.bounds.total {
+            return Err(TransferError::Limit { what: "bytes of holes in files", limit: self.bounds.total });
+        }
+        Ok(())
+    }
+
+    fn next_id(&mut self) -> u32 {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         self.made = self.made.saturating_add(1);
+        id
+    }
+
+    /// Announces a file of which the destination has an earlier state under that path.
+    pub(crate) fn announce_patch(
+        &mut self,
+        section: Section,
+        path: &RelPath,
+        entry: &Entry,
+    ) -> Result<u32, TransferError> {
+        let id = self.next_id();
+        self.push(&Record::Patch { section, id, path: path.clone(), entry: entry.clone() })?;
+        Ok(id)
+    }
+
+    pub(crate) fn announce(
+        &mut self,
+        section: Section,
+        path: &RelPath,
+        entry: &Entry,
+    ) -> Result<u32, TransferError> {
+        let id = self.next_id();
         if self.manifest.len() >= self.bounds.entries as usize {
             return Err(TransferError::Limit { what: "files", limit: u64::from(self.bounds.entries) });
         }
@@ -278,7 +315,8 @@ impl Engine {
     pub(crate) fn end(&mut self, sending: Sending) -> Result<(), TransferError> {
         let (size, digest) = (sending.hasher.bytes(), sending.hasher.digest());
         self.push(&Record::End { id: sending.id, size, digest })?;
-        self.manifest.insert(sending.section, sending.path, Item { entry: sending.entry, size, digest });
+        let item = Item { entry: sending.entry, size, digest, blocks: Blocks::default() };
+        self.manifest.insert(sending.section, sending.path, item);
         Ok(())
     }
 

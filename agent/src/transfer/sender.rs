@@ -16,6 +16,7 @@ use super::follow::{self, DumpSignal};
 use super::link::{Flow, Pool, tag};
 use super::pages::{self, ReadPages, RoundSent, Rounds};
 use super::send::Engine;
+use super::tree::Root;
 use super::{Limits, Pass, Sent, pace, tcp, tree, zenoh};
 
 /// Bytes of an archive read at once, and how many such pieces may wait.
@@ -26,7 +27,7 @@ type Done<T> = oneshot::Sender<Result<T, TransferError>>;
 
 enum Command {
     Stream(mpsc::Receiver<Piece>, Done<u64>),
-    Rootfs { upper: PathBuf, frozen: bool, done: Done<Pass> },
+    Tree { number: u16, root: Root, frozen: bool, done: Done<Pass> },
     Images { folder: PathBuf, dump: DumpSignal, done: Done<Pass> },
     Finished { folder: PathBuf, name: String, done: Done<Pass> },
     Round(ReadPages, Done<RoundSent>),
@@ -144,14 +145,14 @@ impl Sender {
         guard.disarm(result.await)
     }
 
-    /// Sends the root file system's changes while the container runs: what moves under the reader is left to
-    /// [`Sender::final_rootfs`]. Can be repeated.
+    /// Sends a tree, by its number at the destination, while the container runs: what moves under the reader is left to
+    /// [`Sender::final_tree`]. Can be repeated: each pass sends what changed since the one before.
     ///
     /// # Errors
     ///
     /// [`TransferError::Unsupported`] for what has no copy, or why the transfer ended.
-    pub async fn precopy_rootfs(&mut self, upper: &Path) -> Result<Pass, TransferError> {
-        self.rootfs(upper, false).await
+    pub async fn precopy_tree(&mut self, number: u16, root: Root) -> Result<Pass, TransferError> {
+        self.call(|done| Command::Tree { number, root, frozen: false, done }).await
     }
 
     /// Sends those of the running service's pages that the destination does not have, as `read` yields them; returns
@@ -193,8 +194,8 @@ impl Sender {
     /// # Errors
     ///
     /// [`TransferError::Unstable`] if a file keeps changing, or why the transfer ended.
-    pub async fn final_rootfs(&mut self, upper: &Path) -> Result<Pass, TransferError> {
-        self.rootfs(upper, true).await
+    pub async fn final_tree(&mut self, number: u16, root: Root) -> Result<Pass, TransferError> {
+        self.call(|done| Command::Tree { number, root, frozen: true, done }).await
     }
 
     /// Waits until the destination has written and verified everything.
@@ -204,11 +205,6 @@ impl Sender {
     /// [`TransferError::Mismatch`] if what arrived is not what was read, or why the transfer ended.
     pub async fn finish(self) -> Result<Sent, TransferError> {
         self.call(Command::Finish).await
-    }
-
-    async fn rootfs(&self, upper: &Path, frozen: bool) -> Result<Pass, TransferError> {
-        let upper = upper.to_owned();
-        self.call(|done| Command::Rootfs { upper, frozen, done }).await
     }
 
     async fn call<T>(&self, command: impl FnOnce(Done<T>) -> Command) -> Result<T, TransferError> {
@@ -268,8 +264,8 @@ fn run(mut engine: Engine, queue: &Queue<Command>) {
                 let result = stream(&mut engine, pieces);
                 answer(&mut engine, done, result)
             }
-            Ok(Command::Rootfs { upper, frozen, done }) => {
-                let result = engine.pass(|engine| tree::pass(engine, &upper, frozen));
+            Ok(Command::Tree { number, root, frozen, done }) => {
+                let result = engine.pass(|engine| tree::pass(engine, number, &root, frozen));
                 answer(&mut engine, done, result)
             }
             Ok(Command::Images { folder, dump, done }) => {

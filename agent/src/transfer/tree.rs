@@ -1,15 +1,18 @@
-//! Root file system changes in two passes: most of it before the freeze, what changed since after it.
+//! A tree of files in passes: most of it before the freeze, what changed since after it. Root file system changes, volumes and
+//! shared memory go this way.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, fstat};
 
+use super::blocks::Leaving;
 use super::error::TransferError;
 use super::folder::Folder;
-use super::frame::{Entry, Kind, Section};
+use super::frame::{Entry, Kind, Record, Section};
 use super::path::RelPath;
 use super::send::Engine;
 
@@ -58,6 +61,50 @@ struct Seen {
     complete: bool,
 }
 
+/// A tree as its source has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// The folder.
+    pub path: PathBuf,
+    /// Where only some names in the folder belong to the tree: those. The folder itself is then none of it.
+    pub only: Option<Vec<OsString>>,
+    /// Which files are read again although they look as before.
+    pub reread: Reread,
+}
+
+impl Root {
+    /// A whole folder whose files' times tell what changed.
+    #[must_use]
+    pub fn whole(path: &Path) -> Self {
+        Self { path: path.to_owned(), only: None, reread: Reread::default() }
+    }
+}
+
+/// Which files a pass reads again although inode, size and times are as they were. A write through a shared mapping need not move
+/// a file's time: on a disk only the first one after each write-back does, on a tmpfs none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reread {
+    /// Those with one of these inode numbers: files that are mapped shared and writable.
+    Mapped(HashSet<u64>),
+    /// All of them.
+    All,
+}
+
+impl Default for Reread {
+    fn default() -> Self {
+        Self::Mapped(HashSet::new())
+    }
+}
+
+impl Reread {
+    fn wants(&self, stamp: &Stamp) -> bool {
+        match self {
+            Self::Mapped(inodes) => inodes.contains(&stamp.ino),
+            Self::All => true,
+        }
+    }
+}
+
 /// All that a pass saw.
 #[derive(Debug)]
 pub(crate) struct Scan {
@@ -66,6 +113,16 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
+    /// Whether the file that the destination has under `path` may be changed in place into what is there `now`.
+    fn can_be_patched(&self, path: &RelPath, now: &Seen) -> bool {
+        self.items.get(path).is_some_and(|then| {
+            let one_name = then.names.is_empty() && now.names.is_empty();
+            now.entry.is_file()
+                && then.entry.is_file()
+                && (one_name || (then.names == now.names && then.stamp.same_inode(&now.stamp)))
+        })
+    }
+
     /// Whether `path` lies at the destination as `now` says, beyond doubt.
     fn has(&self, path: &RelPath, now: &Seen) -> bool {
         let doubt = self.began.checked_sub(DOUBT).unwrap_or(UNIX_EPOCH);
@@ -83,21 +140,22 @@ impl Scan {
 
 /// One pass: sends what the destination lacks. If the container is `frozen`, the result is an exact copy, or an error;
 /// otherwise what moves under the reader is left to the next pass.
-pub(crate) fn pass(engine: &mut Engine, upper: &Path, frozen: bool) -> Result<(), TransferError> {
-    let before = match engine.seen.take() {
-        Some((path, scan)) if path == upper => Some(scan),
+pub(crate) fn pass(engine: &mut Engine, number: u16, root: &Root, frozen: bool) -> Result<(), TransferError> {
+    let section = Section::Tree(number);
+    let before = match engine.seen.remove(&section) {
+        Some((path, scan)) if path == root.path => Some(scan),
         Some((path, _)) => {
             return Err(TransferError::setup(
-                format!("the first pass read {path:?} and the second one {upper:?}"),
+                format!("the first pass read {path:?} and the second one {:?}", root.path),
                 "pass the same folder twice",
             ));
         }
         None => None,
     };
-    let mut folder = Folder::open(upper)?;
-    let mut scan = scan(engine, &mut folder, frozen)?;
+    let mut folder = Folder::open(&root.path)?;
+    let mut scan = scan(engine, &mut folder, root, frozen)?;
     if let Some(before) = &before {
-        remove_vanished(engine, before, &scan)?;
+        remove_vanished(engine, section, before, &scan)?;
     }
     let mut anew = HashSet::new();
     let paths: Vec<RelPath> = scan.items.keys().cloned().collect();
@@ -106,24 +164,47 @@ pub(crate) fn pass(engine: &mut Engine, upper: &Path, frozen: bool) -> Result<()
         let Some(seen) = scan.items.get_mut(&path) else { continue };
         // Who replaced a file has to give it its further names again.
         let renewed = seen.names.first().is_some_and(|first| anew.contains(first));
-        if !renewed && before.as_ref().is_some_and(|before| before.has(&path, seen)) {
+        let same = before.as_ref().is_some_and(|before| before.has(&path, seen));
+        let again = seen.entry.is_file() && root.reread.wants(&seen.stamp);
+        if !renewed && same && !again {
             seen.complete = true;
             continue;
         }
-        seen.complete = send(engine, &mut folder, &path, seen, frozen)?;
-        if !seen.names.is_empty() {
+        // What the destination has is patched in place, so that it keeps its further names.
+        let patch = !renewed && before.as_ref().is_some_and(|before| before.can_be_patched(&path, seen));
+        seen.complete =
+            Sending { engine, folder: &mut folder, section, path: &path, frozen }.send(seen, patch)?;
+        if !seen.names.is_empty() && !patch {
             anew.insert(path);
         }
     }
-    engine.seen = Some((upper.to_owned(), scan));
+    engine.seen.insert(section, (root.path.clone(), scan));
+    if !frozen {
+        engine.push(&Record::Settle { section })?;
+    }
     Ok(())
 }
 
-fn scan(engine: &mut Engine, folder: &mut Folder, frozen: bool) -> Result<Scan, TransferError> {
+fn scan(engine: &mut Engine, folder: &mut Folder, root: &Root, frozen: bool) -> Result<Scan, TransferError> {
     let began = SystemTime::now();
     let mut items = BTreeMap::new();
     let mut inodes: HashMap<(u64, u64), Vec<RelPath>> = HashMap::new();
-    let mut todo = vec![(RelPath::default(), 0)];
+    let mut todo = match &root.only {
+        None => vec![(RelPath::default(), 0)],
+        Some(names) => {
+            let mut there = Vec::new();
+            for name in names {
+                let path = RelPath::default().join(name)?;
+                // A name that is not there is left out, also where the container is frozen.
+                match folder.place(&path).and_then(|place| place.stat()) {
+                    Ok(_) => there.push((path, 1)),
+                    Err(e) if vanished(e) => {}
+                    Err(e) => return Err(folder.error("read", &path, e)),
+                }
+            }
+            there
+        }
+    };
     while let Some((path, depth)) = todo.pop() {
         engine.tick()?;
         let Some(seen) = look(folder, &path, frozen)? else { continue };
@@ -196,74 +277,80 @@ fn vanished(errno: Errno) -> bool {
     )
 }
 
-fn remove_vanished(engine: &mut Engine, before: &Scan, now: &Scan) -> Result<(), TransferError> {
+fn remove_vanished(
+    engine: &mut Engine,
+    section: Section,
+    before: &Scan,
+    now: &Scan,
+) -> Result<(), TransferError> {
     let mut removed: Option<&RelPath> = None;
     for path in before.items.keys().filter(|path| !now.items.contains_key(path)) {
         if !removed.is_some_and(|top| path.is_within(top)) {
-            engine.remove(Section::Rootfs, path)?;
+            engine.remove(section, path)?;
             removed = Some(path);
         }
     }
     Ok(())
 }
 
-/// Sends one thing; whether the destination then has it as it was seen.
-fn send(
-    engine: &mut Engine,
-    folder: &mut Folder,
-    path: &RelPath,
-    seen: &mut Seen,
+/// One thing on its way.
+struct Sending<'a> {
+    engine: &'a mut Engine,
+    folder: &'a mut Folder,
+    section: Section,
+    path: &'a RelPath,
     frozen: bool,
-) -> Result<bool, TransferError> {
-    if let Kind::Link(first) = &seen.entry.kind {
-        // The file under its first name vanished under the reader: the next pass sees the truth.
-        if engine.manifest.get(Section::Rootfs, first).is_none() {
-            return Ok(false);
-        }
-    }
-    if !seen.entry.is_file() {
-        engine.entry(Section::Rootfs, path, seen.entry.clone())?;
-        return Ok(true);
-    }
-    for _ in 0..ATTEMPTS {
-        if send_file(engine, folder, path, seen, frozen)? {
-            return Ok(true);
-        }
-        if !frozen {
-            return Ok(false);
-        }
-        match look(folder, path, frozen)? {
-            Some((stat, entry)) if entry.is_file() => {
-                seen.entry = entry;
-                seen.stamp = Stamp::of(&stat);
-            }
-            _ => break,
-        }
-    }
-    Err(TransferError::Unstable { path: folder.full(path) })
 }
 
-fn send_file(
-    engine: &mut Engine,
-    folder: &mut Folder,
-    path: &RelPath,
-    seen: &Seen,
-    frozen: bool,
-) -> Result<bool, TransferError> {
-    let file = match folder.read(path) {
-        Ok(file) => file,
-        Err(e) if vanished(e) && !frozen => return Ok(false),
-        Err(e) => return Err(folder.error("open", path, e)),
-    };
-    let stamp = |file: &std::fs::File| {
-        fstat(file).map(|stat| Stamp::of(&stat)).map_err(|e| folder.error("look at", path, e))
-    };
-    if !stamp(&file)?.same_inode(&seen.stamp) {
-        return Ok(false);
+impl Sending<'_> {
+    /// Sends it; whether the destination then has it as it was seen.
+    fn send(&mut self, seen: &mut Seen, patch: bool) -> Result<bool, TransferError> {
+        if let Kind::Link(first) = &seen.entry.kind {
+            // The file under its first name vanished under the reader: the next pass sees the truth.
+            if self.engine.manifest.get(self.section, first).is_none() {
+                return Ok(false);
+            }
+        }
+        if !seen.entry.is_file() {
+            self.engine.entry(self.section, self.path, seen.entry.clone())?;
+            return Ok(true);
+        }
+        for attempt in 0..ATTEMPTS {
+            // What the attempt before sent can be patched, too.
+            if self.send_file(seen, patch || attempt > 0)? {
+                return Ok(true);
+            }
+            if !self.frozen {
+                return Ok(false);
+            }
+            match look(self.folder, self.path, self.frozen)? {
+                Some((stat, entry)) if entry.is_file() => {
+                    seen.entry = entry;
+                    seen.stamp = Stamp::of(&stat);
+                }
+                _ => break,
+            }
+        }
+        Err(TransferError::Unstable { path: self.folder.full(self.path) })
     }
-    let mut sending = engine.begin(Section::Rootfs, path, seen.entry.clone())?;
-    engine.content(&mut sending, &file, seen.stamp.size, true)?;
-    let whole = sending.hasher.bytes() == seen.stamp.size;
-    engine.end(sending)?;
-    Ok(whole && stamp(&file)? == seen.stamp)
+
+    fn send_file(&mut self, seen: &Seen, patch: bool) -> Result<bool, TransferError> {
+        let (path, folder) = (self.path, &mut *self.folder);
+        let file = match folder.read(path) {
+            Ok(file) => file,
+            Err(e) if vanished(e) && !self.frozen => return Ok(false),
+            Err(e) => return Err(folder.error("open", path, e)),
+        };
+        let stamp = |file: &std::fs::File| {
+            fstat(file).map(|stat| Stamp::of(&stat)).map_err(|e| folder.error("look at", path, e))
+        };
+        if !stamp(&file)?.same_inode(&seen.stamp) {
+            return Ok(false);
+        }
+        let known = self.engine.manifest.get(self.section, path).is_some_and(|item| item.entry.is_file());
+        let entry = seen.entry.clone();
+        let place = (self.section, path);
+        let sent = Leaving::send(self.engine, place, entry, &file, seen.stamp.size, patch && known)?;
+        Ok(sent == seen.stamp.size && stamp(&file)? == seen.stamp)
+    }
 }

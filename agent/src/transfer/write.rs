@@ -1,6 +1,7 @@
 //! The destination's file system work: puts what arrived below its folder, exactly, and never outside it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -21,15 +22,56 @@ use super::path::RelPath;
 pub(crate) struct Tree {
     folder: Folder,
     section: Section,
+    /// Where only some names in the folder belong to the tree: those.
+    only: Option<BTreeSet<OsString>>,
+    /// What was made or changed since it was last read back, and the folders in which something was.
+    unverified: BTreeSet<RelPath>,
+    touched: BTreeSet<RelPath>,
 }
 
 impl Tree {
-    pub(crate) fn open(path: &Path, section: Section) -> Result<Self, TransferError> {
-        Ok(Self { folder: Folder::open(path)?, section })
+    pub(crate) fn open(
+        path: &Path,
+        section: Section,
+        only: Option<&[OsString]>,
+    ) -> Result<Self, TransferError> {
+        Ok(Self {
+            folder: Folder::open(path)?,
+            section,
+            only: only.map(|names| names.iter().cloned().collect()),
+            unverified: BTreeSet::new(),
+            touched: BTreeSet::new(),
+        })
+    }
+
+    /// Refuses what does not belong to the tree, and notes that `path` is changed.
+    fn touch(&mut self, path: &RelPath) -> Result<(), TransferError> {
+        if let Some(only) = &self.only
+            && !path.first().is_some_and(|name| only.contains(name))
+        {
+            let reason = "it does not belong to what is expected in this folder";
+            return Err(TransferError::Path { path: self.folder.full(path), reason });
+        }
+        if let Some((parent, _)) = path.split() {
+            self.touched.insert(parent);
+        }
+        self.unverified.insert(path.clone());
+        Ok(())
+    }
+
+    /// Opens a file that is there, to be changed in place.
+    pub(crate) fn patch(&mut self, path: &RelPath) -> Result<File, TransferError> {
+        self.touch(path)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK;
+        self.folder.open_at(path, flags, 0).map(File::from).map_err(|e| self.folder.error("open", path, e))
     }
 
     /// Makes the entry, in place of whatever was there; for a file returns it open, empty and private.
     pub(crate) fn make(&mut self, path: &RelPath, entry: &Entry) -> Result<Option<File>, TransferError> {
+        self.touch(path)?;
+        if entry.kind == Kind::Dir {
+            self.touched.insert(path.clone());
+        }
         if path.is_root() {
             let reason = "the folder itself can only be a folder";
             let refused = TransferError::Path { path: self.folder.full(path), reason };
@@ -48,7 +90,7 @@ impl Tree {
             made => made,
         };
         let file = made.map_err(|e| self.folder.error("make", path, e))?;
-        if self.section == Section::Rootfs && !matches!(entry.kind, Kind::File | Kind::Dir | Kind::Link(_)) {
+        if self.is_tree() && !matches!(entry.kind, Kind::File | Kind::Dir | Kind::Link(_)) {
             self.settle(path, entry)?;
         }
         Ok(file)
@@ -58,7 +100,7 @@ impl Tree {
     fn check_kind(&self, path: &RelPath, kind: &Kind) -> Result<(), TransferError> {
         let refuse = |reason| Err(TransferError::Path { path: self.folder.full(path), reason });
         match (self.section, kind) {
-            (Section::Rootfs, _) | (_, Kind::Dir | Kind::File) => Ok(()),
+            (Section::Tree(_), _) | (_, Kind::Dir | Kind::File) => Ok(()),
             (_, Kind::Symlink(target))
                 if RelPath::parse(target.strip_prefix(b"../").unwrap_or(target)).is_ok() =>
             {
@@ -127,6 +169,7 @@ impl Tree {
     /// Removes an entry and all that is below it; not being there is fine.
     pub(crate) fn remove(&mut self, path: &RelPath) -> Result<(), TransferError> {
         self.folder.forget();
+        self.touch(path)?;
         if path.is_root() {
             return Err(TransferError::Path {
                 path: self.folder.full(path),
@@ -139,25 +182,40 @@ impl Tree {
         }
     }
 
+    const fn is_tree(&self) -> bool {
+        matches!(self.section, Section::Tree(_))
+    }
+
     /// Makes the folder an exact copy: what is in no manifest goes, folders get their metadata, and everything is read
-    /// back. `alive` is called now and then.
+    /// back; of what was found exact before, only what was changed since. `alive` is called now and then.
     pub(crate) fn complete(
         &mut self,
         manifest: &Manifest,
         mut alive: impl FnMut() -> Result<(), TransferError>,
     ) -> Result<(), TransferError> {
-        if self.section == Section::Rootfs {
+        // A source that sends nothing of a tree leaves the folder as it is.
+        if self.touched.is_empty() && self.unverified.is_empty() {
+            return Ok(());
+        }
+        if self.is_tree() {
             self.prune(manifest, &mut alive)?;
-            for (path, item) in manifest.section(self.section).rev() {
-                if item.entry.kind == Kind::Dir {
+            let folders: Vec<RelPath> = self.touched.iter().rev().cloned().collect();
+            for path in &folders {
+                if let Some(item) = manifest.get(self.section, path)
+                    && item.entry.kind == Kind::Dir
+                {
                     alive()?;
                     self.settle(path, &item.entry)?;
                 }
             }
         }
-        for (path, item) in manifest.section(self.section) {
-            alive()?;
-            self.verify(path, item)?;
+        let mut changed = std::mem::take(&mut self.unverified);
+        changed.append(&mut self.touched);
+        for path in &changed {
+            if let Some(item) = manifest.get(self.section, path) {
+                alive()?;
+                self.verify(path, item)?;
+            }
         }
         Ok(())
     }
@@ -167,15 +225,21 @@ impl Tree {
         manifest: &Manifest,
         alive: &mut impl FnMut() -> Result<(), TransferError>,
     ) -> Result<(), TransferError> {
-        let known: BTreeSet<&RelPath> = manifest.section(self.section).map(|(path, _)| path).collect();
-        for (path, item) in manifest.section(self.section) {
-            if item.entry.kind != Kind::Dir {
+        for name in self.only.clone().unwrap_or_default() {
+            let path = RelPath::default().join(&name)?;
+            if manifest.get(self.section, &path).is_none() {
+                self.remove(&path)?;
+            }
+        }
+        let folders: Vec<RelPath> = self.touched.iter().cloned().collect();
+        for path in &folders {
+            if !manifest.get(self.section, path).is_some_and(|item| item.entry.kind == Kind::Dir) {
                 continue;
             }
             alive()?;
             for name in self.folder.names(path).map_err(|e| self.folder.error("list", path, e))? {
                 let child = path.join(&name)?;
-                if !known.contains(&child) {
+                if manifest.get(self.section, &child).is_none() {
                     self.remove(&child)?;
                 }
             }
@@ -289,13 +353,13 @@ mod tests {
         let outer = tempfile::tempdir().unwrap();
         let inner = outer.path().join("inner");
         std::fs::create_dir(&inner).unwrap();
-        let tree = Tree::open(&inner, section).unwrap();
+        let tree = Tree::open(&inner, section, None).unwrap();
         (outer, inner, tree)
     }
 
     #[test]
     fn a_link_that_was_just_received_is_not_followed() {
-        let (outer, _, mut tree) = tree(Section::Rootfs);
+        let (outer, _, mut tree) = tree(Section::ROOTFS);
         for target in ["..", "/tmp", "sub"] {
             tree.make(&path("sub"), &entry(Kind::Dir)).unwrap();
             tree.make(&path("out"), &entry(Kind::Symlink(target.into()))).unwrap();
@@ -311,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_file_in_place_of_a_link_does_not_write_through_it() {
-        let (outer, inner, mut tree) = tree(Section::Rootfs);
+        let (outer, inner, mut tree) = tree(Section::ROOTFS);
         let secret = outer.path().join("secret");
         std::fs::write(&secret, "kept").unwrap();
         std::os::unix::fs::symlink(&secret, inner.join("file")).unwrap();
@@ -322,7 +386,7 @@ mod tests {
 
     #[test]
     fn the_folder_itself_can_be_neither_replaced_nor_removed() {
-        let (_outer, inner, mut tree) = tree(Section::Rootfs);
+        let (_outer, inner, mut tree) = tree(Section::ROOTFS);
         assert!(tree.make(&RelPath::default(), &entry(Kind::File)).is_err());
         assert!(tree.remove(&RelPath::default()).is_err());
         assert!(inner.is_dir());
@@ -347,7 +411,7 @@ mod tests {
     #[test]
     fn files_are_private_until_they_are_settled_and_folders_give_way() {
         use std::os::unix::fs::PermissionsExt;
-        let (_outer, inner, mut tree) = tree(Section::Rootfs);
+        let (_outer, inner, mut tree) = tree(Section::ROOTFS);
         tree.make(&path("a"), &entry(Kind::Dir)).unwrap();
         tree.make(&path("a/b"), &entry(Kind::Dir)).unwrap();
         tree.make(&path("a"), &entry(Kind::File)).unwrap().unwrap();

@@ -5,7 +5,9 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use mose_agent::transfer::{Folders, Limits, Receiver, Sender, TransferError, TransportKind, TransportOffer};
+use mose_agent::transfer::{
+    Folders, Limits, Receiver, Sender, TransferError, TransportKind, TransportOffer, TreeFolder,
+};
 use tokio::net::TcpListener;
 
 pub(crate) const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -68,12 +70,20 @@ impl Pair {
     }
 
     pub(crate) fn folders(&self) -> Folders {
-        Folders { stream: self.at("stream"), images: self.at("checkpoint"), rootfs: Some(self.at("there")) }
+        Folders {
+            stream: self.at("stream"),
+            images: self.at("checkpoint"),
+            trees: vec![TreeFolder::whole(self.at("there"))],
+        }
     }
 
     pub(crate) async fn open(&self) -> (Receiver, TransportOffer) {
+        self.open_into(self.folders()).await
+    }
+
+    pub(crate) async fn open_into(&self, folders: Folders) -> (Receiver, TransportOffer) {
         let session = self.sessions.as_ref().map(|s| s.1.clone());
-        Receiver::open(self.kind, LOCAL, session, &self.migration, self.folders(), self.limits).await.unwrap()
+        Receiver::open(self.kind, LOCAL, session, &self.migration, folders, self.limits).await.unwrap()
     }
 
     pub(crate) async fn try_connect(&self, offer: &TransportOffer) -> Result<Sender, TransferError> {

@@ -168,6 +168,7 @@ impl Pilot {
             plan,
             transport: None,
             image_policy: ImagePolicy::Bring,
+            files: Default::default(),
             pre_copy: None,
             forecast,
         };

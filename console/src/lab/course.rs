@@ -201,6 +201,7 @@ impl Orders {
             plan: how.plan.clone(),
             transport: how.transport,
             image_policy: ImagePolicy::Bring,
+            files: Default::default(),
             pre_copy: how.pre_copy,
             forecast: how.forecast.clone(),
         };

@@ -151,6 +151,7 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
                 transport: None,
                 image_policy: ImagePolicy::Bring,
                 pre_copy: None,
+                files: Default::default(),
             };
             Ok(confirm(lines, Effect::Order(Box::new(task))))
         }

@@ -257,7 +257,12 @@ fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, roo
 fn travels(step: Step) -> bool {
     matches!(
         step,
-        Step::Transfer | Step::PreDump | Step::Iteration | Step::RootfsPrecopy | Step::ContainerImage
+        Step::Transfer
+            | Step::PreDump
+            | Step::Iteration
+            | Step::RootfsPrecopy
+            | Step::VolumePrecopy
+            | Step::ContainerImage
     )
 }
 

@@ -91,6 +91,7 @@ pub(crate) fn task(migration: &str) -> Task {
         transport: None,
         image_policy: ImagePolicy::Bring,
         pre_copy: None,
+        files: Default::default(),
         forecast: Some(Box::new(forecast())),
     }
 }

@@ -118,14 +118,6 @@ fn check(name: &str, inspect: &Value) -> Result<(), Refusal> {
             "devices stay on their host; run it without",
         ));
     }
-    let volumes = inspect["Mounts"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if let Some(volume) = volumes.iter().find(|mount| mount["Type"] == "volume") {
-        return Err(unmovable(
-            name,
-            &format!("it has the volume {} on {}", text(&volume["Name"]), text(&volume["Destination"])),
-            "volumes do not move; keep its state in memory or in its root file system",
-        ));
-    }
     Ok(())
 }
 
@@ -324,11 +316,6 @@ mod tests {
 
     #[test]
     fn what_cannot_follow_is_refused_by_name() {
-        let mut volume = inspect();
-        volume["Mounts"] = json!([{"Type": "volume", "Name": "v", "Destination": "/data"}]);
-        let refusal = describe("x", &volume, &json!({})).unwrap_err();
-        assert_eq!(refusal.code, RefusalCode::Unmovable);
-        assert!(refusal.reason.contains("/data"), "{refusal}");
         let mut host = inspect();
         host["HostConfig"]["PidMode"] = "host".into();
         assert!(describe("x", &host, &json!({})).unwrap_err().reason.contains("PidMode"));

@@ -4,6 +4,8 @@
 //! it has its OCI configuration; CRIU's images are put into its own checkpoint folder, and libpod restores it from
 //! there. No archive is packed or unpacked, and nothing is exported.
 
+mod beside;
+mod binds;
 mod cgroup_image;
 mod chain;
 mod criu_log;
@@ -14,7 +16,10 @@ mod live;
 mod processes;
 mod sampling;
 mod socket;
+mod space;
+mod volumes;
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +28,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use mose_pam::{Bytes, Millis};
 use mose_protocol::doctor::Check;
+use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use podman_api::Podman;
@@ -33,7 +39,7 @@ use self::chain::Chains;
 use self::hooks::Hooks;
 use self::processes::PidWatch;
 use self::socket::Socket;
-use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped, Sampling};
+use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped, Sampling, StateTree};
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
 const CRIU_DEADLINE: Duration = Duration::from_secs(300);
@@ -262,10 +268,68 @@ impl Engine for PodmanEngine {
         container(name, &self.inspect_raw(name.as_str()).await?)
     }
 
-    async fn describe(&self, container: &Container) -> Result<Value, Refusal> {
+    async fn describe(&self, task: &Task, container: &Container) -> Result<Value, Refusal> {
         hooks::check_configured()?;
         let inspect = self.inspect_raw(&container.id).await?;
-        describe::describe(container.name.as_str(), &inspect, &runtime_config(container)?)
+        let runtime = runtime_config(container)?;
+        let mut description = describe::describe(container.name.as_str(), &inspect, &runtime)?;
+        let volumes = volumes::describe(&self.socket, container.name.as_str(), &inspect).await?;
+        description["spec"]["volumes"] = volumes::spec(&volumes);
+        description["volumes"] = serde_json::to_value(&volumes).unwrap_or_default();
+        let binds = binds::describe(container.name.as_str(), &inspect, task)?;
+        description["binds"] = serde_json::to_value(&binds).unwrap_or_default();
+        let trees = beside::trees(&inspect, &runtime).into_iter().chain(binds::trees(task, &inspect));
+        description["trees"] = trees.map(|tree| tree.name).collect();
+        Ok(description)
+    }
+
+    async fn state_trees(&self, task: &Task, container: &Container) -> Result<Vec<StateTree>, Refusal> {
+        let inspect = self.inspect_raw(&container.id).await?;
+        let mut trees = beside::trees(&inspect, &runtime_config(container)?);
+        trees.extend(binds::trees(task, &inspect));
+        Ok(trees)
+    }
+
+    async fn arriving_trees(
+        &self,
+        task: &Task,
+        container: &Container,
+        description: &Value,
+    ) -> Result<Vec<StateTree>, Refusal> {
+        let inspect = self.inspect_raw(&container.id).await?;
+        let mut trees = beside::trees(&inspect, &runtime_config(container)?);
+        trees.extend(binds::arriving(task, &binds::described(description)?));
+        Ok(trees)
+    }
+
+    async fn adopt(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+        binds::adopt(task, &binds::described(description)?)
+    }
+
+    fn mapped_files(&self, container: &Container) -> HashSet<u64> {
+        beside::mapped(container)
+    }
+
+    async fn admit(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+        binds::admit(task, &binds::described(description)?)?;
+        volumes::admit(&self.socket, &volumes::described(description)?, task.files.overwrite).await
+    }
+
+    async fn keep(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+        binds::keep(task, &binds::described(description)?)?;
+        volumes::keep(&self.socket, &volumes::described(description)?).await
+    }
+
+    async fn discard_beside(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+        binds::discard(task, &binds::described(description)?)?;
+        volumes::discard(&self.socket, &volumes::described(description)?, &task.migration).await
+    }
+
+    async fn remove_volumes(&self, volumes: &[String]) -> Result<(), Refusal> {
+        for volume in volumes {
+            volumes::remove(&self.socket, volume).await?;
+        }
+        Ok(())
     }
 
     async fn has_image(&self, image_id: &str) -> Result<bool, Refusal> {
@@ -301,16 +365,25 @@ impl Engine for PodmanEngine {
         Ok(())
     }
 
-    async fn create(&self, name: &ServiceName, description: &Value) -> Result<Container, Refusal> {
+    async fn create(&self, task: &Task, description: &Value) -> Result<Container, Refusal> {
         hooks::check_configured()?;
+        let name = &task.service;
+        let (volumes, binds) = (volumes::described(description)?, binds::described(description)?);
+        binds::admit(task, &binds)?;
+        volumes::admit(&self.socket, &volumes, task.files.overwrite).await?;
+        binds::make(task, &binds)?;
+        volumes::make(&self.socket, &volumes, &task.migration).await?;
         let spec = &description["spec"];
         self.socket.post(&format!("create {name}"), "/containers/create", Some(spec), CALL_DEADLINE).await?;
+        volumes::mark_anonymous(&self.socket, &volumes, &task.migration).await?;
         let handle = self.podman.containers().get(name.as_str());
         // Initialising writes the OCI configuration that a restore reads; nothing of the service runs by it.
         self.call(&format!("initialise {name}"), CALL_DEADLINE, handle.init()).await?;
         self.take_down(name).await?;
-        let container = self.inspect(name).await?;
-        let differences = describe::differences(description, &runtime_config(&container)?);
+        let inspect = self.inspect_raw(name.as_str()).await?;
+        let container = container(name, &inspect)?;
+        let runtime = runtime_config(&container)?;
+        let differences = describe::differences(description, &runtime);
         if !differences.is_empty() {
             return Err(Refusal::new(
                 RefusalCode::Unmovable,
@@ -318,6 +391,7 @@ impl Engine for PodmanEngine {
                 "give both hosts the same containers.conf, Podman and kernel features",
             ));
         }
+        beside::mount_shm(&inspect, &runtime)?;
         match fs::remove_dir_all(&container.checkpoint) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(io_refusal("old images cannot be removed", &error));

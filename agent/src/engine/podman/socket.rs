@@ -107,6 +107,13 @@ impl Socket {
         self.json_of(what, response).await
     }
 
+    /// `DELETE path`.
+    pub(super) async fn delete(&self, what: &str, path: &str) -> Result<Value, Refusal> {
+        let deadline = Duration::from_secs(120);
+        let response = self.send(Method::DELETE, path, "application/json", Body::empty(), deadline).await?;
+        self.json_of(what, response).await
+    }
+
     /// `GET path`, its body as a stream of bytes.
     pub(super) async fn download(
         &self,

@@ -19,6 +19,7 @@ use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use mose_pam::{Bytes, Millis};
+use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use serde_json::{Value, json};
@@ -226,7 +227,7 @@ impl Engine for SimulatedEngine {
         Ok(self.container(name, instance, &service.spec.image))
     }
 
-    async fn describe(&self, container: &Container) -> Result<Value, Refusal> {
+    async fn describe(&self, _: &Task, container: &Container) -> Result<Value, Refusal> {
         let (core, _) = self.truth(&container.name)?;
         Ok(json!({ "simulated": true, "pages": core.pages, "spec": { "raw_image_name": container.image } }))
     }
@@ -249,7 +250,8 @@ impl Engine for SimulatedEngine {
         Err(Refusal::new(RefusalCode::Capability, reason, "none is ever missing on a simulated host"))
     }
 
-    async fn create(&self, name: &ServiceName, description: &Value) -> Result<Container, Refusal> {
+    async fn create(&self, task: &Task, description: &Value) -> Result<Container, Refusal> {
+        let name = &task.service;
         if description["simulated"] != true {
             return Err(Refusal::new(
                 RefusalCode::Capability,

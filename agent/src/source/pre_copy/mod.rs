@@ -15,6 +15,7 @@ use mose_protocol::handover::PreCopyWay;
 use mose_protocol::step::{Round, Step};
 
 use super::Source;
+use super::files::Files;
 use crate::engine::Container;
 use crate::steps::Note;
 use crate::transfer::{RoundSent, Sender};
@@ -64,6 +65,7 @@ impl Source {
     pub(super) async fn pre_copy(
         &self,
         container: &Container,
+        files: &mut Files,
         sender: &mut Sender,
     ) -> Result<Option<Rounds>, Refusal> {
         let plan = &self.task().plan;
@@ -84,6 +86,7 @@ impl Source {
             }
             self.round(&mut rounds, sender).await?;
             self.aborted()?;
+            self.precopy_beside(files, sender).await?;
         }
         Ok(Some(rounds))
     }

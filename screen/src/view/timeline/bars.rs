@@ -87,9 +87,12 @@ fn is_drawn(step: Step) -> bool {
 
 fn role(step: Step) -> Role {
     match step {
-        Step::PreDump | Step::Iteration | Step::Transfer | Step::RootfsPrecopy | Step::ContainerImage => {
-            Role::Transfer
-        }
+        Step::PreDump
+        | Step::Iteration
+        | Step::Transfer
+        | Step::RootfsPrecopy
+        | Step::VolumePrecopy
+        | Step::ContainerImage => Role::Transfer,
         Step::Freeze | Step::Dump | Step::Stop | Step::Relinquish | Step::Restore | Step::Release => {
             Role::Frozen
         }
@@ -101,6 +104,7 @@ fn role(step: Step) -> Role {
 fn names(step: Step, round: usize) -> [String; 3] {
     let short = match step {
         Step::RootfsPrecopy => "rootfs",
+        Step::VolumePrecopy => "volumes",
         Step::ContainerImage => "image",
         Step::Relinquish => "relinq",
         Step::PreDump => "pre",

@@ -1,5 +1,7 @@
 //! The destination's writing thread: checks, hashes and writes what arrives, acknowledges it, and judges the whole.
 
+mod tree;
+
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -12,15 +14,16 @@ use std::time::{Duration, Instant, SystemTime};
 use mose_protocol::transfer::TransferBounds;
 use tokio::sync::watch;
 
-use super::buf::Buf;
-use super::digest::{Digest, FileHasher, Item, Manifest};
-use super::error::TransferError;
-use super::frame::{Entry, Kind, Record, Reply, Section};
-use super::link::{Inlet, Stop};
-use super::pages::store::PageStore;
-use super::path::RelPath;
-use super::write::Tree;
-use super::{Folders, Progress, Received};
+use crate::transfer::blocks::{ArrivingFile, Blocks};
+use crate::transfer::buf::Buf;
+use crate::transfer::digest::{Digest, FileHasher, Item, Manifest};
+use crate::transfer::error::TransferError;
+use crate::transfer::frame::{Entry, Kind, Record, Reply, Section};
+use crate::transfer::link::{Inlet, Stop};
+use crate::transfer::pages::store::PageStore;
+use crate::transfer::path::RelPath;
+use crate::transfer::write::Tree;
+use crate::transfer::{Folders, Progress, Received};
 
 /// Files that a source may have open here at the same time.
 const MAX_OPEN: usize = 128;
@@ -44,7 +47,7 @@ pub(crate) struct State {
 pub(crate) struct Counters {
     stream: AtomicU64,
     pub(super) images: AtomicU64,
-    rootfs: AtomicU64,
+    pub(super) trees: AtomicU64,
 }
 
 impl Counters {
@@ -52,19 +55,26 @@ impl Counters {
         Progress {
             stream: self.stream.load(Ordering::Relaxed),
             images: self.images.load(Ordering::Relaxed),
-            rootfs: self.rootfs.load(Ordering::Relaxed),
+            trees: self.trees.load(Ordering::Relaxed),
         }
     }
 
     fn total(&self) -> u64 {
-        let Progress { stream, images, rootfs } = self.progress();
-        stream + images + rootfs
+        let Progress { stream, images, trees } = self.progress();
+        stream + images + trees
     }
 }
 
-/// A file whose content is arriving.
+/// A file of a tree whose content is arriving.
+pub(super) struct Arriving {
+    pub(super) section: Section,
+    pub(super) path: RelPath,
+    pub(super) entry: Entry,
+    pub(super) file: ArrivingFile,
+}
+
+/// A file of CRIU's whose content is arriving.
 pub(super) struct Open {
-    section: Section,
     pub(super) path: RelPath,
     entry: Entry,
     pub(super) file: File,
@@ -80,9 +90,12 @@ pub(crate) struct Sink {
     counters: Arc<Counters>,
     state: watch::Sender<State>,
     images: Tree,
-    rootfs: Option<Tree>,
+    pub(super) trees: Vec<Tree>,
     pub(super) open: HashMap<u32, Open>,
-    manifest: Manifest,
+    pub(super) arriving: HashMap<u32, Arriving>,
+    /// Bytes of zeros that were told: they cost memory, not bandwidth.
+    pub(super) zeros: u64,
+    pub(super) manifest: Manifest,
     stream: Option<(File, FileHasher)>,
     pub(super) seed: u64,
     pub(super) store: Option<PageStore>,
@@ -104,8 +117,12 @@ impl Sink {
         state: watch::Sender<State>,
     ) -> Result<Self, TransferError> {
         make_private(&folders.images)?;
-        let rootfs = folders.rootfs.as_deref().map(|path| Tree::open(path, Section::Rootfs)).transpose()?;
-        let images = Tree::open(&folders.images, Section::Images)?;
+        let mut trees = Vec::new();
+        for (number, tree) in folders.trees.iter().enumerate() {
+            let section = Section::Tree(u16::try_from(number).unwrap_or(u16::MAX));
+            trees.push(Tree::open(&tree.path, section, tree.only.as_deref())?);
+        }
+        let images = Tree::open(&folders.images, Section::Images, None)?;
         let (open, manifest) = (HashMap::new(), Manifest::default());
         let last = SystemTime::now();
         let (stream, acked, described, first) = (None, 0, 0, None);
@@ -115,8 +132,10 @@ impl Sink {
             counters,
             state,
             images,
-            rootfs,
+            trees,
             open,
+            arriving: HashMap::new(),
+            zeros: 0,
             manifest,
             stream,
             seed,
@@ -200,6 +219,10 @@ impl Sink {
                 Record::Stream(bytes) => self.stream(bytes)?,
                 Record::StreamEnd { size, digest } => self.end_stream(size, digest, peer)?,
                 Record::Entry { section, id, path, entry } => self.entry(section, id, path, entry, peer)?,
+                Record::Patch { section, id, path, entry } => self.patch(section, id, path, entry, peer)?,
+                Record::Keep { id, bytes } => self.keep(id, bytes, peer)?,
+                Record::Zeros { id, bytes } => self.zeros(id, bytes, peer)?,
+                Record::Settle { section } => self.settle(section, peer)?,
                 Record::Data { id, offset, bytes } => self.data(id, offset, bytes, peer)?,
                 Record::End { id, size, digest } => self.end(id, size, digest, peer)?,
                 Record::Paged { id } => self.paged(id, peer)?,
@@ -268,14 +291,10 @@ impl Sink {
         entry: Entry,
         peer: &str,
     ) -> Result<(), TransferError> {
-        if self.manifest.len() + self.open.len() >= self.bounds.entries as usize {
+        if self.manifest.len() + self.open.len() + self.arriving.len() >= self.bounds.entries as usize {
             return Err(TransferError::Limit { what: "files", limit: u64::from(self.bounds.entries) });
         }
-        self.described += entry.weight() + path.bytes().len() as u64;
-        if self.described > MAX_DESCRIBED {
-            let what = "bytes of names and attributes";
-            return Err(TransferError::Limit { what, limit: MAX_DESCRIBED });
-        }
+        self.describe(&path, &entry)?;
         if let Kind::Link(first) = &entry.kind {
             let known = self.manifest.get(section, first);
             if !known.is_some_and(|item| !matches!(item.entry.kind, Kind::Dir | Kind::Link(_))) {
@@ -289,22 +308,46 @@ impl Sink {
             }
         }
         match self.tree(section)?.make(&path, &entry)? {
-            Some(_) if self.open.len() >= MAX_OPEN || self.open.contains_key(&id) => {
-                Err(TransferError::malformed(peer, "too many files at once"))
+            Some(file) if section == Section::Images => {
+                self.check_open(id, peer)?;
+                self.open.insert(id, Open { path, entry, file, hasher: FileHasher::new(), paged: false });
+                Ok(())
             }
             Some(file) => {
-                self.open
-                    .insert(id, Open { section, path, entry, file, hasher: FileHasher::new(), paged: false });
+                self.check_open(id, peer)?;
+                self.arriving.insert(id, Arriving { section, path, entry, file: ArrivingFile::new(file) });
                 Ok(())
             }
             None => {
-                self.manifest.insert(section, path, Item { entry, size: 0, digest: Digest::default() });
+                let item = Item { entry, size: 0, digest: Digest::default(), blocks: Blocks::default() };
+                self.manifest.insert(section, path, item);
                 Ok(())
             }
         }
     }
 
+    /// Counts what an entry takes in memory until the end.
+    pub(super) fn describe(&mut self, path: &RelPath, entry: &Entry) -> Result<(), TransferError> {
+        self.described += entry.weight() + path.bytes().len() as u64;
+        if self.described > MAX_DESCRIBED {
+            let what = "bytes of names and attributes";
+            return Err(TransferError::Limit { what, limit: MAX_DESCRIBED });
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_open(&self, id: u32, peer: &str) -> Result<(), TransferError> {
+        let open = self.open.len() + self.arriving.len();
+        if open >= MAX_OPEN || self.open.contains_key(&id) || self.arriving.contains_key(&id) {
+            return Err(TransferError::malformed(peer, "too many files at once"));
+        }
+        Ok(())
+    }
+
     fn data(&mut self, id: u32, offset: u64, bytes: &[u8], peer: &str) -> Result<(), TransferError> {
+        if self.arriving.contains_key(&id) {
+            return self.tree_data(id, offset, bytes, peer);
+        }
         let Some(open) = self.open.get_mut(&id) else {
             return Err(TransferError::malformed(peer, "content of a file that is not open"));
         };
@@ -317,14 +360,14 @@ impl Sink {
         open.hasher.update(bytes);
         let written = open.file.write_all_at(bytes, offset);
         written.map_err(|e| TransferError::io("write", open.path.as_path(), e))?;
-        match open.section {
-            Section::Images => self.count(|c| &c.images, bytes.len()),
-            Section::Rootfs => self.count(|c| &c.rootfs, bytes.len()),
-        }
+        self.count(|c| &c.images, bytes.len())
     }
 
     fn end(&mut self, id: u32, size: u64, digest: Digest, peer: &str) -> Result<(), TransferError> {
-        let Some(Open { section, path, entry, hasher, file, paged }) = self.open.remove(&id) else {
+        if let Some(arriving) = self.arriving.remove(&id) {
+            return self.tree_end(arriving, size, digest);
+        }
+        let Some(Open { path, entry, hasher, file, paged }) = self.open.remove(&id) else {
             return Err(TransferError::malformed(peer, "the end of a file that is not open"));
         };
         compare(&format!("file {path}"), size, digest, &hasher)?;
@@ -332,24 +375,24 @@ impl Sink {
             // Zero pages at its end are holes.
             file.set_len(size).map_err(|e| TransferError::io("set the size of", path.as_path(), e))?;
         }
-        drop(file);
-        if section == Section::Rootfs {
-            self.tree(section)?.settle(&path, &entry)?;
-        }
-        self.manifest.insert(section, path, Item { entry, size, digest: hasher.digest() });
+        let item = Item { entry, size, digest: hasher.digest(), blocks: Blocks::default() };
+        self.manifest.insert(Section::Images, path, item);
         Ok(())
     }
 
-    fn drop_open(&mut self, section: Section, path: &RelPath) {
-        self.open.retain(|_, open| open.section != section || !open.path.is_within(path));
+    pub(super) fn drop_open(&mut self, section: Section, path: &RelPath) {
+        if section == Section::Images {
+            self.open.retain(|_, open| !open.path.is_within(path));
+        }
+        self.arriving.retain(|_, file| file.section != section || !file.path.is_within(path));
     }
 
-    fn tree(&mut self, section: Section) -> Result<&mut Tree, TransferError> {
+    pub(super) fn tree(&mut self, section: Section) -> Result<&mut Tree, TransferError> {
         match section {
             Section::Images => Ok(&mut self.images),
-            Section::Rootfs => self.rootfs.as_mut().ok_or_else(|| {
+            Section::Tree(number) => self.trees.get_mut(usize::from(number)).ok_or_else(|| {
                 TransferError::setup(
-                    "the source sends root file system changes and the destination gave no folder for them",
+                    format!("the source sends the tree {number} and the destination gave no folder for it"),
                     "name the folder when the transfer is opened",
                 )
             }),
@@ -357,8 +400,9 @@ impl Sink {
     }
 
     fn finish(&mut self, inlet: &mut Inlet, stop: &Stop, finish: Finish) -> Result<Received, TransferError> {
-        if let Some(open) = self.open.values().next() {
-            return Err(TransferError::malformed(&inlet.peer, format!("no end of {}", open.path)));
+        let open = self.open.values().map(|open| &open.path);
+        if let Some(path) = open.chain(self.arriving.values().map(|file| &file.path)).next() {
+            return Err(TransferError::malformed(&inlet.peer, format!("no end of {path}")));
         }
         let acked = self.acked;
         let mut told = Instant::now();
@@ -373,11 +417,8 @@ impl Sink {
             Ok(())
         };
         self.images.complete(&self.manifest, &mut alive)?;
-        if let Some(rootfs) = &mut self.rootfs {
-            // A source that sends no root file system leaves the folder as it is.
-            if self.manifest.section(Section::Rootfs).next().is_some() {
-                rootfs.complete(&self.manifest, &mut alive)?;
-            }
+        for tree in &mut self.trees {
+            tree.complete(&self.manifest, &mut alive)?;
         }
         let digest = self.manifest.digest();
         let bytes = self.counters.total();
@@ -445,88 +486,4 @@ fn create_private(path: &Path) -> Result<File, TransferError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::frame::Meta;
-    use super::*;
-
-    /// A destination without a network, and the folder around its folders.
-    fn sink(rootfs: bool) -> (tempfile::TempDir, Sink) {
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        fs::create_dir(at("upper")).unwrap();
-        let rootfs = rootfs.then(|| at("upper"));
-        let folders = Folders { stream: at("stream"), images: at("images"), rootfs };
-        let bounds =
-            TransferBounds { chunk: 4096, window: 4096, stall_ms: 1000, total: 10_000, entries: 200 };
-        let sink =
-            Sink::open(folders, bounds, 0, Arc::default(), watch::channel(State::default()).0).unwrap();
-        (dir, sink)
-    }
-
-    fn take(sink: &mut Sink, records: &[Record<'_>]) -> Result<(), TransferError> {
-        let mut frame = Buf::new(4096);
-        records.iter().for_each(|record| frame.push(record));
-        sink.frame(&frame, "a liar").map(drop)
-    }
-
-    fn entry(section: Section, id: u32, path: &str, kind: Kind) -> Record<'static> {
-        let path = RelPath::parse(path.as_bytes()).unwrap();
-        let meta = Meta { mode: 0o644, ..Meta::default() };
-        Record::Entry { section, id, path, entry: Entry { kind, meta } }
-    }
-
-    fn images(id: u32, path: &str) -> Record<'static> {
-        entry(Section::Images, id, path, Kind::File)
-    }
-
-    #[test]
-    fn a_source_that_lies_about_content_is_found_out() {
-        let digest = Digest::default();
-        let lies: [(&str, &[Record<'_>]); 8] = [
-            ("content of nothing", &[Record::Data { id: 0, offset: 0, bytes: b"x" }]),
-            ("a hole", &[images(0, "a"), Record::Data { id: 0, offset: 1, bytes: b"x" }]),
-            ("an end of nothing", &[Record::End { id: 0, size: 0, digest }]),
-            ("a wrong digest", &[images(0, "a"), Record::End { id: 0, size: 0, digest }]),
-            ("one id twice", &[images(0, "a"), images(0, "b")]),
-            ("a wrong archive", &[Record::Stream(b"x"), Record::StreamEnd { size: 1, digest }]),
-            ("a name of nothing", &[entry(Section::Rootfs, 0, "a", Kind::Link(RelPath::default()))]),
-            ("a folder as a file", &[images(0, "a"), entry(Section::Images, 1, "a/b", Kind::File)]),
-        ];
-        for (what, records) in lies {
-            let (_dir, mut sink) = sink(true);
-            assert!(take(&mut sink, records).is_err(), "{what} was accepted");
-        }
-    }
-
-    #[test]
-    fn a_source_that_sends_too_much_is_stopped() {
-        let (_dir, mut sink) = sink(true);
-        let more = [Record::Stream(&[0; 4000]), Record::Stream(&[0; 4000]), Record::Stream(&[0; 4000])];
-        assert!(matches!(take(&mut sink, &more), Err(TransferError::Limit { limit: 10_000, .. })));
-        let open: Vec<_> = (0..=MAX_OPEN as u32).map(|id| images(id, &format!("f{id}"))).collect();
-        assert!(matches!(take(&mut sink, &open), Err(TransferError::Malformed { .. })));
-        let dirs: Vec<_> =
-            (0..201).map(|id| entry(Section::Rootfs, id, &format!("d{id}"), Kind::Dir)).collect();
-        assert!(matches!(take(&mut sink, &dirs), Err(TransferError::Limit { limit: 200, .. })));
-    }
-
-    #[test]
-    fn root_file_system_changes_without_a_folder_for_them_are_refused() {
-        let (_dir, mut sink) = sink(false);
-        assert!(take(&mut sink, &[entry(Section::Rootfs, 0, "a", Kind::Dir)]).is_err());
-    }
-
-    #[test]
-    fn a_received_link_leads_no_later_record_out_of_the_folder() {
-        let (dir, mut sink) = sink(true);
-        let link = |target: &str| entry(Section::Rootfs, 0, "out", Kind::Symlink(target.into()));
-        fs::write(dir.path().join("kept"), "x").unwrap();
-        // Only root may give a file away.
-        drop(take(&mut sink, &[link("..")]));
-        assert!(dir.path().join("upper/out").is_symlink());
-        let path = RelPath::parse(b"out/kept").unwrap();
-        assert!(take(&mut sink, &[entry(Section::Rootfs, 1, "out/new", Kind::File)]).is_err());
-        assert!(take(&mut sink, &[Record::Remove { section: Section::Rootfs, path }]).is_err());
-        assert!(dir.path().join("kept").exists() && !dir.path().join("new").exists());
-    }
-}
+mod tests;
