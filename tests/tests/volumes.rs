@@ -1,6 +1,5 @@
 //! Volumes, `/dev/shm` and copied bind mounts move with their service: every byte, owner, mode, attribute, hole and further name; and
 //! what is not moved is refused, or left as it was.
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::path::PathBuf;
 
