@@ -242,6 +242,10 @@ impl Agent {
                 self.close(&migration).await;
                 Ok(Reply::Ok)
             }
+            Request::Became { migration, state } => {
+                self.became(&migration, &state);
+                Ok(Reply::Ok)
+            }
             Request::Watch { migration, target } => self.watch(&migration, target).await.map(|()| Reply::Ok),
             Request::Watched { migration, stop } => Ok(Reply::Watched(self.watched(&migration, stop).await)),
             Request::Profile(service) => self.profile(&service).await.map(|m| Reply::Profile(Box::new(m))),

@@ -1,16 +1,18 @@
 //! The agents as the orchestrator sees them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mose_agent::peers::Requests;
 use mose_agent::session;
 use mose_protocol::agent::{Capability, Hello, ServiceInfo};
 use mose_protocol::link::LinkMetrics;
+use mose_protocol::record::Record;
 use mose_protocol::time::ClockOffset;
-use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, envelope, keys};
+use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, envelope, keys};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::task::JoinSet;
 use zenoh::Session;
 
 /// How long one waits for agents that are expected, and for their answers.
@@ -42,6 +44,30 @@ pub struct Link {
     /// Where it goes, and what its beginning knows of it.
     #[serde(flatten)]
     pub metrics: LinkMetrics,
+}
+
+/// A host that did not tell what it was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Unanswered {
+    /// Which.
+    pub host: HostName,
+    /// Why not.
+    pub refused: Refusal,
+}
+
+/// What hosts told, and which of them did not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told<T> {
+    /// What was told.
+    pub told: Vec<T>,
+    /// The hosts that did not tell, or not all.
+    pub unanswered: Vec<Unanswered>,
+}
+
+impl<T> Default for Told<T> {
+    fn default() -> Self {
+        Self { told: Vec::new(), unanswered: Vec::new() }
+    }
 }
 
 /// A connection to the agents.
@@ -148,24 +174,50 @@ impl Fleet {
             .map_err(|error| failed(&error))?;
         let patience = if self.expected() > 0 { PATIENCE } else { LOOK_AROUND };
         let mut deadline = tokio::time::Instant::now() + patience;
+        // All are asked at once: one that does not answer keeps nobody else out.
+        let mut introductions = JoinSet::new();
+        let mut live: BTreeSet<HostName> = BTreeSet::new();
         let mut seen: BTreeMap<HostName, Seen> = BTreeMap::new();
-        while let Ok(Ok(sample)) = tokio::time::timeout_at(deadline, subscriber.recv_async()).await {
-            let Some(host) = keys::host_of_live(sample.key_expr().as_str()) else { continue };
-            if sample.kind() == zenoh::sample::SampleKind::Delete {
-                seen.remove(&host);
-                continue;
+        loop {
+            tokio::select! {
+                token = tokio::time::timeout_at(deadline, subscriber.recv_async()) => {
+                    let Ok(Ok(sample)) = token else { break };
+                    let Some(host) = keys::host_of_live(sample.key_expr().as_str()) else { continue };
+                    if sample.kind() == zenoh::sample::SampleKind::Delete {
+                        live.remove(&host);
+                        continue;
+                    }
+                    if live.insert(host.clone()) {
+                        let requests = self.requests.clone();
+                        introductions.spawn(async move {
+                            let hello = introduction(&requests, &host).await;
+                            Seen { host, hello }
+                        });
+                    }
+                    // Those that were named are there; others, which they know, are given a moment.
+                    if wanted.is_empty() && self.expected() > 0 && live.len() >= self.expected() {
+                        deadline = deadline.min(tokio::time::Instant::now() + OTHERS);
+                    }
+                }
+                Some(introduced) = introductions.join_next() => {
+                    if let Ok(agent) = introduced {
+                        seen.insert(agent.host.clone(), agent);
+                    }
+                }
             }
-            let hello = self.introduce(&host).await;
-            seen.insert(host.clone(), Seen { host, hello });
-            let all_wanted = !wanted.is_empty() && wanted.iter().all(|host| seen.contains_key(host));
-            if all_wanted {
+            if !wanted.is_empty() && wanted.iter().all(|host| seen.contains_key(host)) {
                 break;
             }
-            // Those that were named are there; others, which they know, are given a moment.
-            if wanted.is_empty() && self.expected() > 0 && seen.len() >= self.expected() {
-                deadline = deadline.min(tokio::time::Instant::now() + OTHERS);
+        }
+        // Each has a deadline of its own.
+        while let Some(introduced) = introductions.join_next().await {
+            if wanted.is_empty()
+                && let Ok(agent) = introduced
+            {
+                seen.insert(agent.host.clone(), agent);
             }
         }
+        seen.retain(|host, _| live.contains(host));
         Ok(seen.into_values().collect())
     }
 
@@ -174,23 +226,7 @@ impl Fleet {
     /// # Errors
     /// What it refused, or that it does not answer, or speaks another protocol.
     pub async fn introduce(&self, host: &HostName) -> Result<Hello, Refusal> {
-        match self.requests.ask(host, &Request::Hello, PATIENCE).await? {
-            Reply::Hello(hello) if hello.protocol == envelope::PROTOCOL_VERSION => Ok(*hello),
-            Reply::Hello(hello) => Err(Refusal::new(
-                RefusalCode::Version,
-                format!(
-                    "the agent on {host} speaks protocol version {}, this console {}",
-                    hello.protocol,
-                    envelope::PROTOCOL_VERSION
-                ),
-                "run the same release of MOSE on both",
-            )),
-            _ => Err(Refusal::new(
-                RefusalCode::Malformed,
-                format!("the agent on {host} did not introduce itself"),
-                "run the same release of MOSE on both",
-            )),
-        }
+        introduction(&self.requests, host).await
     }
 
     /// One live agent by its host's name.
@@ -213,58 +249,135 @@ impl Fleet {
         }
     }
 
+    /// Asks hosts at once, each for one thing; the answers in the order in which they were asked for.
+    async fn ask_all(&self, asked: Vec<(HostName, Request)>) -> Vec<(HostName, mose_protocol::Response)> {
+        let answers = asked.into_iter().map(|(host, request)| async move {
+            let answer = self.ask(&host, &request).await;
+            (host, answer)
+        });
+        futures_util::future::join_all(answers).await
+    }
+
+    /// The agents that introduced themselves, of those that are live; the others did not answer.
+    async fn introduced(&self) -> Result<Told<Hello>, Refusal> {
+        let mut all = Told::default();
+        for Seen { host, hello } in self.live().await? {
+            match hello {
+                Ok(hello) => all.told.push(hello),
+                Err(refused) => all.unanswered.push(Unanswered { host, refused }),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Asks every live agent the same at once. `take` has what a reply tells, `None` where it is of another kind.
+    async fn of_all<T>(
+        &self,
+        request: &Request,
+        take: impl Fn(&HostName, Reply) -> Option<Vec<T>>,
+    ) -> Result<Told<T>, Refusal> {
+        let Told { told: agents, mut unanswered } = self.introduced().await?;
+        let asked = agents.into_iter().map(|agent| (agent.host, request.clone())).collect();
+        let mut told = Vec::new();
+        for (host, answer) in self.ask_all(asked).await {
+            match answer.map(|reply| take(&host, reply)) {
+                Ok(Some(found)) => told.extend(found),
+                Ok(None) => {}
+                Err(refused) => unanswered.push(Unanswered { host, refused }),
+            }
+        }
+        Ok(Told { told, unanswered })
+    }
+
     /// The links between the live edge hosts, and which hosts did not tell; with `probe`, measured now, one after another.
     ///
     /// # Errors
     /// Where no agent is live, or the session fails.
-    pub async fn links(&self, probe: bool) -> Result<(Vec<Link>, Vec<Refusal>), Refusal> {
-        let agents = self.live().await?;
-        let edges: Vec<&HostName> = agents
-            .iter()
-            .filter(|agent| {
-                agent.hello.as_ref().is_ok_and(|hello| hello.capabilities.contains(&Capability::Containers))
-            })
-            .map(|agent| &agent.host)
-            .collect();
-        let (mut links, mut troubles) = (Vec::new(), Vec::new());
+    pub async fn links(&self, probe: bool) -> Result<Told<Link>, Refusal> {
+        let links = |from: &HostName, reply| match reply {
+            Reply::Links(found) => {
+                Some(found.into_iter().map(|metrics| Link { from: from.clone(), metrics }).collect())
+            }
+            _ => None,
+        };
+        if !probe {
+            return self.of_all(&Request::Links, links).await;
+        }
+        let Told { told: agents, unanswered } = self.introduced().await?;
+        let edge = |agent: &&Hello| agent.capabilities.contains(&Capability::Containers);
+        let edges: Vec<&HostName> = agents.iter().filter(edge).map(|agent| &agent.host).collect();
+        let mut all = Told { told: Vec::new(), unanswered };
         for from in &edges {
-            let requests: Vec<Request> = if probe {
-                edges.iter().filter(|to| to != &from).map(|&to| Request::ProbeLink(to.clone())).collect()
-            } else {
-                vec![Request::Links]
-            };
-            for request in requests {
-                match self.ask(from, &request).await {
-                    Ok(Reply::Links(found)) => {
-                        links
-                            .extend(found.into_iter().map(|metrics| Link { from: (*from).clone(), metrics }));
-                    }
-                    Ok(_) => {}
-                    Err(refusal) => troubles.push(refusal),
+            // Two measurements at once would measure each other.
+            for to in edges.iter().filter(|to| to != &from) {
+                match self.ask(from, &Request::ProbeLink((*to).clone())).await {
+                    Ok(reply) => all.told.extend(links(from, reply).unwrap_or_default()),
+                    Err(refused) => all.unanswered.push(Unanswered { host: (*from).clone(), refused }),
                 }
             }
         }
-        Ok((links, troubles))
+        Ok(all)
     }
 
     /// What runs on every live host, and which hosts did not say.
     ///
     /// # Errors
     /// Where no agent is live, or the session fails.
-    pub async fn services(&self) -> Result<(Vec<ServiceInfo>, Vec<Refusal>), Refusal> {
-        let (mut services, mut troubles) = (Vec::new(), Vec::new());
-        for agent in self.live().await? {
-            let answer = match agent.hello {
-                Ok(_) => self.ask(&agent.host, &Request::Services).await,
-                Err(refusal) => Err(refusal),
-            };
-            match answer {
-                Ok(Reply::Services(found)) => services.extend(found),
-                Ok(_) => {}
-                Err(refusal) => troubles.push(refusal),
-            }
-        }
-        services.sort_by(|a, b| (&a.name, &a.host).cmp(&(&b.name, &b.host)));
-        Ok((services, troubles))
+    pub async fn services(&self) -> Result<Told<ServiceInfo>, Refusal> {
+        let services = |_: &HostName, reply| match reply {
+            Reply::Services(found) => Some(found),
+            _ => None,
+        };
+        let mut all = self.of_all(&Request::Services, services).await?;
+        all.told.sort_by(|a, b| (&a.name, &a.host).cmp(&(&b.name, &b.host)));
+        Ok(all)
+    }
+
+    /// The newest records of every live host, at most so many, newest first.
+    ///
+    /// # Errors
+    /// Where no agent is live, or the session fails.
+    pub async fn history(&self, count: u32) -> Result<Told<Record>, Refusal> {
+        let records = |_: &HostName, reply| match reply {
+            Reply::History(found) => Some(found),
+            _ => None,
+        };
+        let mut all = self.of_all(&Request::History(count), records).await?;
+        all.told.sort_by_key(|record| std::cmp::Reverse(record.started_at));
+        all.told.truncate(count as usize);
+        Ok(all)
+    }
+
+    /// The record of one migration, from whichever host keeps it.
+    ///
+    /// # Errors
+    /// Where no agent is live, or the session fails.
+    pub async fn record(&self, migration: &MigrationId) -> Result<Told<Record>, Refusal> {
+        let record = |_: &HostName, reply| match reply {
+            Reply::Record(found) => Some(found.into_iter().map(|record| *record).collect()),
+            _ => None,
+        };
+        self.of_all(&Request::Record(migration.clone()), record).await
+    }
+}
+
+/// How an agent introduces itself, if it speaks the same protocol.
+async fn introduction(requests: &Requests, host: &HostName) -> Result<Hello, Refusal> {
+    match requests.ask(host, &Request::Hello, PATIENCE).await? {
+        Reply::Hello(hello) if hello.protocol == envelope::PROTOCOL_VERSION => Ok(*hello),
+        Reply::Hello(hello) => Err(Refusal::new(
+            RefusalCode::Version,
+            format!(
+                "the agent on {host} speaks protocol version {}, this console {}",
+                hello.protocol,
+                envelope::PROTOCOL_VERSION
+            ),
+            "run the same release of MOSE on both",
+        )),
+        _ => Err(Refusal::new(
+            RefusalCode::Malformed,
+            format!("the agent on {host} did not introduce itself"),
+            "run the same release of MOSE on both",
+        )),
     }
 }

@@ -61,6 +61,13 @@ pub enum Request {
     Withdraw(MigrationId),
     /// Destination: the source has cleaned up, the journal may be closed.
     Close(MigrationId),
+    /// Source: what became, at the destination, of a hand-over whose record does not know it: the operator gave it up first.
+    Became {
+        /// The migration.
+        migration: MigrationId,
+        /// What the destination says of it.
+        state: Box<HandoverState>,
+    },
     /// Client's host: watch the service's packets.
     Watch {
         /// The migration.
@@ -126,6 +133,7 @@ impl Request {
             Self::Inquire(_) => "inquire",
             Self::Withdraw(_) => "withdraw",
             Self::Close(_) => "close",
+            Self::Became { .. } => "became",
             Self::Watch { .. } => "watch",
             Self::Watched { .. } => "watched",
             Self::Profile(_) => "profile",
