@@ -245,8 +245,9 @@ fn tell_all<T: Serialize>(
     } else {
         println!("{}", table(&all.told));
     }
-    for Unanswered { host, refused } in &all.unanswered {
-        eprintln!("mose: {host} is missing in this list: {refused}");
+    for Unanswered { host, refused, last } in &all.unanswered {
+        let last = last.as_ref().map(|last| format!("; {}", table::last_told(last))).unwrap_or_default();
+        eprintln!("mose: {host} is missing in this list: {refused}{last}");
     }
     if all.unanswered.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::INCOMPLETE) }
 }
@@ -377,7 +378,7 @@ async fn history(
         }
         return Ok(ExitCode::SUCCESS);
     }
-    for Unanswered { host, refused } in &all.unanswered {
+    for Unanswered { host, refused, .. } in &all.unanswered {
         eprintln!("mose: {host} was not asked: {refused}");
     }
     Err(Refusal::new(

@@ -9,7 +9,7 @@ use mose_protocol::agent::{Capability, Hello, ServiceInfo};
 use mose_protocol::link::LinkMetrics;
 use mose_protocol::record::Record;
 use mose_protocol::time::ClockOffset;
-use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, envelope, keys};
+use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp, envelope, keys};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -53,6 +53,24 @@ pub struct Unanswered {
     pub host: HostName,
     /// Why not.
     pub refused: Refusal,
+    /// What it told last, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastTold>,
+}
+
+/// What ran on a host when its engine last answered.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct LastTold {
+    /// When that was, on the host's clock.
+    pub at: Timestamp,
+    /// What ran there.
+    pub services: Vec<ServiceInfo>,
+}
+
+impl Unanswered {
+    const fn new(host: HostName, refused: Refusal) -> Self {
+        Self { host, refused, last: None }
+    }
 }
 
 /// What hosts told, and which of them did not.
@@ -264,26 +282,26 @@ impl Fleet {
         for Seen { host, hello } in self.live().await? {
             match hello {
                 Ok(hello) => all.told.push(hello),
-                Err(refused) => all.unanswered.push(Unanswered { host, refused }),
+                Err(refused) => all.unanswered.push(Unanswered::new(host, refused)),
             }
         }
         Ok(all)
     }
 
-    /// Asks every live agent the same at once. `take` has what a reply tells, `None` where it is of another kind.
+    /// Asks every live agent the same at once. `take` has what a reply tells, or why it does not.
     async fn of_all<T>(
         &self,
         request: &Request,
-        take: impl Fn(&HostName, Reply) -> Option<Vec<T>>,
+        take: impl Fn(&HostName, Reply) -> Result<Vec<T>, Unanswered>,
     ) -> Result<Told<T>, Refusal> {
         let Told { told: agents, mut unanswered } = self.introduced().await?;
         let asked = agents.into_iter().map(|agent| (agent.host, request.clone())).collect();
         let mut told = Vec::new();
         for (host, answer) in self.ask_all(asked).await {
-            match answer.map(|reply| take(&host, reply)) {
-                Ok(Some(found)) => told.extend(found),
-                Ok(None) => {}
-                Err(refused) => unanswered.push(Unanswered { host, refused }),
+            let answer = answer.map_err(|refused| Unanswered::new(host.clone(), refused));
+            match answer.and_then(|reply| take(&host, reply)) {
+                Ok(found) => told.extend(found),
+                Err(missing) => unanswered.push(missing),
             }
         }
         Ok(Told { told, unanswered })
@@ -296,9 +314,9 @@ impl Fleet {
     pub async fn links(&self, probe: bool) -> Result<Told<Link>, Refusal> {
         let links = |from: &HostName, reply| match reply {
             Reply::Links(found) => {
-                Some(found.into_iter().map(|metrics| Link { from: from.clone(), metrics }).collect())
+                Ok(found.into_iter().map(|metrics| Link { from: from.clone(), metrics }).collect())
             }
-            _ => None,
+            _ => Err(of_another_kind(from)),
         };
         if !probe {
             return self.of_all(&Request::Links, links).await;
@@ -310,9 +328,11 @@ impl Fleet {
         for from in &edges {
             // Two measurements at once would measure each other.
             for to in edges.iter().filter(|to| to != &from) {
-                match self.ask(from, &Request::ProbeLink((*to).clone())).await {
-                    Ok(reply) => all.told.extend(links(from, reply).unwrap_or_default()),
-                    Err(refused) => all.unanswered.push(Unanswered { host: (*from).clone(), refused }),
+                let answer = self.ask(from, &Request::ProbeLink((*to).clone())).await;
+                let answer = answer.map_err(|refused| Unanswered::new((*from).clone(), refused));
+                match answer.and_then(|reply| links(from, reply)) {
+                    Ok(found) => all.told.extend::<Vec<Link>>(found),
+                    Err(missing) => all.unanswered.push(missing),
                 }
             }
         }
@@ -324,9 +344,12 @@ impl Fleet {
     /// # Errors
     /// Where no agent is live, or the session fails.
     pub async fn services(&self) -> Result<Told<ServiceInfo>, Refusal> {
-        let services = |_: &HostName, reply| match reply {
-            Reply::Services(found) => Some(found),
-            _ => None,
+        let services = |host: &HostName, reply| match reply {
+            Reply::Services(found) => Ok(found),
+            Reply::LastServices { at, services, refused } => {
+                Err(Unanswered { host: host.clone(), refused, last: Some(LastTold { at, services }) })
+            }
+            _ => Err(of_another_kind(host)),
         };
         let mut all = self.of_all(&Request::Services, services).await?;
         all.told.sort_by(|a, b| (&a.name, &a.host).cmp(&(&b.name, &b.host)));
@@ -338,9 +361,9 @@ impl Fleet {
     /// # Errors
     /// Where no agent is live, or the session fails.
     pub async fn history(&self, count: u32) -> Result<Told<Record>, Refusal> {
-        let records = |_: &HostName, reply| match reply {
-            Reply::History(found) => Some(found),
-            _ => None,
+        let records = |host: &HostName, reply| match reply {
+            Reply::History(found) => Ok(found),
+            _ => Err(of_another_kind(host)),
         };
         let mut all = self.of_all(&Request::History(count), records).await?;
         all.told.sort_by_key(|record| std::cmp::Reverse(record.started_at));
@@ -353,12 +376,18 @@ impl Fleet {
     /// # Errors
     /// Where no agent is live, or the session fails.
     pub async fn record(&self, migration: &MigrationId) -> Result<Told<Record>, Refusal> {
-        let record = |_: &HostName, reply| match reply {
-            Reply::Record(found) => Some(found.into_iter().map(|record| *record).collect()),
-            _ => None,
+        let record = |host: &HostName, reply| match reply {
+            Reply::Record(found) => Ok(found.into_iter().map(|record| *record).collect()),
+            _ => Err(of_another_kind(host)),
         };
         self.of_all(&Request::Record(migration.clone()), record).await
     }
+}
+
+fn of_another_kind(host: &HostName) -> Unanswered {
+    let reason = format!("the agent on {host} gave an answer of another kind");
+    let refused = Refusal::new(RefusalCode::Malformed, reason, "run the same release of MOSE on both hosts");
+    Unanswered::new(host.clone(), refused)
 }
 
 /// How an agent introduces itself, if it speaks the same protocol.

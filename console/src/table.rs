@@ -9,7 +9,7 @@ use mose_protocol::record::{Outcome, Record, Verdict};
 use mose_protocol::step::{Phase, StepEvent};
 use mose_screen::state::Still;
 
-use crate::fleet::Link;
+use crate::fleet::{LastTold, Link};
 
 /// Rows below headings, each column as wide as its widest cell. The first columns are left-aligned, those named in
 /// `right` are right-aligned.
@@ -65,6 +65,19 @@ pub fn services(services: &[ServiceInfo]) -> String {
         .collect();
     let headings = ["service", "host", "state", "address", "memory", "processes", "image"];
     table(&headings, &[4, 5], &rows)
+}
+
+/// What a host told last of its services, in a line.
+#[must_use]
+pub fn last_told(last: &LastTold) -> String {
+    let micros = i64::try_from(last.at.0).unwrap_or_default();
+    let at = chrono::DateTime::from_timestamp_micros(micros).map(|at| at.format("%H:%M:%S UTC").to_string());
+    let services: Vec<String> =
+        last.services.iter().map(|service| format!("{} ({})", service.name, service.state.name())).collect();
+    match services.is_empty() {
+        true => format!("at {} nothing ran there", known(at)),
+        false => format!("at {} it told of {}", known(at), services.join(", ")),
+    }
 }
 
 /// Links as a table, one line for each direction.

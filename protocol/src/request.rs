@@ -160,6 +160,15 @@ pub enum Reply {
     Clock(Timestamp),
     /// To `Services`.
     Services(Vec<ServiceInfo>),
+    /// To `Services`, where the engine does not answer now: what it told last.
+    LastServices {
+        /// When that was, on the host's clock.
+        at: Timestamp,
+        /// What ran there then.
+        services: Vec<ServiceInfo>,
+        /// Why there is nothing newer.
+        refused: Refusal,
+    },
     /// To `Locations`.
     Locations(Vec<Location>),
     /// To `Steps`.

@@ -2,7 +2,7 @@
 
 use mose_console::exit;
 use mose_protocol::record::Outcome;
-use mose_protocol::{Refusal, RefusalCode};
+use mose_protocol::{Refusal, RefusalCode, Reply, Request, Timestamp};
 
 use crate::script::{Ending, edges};
 use crate::support::{Agents, free_port, json_lines, mose, stderr, stdout};
@@ -148,11 +148,21 @@ fn a_host_that_does_not_answer_keeps_the_others_from_nothing_and_is_named() {
     let agents = Agents::start(&["edge-a", "edge-b"], |host, request| {
         let refuse = || Err(Refusal::new(RefusalCode::Engine, "Podman does not answer", "look at it"));
         match (host.as_str(), request) {
+            ("edge-b", Request::Services) => {
+                let (at, services) = (Timestamp(1_000_000), Vec::new());
+                let refused = Refusal::new(RefusalCode::Engine, "Podman does not answer", "look at it");
+                Some((Ok(Reply::LastServices { at, services, refused }), Vec::new()))
+            }
             ("edge-b", _) => Some((refuse(), Vec::new())),
             (_, request) => crate::script::answer_as_source(host, request),
         }
     });
     agents.silent("edge-0");
+    let last = stderr(&agents.mose(&["services"]));
+    assert!(
+        last.contains("edge-b is missing") && last.contains("at 00:00:01 UTC nothing ran there"),
+        "{last}"
+    );
     for (words, has) in [(&["services"][..], "web"), (&["links"], "edge-b"), (&["history"], "m1")] {
         let printed = agents.mose(words);
         assert_eq!(printed.status.code(), Some(exit::INCOMPLETE.into()), "{words:?}: {}", stderr(&printed));

@@ -140,7 +140,7 @@ impl Columns {
             Outcome::Done => (Role::Good, glyphs.yes),
             Outcome::Refused => (Role::Warning, glyphs.gap),
             Outcome::RolledBack => (Role::Warning, glyphs.no),
-            Outcome::Aborted => (Role::Dim, glyphs.no),
+            Outcome::Aborted => (Role::Text, glyphs.gap),
             Outcome::InDoubt => (Role::Bad, glyphs.unknown),
             Outcome::GivenUp => (Role::Bad, glyphs.no),
         };
