@@ -47,6 +47,8 @@ pub enum SourceState {
     },
     /// The destination refused: it is ours again, and being restored.
     Reclaiming,
+    /// The operator gave it up: what is left of it here is removed, and nothing of it is ever restored here.
+    GivenUp,
 }
 
 /// Where the destination stands is what it would say of it.

@@ -36,6 +36,14 @@ impl Agent {
             SourceState::Preparing | SourceState::Dumping | SourceState::Reclaiming => {
                 source.take_back(journal, &head.place, head.epoch, reason).await
             }
+            SourceState::GivenUp => {
+                let reason = Refusal::new(
+                    RefusalCode::Failed,
+                    format!("the operator had {} discard its copy of the service", self.config.host),
+                    format!("look at {} with podman ps", head.task.to),
+                );
+                source.give_up(journal, &head.place, head.epoch, reason).await
+            }
             SourceState::Relinquished { digest } => {
                 let settled = source.learn(&digest).await;
                 source.settled(settled, journal, &head.place, head.epoch).await

@@ -13,13 +13,14 @@ use mose_protocol::{HostName, Refusal, Reply, Request, Timestamp};
 use crate::peers::QUICK;
 use crate::source::{Ending, Source};
 use crate::steps::Note;
+use crate::transfer::SentSoFar;
 
 /// The figures of one migration as they come in. Times are on the source's clock.
 pub(crate) struct Measured {
     started_at: Timestamp,
     clock: ClockOffset,
     transport: Option<TransportKind>,
-    image: Bytes,
+    sent: SentSoFar,
     frozen_at: Option<Timestamp>,
     released_at: Option<Timestamp>,
     criu: CriuTimes,
@@ -32,7 +33,7 @@ impl Default for Measured {
             started_at: Timestamp::now(),
             clock: ClockOffset::default(),
             transport: None,
-            image: Bytes::default(),
+            sent: SentSoFar::default(),
             frozen_at: None,
             released_at: None,
             criu: CriuTimes::default(),
@@ -59,8 +60,19 @@ impl Measured {
         self.transport = Some(kind);
     }
 
-    pub(crate) const fn image(&mut self, bytes: Bytes) {
-        self.image = bytes;
+    /// What counts the bytes that the transfer sends, however it ends.
+    pub(crate) fn sending(&mut self, sent: SentSoFar) {
+        self.sent = sent;
+    }
+
+    /// The bytes that were sent so far.
+    pub(crate) fn sent(&self) -> Bytes {
+        self.sent.bytes()
+    }
+
+    /// Whether the service stood still at any time.
+    pub(crate) const fn was_frozen(&self) -> bool {
+        self.frozen_at.is_some()
     }
 
     pub(crate) const fn frozen_at(&mut self, at: Timestamp) {
@@ -116,7 +128,7 @@ fn step_times(events: &[StepEvent], offset_us: i64, origin: Timestamp) -> Vec<St
                 open.insert(event.step, at);
             }
             Phase::Progress => {}
-            Phase::Finished | Phase::Failed => {
+            Phase::Finished | Phase::Failed | Phase::Aborted => {
                 let start = open.remove(&event.step).unwrap_or(at);
                 times.push(StepTime {
                     host: event.host.clone(),
@@ -183,7 +195,7 @@ impl Source {
             duration: self.measured.back_at().map_or_else(|| duration(&steps, origin), |at| at.since(origin)),
             outcome,
             reason,
-            image: self.measured.image,
+            image: self.measured.sent(),
             downtime: self.measured.downtime(),
             forecast: task.forecast.clone(),
             rounds: self.steps.all().iter().filter_map(|event| event.round).collect(),

@@ -56,7 +56,9 @@ pub(crate) enum Command {
         /// Show all steps of this one.
         migration: Option<MigrationId>,
     },
-    /// Break a migration off, if its commit point has not been passed.
+    /// Abort a migration, if its commit point has not been passed, and tell how it ended.
+    ///
+    /// The service goes on at its source. The exit code is 0 if it does.
     Abort {
         /// Which.
         migration: MigrationId,
@@ -64,17 +66,19 @@ pub(crate) enum Command {
         #[arg(long, value_name = "HOST")]
         from: HostName,
     },
-    /// Decide about a service in doubt by hand.
+    /// Decide about a service in doubt by hand, and tell what came of it.
     ///
     /// Look with `podman ps` at the destination before: if it runs there and
     /// is kept at the source too, there are two copies; if it runs nowhere and is given up, it is lost.
+    /// The destination is asked once more: if it speaks, its word counts. The exit code is 0 once the doubt is over, 5 if it is not
+    /// after half a minute.
     Settle {
         /// Which migration.
         migration: MigrationId,
         /// Its source.
         #[arg(long, value_name = "HOST")]
         from: HostName,
-        /// Restore it at the source, or give it up there.
+        /// Resume it at the source, or discard the source's copy.
         #[arg(long)]
         decision: Decision,
     },
@@ -141,9 +145,9 @@ pub(crate) enum Command {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Decision {
-    /// The source restores it from its own images.
+    /// The source resumes it, from its own images.
     Keep,
-    /// The source removes what it still has of it.
+    /// The source discards its copy, for good.
     GiveUp,
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::doctor;
 use crate::experiments;
-use crate::fleet::{Link, Seen};
+use crate::fleet::{Link, Seen, Told, Unanswered};
 use crate::proposal::{Report, Swept};
 
 /// An agent, as `mose agents --json` lists it: with its introduction, or with why there is none.
@@ -30,6 +30,30 @@ pub struct AgentLine<'a> {
 impl<'a> From<&'a Seen> for AgentLine<'a> {
     fn from(seen: &'a Seen) -> Self {
         Self { host: &seen.host, hello: seen.hello.as_ref().ok(), refused: seen.hello.as_ref().err() }
+    }
+}
+
+/// An element of a list that hosts were asked for: what one told, or that it did not.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Line<'a, T> {
+    /// What a host told.
+    Told(&'a T),
+    /// A host that did not tell, and why: what it has is missing in the list.
+    Unanswered(&'a Unanswered),
+}
+
+/// What hosts told, and then those that did not.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Lines<'a, T>(Vec<Line<'a, T>>);
+
+impl<'a, T> Lines<'a, T> {
+    /// All of them.
+    #[must_use]
+    pub fn of(all: &'a Told<T>) -> Self {
+        let told = all.told.iter().map(Line::Told);
+        Self(told.chain(all.unanswered.iter().map(Line::Unanswered)).collect())
     }
 }
 
@@ -95,13 +119,13 @@ impl Document {
     pub fn schema(self) -> Schema {
         match self {
             Self::Agents => schema_of::<Vec<AgentLine<'_>>>(),
-            Self::Services => schema_of::<Vec<ServiceInfo>>(),
-            Self::Links => schema_of::<Vec<Link>>(),
+            Self::Services => schema_of::<Lines<'_, ServiceInfo>>(),
+            Self::Links => schema_of::<Lines<'_, Link>>(),
             Self::Plan => schema_of::<Report<'_>>(),
             Self::Sweep => schema_of::<Vec<Swept<'_>>>(),
             Self::Step => schema_of::<StepEvent>(),
             Self::Record => schema_of::<Record>(),
-            Self::History => schema_of::<Vec<Record>>(),
+            Self::History => schema_of::<Lines<'_, Record>>(),
             Self::Doctor => schema_of::<doctor::Report>(),
             Self::Calibrate => schema_of::<Vec<experiments::Fitted>>(),
             Self::LabStatus => schema_of::<mose_lab::Status>(),

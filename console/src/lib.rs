@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod calibrate;
+pub mod decide;
 pub mod demo;
 pub mod design;
 pub mod doctor;

@@ -340,14 +340,15 @@ async fn transfers_keep_to_the_bandwidth_that_the_scenario_leaves() {
     let slow = CALM.replace("bandwidth = \"1Gbps\"", "bandwidth = \"200Mbps\"");
     let demo = Demo::start(&Scenario::from_toml(&slow, "slow").unwrap()).await.unwrap();
     let fleet = Fleet::join(demo.endpoints()).await.unwrap();
-    let (links, troubles) = fleet.links(false).await.unwrap();
-    assert!(troubles.is_empty(), "{troubles:?}");
+    let told = fleet.links(false).await.unwrap();
+    assert!(told.unanswered.is_empty(), "{:?}", told.unanswered);
+    let links = told.told;
     assert_eq!(links.len(), 2);
     for link in &links {
         assert_eq!(link.metrics.capacity_from, Some(CapacityFrom::Scenario));
         assert_eq!(link.metrics.available.unwrap().0, 100_000_000);
     }
-    let (probed, _) = fleet.links(true).await.unwrap();
+    let probed = fleet.links(true).await.unwrap().told;
     assert_eq!(probed.len(), 2, "asked to measure, the scenario's figures are told");
     let record = migrate(&fleet, &order("one", "b", Plan::cold())).await.unwrap();
     let transfer = record.steps.iter().find(|step| step.step == Step::Transfer).unwrap();

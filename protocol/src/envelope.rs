@@ -8,6 +8,9 @@ use crate::{Refusal, RefusalCode};
 /// The version of this protocol. Peers of another version are seen, named, and not spoken to.
 pub const PROTOCOL_VERSION: u32 = 2;
 
+/// The oldest version whose recordings and histories are read: since then things were only added.
+pub const OLDEST_READ: u32 = 1;
+
 /// The largest message, in bytes. Bulk data does not travel in messages.
 pub const MAX_MESSAGE: usize = 4 << 20;
 

@@ -3,7 +3,7 @@
 use mose_pam::{Bytes, Millis, Plan};
 use serde::{Deserialize, Serialize};
 
-use crate::forecast::Forecast;
+use crate::forecast::{Figures, Forecast};
 use crate::step::{Round, Step};
 use crate::time::ClockOffset;
 use crate::transfer::TransportKind;
@@ -18,10 +18,14 @@ pub enum Outcome {
     Done,
     /// Nothing was changed.
     Refused,
-    /// The service runs at the source, as before.
+    /// It failed; the service runs at the source, as before.
     RolledBack,
+    /// The operator aborted it; the service runs at the source, as before. Where it had stood still, the downtime says for how long.
+    Aborted,
     /// The source cannot learn whether the destination runs it, and waits.
     InDoubt,
+    /// The operator had the source discard its copy of a service in doubt, and nobody has said that another one lives.
+    GivenUp,
 }
 
 impl Outcome {
@@ -32,9 +36,15 @@ impl Outcome {
             Self::Done => "done",
             Self::Refused => "refused",
             Self::RolledBack => "rolled back",
+            Self::Aborted => "aborted",
             Self::InDoubt => "in doubt",
+            Self::GivenUp => "given up",
         }
     }
+
+    /// Every outcome.
+    pub const ALL: [Self; 6] =
+        [Self::Done, Self::Refused, Self::RolledBack, Self::Aborted, Self::InDoubt, Self::GivenUp];
 }
 
 /// One step as it was.
@@ -134,13 +144,13 @@ pub struct Record {
     pub transport: Option<TransportKind>,
     /// When it began, on the source's clock.
     pub started_at: Timestamp,
-    /// From the order until the service was back; where it never was, until the end.
+    /// From the order until the service was back; where it was never away, or never came back, until the end.
     pub duration: Millis,
     /// How it ended.
     pub outcome: Outcome,
     /// Why, where it did not end well.
     pub reason: Option<Refusal>,
-    /// CRIU's images and the root file system changes: the bytes that travelled.
+    /// CRIU's images and the root file system changes: the bytes that travelled, however the migration ended.
     pub image: Bytes,
     /// The three clocks.
     pub downtime: Downtime,
@@ -154,12 +164,71 @@ pub struct Record {
     pub steps: Vec<StepTime>,
 }
 
+/// What a measured figure says of what was promised and of what was wanted. `None` is no answer: the figure is unknown, nothing
+/// was promised, or the migration was not done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it stayed within the worst case that the plan promised.
+    pub worst_case: Option<bool>,
+    /// Whether it met the target.
+    pub target: Option<bool>,
+}
+
 impl Record {
-    /// Whether the bounds of downtime and duration held; `None` where there were none, or nothing to hold against them.
+    /// The downtime (the agents' blackout, of which the worst case is told) against its worst case and its target.
+    #[must_use]
+    pub fn downtime_verdict(&self) -> Verdict {
+        self.verdict(self.downtime.blackout, |figures| figures.downtime)
+    }
+
+    /// The duration against its worst case and its target.
+    #[must_use]
+    pub fn duration_verdict(&self) -> Verdict {
+        self.verdict(Some(self.duration), |figures| figures.duration)
+    }
+
+    fn verdict(&self, measured: Option<Millis>, which: impl Fn(&Figures) -> Millis) -> Verdict {
+        let judged = |measured: Millis, forecast: &Forecast| Verdict {
+            worst_case: Some(measured.0 <= which(&forecast.bound).0),
+            target: Some(measured.0 <= which(&forecast.targets).0),
+        };
+        let measured = measured.filter(|measured| measured.0.is_finite() && measured.0 >= 0.0);
+        let forecast = self.forecast.as_deref().filter(|_| self.outcome == Outcome::Done);
+        measured
+            .zip(forecast)
+            .map_or_else(Verdict::default, |(measured, forecast)| judged(measured, forecast))
+    }
+
+    /// The record as this release tells it: the first one told a service that was given up as done, or as rolled back.
+    #[must_use]
+    pub fn as_told_now(mut self) -> Self {
+        let given_up = |reason: &Refusal| {
+            reason.reason.ends_with("the operator gave the service up on the source")
+                || reason.reason.ends_with("; and the operator gave the service up")
+        };
+        if matches!(self.outcome, Outcome::Done | Outcome::RolledBack)
+            && self.reason.as_ref().is_some_and(given_up)
+        {
+            self.outcome = Outcome::GivenUp;
+        }
+        self
+    }
+
+    /// Whether the targets were met, in words; `None` where that is unknown or there were none.
+    #[must_use]
+    pub fn targets_met(&self) -> Option<&'static str> {
+        match (self.downtime_verdict().target, self.duration_verdict().target) {
+            (Some(true), Some(true)) => Some("met"),
+            (Some(false), Some(false)) => Some("both missed"),
+            (Some(false), _) => Some("downtime missed"),
+            (_, Some(false)) => Some("duration missed"),
+            (None, _) | (_, None) => None,
+        }
+    }
+
+    /// Whether downtime and duration stayed within their worst cases; `None` where either is unknown.
     #[must_use]
     pub fn bounds_held(&self) -> Option<(bool, bool)> {
-        let forecast = self.forecast.as_ref().filter(|_| self.outcome == Outcome::Done)?;
-        let downtime = self.downtime.blackout?;
-        Some((downtime.0 <= forecast.bound.downtime.0, self.duration.0 <= forecast.bound.duration.0))
+        self.downtime_verdict().worst_case.zip(self.duration_verdict().worst_case)
     }
 }

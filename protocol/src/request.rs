@@ -61,6 +61,13 @@ pub enum Request {
     Withdraw(MigrationId),
     /// Destination: the source has cleaned up, the journal may be closed.
     Close(MigrationId),
+    /// Source: what became, at the destination, of a hand-over whose record does not know it: the operator gave it up first.
+    Became {
+        /// The migration.
+        migration: MigrationId,
+        /// What the destination says of it.
+        state: Box<HandoverState>,
+    },
     /// Client's host: watch the service's packets.
     Watch {
         /// The migration.
@@ -126,6 +133,7 @@ impl Request {
             Self::Inquire(_) => "inquire",
             Self::Withdraw(_) => "withdraw",
             Self::Close(_) => "close",
+            Self::Became { .. } => "became",
             Self::Watch { .. } => "watch",
             Self::Watched { .. } => "watched",
             Self::Profile(_) => "profile",
@@ -152,6 +160,15 @@ pub enum Reply {
     Clock(Timestamp),
     /// To `Services`.
     Services(Vec<ServiceInfo>),
+    /// To `Services`, where the engine does not answer now: what it told last.
+    LastServices {
+        /// When that was, on the host's clock.
+        at: Timestamp,
+        /// What ran there then.
+        services: Vec<ServiceInfo>,
+        /// Why there is nothing newer.
+        refused: Refusal,
+    },
     /// To `Locations`.
     Locations(Vec<Location>),
     /// To `Steps`.

@@ -95,6 +95,16 @@ pub enum Phase {
     Finished,
     /// It failed; the detail tells why.
     Failed,
+    /// It was left undone because the operator aborted the migration: nothing failed.
+    Aborted,
+}
+
+impl Phase {
+    /// Whether the step is over, well or not.
+    #[must_use]
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Aborted)
+    }
 }
 
 /// What a round of pre-copy did.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mose_protocol::agent::Location;
 use mose_protocol::handover::{HandoverState, Prepare, Restored};
-use mose_protocol::record::Outcome;
+use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp};
 
 use super::{IDLE_DEADLINE, Incoming, Inner, remove_file};
@@ -153,11 +153,26 @@ impl Agent {
                 let record = self.requests.ask(&source, &Request::Record(migration.clone()), QUICK).await;
                 if let Ok(Reply::Record(Some(record))) = record
                     && record.outcome != Outcome::InDoubt
+                    && self.told_source(&record).await
                 {
                     self.close(&migration).await;
                 }
             }
         }
+    }
+
+    /// Tells the source what became of a hand-over that its operator decided about without knowing; whether there is nothing
+    /// more to tell.
+    async fn told_source(&self, record: &Record) -> bool {
+        let state = self.inquire(&record.migration).await;
+        let news = match record.outcome {
+            Outcome::GivenUp => true,
+            // It was taken back there, by hand, and runs here.
+            Outcome::RolledBack => matches!(state, HandoverState::Restored(_)),
+            _ => false,
+        };
+        let became = Request::Became { migration: record.migration.clone(), state: Box::new(state) };
+        !news || self.requests.ask(&record.from, &became, QUICK).await.is_ok()
     }
 
     /// Drops a preparation whose source has fallen silent. It can do no harm: the service is not ours yet.

@@ -7,6 +7,7 @@
 mod clients;
 mod files;
 mod hand_over;
+mod late;
 pub(crate) mod pre_copy;
 mod ready;
 mod stop_and_copy;
@@ -36,7 +37,8 @@ use pre_copy::Rounds;
 /// A migration that leaves this host, as others may see and influence it.
 pub(crate) struct Control {
     task: Task,
-    abort: watch::Sender<bool>,
+    /// Whether it can still be aborted, and whether it was.
+    course: watch::Sender<Course>,
     in_doubt: AtomicBool,
     /// What the operator decided for a service in doubt: whether this host keeps it.
     settled: watch::Sender<Option<bool>>,
@@ -46,7 +48,7 @@ impl Control {
     pub(crate) fn new(task: Task) -> Arc<Self> {
         Arc::new(Self {
             task,
-            abort: watch::Sender::new(false),
+            course: watch::Sender::new(Course::Open),
             in_doubt: AtomicBool::new(false),
             settled: watch::Sender::new(None),
         })
@@ -64,6 +66,42 @@ impl Control {
     pub(crate) fn in_doubt(&self) -> bool {
         self.in_doubt.load(Ordering::Relaxed)
     }
+
+    /// Whether the operator has aborted it.
+    pub(crate) fn is_aborted(&self) -> bool {
+        *self.course.borrow() == Course::Aborted
+    }
+
+    /// Returns when the operator aborts the migration.
+    async fn abort(&self) -> Refusal {
+        let mut course = self.course.subscribe();
+        // The sender lives in `self`, so that waiting cannot fail.
+        let _ = course.wait_for(|course| *course == Course::Aborted).await;
+        aborted()
+    }
+
+    /// Sets the course, unless it is set already; whether it is this one now. What aborts and what commits cannot both win.
+    fn set(&self, course: Course) -> bool {
+        self.course.send_if_modified(|now| {
+            let open = *now == Course::Open;
+            if open {
+                *now = course;
+            }
+            open
+        });
+        *self.course.borrow() == course
+    }
+}
+
+/// Whether a migration can still be aborted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// It can be.
+    Open,
+    /// It was.
+    Aborted,
+    /// It cannot be any more: the service is about to be relinquished.
+    Committed,
 }
 
 /// How a migration ended, for its record.
@@ -173,10 +211,20 @@ impl Agent {
         Ok(())
     }
 
-    /// Breaks a migration off before its commit point.
+    /// Aborts a migration before its commit point.
     pub(crate) fn abort(&self, migration: &MigrationId) -> Result<(), Refusal> {
-        self.control(migration)?.abort.send_replace(true);
-        Ok(())
+        let control = self.control(migration)?;
+        if control.set(Course::Aborted) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefusalCode::OutOfTurn,
+            format!(
+                "migration {migration} cannot be aborted any more: its service was handed to {}",
+                control.task.to
+            ),
+            "wait for its end (`mose watch`)",
+        ))
     }
 
     /// Settles a service in doubt as the operator decides.
@@ -207,6 +255,8 @@ impl Agent {
     /// A fresh pen, clock and control for a migration that is taken up again.
     pub(crate) fn resume(self: &Arc<Self>, task: Task, begun: Timestamp) -> Source {
         let control = Control::new(task);
+        // What its earlier life had begun is brought to its end, one way or the other.
+        control.set(Course::Committed);
         self.outgoing
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -239,21 +289,25 @@ impl Source {
     }
 
     fn aborted(&self) -> Result<(), Refusal> {
-        if *self.control.abort.borrow() { Err(broken_off()) } else { Ok(()) }
+        if self.control.is_aborted() { Err(aborted()) } else { Ok(()) }
     }
 
-    /// Returns when the operator breaks the migration off.
-    async fn broken_off(&self) -> Refusal {
-        let mut abort = self.control.abort.subscribe();
-        // The sender lives in `self.control`, so that waiting cannot fail.
-        let _ = abort.wait_for(|abort| *abort).await;
-        broken_off()
+    /// The ending of a migration after which the service runs here as before.
+    fn back_at_source(&self, otherwise: Outcome, mut reason: Refusal) -> Ending {
+        if reason.code != RefusalCode::Aborted {
+            return (otherwise, Some(reason));
+        }
+        reason.reason = match self.measured.was_frozen() {
+            false => "the operator aborted it before the service was frozen".to_owned(),
+            true => "the operator aborted it while the service stood still".to_owned(),
+        };
+        (Outcome::Aborted, Some(reason))
     }
 
     async fn attempt(&mut self) -> Ending {
         let ready = match self.make_ready().await {
             Ok(ready) => ready,
-            Err(refusal) => return (Outcome::Refused, Some(refusal)),
+            Err(refusal) => return self.back_at_source(Outcome::Refused, refusal),
         };
         let Ready { container, mut journal, place, epoch, sender, rounds, files } = ready;
         let mut dump = None;
@@ -276,6 +330,12 @@ impl Source {
                 return self.take_back(journal, &place, epoch, refusal).await;
             }
         };
+        if !self.control.set(Course::Committed) {
+            if let Some(dump) = dump {
+                let _ = dump.await;
+            }
+            return self.take_back(journal, &place, epoch, aborted()).await;
+        }
         self.steps.started(Step::Relinquish);
         let written = journal.write(&SourceState::Relinquished { digest: digest.clone() });
         if let Err(refusal) = self.steps.end(Step::Relinquish, written) {
@@ -320,6 +380,6 @@ fn check_plan(plan: &Plan) -> Result<(), Refusal> {
     }
 }
 
-fn broken_off() -> Refusal {
-    Refusal::new(RefusalCode::Failed, "the operator broke the migration off", "")
+fn aborted() -> Refusal {
+    Refusal::new(RefusalCode::Aborted, "the operator aborted the migration", "")
 }

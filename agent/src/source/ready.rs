@@ -30,13 +30,20 @@ impl Source {
         steps.started(Step::Inspect);
         let inspected = steps.end(Step::Inspect, self.inspect().await)?;
         let (container, journal, prepare) = inspected;
-        let ready = self.make_destination_ready(&container, &prepare).await;
+        let control = self.control.clone();
+        let ready = tokio::select! {
+            // Where a round is aborted, it says itself how far it was.
+            biased;
+            ready = self.make_destination_ready(&container, &prepare) => ready,
+            refusal = control.abort() => Err(refusal),
+        };
         match ready {
             Ok((sender, rounds, files)) => {
                 let (place, epoch) = (prepare.place, prepare.epoch);
                 Ok(Ready { container, journal, place, epoch, sender, rounds, files })
             }
             Err(refusal) => {
+                steps.end_open(&refusal);
                 // A destination that cannot be reached drops its preparation by itself.
                 if self.task().plan.strategy != Strategy::Cold
                     && let Err(left) = self.agent.engine.drop_images(&container).await
@@ -121,6 +128,7 @@ impl Source {
         let prepared = self.steps.end(Step::Prepare, prepared)?;
         self.measured.transport(prepared.offer.kind());
         let mut sender = self.open(&prepared).await?;
+        self.measured.sending(sender.sent());
         let target = WatchTarget { address: prepare.place.address.addr() };
         for peer in self.watchers() {
             let request = Request::Watch { migration: migration.clone(), target };

@@ -51,6 +51,7 @@ impl Source {
         steps.started(Step::Checkpoint);
         *dump = Some(tokio::spawn({
             let (agent, container, steps) = (agent.clone(), container.clone(), steps.clone());
+            let control = self.control.clone();
             let previous = rounds.as_ref().is_some_and(Rounds::dumps_with_previous);
             async move {
                 let begun = SystemTime::now();
@@ -61,6 +62,11 @@ impl Source {
                 };
                 let dumped = dumped
                     .map_err(|refusal| refusal.with_log(agent.engine.criu_log(&container, begun).as_deref()));
+                // A dump that fails because the migration was aborted under it is no failure of its own.
+                if control.is_aborted() && dumped.is_err() {
+                    steps.failed(Step::Checkpoint, &super::aborted());
+                    return dumped;
+                }
                 steps.end(Step::Checkpoint, dumped)
             }
         }));
@@ -76,6 +82,7 @@ impl Source {
         let (dumped, signal) = dump_signal();
         // What lies in memory vanishes with the container's processes, which the dump ends.
         let (beside, beside_sent) = tokio::sync::oneshot::channel();
+        let before = self.measured.sent();
         steps.started(Step::Transfer);
         let images = async {
             let mut volumes = files.final_beside(&mut sender, false).await?;
@@ -103,17 +110,16 @@ impl Source {
         };
         let moved = tokio::select! {
             moved = futures_util::future::try_join(images, stopped) => moved,
-            refusal = self.broken_off() => Err(refusal),
+            refusal = self.control.abort() => Err(refusal),
         };
         let sent = match moved {
             Ok((sent, ())) => sent,
             Err(refusal) => {
-                steps.failed(Step::Transfer, &refusal);
+                let moved = self.measured.sent().0.saturating_sub(before.0);
+                steps.failed_after(Step::Transfer, &refusal, Some(Bytes(moved)));
                 return Err(refusal);
             }
         };
-        self.measured.image(Bytes(sent.bytes));
-        self.aborted()?;
         let Some(dump) = dump.take() else {
             return Err(Refusal::new(RefusalCode::Failed, "the dump was lost", ""));
         };

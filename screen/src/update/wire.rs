@@ -33,8 +33,8 @@ pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effe
             }
         }
         Wire::Record(record) => {
-            let old =
-                state.data.past.get(&record.migration).is_some_and(|known| known.outcome == record.outcome);
+            let told = |known: &Record| known.outcome == record.outcome && known.reason == record.reason;
+            let old = state.data.past.get(&record.migration).is_some_and(told);
             // What was over before anybody looked is no news.
             if !old && state.data.migrations.get(&record.migration).is_some() {
                 let (level, text) = ended(record);
@@ -50,14 +50,28 @@ pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effe
     Vec::new()
 }
 
+/// What a migration came to, and how bad that is. What the operator wanted is no error.
 fn ended(record: &Record) -> (Level, String) {
     let way = format!("{} {} → {}", record.service, record.from, record.to);
     let reason = record.reason.as_ref().map(|refusal| format!(": {refusal}")).unwrap_or_default();
     match record.outcome {
         Outcome::Done => {
-            let downtime = record.downtime.client_gap().or(record.downtime.blackout);
+            let downtime = record.downtime.blackout;
             let downtime = downtime.map(|ms| format!(", downtime {}", time(ms))).unwrap_or_default();
-            (Level::Info, format!("{way} done in {}{downtime}", time(record.duration)))
+            let missed = record.targets_met().filter(|targets| *targets != "met");
+            let missed = missed.map(|missed| format!(" ({missed})")).unwrap_or_default();
+            (Level::Info, format!("{way} done in {}{downtime}{missed}{reason}", time(record.duration)))
+        }
+        Outcome::Aborted => {
+            let still = match record.downtime.blackout {
+                Some(still) => format!(", after it stood still for {}", time(still)),
+                None => String::new(),
+            };
+            let (from, sent) = (&record.from, record.image);
+            (
+                Level::Info,
+                format!("{way} aborted by the operator: it runs at {from}{still}; {sent} were sent"),
+            )
         }
         Outcome::Refused => (Level::Error, format!("{way} refused, nothing was changed{reason}")),
         Outcome::RolledBack => {
@@ -67,5 +81,6 @@ fn ended(record: &Record) -> (Level, String) {
             Level::Error,
             format!("{way} is in doubt: look at {} before you decide for a side{reason}", record.to),
         ),
+        Outcome::GivenUp => (Level::Error, format!("{way} given up{reason}")),
     }
 }

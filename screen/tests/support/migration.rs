@@ -147,7 +147,11 @@ pub(crate) fn run(state: &mut State, until: f64) {
 pub(crate) fn end(state: &mut State, outcome: Outcome, at: f64) {
     let now = state.data.now;
     let record = record("m-7f3a", outcome, now, at);
-    let phase = if outcome == Outcome::Done { Phase::Finished } else { Phase::Failed };
+    let phase = match outcome {
+        Outcome::Done => Phase::Finished,
+        Outcome::Aborted => Phase::Aborted,
+        _ => Phase::Failed,
+    };
     let event = |seq, step, phase, detail: Option<&str>| StepEvent {
         migration: id("m-7f3a"),
         seq,
@@ -174,7 +178,12 @@ pub(crate) fn end(state: &mut State, outcome: Outcome, at: f64) {
             state.data.take(Wire::Step(Box::new(event(901, Step::Reclaim, Phase::Started, None))), now);
             state.data.take(Wire::Step(Box::new(event(902, Step::Reclaim, Phase::Finished, None))), now);
         }
-        Outcome::InDoubt => {
+        Outcome::Aborted => {
+            let told = "the operator aborted the migration";
+            let event = event(900, Step::Iteration, Phase::Aborted, Some(told));
+            state.data.take(Wire::Step(Box::new(StepEvent { bytes: Some(Bytes(210_000)), ..event })), now);
+        }
+        Outcome::InDoubt | Outcome::GivenUp => {
             let detail = "edge-b did not answer within 10 s after ownership was given up";
             let failed = event(900, Step::Relinquish, Phase::Failed, Some(detail));
             state.data.take(Wire::Step(Box::new(failed)), now);
@@ -223,10 +232,18 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
                 reason(RefusalCode::Failed, "CRIU could not dump sockperf", "read CRIU's log below")
                     .map(|reason| reason.with_log(Some(CRIU_LOG)))
             }
+            Outcome::Aborted => {
+                reason(RefusalCode::Aborted, "the operator aborted it before the service was frozen", "")
+            }
             Outcome::InDoubt => reason(
                 RefusalCode::Unreachable,
                 "edge-b did not answer within 10 s",
                 "look whether it runs there, then decide for a side",
+            ),
+            Outcome::GivenUp => reason(
+                RefusalCode::Failed,
+                "the operator had edge-a discard its copy, and edge-b has not said that it runs the service",
+                "look at edge-b with podman ps",
             ),
         },
         image: Bytes(if outcome == Outcome::Refused { 0 } else { 12_780_000 }),

@@ -102,12 +102,16 @@ impl Source {
     async fn round(&self, rounds: &mut Rounds, sender: &mut Sender) -> Result<(), Refusal> {
         let number = rounds.done;
         let step = if number == 0 { Step::PreDump } else { Step::Iteration };
+        let before = self.measured.sent();
         self.steps.started(step);
         let sent = tokio::select! {
             sent = rounds.way.round(sender) => sent,
-            refusal = self.broken_off() => Err(refusal),
+            refusal = self.control.abort() => Err(refusal),
         };
-        let sent = sent.inspect_err(|refusal| self.steps.failed(step, refusal))?;
+        let sent = sent.inspect_err(|refusal| {
+            let moved = self.measured.sent().0.saturating_sub(before.0);
+            self.steps.failed_after(step, refusal, Some(Bytes(moved)));
+        })?;
         rounds.done += 1;
         let pays = rounds.before.is_none_or(|before| (sent.sent as f64) < before as f64 * PAYS);
         rounds.before = Some(sent.sent);
