@@ -203,6 +203,38 @@ async fn a_cold_and_an_iterative_migration_are_done_verified_and_labelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rounds_end_where_one_no_longer_pays_unless_all_are_wanted() {
+    let (demo, fleet) = started().await;
+    let plan = |end_early| Plan {
+        strategy: Strategy::IterativePrecopy,
+        iterations: Some(12),
+        end_early,
+        ..Plan::cold()
+    };
+    let early = migrate(&fleet, &order("one", "b", plan(true))).await.unwrap();
+    assert_eq!(early.outcome, Outcome::Done, "{:?}", early.reason);
+    // What is written between two rounds is about as much each time: it does not fall twelve times.
+    let last = early.ended_early().expect("one that no longer paid");
+    assert!(!early.rounds[last as usize].pays);
+    assert!(early.rounds[..last as usize].iter().all(|round| round.pays), "{:?}", early.rounds);
+    // The one right before the freeze is made all the same.
+    assert_eq!(early.rounds.len() as u32, last + 2, "{:?}", early.rounds);
+    assert_eq!(early.iterations_made(), last + 1);
+    let ended = table::ending(&early);
+    assert!(ended.contains(&format!("{} of 12 planned were made", last + 1)), "{ended}");
+    assert!(table::history(std::slice::from_ref(&early)).contains(&format!("I={}/12", last + 1)));
+    let left_out = format!("{last} of 12: ");
+    let detail =
+        early.steps.iter().filter_map(|step| step.detail.as_deref()).find(|d| d.starts_with(&left_out));
+    assert!(detail.is_some_and(|detail| detail.contains("left out")), "{detail:?}");
+
+    let all = migrate(&fleet, &order("one", "a", plan(false))).await.unwrap();
+    assert_eq!(all.outcome, Outcome::Done, "{:?}", all.reason);
+    assert_eq!((all.rounds.len(), all.ended_early()), (13, None));
+    end(demo, fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_planned_with_the_scenarios_profile_mostly_holds() {
     let (demo, fleet) = started().await;
     let (mut held, mut runs) = (0, 0);
