@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand, ValueEnum};
 use mose_console::documents::Document;
 use mose_lab::{CgroupMode, LinkRate};
-use mose_pam::{BitsPerSec, Millis, Objective, Plan, Strategy};
+use mose_pam::{BitsPerSec, Millis, Objective, Plan, RoundsRule, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
 
 /// Moves running, stateful containers between edge hosts while their clients stay connected.
@@ -189,10 +189,14 @@ pub(crate) struct Migrate {
     /// What to minimise: downtime or resources.
     #[arg(long, requires = "target_downtime", default_value = "downtime")]
     pub(crate) objective: Objective,
+    /// How many rounds of pre-copy: enough, so that more would not shorten the expected downtime, ending early where one no longer
+    /// pays; or paper, all that fit into --target-duration.
+    #[arg(long, requires = "target_downtime", default_value = "enough", value_name = "RULE")]
+    pub(crate) rounds_rule: RoundsRule,
     /// Refuse if no plan meets the targets, instead of carrying out the one that comes nearest.
     #[arg(long, requires = "target_downtime")]
     pub(crate) strict: bool,
-    /// Iterations of an iterative pre-copy.
+    /// Iterations of an iterative pre-copy; all of them are made.
     #[arg(long, short = 'I', value_name = "N")]
     pub(crate) iterations: Option<u32>,
     /// How pre-copy reads the running service; the source chooses if not given.
@@ -274,8 +278,12 @@ pub(crate) enum Lab {
     Laps(Box<Laps>),
     /// Migrate two services for a row of targets, and hold what was measured against what was promised.
     ///
-    /// Under both objectives; writes targets.csv and targets.svg. Calibrate first.
+    /// Under both objectives, the downtime's by both rules for rounds; writes targets.csv and targets.svg. Calibrate first.
     Targets(TargetsRun),
+    /// Migrate an idle service to and fro by both rules for rounds in turn, and compare downtime, duration and rounds.
+    ///
+    /// Calibrate first.
+    Rounds(crate::lab::rounds::Arguments),
     /// Migrate a workload to and fro under its client, in turn by each strategy, and compare them.
     Strategies(Box<Strategies>),
     /// Hold the dirty-page rate that the agent tells of a counter against what the counter says itself.
@@ -455,7 +463,7 @@ pub(crate) fn plan(strategy: Strategy, iterations: Option<u32>) -> Plan {
         Strategy::IterativePrecopy => iterations,
         Strategy::Cold | Strategy::Precopy => None,
     };
-    Plan { strategy, iterations, bandwidth: None }
+    Plan { strategy, iterations, ..Plan::cold() }
 }
 
 /// The bandwidth of a link as the model counts it.

@@ -333,6 +333,7 @@ async fn designed(
         targets,
         objective: migrate.objective,
         limits: Limits::default(),
+        rounds: migrate.rounds_rule,
         profile: None,
         given: Given { bandwidth: migrate.bandwidth, ..Given::default() },
     };

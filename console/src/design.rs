@@ -2,7 +2,7 @@
 
 use mose_pam::{
     BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, Objective, PagesPerSec, Plan, Profile,
-    Proposal, Request as PlanRequest, Service, Targets, plan,
+    Proposal, Request as PlanRequest, RoundsRule, Service, Targets, plan,
 };
 use mose_protocol::agent::Hello;
 use mose_protocol::forecast::Forecast;
@@ -20,6 +20,8 @@ pub struct Wanted {
     pub objective: Objective,
     /// The most pre-copy iterations.
     pub limits: Limits,
+    /// How many rounds of those that fit.
+    pub rounds: RoundsRule,
     /// Used instead of the calibration of the two hosts.
     pub profile: Option<Profile>,
     /// Figures that are given.
@@ -139,7 +141,8 @@ pub async fn design(
     let request = Service::new(memory, DirtyRate::Measured(dirty_rate), interval)
         .and_then(|service| PlanRequest::new(service, bandwidth, wanted.targets, wanted.objective))
         .map_err(|error| impossible(&error))?
-        .within(wanted.limits);
+        .within(wanted.limits)
+        .choosing(wanted.rounds);
     let proposal = plan(&model, &request);
     Ok(Design { profile, request, proposal, dirty_rate, objective: wanted.objective, remarks })
 }

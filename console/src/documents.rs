@@ -95,6 +95,8 @@ pub enum Document {
     LabLaps,
     /// `mose lab targets`
     LabTargets,
+    /// `mose lab rounds`
+    LabRounds,
     /// `mose lab strategies`
     LabStrategies,
     /// `mose lab profiling`
@@ -132,6 +134,7 @@ impl Document {
             Self::LabDown => schema_of::<mose_lab::Report>(),
             Self::LabLaps => schema_of::<experiments::Laps>(),
             Self::LabTargets => schema_of::<experiments::Promises>(),
+            Self::LabRounds => schema_of::<experiments::RulesRun>(),
             Self::LabStrategies => schema_of::<experiments::Strategies>(),
             Self::LabProfiling => schema_of::<experiments::Profiling>(),
             Self::LabBaseline => schema_of::<experiments::Comparison>(),

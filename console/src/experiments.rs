@@ -3,10 +3,10 @@
 use mose_lab::baseline::Breakdown;
 use mose_lab::client::ClientReport;
 use mose_lab::median;
-use mose_pam::{Profile, Sample, Strategy};
+use mose_pam::{Profile, RoundsRule, Sample, Strategy};
 use mose_protocol::HostName;
 use mose_protocol::forecast::Forecast;
-use mose_protocol::record::Record;
+use mose_protocol::record::{Outcome, Record};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -67,6 +67,8 @@ pub struct Series {
 pub struct Promises {
     /// What comes of all.
     pub summary: Held,
+    /// Those that minimised the downtime, by each rule for rounds.
+    pub rules: Vec<RuleFigures>,
     /// Each migration, in order.
     pub migrations: Vec<Promise>,
 }
@@ -121,6 +123,84 @@ impl Held {
             duration_held: share(held.iter().filter(|held| held.1).count()),
             downtime_ratio: median(ratios.iter().map(|ratio| ratio.0)),
             duration_ratio: median(ratios.iter().map(|ratio| ratio.1)),
+        }
+    }
+}
+
+/// `mose lab rounds`: a workload to and fro by both rules for rounds in turn.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RulesRun {
+    /// What was moved.
+    pub workload: String,
+    /// The workload's arguments.
+    pub arguments: Vec<String>,
+    /// The max duration (θ_mig) that was planned for.
+    pub max_duration_ms: f64,
+    /// What came of each rule.
+    pub rules: Vec<RuleFigures>,
+    /// The one beside the other.
+    pub compared: RoundsCompared,
+    /// What the client saw over all of them.
+    pub client: ClientReport,
+    /// Each migration, in order.
+    pub migrations: Vec<Record>,
+}
+
+/// What came of the migrations whose rounds were chosen by one rule.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RuleFigures {
+    /// Which.
+    pub rule: RoundsRule,
+    /// How many were done.
+    pub migrations: usize,
+    /// Rounds that were made after the first copy.
+    pub rounds: Option<f64>,
+    /// The most that any of them made.
+    pub rounds_at_most: u32,
+    /// For how long the service was stopped, by the agents' clocks.
+    pub downtime_ms: Option<f64>,
+    /// The client's silence, by its packets.
+    pub gap_ms: Option<f64>,
+    /// The duration.
+    pub duration_ms: Option<f64>,
+}
+
+impl RuleFigures {
+    /// The medians of those that were done.
+    pub fn of<'a>(rule: RoundsRule, records: impl Iterator<Item = &'a Record>) -> Self {
+        let done: Vec<&Record> = records.filter(|record| record.outcome == Outcome::Done).collect();
+        let of = |figure: &dyn Fn(&Record) -> Option<f64>| median(done.iter().filter_map(|r| figure(r)));
+        Self {
+            rule,
+            migrations: done.len(),
+            rounds: of(&|r| Some(f64::from(r.iterations_made()))),
+            rounds_at_most: done.iter().map(|r| r.iterations_made()).max().unwrap_or(0),
+            downtime_ms: of(&|r| r.downtime.blackout.map(|ms| ms.0)),
+            gap_ms: of(&|r| r.downtime.client_gap().map(|ms| ms.0)),
+            duration_ms: of(&|r| Some(r.duration.0)),
+        }
+    }
+}
+
+/// Enough rounds beside the most that fit.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RoundsCompared {
+    /// By how much longer the service was stopped with enough rounds; negative where it was shorter.
+    pub downtime_difference_ms: Option<f64>,
+    /// Up to which difference they count as good as all rounds: 5 % of the downtime with all, or 10 ms, whichever is more.
+    pub downtime_slack_ms: Option<f64>,
+    /// The duration with enough rounds over that with all.
+    pub duration_ratio: Option<f64>,
+}
+
+impl RoundsCompared {
+    /// The medians of one rule beside those of the other.
+    #[must_use]
+    pub fn of(enough: &RuleFigures, paper: &RuleFigures) -> Self {
+        Self {
+            downtime_difference_ms: enough.downtime_ms.zip(paper.downtime_ms).map(|(a, b)| a - b),
+            downtime_slack_ms: paper.downtime_ms.map(|downtime| (0.05 * downtime).max(10.0)),
+            duration_ratio: enough.duration_ms.zip(paper.duration_ms).map(|(a, b)| a / b),
         }
     }
 }

@@ -7,6 +7,7 @@ mod course;
 mod guest;
 mod laps;
 mod profiling;
+pub(crate) mod rounds;
 mod strategies;
 mod targets;
 
@@ -101,6 +102,7 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
         cli::Lab::Guest { deadline, files, argv } => return guest::run(deadline, &files, &argv),
         cli::Lab::Laps(options) => return laps::run(&options),
         cli::Lab::Targets(options) => return targets::run(&options),
+        cli::Lab::Rounds(options) => return rounds::run(&options),
         cli::Lab::Strategies(options) => return strategies::run(&options),
         cli::Lab::Profiling(options) => return profiling::run(&options),
         cli::Lab::Baseline(options) => return compare::run(&options),

@@ -1,6 +1,9 @@
 //! A plan as it is shown: to people, as JSON, as lines of CSV.
 
-use mose_pam::{Axis, Components, Kpis, Millis, Model, Nearest, Proposal, Request, Strategy, Trajectory};
+use mose_pam::{
+    Axis, Components, Kpis, Millis, Model, Nearest, Proposal, Request, Rounds, RoundsRule, Strategy,
+    Trajectory,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,6 +19,8 @@ pub struct Report<'a> {
     strategy: Strategy,
     /// I: iterations after the pre-dump; null for a cold migration.
     iterations: Option<u32>,
+    /// The same number, among how many and by which rule it was chosen; null for a cold migration.
+    rounds: Option<Rounds>,
     /// L: the bandwidth to allocate, in bit/s.
     bandwidth_bps: u64,
     /// r: the dirty-page rate between the least (0) and the greatest (1) that is possible.
@@ -86,6 +91,7 @@ impl<'a> Report<'a> {
         Self {
             strategy: proposal.strategy,
             iterations: proposal.iterations,
+            rounds: proposal.rounds,
             bandwidth_bps: proposal.bandwidth.0,
             normalized_dirty_rate: proposal.rate.get(),
             bound: proposal.bound.into(),
@@ -121,7 +127,7 @@ impl<'a> Swept<'a> {
 /// A plan for people: what to do, what it promises, and why.
 #[must_use]
 pub fn page(proposal: &Proposal, model: &Model, request: &Request, profile: &str) -> String {
-    let iterations = proposal.iterations.map(|i| format!("   I = {i}")).unwrap_or_default();
+    let iterations = proposal.rounds.map(|rounds| format!("   I = {rounds}")).unwrap_or_default();
     let mut text = format!(
         "{}{iterations}   L = {}   r = {:.3}   profile {profile}\n\n",
         proposal.strategy,
@@ -192,9 +198,9 @@ fn parts(proposal: &Proposal) -> String {
     table(&["part", "at most", "transfer"], &[1, 2], &rows)
 }
 
-/// Where more iterations stop paying, if the plan goes on beyond that.
+/// Where more iterations stop paying, if the paper's rule goes on beyond that.
 fn enough(proposal: &Proposal, model: &Model, request: &Request) -> Option<String> {
-    let planned = proposal.iterations.filter(|iterations| *iterations > 0)?;
+    let planned = proposal.rounds.filter(|rounds| rounds.rule == RoundsRule::Paper)?.chosen;
     let overlay = proposal.components.overlay.0 > 0.0;
     let trajectory = Trajectory::new(model, request.service(), proposal.bandwidth, overlay);
     let enough = trajectory.pays_until(WORTH_IT);
@@ -214,7 +220,7 @@ pub fn csv_heading(axis: Axis) -> String {
     let unit = if unit.is_empty() { String::new() } else { format!("_{unit}") };
     format!(
         "swept_{}{unit},strategy,iterations,bandwidth_bps,normalized_dirty_rate,bound_downtime_ms,bound_duration_ms,\
-         expected_downtime_ms,expected_duration_ms,downtime_met,duration_met",
+         expected_downtime_ms,expected_duration_ms,downtime_met,duration_met,rounds_rule,most_rounds",
         axis.name().replace('-', "_")
     )
 }
@@ -223,8 +229,10 @@ pub fn csv_heading(axis: Axis) -> String {
 #[must_use]
 pub fn csv_line(value: f64, proposal: &Proposal) -> String {
     let iterations = proposal.iterations.map(|iterations| iterations.to_string()).unwrap_or_default();
+    let rule = proposal.rounds.map(|rounds| rounds.rule.name()).unwrap_or_default();
+    let most = proposal.rounds.map(|rounds| rounds.most.to_string()).unwrap_or_default();
     format!(
-        "{value},{},{iterations},{},{},{},{},{},{},{},{}",
+        "{value},{},{iterations},{},{},{},{},{},{},{},{},{rule},{most}",
         proposal.strategy,
         proposal.bandwidth.0,
         proposal.rate.get(),
@@ -247,7 +255,7 @@ pub fn sweep(axis: Axis, plans: &[(f64, Proposal)]) -> String {
             vec![
                 axis.show(*value),
                 proposal.strategy.to_string(),
-                crate::table::known(proposal.iterations),
+                crate::table::known(proposal.rounds),
                 proposal.bandwidth.to_string(),
                 proposal.bound.downtime.to_string(),
                 mark(proposal.downtime.met()),

@@ -232,7 +232,15 @@ fn stopped(record: &Record) -> String {
 fn rounds(record: &Record) -> String {
     let sent = record.rounds.iter().map(|round| round.bytes.to_string()).collect::<Vec<_>>().join(" · ");
     let paid = record.rounds.iter().find(|round| !round.pays).map(|round| round.number);
-    let note = paid.map(|number| format!("; iteration {number} no longer paid")).unwrap_or_default();
+    let note = match (record.ended_early(), paid) {
+        (Some(number), _) => format!(
+            "; round {number} no longer paid: {} of {} planned were made",
+            record.iterations_made(),
+            known(record.plan.iterations)
+        ),
+        (None, Some(number)) => format!("; round {number} no longer paid"),
+        (None, None) => String::new(),
+    };
     let last = record.image.0.saturating_sub(record.rounds.iter().map(|round| round.bytes.0).sum());
     // What came after the rounds travelled in the downtime, if there was one.
     match record.outcome {
@@ -299,6 +307,9 @@ pub fn history(records: &[Record]) -> String {
                 record.service.to_string(),
                 format!("{} → {}", record.from, record.to),
                 match record.plan.iterations.filter(|iterations| *iterations > 0) {
+                    Some(planned) if record.ended_early().is_some() => {
+                        format!("{} I={}/{planned}", record.plan.strategy, record.iterations_made())
+                    }
                     Some(iterations) => format!("{} I={iterations}", record.plan.strategy),
                     None => record.plan.strategy.to_string(),
                 },

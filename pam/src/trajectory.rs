@@ -6,6 +6,7 @@
 //! x' = min(M, WWS, c + q·x) bytes dirty. That tends to x* = c/(1 − q) if q < 1, and to all that can be dirty otherwise.
 
 use crate::model::Model;
+use crate::rounds::RoundsRule;
 use crate::service::{NormalizedRate, Service};
 use crate::units::{BitsPerSec, Bytes, Millis};
 
@@ -29,6 +30,16 @@ pub struct Iteration {
     pub time: Millis,
     /// The downtime if the final dump were made instead of it.
     pub downtime: Millis,
+}
+
+/// How many iterations are enough, and what they reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Enough {
+    pub(crate) iterations: u32,
+    /// The downtime that is expected with them.
+    pub(crate) downtime: Millis,
+    /// The least that is expected with any number of those that fit.
+    pub(crate) least: Millis,
 }
 
 /// Milliseconds as a function of dirty bytes.
@@ -148,6 +159,30 @@ impl Trajectory {
         // x decreases only towards x* with q < 1; with q = 0 the first iteration reaches it.
         let iterations = if self.gain > 0.0 { (gain.0 / above).ln() / self.gain.ln() } else { 1.0 };
         iterations.ceil().clamp(1.0, f64::from(u32::MAX)) as u32
+    }
+
+    /// The fewest of at most `most` iterations whose expected downtime is as good as the least that any of them reaches.
+    #[must_use]
+    pub(crate) fn enough(&self, most: u32) -> Enough {
+        let downtime = |dirty: f64| Millis(self.dump.at(dirty) + self.tail);
+        let none = downtime(self.first);
+        // What is dirty follows a rising line: it falls with every iteration, or with none.
+        if most == 0 || self.after(self.first) >= self.first {
+            return Enough { iterations: 0, downtime: none, least: none };
+        }
+        // It falls, so q < 1, and nothing keeps it from coming closer to x* by that factor each time.
+        let (limit, left) = (self.limit(), self.gain.powf(f64::from(most)));
+        let above = self.first - limit;
+        let least = downtime(limit + above * left);
+        let slack = RoundsRule::slack(least);
+        if none.0 - least.0 <= slack.0 {
+            return Enough { iterations: 0, downtime: none, least };
+        }
+        let share = left + slack.0 / (self.dump.per_byte * above);
+        let iterations = if self.gain > 0.0 { share.ln() / self.gain.ln() } else { 1.0 };
+        let iterations = iterations.ceil().clamp(1.0, f64::from(most)) as u32;
+        let dirty = limit + above * self.gain.powf(f64::from(iterations));
+        Enough { iterations, downtime: downtime(dirty), least }
     }
 
     fn after(&self, dirty: f64) -> f64 {

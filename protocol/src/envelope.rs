@@ -115,7 +115,9 @@ mod tests {
 
     #[test]
     fn rubbish_is_an_error_not_a_panic() {
-        for bytes in [&b""[..], b"{", b"\xff\xfe", b"{\"version\":1}", b"{\"version\":1,\"body\":7}"] {
+        let bare = format!("{{\"version\":{PROTOCOL_VERSION}}}");
+        let number = format!("{{\"version\":{PROTOCOL_VERSION},\"body\":7}}");
+        for bytes in [&b""[..], b"{", b"\xff\xfe", bare.as_bytes(), number.as_bytes()] {
             assert_eq!(open::<Request>(bytes).unwrap_err().code, RefusalCode::Malformed);
         }
     }

@@ -4,7 +4,7 @@ use mose_pam::{Bytes, Millis, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::forecast::{Figures, Forecast};
-use crate::step::{Round, Step};
+use crate::step::{Round, Step, ended_early};
 use crate::time::ClockOffset;
 use crate::transfer::TransportKind;
 use crate::{HostName, MigrationId, Refusal, ServiceName, Timestamp};
@@ -157,7 +157,7 @@ pub struct Record {
     /// What the designer promised, if the plan is its.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Box<Forecast>>,
-    /// The rounds of pre-copy.
+    /// The rounds of pre-copy that were made: the plan may have had more (see its `end_early`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rounds: Vec<Round>,
     /// Every step.
@@ -224,6 +224,18 @@ impl Record {
             (_, Some(false)) => Some("duration missed"),
             (None, _) | (_, None) => None,
         }
+    }
+
+    /// The round after which the rounds ended early (see [`ended_early`]).
+    #[must_use]
+    pub fn ended_early(&self) -> Option<u32> {
+        ended_early(&self.plan, &self.rounds)
+    }
+
+    /// How many iterations were made after the pre-dump.
+    #[must_use]
+    pub fn iterations_made(&self) -> u32 {
+        self.rounds.iter().map(|round| round.number).max().unwrap_or(0)
     }
 
     /// Whether downtime and duration stayed within their worst cases; `None` where either is unknown.

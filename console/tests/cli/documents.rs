@@ -137,12 +137,12 @@ fn printed(document: &impl serde::Serialize) -> Value {
 #[test]
 fn what_the_lab_prints_fits_its_schemas() {
     use mose_console::experiments::{
-        Compared, Comparison, Fitted, Held, Lap, Laps, Profiling, Promise, Promises, Series, Slowed,
-        Strategies, Told,
+        Compared, Comparison, Fitted, Held, Lap, Laps, Profiling, Promise, Promises, RoundsCompared,
+        RuleFigures, RulesRun, Series, Slowed, Strategies, Told,
     };
     use mose_lab::baseline::{Breakdown, Row};
     use mose_lab::client::{ClientReport, Gap};
-    use mose_pam::{BitsPerSec, Bytes, Millis, Pass, Profile, Sample, Strategy};
+    use mose_pam::{BitsPerSec, Bytes, Millis, Pass, Profile, RoundsRule, Sample, Strategy};
 
     let gap = Gap { at_unix_ms: 1, ms: 203.4 };
     let client = || ClientReport { workload: "counter".into(), gaps: vec![gap], ..ClientReport::default() };
@@ -173,7 +173,24 @@ fn what_the_lab_prints_fits_its_schemas() {
     let promises = vec![Promise { service: "small", forecast, record: record() }];
     let summary = Held::of(&promises);
     assert_eq!(summary.migrations, 1);
-    fits("lab-targets", &printed(&Promises { summary, migrations: promises }));
+    let figures =
+        || RuleFigures::of(RoundsRule::Enough, [&record(), &full_record(Outcome::RolledBack)].into_iter());
+    assert_eq!((figures().migrations, figures().rounds_at_most), (1, 1));
+    fits("lab-targets", &printed(&Promises { summary, rules: vec![figures()], migrations: promises }));
+    let none = RuleFigures::of(RoundsRule::Paper, std::iter::empty());
+    let compared = RoundsCompared::of(&figures(), &figures());
+    assert_eq!((compared.downtime_difference_ms, compared.duration_ratio), (Some(0.0), Some(1.0)));
+    assert_eq!(RoundsCompared::of(&figures(), &none).downtime_difference_ms, None);
+    let rules = RulesRun {
+        workload: "sockperf".into(),
+        arguments: Vec::new(),
+        max_duration_ms: 5000.0,
+        rules: vec![figures(), none],
+        compared,
+        client: client(),
+        migrations: vec![record()],
+    };
+    fits("lab-rounds", &printed(&rules));
     let told = Told {
         asked: 100,
         rewritten: 99.0,

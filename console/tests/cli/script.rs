@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use mose_pam::{
-    BitsPerSec, Bytes, Components, Metres, MetresPerSec, Millis, Objective, PagesPerSec, Plan, Strategy,
+    BitsPerSec, Bytes, Components, Metres, MetresPerSec, Millis, Objective, PagesPerSec, Plan, Rounds,
+    RoundsRule, Strategy,
 };
 use mose_protocol::agent::{
     ClientInfo, Heading, MessagesPerSec, Position, ServiceInfo, ServiceState, Telemetry,
@@ -265,6 +266,7 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
             strategy: Strategy::IterativePrecopy,
             iterations: Some(1),
             bandwidth: Some(BitsPerSec(100_000_000)),
+            end_early: true,
         },
         transport: Some(TransportKind::Tcp),
         started_at: Timestamp(1_000_000),
@@ -304,6 +306,7 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
             expected: figures,
             components: parts,
             why: "it fits".into(),
+            rounds: Some(Rounds { rule: RoundsRule::Enough, chosen: 1, most: 7 }),
         })),
         rounds: vec![round()],
         steps: vec![StepTime {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mose_pam::{
     BitsPerSec, DirtyRate, FramesPerSec, Handovers, InputError, Limits, Metres, Millis, Model, Objective,
-    PagesPerSec, Profile, Proposal, Request, Service, Targets, Vehicle, downtime_for_frames, lost_frames,
-    plan,
+    PagesPerSec, Profile, Proposal, Request, RoundsRule, Service, Targets, Vehicle, downtime_for_frames,
+    lost_frames, plan,
 };
 use mose_protocol::forecast::Forecast;
 use mose_protocol::{HostName, ServiceName};
@@ -193,6 +193,8 @@ pub struct Planning {
     pub duration: Millis,
     /// What is minimised.
     pub objective: Objective,
+    /// How many rounds of those that fit.
+    pub rounds: RoundsRule,
     /// The target that steps and the mouse change.
     pub field: Field,
     /// What θ_down is told in.
@@ -226,6 +228,7 @@ impl Planning {
             downtime: config.targets.downtime,
             duration: config.targets.duration,
             objective: config.targets.objective,
+            rounds: config.targets.rounds_rule,
             field: Field::Downtime,
             unit: config.unit,
             application: Application::of(config),
@@ -308,7 +311,8 @@ impl Planning {
                 Request::new(service, available, targets, self.objective)
             })
             .map_err(|error| error.to_string())?
-            .within(self.limits);
+            .within(self.limits)
+            .choosing(self.rounds);
         Ok(Designed {
             service: service.clone(),
             from: from.clone(),

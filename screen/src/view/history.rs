@@ -248,6 +248,9 @@ fn way(scene: &Scene<'_>, record: &Record) -> String {
 
 fn plan(record: &Record) -> String {
     match record.plan.iterations {
+        Some(planned) if record.ended_early().is_some() => {
+            format!("iterative I={}/{planned}", record.iterations_made())
+        }
         Some(iterations) if iterations > 0 => format!("iterative I={iterations}"),
         Some(_) => "pre-copy".to_owned(),
         None => record.plan.strategy.to_string().replace("precopy", "pre-copy"),

@@ -1,6 +1,6 @@
 //! The plan: what would be done, what that promises, whether the targets are met, and why it is so.
 
-use mose_pam::{Millis, Proposal, Strategy, Verdict};
+use mose_pam::{Millis, Proposal, Rounds, Strategy, Verdict};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -13,15 +13,20 @@ use crate::state::Still;
 use crate::state::planning::Designed;
 use crate::theme::Role;
 
-/// A plan in a line: strategy, I, L.
+/// A plan in a line: strategy, rounds, L.
 #[must_use]
 pub fn headline(proposal: &Proposal) -> String {
-    let name = named(proposal.strategy);
-    let iterations = match proposal.iterations {
-        Some(iterations) if iterations > 0 => format!("  I = {iterations}"),
-        _ => String::new(),
-    };
-    format!("{name}{iterations}  L = {}", proposal.bandwidth)
+    let rounds = proposal.rounds.as_ref().map(counted).unwrap_or_default();
+    format!("{}{rounds}  L = {}", named(proposal.strategy), proposal.bandwidth)
+}
+
+/// How many rounds are planned, and of how many; empty where none fit.
+fn counted(rounds: &Rounds) -> String {
+    match rounds.most {
+        0 => String::new(),
+        1 => format!("  {rounds} round"),
+        _ => format!("  {rounds} rounds"),
+    }
 }
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
@@ -56,9 +61,10 @@ fn under_way<'a>(scene: &Scene<'_>, room: usize) -> Option<Vec<Line<'a>>> {
         state.shown().migrations.newest_of(state.ui.service.as_ref()?).filter(|track| !track.has_ended())?;
     let task = track.task.as_ref()?;
     let forecast = task.forecast.as_deref()?;
-    let rounds = match task.plan.iterations {
-        Some(count) if count > 0 => format!("  I = {count}"),
-        _ => String::new(),
+    let rounds = match (&forecast.rounds, task.plan.iterations) {
+        (Some(rounds), _) => counted(rounds),
+        (None, Some(count)) if count > 0 => format!("  I = {count}"),
+        (None, _) => String::new(),
     };
     let head = format!("{}{rounds}", named(task.plan.strategy));
     let end = match track.is_in_doubt() {

@@ -32,7 +32,7 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         ("began", figure::clock(scene, record.started_at)),
         ("outcome", record.outcome.name().to_owned()),
         ("plan", super::plan::named(record.plan.strategy).to_owned()),
-        ("iterations", record.plan.iterations.map_or_else(|| "–".into(), |i| i.to_string())),
+        ("rounds", rounds(record)),
         ("bandwidth", record.plan.bandwidth.map_or_else(|| "all there is".into(), |l| l.to_string())),
         ("transport", record.transport.map_or_else(|| "–".into(), |t| t.to_string())),
         ("sent", record.image.to_string()),
@@ -87,6 +87,20 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         rows.push(("reason", reason.to_string()));
     }
     rows
+}
+
+/// How many rounds were planned, made, and would have fitted.
+fn rounds(record: &Record) -> String {
+    let Some(planned) = record.plan.iterations else { return "–".to_owned() };
+    let mut text = planned.to_string();
+    if let Some(last) = record.ended_early() {
+        text = format!("{} of {planned} planned: round {last} no longer paid", record.iterations_made());
+    }
+    let most = record.forecast.as_ref().and_then(|forecast| forecast.rounds).map(|rounds| rounds.most);
+    match most.filter(|most| *most > planned) {
+        Some(most) => format!("{text}, {most} would fit"),
+        None => text,
+    }
 }
 
 /// A record in full.

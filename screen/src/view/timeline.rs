@@ -7,7 +7,7 @@ use mose_pam::Bytes;
 use mose_protocol::HostName;
 use mose_protocol::forecast::Forecast;
 use mose_protocol::record::Outcome;
-use mose_protocol::step::Step;
+use mose_protocol::step::{Step, ended_early};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
@@ -97,10 +97,9 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     let rows = Rows::of(area.height, u16::try_from(hosts.len()).unwrap_or(u16::MAX), forecast.is_some());
     let lanes = Rect { height: (rows.lanes * rows.lane).min(area.height), ..area };
     // What was predicted for a migration that is over would only hide how it was.
-    let ghosts = forecast.filter(|_| !track.over).map(|forecast| {
-        let iterations = track.task.as_ref().and_then(|task| task.plan.iterations);
-        bars::ghosts(forecast, iterations, Some((track, track.elapsed(now))))
-    });
+    let ghosts = forecast
+        .filter(|_| !track.over)
+        .map(|forecast| bars::ghosts(forecast, iterations(track), Some((track, track.elapsed(now)))));
     bars::shade(scene, track, &window, lanes, buf);
     for (place, host) in (0..rows.lanes).zip(&hosts) {
         let lane = Lane {
@@ -134,6 +133,13 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     if let Some(record) = &track.record {
         hits.note(area, Hit::Record(record.migration.clone()));
     }
+}
+
+/// The iterations that are to be made in all: fewer than were planned, once one no longer pays.
+fn iterations(track: &Track) -> Option<u32> {
+    let plan = &track.task.as_ref()?.plan;
+    let ended = ended_early(plan, track.bars.iter().filter_map(|bar| bar.round.as_ref()));
+    ended.map(|number| number + 1).or(plan.iterations)
 }
 
 /// Nothing was moved yet: what would be done.

@@ -1,6 +1,6 @@
 //! A migration step by step, cut at a moment.
 
-use mose_pam::{Bytes, Components, Millis, Plan, Strategy};
+use mose_pam::{Bytes, Components, Millis, Plan, Rounds, RoundsRule, Strategy, Why};
 use mose_protocol::forecast::{Figures, Forecast};
 use mose_protocol::handover::{ImagePolicy, Task};
 use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
@@ -63,6 +63,16 @@ pub(crate) fn forecast() -> Forecast {
         bound: Figures { downtime: Millis(310.0), duration: Millis(3240.0) },
         components: parts(),
         expected: Figures { downtime: Millis(228.0), duration: Millis(2310.0) },
+        why: Why::Enough {
+            rounds: 5,
+            most: 14,
+            downtime: Millis(228.0),
+            least: Millis(225.0),
+            target: forecast.targets.duration,
+            capped: false,
+        }
+        .to_string(),
+        rounds: Some(Rounds { rule: RoundsRule::Enough, chosen: 5, most: 14 }),
         ..forecast
     }
 }
@@ -97,7 +107,12 @@ pub(crate) fn task(migration: &str) -> Task {
 }
 
 pub(crate) fn plan(iterations: u32) -> Plan {
-    Plan { strategy: Strategy::IterativePrecopy, iterations: Some(iterations), bandwidth: None }
+    Plan {
+        strategy: Strategy::IterativePrecopy,
+        iterations: Some(iterations),
+        end_early: true,
+        ..Plan::cold()
+    }
 }
 
 /// Tells the steps up to `until` ms after the begin, which is set so that this is now.
