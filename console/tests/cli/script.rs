@@ -151,6 +151,7 @@ fn profile(host: &HostName) -> ServiceMetrics {
         window: Millis(60_000.0),
         tracker: "write-protection".into(),
         cost: 0.001,
+        files: None,
     }
 }
 
