@@ -107,7 +107,8 @@ impl Agent {
             });
             let sampler = opened.await.map_err(|e| failed(service, &e))?;
             let sampler = sampler.map_err(|refusal| failed(service, &refusal.reason))?;
-            *watched.sampler.lock().await = Some(Sampling { sampler, began: Instant::now(), files: FileProfile::default() });
+            *watched.sampler.lock().await =
+                Some(Sampling { sampler, began: Instant::now(), files: FileProfile::default() });
             while let Some(next) = self.sample_once(&container, watched).await? {
                 tokio::time::sleep_until(next.into()).await;
             }

@@ -247,6 +247,8 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
         prepare: part,
         predump: part,
         transfer_predump: part,
+        files: part,
+        files_changed: part,
         round: part,
         dump: part,
         transfer_dump: part,

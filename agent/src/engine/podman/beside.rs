@@ -30,7 +30,10 @@ pub(super) fn trees(inspect: &Value, runtime: &Value) -> Vec<StateTree> {
 /// What trees take on their disks and in memory; `None` where there are none, or they are empty.
 pub(super) async fn size(trees: Vec<StateTree>) -> Result<Option<Bytes>, Refusal> {
     let sizes = tokio::task::spawn_blocking(move || {
-        trees.iter().map(|tree| space::taken(&tree.path).map(|(bytes, _)| bytes.0)).sum::<std::io::Result<u64>>()
+        trees
+            .iter()
+            .map(|tree| space::taken(&tree.path).map(|(bytes, _)| bytes.0))
+            .sum::<std::io::Result<u64>>()
     });
     let size = sizes.await.map_err(std::io::Error::other).and_then(|size| size);
     let size = size.map_err(|error| io_refusal("the service's files cannot be measured", &error))?;
