@@ -247,7 +247,7 @@ proptest! {
         let planned = |service: Service| {
             let request =
                 Request::new(service, BitsPerSec(bandwidth), targets, mose_pam::Objective::Downtime).unwrap();
-            plan(&model, &request.within(Limits { iterations: 3, ..Limits::default() }))
+            plan(&model, &request.within(Limits { iterations: 3 }))
         };
         let without = planned(service());
         let still = planned(service().with_files(Bytes(size), Bytes(0)));
