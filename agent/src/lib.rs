@@ -6,6 +6,7 @@ mod clients;
 mod destination;
 mod doctor;
 pub mod engine;
+mod file_profile;
 pub mod history;
 pub mod journal;
 mod link;

@@ -1,5 +1,7 @@
 //! The words of the command line.
 
+mod volumes;
+
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use mose_console::documents::Document;
 use mose_lab::{CgroupMode, LinkRate};
 use mose_pam::{BitsPerSec, Millis, Objective, Plan, RoundsRule, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
+
+pub(crate) use volumes::Volumes;
 
 /// Moves running, stateful containers between edge hosts while their clients stay connected.
 #[derive(Parser)]
@@ -286,6 +290,8 @@ pub(crate) enum Lab {
     Rounds(crate::lab::rounds::Arguments),
     /// Migrate a workload to and fro under its client, in turn by each strategy, and compare them.
     Strategies(Box<Strategies>),
+    /// Migrate a workload without and with a large volume that changes, in turn, and compare the downtimes.
+    Volumes(Box<Volumes>),
     /// Hold the dirty-page rate that the agent tells of a counter against what the counter says itself.
     ///
     /// And its throughput in the rounds of a live pre-copy against that before.

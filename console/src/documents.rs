@@ -99,6 +99,8 @@ pub enum Document {
     LabRounds,
     /// `mose lab strategies`
     LabStrategies,
+    /// `mose lab volumes`
+    LabVolumes,
     /// `mose lab profiling`
     LabProfiling,
     /// `mose lab baseline`
@@ -136,6 +138,7 @@ impl Document {
             Self::LabTargets => schema_of::<experiments::Promises>(),
             Self::LabRounds => schema_of::<experiments::RulesRun>(),
             Self::LabStrategies => schema_of::<experiments::Strategies>(),
+            Self::LabVolumes => schema_of::<experiments::Volumes>(),
             Self::LabProfiling => schema_of::<experiments::Profiling>(),
             Self::LabBaseline => schema_of::<experiments::Comparison>(),
             Self::Telemetry => schema_of::<Telemetry>(),

@@ -62,6 +62,36 @@ pub struct Series {
     pub records: Vec<Record>,
 }
 
+/// `mose lab volumes`: a workload without and with a large volume that changes, in turn.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Volumes {
+    /// What the volume held.
+    pub size_bytes: u64,
+    /// In how many files.
+    pub files: u32,
+    /// The share of them that was written to each second.
+    pub changed_percent: u32,
+    /// Without the volume, and with it.
+    pub series: Vec<VolumeSeries>,
+    /// The median downtime with the volume over that without.
+    pub ratio: Option<f64>,
+}
+
+/// All migrations of one of the two services.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct VolumeSeries {
+    /// Whether it has the volume.
+    pub volume: bool,
+    /// The median time for which the service was stopped.
+    pub downtime_ms: Option<f64>,
+    /// The median duration.
+    pub duration_ms: Option<f64>,
+    /// What its client saw over all of them.
+    pub client: ClientReport,
+    /// The migrations.
+    pub records: Vec<Record>,
+}
+
 /// `mose lab targets`: two services for a row of targets.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Promises {

@@ -10,6 +10,7 @@ mod profiling;
 pub(crate) mod rounds;
 mod strategies;
 mod targets;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,7 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
         cli::Lab::Targets(options) => return targets::run(&options),
         cli::Lab::Rounds(options) => return rounds::run(&options),
         cli::Lab::Strategies(options) => return strategies::run(&options),
+        cli::Lab::Volumes(options) => return volumes::run(&options),
         cli::Lab::Profiling(options) => return profiling::run(&options),
         cli::Lab::Baseline(options) => return compare::run(&options),
     }

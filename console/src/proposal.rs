@@ -184,9 +184,11 @@ fn parts(proposal: &Proposal) -> String {
     let iterations = proposal.iterations.unwrap_or(0);
     let all = [
         ("prepare".to_owned(), parts.prepare, none()),
+        ("files".to_owned(), parts.files, parts.files.to_string()),
         ("pre-dump".to_owned(), parts.predump, parts.transfer_predump.to_string()),
         (format!("iteration (× {iterations})"), parts.round, parts.transfer_dump.to_string()),
         ("dump".to_owned(), parts.dump, parts.transfer_dump.to_string()),
+        ("files that changed".to_owned(), parts.files_changed, parts.files_changed.to_string()),
         ("restore".to_owned(), parts.restore, none()),
         ("overlay".to_owned(), parts.overlay, none()),
     ];

@@ -110,8 +110,18 @@ fn the_json_has_its_keys_and_no_others() {
     assert_eq!(keys(&plan["expected"]), ["downtime_ms", "duration_ms"]);
     assert_eq!(keys(&plan["targets"]), ["downtime_met", "duration_met"]);
     assert_eq!(keys(&plan["nearest"]), ["bandwidth_bps", "target_downtime_ms", "target_duration_ms"]);
-    let parts =
-        ["dump", "overlay", "predump", "prepare", "restore", "round", "transfer_dump", "transfer_predump"];
+    let parts = [
+        "dump",
+        "files",
+        "files_changed",
+        "overlay",
+        "predump",
+        "prepare",
+        "restore",
+        "round",
+        "transfer_dump",
+        "transfer_predump",
+    ];
     assert_eq!(keys(&plan["components_ms"]), parts);
     assert!(plan["why"].as_str().unwrap().contains("θ_mig = 1000 ms"));
     assert_eq!(plan["profile"], "tnsm2024");

@@ -7,7 +7,7 @@ use crate::model::{Costs, Model};
 use crate::plan::{Plan, Strategy};
 use crate::request::{Limits, Objective, Request};
 use crate::rounds::{Rounds, RoundsRule};
-use crate::service::{NormalizedRate, Targets};
+use crate::service::{NormalizedRate, Service, Targets};
 use crate::trajectory::{Kpis, Trajectory};
 use crate::units::{BitsPerSec, Millis};
 use crate::why::{Nearest, Why};
@@ -32,6 +32,12 @@ pub struct Components {
     pub restore: Millis,
     /// T_add.
     pub overlay: Millis,
+    /// The first pass over the files that move beside the memory, while the service runs.
+    #[serde(default)]
+    pub files: Millis,
+    /// Each pass after it: before an iteration, and after the freeze.
+    #[serde(default)]
+    pub files_changed: Millis,
 }
 
 /// A target and the bound that is held against it.
@@ -116,10 +122,13 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) fn new(model: &Model, memory: f64, rate: NormalizedRate, overlay: bool) -> Self {
+    pub(crate) fn new(model: &Model, service: &Service, rate: NormalizedRate, overlay: bool) -> Self {
         Self {
-            precopy: model.bounds(memory, rate, overlay),
-            cold: model.bounds(memory, NormalizedRate::GREATEST, overlay),
+            precopy: Costs { files: service.files, ..model.bounds(service.memory, rate, overlay) },
+            cold: Costs {
+                files: service.files,
+                ..model.bounds(service.memory, NormalizedRate::GREATEST, overlay)
+            },
         }
     }
 
@@ -172,7 +181,7 @@ impl Bounds {
 #[must_use]
 pub fn plan(model: &Model, request: &Request) -> Proposal {
     let rate = model.normalized(&request.service);
-    let bounds = Bounds::new(model, request.service.memory, rate, request.overlay);
+    let bounds = Bounds::new(model, &request.service, rate, request.overlay);
     let decision = bounds.decide(&request.targets, request.bandwidth, request.objective, request.limits);
     let most = decision.iterations;
     let trajectory =
@@ -224,7 +233,9 @@ fn expected(model: &Model, request: &Request, decision: &Decision, trajectory: O
     match decision.iterations.zip(trajectory) {
         Some((iterations, trajectory)) => trajectory.expected(iterations),
         None => {
-            let costs = model.costs(request.service.memory, NormalizedRate::GREATEST, request.overlay);
+            let service = &request.service;
+            let costs = model.costs(service.memory, NormalizedRate::GREATEST, request.overlay);
+            let costs = Costs { files: service.files, ..costs };
             Kpis {
                 downtime: costs.downtime().at(decision.bandwidth),
                 duration: costs.cold_duration().at(decision.bandwidth),
@@ -252,6 +263,8 @@ fn components(bounds: &Bounds, decision: &Decision) -> Components {
         transfer_dump: transfer(costs.dump_volume),
         restore: costs.restore,
         overlay: costs.overlay,
+        files: costs.files.first_at(decision.bandwidth),
+        files_changed: costs.files.changed_at(decision.bandwidth),
     }
 }
 

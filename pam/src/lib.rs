@@ -10,6 +10,7 @@
 
 mod application;
 mod designer;
+mod files;
 mod fit;
 mod input_error;
 mod kpi;
@@ -30,6 +31,7 @@ pub use application::{
     FramesPerSec, Handovers, Metres, MetresPerSec, Vehicle, downtime_for_frames, lost_frames,
 };
 pub use designer::{Components, Proposal, Verdict, plan};
+pub use files::FileCosts;
 pub use fit::{Calibration, FitError, Pass, Sample, fit};
 pub use input_error::InputError;
 pub use kpi::{least_bandwidth, most_iterations};

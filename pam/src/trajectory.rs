@@ -108,15 +108,18 @@ impl Trajectory {
             |pass: Pass| Pass { base: pass.base + sent.base, per_byte: pass.per_byte + sent.per_byte };
         let (round, dump) = (transferred(round), transferred(dump));
         let predump = costs.predump.0 + costs.predump_volume * per_byte_sent;
+        let (first_pass, changed) =
+            (service.files.first * per_byte_sent, service.files.changed * per_byte_sent);
+        let round = Pass { base: round.base + changed, ..round };
         Self {
-            head: costs.prepare.0 + predump,
+            head: costs.prepare.0 + first_pass + predump,
             first: (dirtied * (predump - model.frozen_in_predump(memory)).max(0.0)).min(most),
             offset: dirtied * (round.base - frozen.base).max(0.0),
             gain: dirtied * (round.per_byte - frozen.per_byte).max(0.0),
             round,
             dump,
             most,
-            tail: costs.restore.0 + costs.overlay.0,
+            tail: costs.restore.0 + costs.overlay.0 + changed,
         }
     }
 

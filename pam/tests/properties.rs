@@ -233,3 +233,30 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn files_cost_time_and_more_that_is_written_costs_more(
+        size in 0_u64..1 << 34, written in 0_u64..1 << 26, bandwidth in 1_000_000_u64..10_000_000_000,
+    ) {
+        let model = Model::new(&Profile::tnsm2024());
+        let service = || {
+            Service::new(Bytes(10_000_000), DirtyRate::Measured(PagesPerSec(100.0)), Millis(1000.0)).unwrap()
+        };
+        let targets = Targets::new(Millis(1e6), Millis(1e9)).unwrap();
+        let planned = |service: Service| {
+            let request =
+                Request::new(service, BitsPerSec(bandwidth), targets, mose_pam::Objective::Downtime).unwrap();
+            plan(&model, &request.within(Limits { iterations: 3 }))
+        };
+        let without = planned(service());
+        let still = planned(service().with_files(Bytes(size), Bytes(0)));
+        let busy = planned(service().with_files(Bytes(size), Bytes(written)));
+        // What is never written to is no part of the downtime, and all of it travels once.
+        prop_assert_eq!(still.bound.downtime, without.bound.downtime);
+        let once = Millis(size as f64 * 1538.0 / 1448.0 * 8e3 / bandwidth as f64);
+        prop_assert!((still.components.files.0 - once.0).abs() <= once.0 * 1e-9);
+        prop_assert!(busy.bound.downtime.0 >= still.bound.downtime.0);
+        prop_assert!(busy.components.files_changed.0 <= once.0 * (1.0 + 1e-9));
+    }
+}

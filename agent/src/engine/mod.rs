@@ -208,6 +208,12 @@ pub trait Engine: Send + Sync {
         Ok(())
     }
 
+    /// What the container's [`Engine::state_trees`] take without copied bind mounts; `None` where it has none.
+    async fn files_size(&self, container: &Container) -> Result<Option<Bytes>, Refusal> {
+        let _ = container;
+        Ok(None)
+    }
+
     /// The inode numbers of the files that the container's processes have mapped shared and writable: their times do not tell
     /// what was written to them.
     fn mapped_files(&self, container: &Container) -> HashSet<u64> {

@@ -85,9 +85,18 @@ impl<'a> Runner<'a> {
         address: Ipv4Addr,
         arguments: &[String],
     ) -> color_eyre::Result<Self> {
-        let mut options = ServiceOptions::of(workload);
-        options.address = address;
-        options.arguments = arguments.to_vec();
+        let options =
+            ServiceOptions { address, arguments: arguments.to_vec(), ..ServiceOptions::of(workload) };
+        Self::start_with(lab, workload, options)
+    }
+
+    /// The same with all options of the service.
+    pub(super) fn start_with(
+        lab: &'a Lab,
+        workload: &str,
+        options: ServiceOptions,
+    ) -> color_eyre::Result<Self> {
+        let address = options.address;
         for host in EDGES {
             stop_service(lab, host, &options.name)?;
         }

@@ -138,7 +138,7 @@ fn printed(document: &impl serde::Serialize) -> Value {
 fn what_the_lab_prints_fits_its_schemas() {
     use mose_console::experiments::{
         Compared, Comparison, Fitted, Held, Lap, Laps, Profiling, Promise, Promises, RoundsCompared,
-        RuleFigures, RulesRun, Series, Slowed, Strategies, Told,
+        RuleFigures, RulesRun, Series, Slowed, Strategies, Told, VolumeSeries, Volumes,
     };
     use mose_lab::baseline::{Breakdown, Row};
     use mose_lab::client::{ClientReport, Gap};
@@ -169,6 +169,16 @@ fn what_the_lab_prints_fits_its_schemas() {
         client: client(),
     };
     fits("lab-strategies", &printed(&strategies));
+    let series = VolumeSeries {
+        volume: true,
+        downtime_ms: Some(1.0),
+        duration_ms: None,
+        client: client(),
+        records: vec![record()],
+    };
+    let volumes =
+        Volumes { size_bytes: 1, files: 2, changed_percent: 3, series: vec![series], ratio: Some(1.1) };
+    fits("lab-volumes", &printed(&volumes));
     let forecast = *record().forecast.expect("the full record has one");
     let promises = vec![Promise { service: "small", forecast, record: record() }];
     let summary = Held::of(&promises);

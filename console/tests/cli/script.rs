@@ -156,6 +156,7 @@ fn profile(host: &HostName) -> ServiceMetrics {
         window: Millis(60_000.0),
         tracker: "write-protection".into(),
         cost: 0.001,
+        files: None,
     }
 }
 
@@ -251,6 +252,8 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
         prepare: part,
         predump: part,
         transfer_predump: part,
+        files: part,
+        files_changed: part,
         round: part,
         dump: part,
         transfer_dump: part,

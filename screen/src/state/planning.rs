@@ -306,6 +306,10 @@ impl Planning {
         let (memory, rate) = (metrics.state, metrics.dirty.worst);
         let interval = calibrated.model.between_rounds(memory, available);
         let request = Service::new(memory, DirtyRate::Measured(rate), interval)
+            .map(|service| match metrics.files {
+                Some(files) => service.with_files(files.size, files.written_per_s),
+                None => service,
+            })
             .and_then(|service| {
                 let targets = Targets::new(self.downtime, self.duration)?;
                 Request::new(service, available, targets, self.objective)

@@ -236,11 +236,13 @@ fn parts(scene: &Scene<'_>, proposal: &Proposal) -> String {
     };
     let parts: Vec<String> = [
         ("prepare", c.prepare),
+        ("files", c.files),
         ("pre-dump", c.predump),
         (first, c.transfer_predump),
         (rounds.as_str(), c.round),
         ("dump", c.dump),
         (last, c.transfer_dump),
+        ("files changed", c.files_changed),
         ("restore", c.restore),
         ("overlay", c.overlay),
     ]

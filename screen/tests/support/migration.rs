@@ -83,6 +83,8 @@ fn parts() -> Components {
         prepare: Millis(340.0),
         predump: Millis(610.0),
         transfer_predump: Millis(94.0),
+        files: Millis(0.0),
+        files_changed: Millis(0.0),
         round: Millis(350.0),
         dump: Millis(92.0),
         transfer_dump: Millis(27.0),

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mose_pam::Bytes;
 use mose_protocol::Refusal;
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
-use super::{io_refusal, processes, volumes};
+use super::{io_refusal, processes, space, volumes};
 use crate::engine::{Container, StateTree};
 
 /// What the tree of `/dev/shm` is called.
@@ -24,6 +25,19 @@ pub(super) fn trees(inspect: &Value, runtime: &Value) -> Vec<StateTree> {
         trees.push(StateTree::whole(&volumes::tree_name(&name), path));
     }
     trees
+}
+
+/// What trees take on their disks and in memory; `None` where there are none, or they are empty.
+pub(super) async fn size(trees: Vec<StateTree>) -> Result<Option<Bytes>, Refusal> {
+    let sizes = tokio::task::spawn_blocking(move || {
+        trees
+            .iter()
+            .map(|tree| space::taken(&tree.path).map(|(bytes, _)| bytes.0))
+            .sum::<std::io::Result<u64>>()
+    });
+    let size = sizes.await.map_err(std::io::Error::other).and_then(|size| size);
+    let size = size.map_err(|error| io_refusal("the service's files cannot be measured", &error))?;
+    Ok((size > 0).then_some(Bytes(size)))
 }
 
 /// Where Podman keeps the container's `/dev/shm`, if it is Podman's own tmpfs: CRIU takes that for the host's, and leaves its files

@@ -306,6 +306,11 @@ impl Engine for PodmanEngine {
         binds::adopt(task, &binds::described(description)?)
     }
 
+    async fn files_size(&self, container: &Container) -> Result<Option<Bytes>, Refusal> {
+        let inspect = self.inspect_raw(&container.id).await?;
+        beside::size(beside::trees(&inspect, &runtime_config(container)?)).await
+    }
+
     fn mapped_files(&self, container: &Container) -> HashSet<u64> {
         beside::mapped(container)
     }
