@@ -69,6 +69,8 @@ pub enum Document {
     LabDown,
     /// `mose lab laps`
     LabLaps,
+    /// `mose lab connections`
+    LabConnections,
     /// `mose lab targets`
     LabTargets,
     /// `mose lab strategies`
@@ -107,6 +109,7 @@ impl Document {
             Self::LabStatus => schema_of::<mose_lab::Status>(),
             Self::LabDown => schema_of::<mose_lab::Report>(),
             Self::LabLaps => schema_of::<experiments::Laps>(),
+            Self::LabConnections => schema_of::<experiments::Connections>(),
             Self::LabTargets => schema_of::<experiments::Promises>(),
             Self::LabStrategies => schema_of::<experiments::Strategies>(),
             Self::LabProfiling => schema_of::<experiments::Profiling>(),

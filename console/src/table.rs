@@ -160,13 +160,14 @@ pub fn ending(record: &Record) -> String {
             known(record.downtime.criu.frozen),
             known(record.downtime.blackout),
             record.downtime.clock.uncertainty_us as f64 / 1e3,
-            known(record.downtime.client_gap())
+            record.downtime.silence()
         ));
         for client in &record.downtime.clients {
             lines.push(format!(
-                "client    at {}: {} packets seen, {} resets, {} connections accepted anew",
-                client.host, client.packets, client.resets, client.accepted
+                "client    at {}: {} connections asked, {} still wait, {} packets seen, {} resets, {} connections accepted anew",
+                client.host, client.asked, client.unanswered, client.packets, client.resets, client.accepted
             ));
+            lines.extend(client.note.as_ref().map(|note| format!("          {note}")));
         }
         lines.push(format!("image     {}", record.image));
         if !record.rounds.is_empty() {
@@ -243,7 +244,7 @@ pub fn history(records: &[Record]) -> String {
                 beside(Some(record.duration), bound(record, |bound| bound.duration)),
                 known(record.downtime.criu.frozen),
                 beside(record.downtime.blackout, bound(record, |bound| bound.downtime)),
-                known(record.downtime.client_gap()),
+                record.downtime.silence().to_string(),
             ]
         })
         .collect();

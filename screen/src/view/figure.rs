@@ -1,6 +1,7 @@
 //! Figures as people read them: what is unknown is a dash, never a zero.
 
 use mose_pam::Millis;
+use mose_protocol::record::Silence;
 
 use super::{Scene, Zone};
 use crate::theme::Role;
@@ -21,6 +22,17 @@ pub fn time(time: Millis) -> String {
         t if t.abs() < 999.5 => format!("{t:.0} ms"),
         t if t.abs() < 99_950.0 => format!("{:.2} s", t / 1e3),
         t => format!("{:.0} min", t / 60_000.0),
+    }
+}
+
+/// What a client heard nothing for, as far as it is known.
+#[must_use]
+pub fn silence(scene: &Scene<'_>, silence: Silence) -> String {
+    match silence {
+        Silence::Unwatched => scene.theme.glyphs.gap.to_owned(),
+        Silence::Unknown => "unknown".to_owned(),
+        Silence::AtLeast(least) => format!("at least {}", time(least)),
+        Silence::Known(silence) => time(silence),
     }
 }
 

@@ -35,7 +35,7 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         ("transport", record.transport.map_or_else(|| "–".into(), |t| t.to_string())),
         ("sent", record.image.to_string()),
         ("duration", bounded(Some(record.duration), forecast.map(|f| f.bound.duration))),
-        ("client gap", time(record.downtime.client_gap())),
+        ("client gap", figure::silence(scene, record.downtime.silence())),
         ("blackout", bounded(record.downtime.blackout, forecast.map(|f| f.bound.downtime))),
         ("CRIU freezing", time(criu.freezing)),
         ("CRIU frozen", time(criu.frozen)),

@@ -211,7 +211,10 @@ fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, roo
                 vec![scene.span(Role::Title, figure::known(scene, time.map(figure::time)))]
             };
             for (name, spans) in [
-                ("client's gap ", time(record.downtime.client_gap())),
+                (
+                    "client's gap ",
+                    vec![scene.span(Role::Title, figure::silence(scene, record.downtime.silence()))],
+                ),
                 ("agents' blackout ", held),
                 ("CRIU frozen ", time(criu.frozen)),
             ] {
