@@ -56,6 +56,11 @@ impl Queue {
             return false;
         }
         self.bytes += packet.frame.len();
+        if is_arp(&packet.frame) {
+            // The answer to who the clients are comes first: whatever is said to them waits for it.
+            self.packets.push_front(packet);
+            return true;
+        }
         let again = segment(&packet.frame).is_some_and(|segment| !self.segments.insert(segment));
         if again {
             self.again.push_back(packet)
@@ -269,6 +274,10 @@ pub(crate) fn destination(frame: &[u8]) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(at..at + 4)?).ok()?))
 }
 
+fn is_arp(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[0x08, 0x06])
+}
+
 /// Which TCP segment a frame carries; `None` for other frames, and for segments that carry nothing (an acknowledgement repeats its
 /// sequence number).
 fn segment(frame: &[u8]) -> Option<Segment> {
@@ -369,6 +378,20 @@ mod tests {
         let mut marks = Vec::new();
         assert_eq!(table.release(X, 9, |_, frame| marks.push(frame[79])).released, 5);
         assert_eq!(marks, [0, 2, 3, 4, 1]);
+    }
+
+    #[test]
+    fn what_says_who_a_neighbour_is_goes_before_everything() {
+        let table = settled(HoldLimits::default());
+        table.hold(X);
+        table.arrive(Some(1), &frame(0), never);
+        let mut arp = frame(1);
+        arp[13] = 0x06;
+        arp[38..42].copy_from_slice(&X.octets());
+        table.arrive(Some(1), &arp, never);
+        let mut kinds = Vec::new();
+        table.release(X, 9, |_, frame| kinds.push(frame[13]));
+        assert_eq!(kinds, [0x06, 0x00]);
     }
 
     #[test]

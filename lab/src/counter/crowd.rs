@@ -6,6 +6,7 @@
 
 use super::ping::unix_us;
 use super::protocol::{Answer, Dialect, Protocol};
+use super::readable::Readable;
 use super::sent_again::SentAgain;
 use super::wire::mix;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const LISTED: Duration = Duration::from_millis(20);
 /// Most waits listed; the longest is kept in any case.
 const MAX_LISTED: usize = 200_000;
+/// How long after a wait it is known which segments were needless: the service hears the last of them by then.
+const KNOWN: Duration = Duration::from_secs(2);
 /// How often the loop looks whether it was asked to end.
 const GLANCE: Duration = Duration::from_millis(50);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -134,8 +136,9 @@ struct Line {
     next: Instant,
     /// What had been sent again when the request was sent.
     before: SentAgain,
-    /// The place in the list of the last wait, until what it took is known: a needless segment is told of after the reply.
-    listed: Option<usize>,
+    /// The place in the list of the last wait, and when that ended, until what it took is known: that a segment was needless is
+    /// told of some time after the reply.
+    listed: Option<(usize, Instant)>,
     over: bool,
 }
 
@@ -185,46 +188,6 @@ impl Line {
     }
 }
 
-/// The kernel's list of which connections have something to read.
-struct Readable(OwnedFd);
-
-impl Readable {
-    fn new() -> io::Result<Self> {
-        // SAFETY: no memory is involved.
-        let raw = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if raw < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just opened and nobody else knows it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(raw) }))
-    }
-
-    fn add(&self, stream: &TcpStream, number: usize) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: number as u64 };
-        // SAFETY: both descriptors are open, the event is a live value that the kernel copies.
-        let done = unsafe {
-            libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, stream.as_raw_fd(), &raw mut event)
-        };
-        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-    }
-
-    /// Waits; the numbers of those that can be read.
-    fn wait(&self, events: &mut [libc::epoll_event], wait: Duration) -> io::Result<usize> {
-        // Rounded up: a wait of no time at all would spin until the next request is due.
-        let ms = libc::c_int::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(libc::c_int::MAX);
-        let room = libc::c_int::try_from(events.len()).unwrap_or(libc::c_int::MAX);
-        // SAFETY: the buffer is live and has room for as many events as is said.
-        let got = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, ms) };
-        match usize::try_from(got) {
-            Ok(count) => Ok(count),
-            Err(_) => match io::Error::last_os_error() {
-                e if e.kind() == ErrorKind::Interrupted => Ok(0),
-                e => Err(e),
-            },
-        }
-    }
-}
-
 /// All connections, and what they saw.
 struct Crowd {
     lines: Vec<Line>,
@@ -241,14 +204,17 @@ impl Crowd {
             self.report.unlisted += 1;
             return;
         }
-        self.lines[number].listed = Some(self.report.waits.len());
+        self.account(number, true);
+        self.lines[number].listed = Some((self.report.waits.len(), Instant::now()));
         self.report.waits.push(wait);
     }
 
-    /// Notes what the last listed wait took of the kernel.
-    fn account(&mut self, number: usize) {
+    /// Notes what the last listed wait took of the kernel, once that is known, or now.
+    fn account(&mut self, number: usize, now: bool) {
         let line = &mut self.lines[number];
-        let Some(place) = line.listed.take() else { return };
+        let Some((place, _)) = line.listed.take_if(|(_, ended)| now || ended.elapsed() > KNOWN) else {
+            return;
+        };
         if let Ok(now) = SentAgain::of(&line.stream) {
             if let Some(wait) = self.report.waits.get_mut(place) {
                 wait.needed_again = now.needed_since(line.before);
@@ -315,7 +281,7 @@ impl Crowd {
     fn finish(mut self) -> Report {
         let now = Instant::now();
         for number in 0..self.lines.len() {
-            self.account(number);
+            self.account(number, true);
             if let Some((asked, sent_at_unix_us)) = self.lines[number].asked.take() {
                 self.report.lost += 1;
                 let ms = ms(now.saturating_duration_since(asked));
@@ -396,7 +362,7 @@ pub fn run(config: &Config, stop: &AtomicBool, ready: impl FnOnce()) -> io::Resu
             if crowd.lines[number].over {
                 continue;
             }
-            crowd.account(number);
+            crowd.account(number, false);
             if let Err(e) = crowd.lines[number].ask(start) {
                 crowd.ended(number, Some(&e));
             }

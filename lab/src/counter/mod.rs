@@ -7,6 +7,7 @@
 pub mod crowd;
 pub mod ping;
 pub mod protocol;
+mod readable;
 mod sent_again;
 pub mod server;
 pub mod state;
