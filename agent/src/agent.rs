@@ -253,7 +253,9 @@ impl Agent {
                 Ok(Reply::Ok)
             }
             Request::Watch { migration, target } => self.watch(&migration, target).await.map(|()| Reply::Ok),
-            Request::Watched { migration, stop } => Ok(Reply::Watched(self.watched(&migration, stop).await)),
+            Request::Watched { migration, stop, outage } => {
+                Ok(Reply::Watched(self.watched(&migration, stop, outage).await))
+            }
             Request::Profile(service) => self.profile(&service).await.map(|m| Reply::Profile(Box::new(m))),
             Request::Calibration(to) => self.calibrations.get(&to).map(Reply::Calibration),
             Request::Calibrate { to, profile } => self.calibrations.put(&to, &profile).map(|()| Reply::Ok),

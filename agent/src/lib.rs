@@ -2,6 +2,7 @@
 
 pub mod agent;
 mod calibrations;
+mod client_gap;
 mod clients;
 mod destination;
 mod doctor;

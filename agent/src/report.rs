@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use mose_pam::{Bytes, Millis};
-use mose_protocol::handover::{Restored, Watched};
+use mose_protocol::handover::Restored;
 use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
-use mose_protocol::{HostName, Refusal, Reply, Request, Timestamp};
+use mose_protocol::{Refusal, Reply, Request, Timestamp};
 
+use crate::client_gap::Away;
 use crate::peers::QUICK;
 use crate::source::{Ending, Source};
 use crate::steps::Note;
@@ -22,6 +23,7 @@ pub(crate) struct Measured {
     transport: Option<TransportKind>,
     sent: SentSoFar,
     frozen_at: Option<Timestamp>,
+    stands_still_at: Option<Timestamp>,
     released_at: Option<Timestamp>,
     criu: CriuTimes,
     clients: Vec<ClientGap>,
@@ -35,6 +37,7 @@ impl Default for Measured {
             transport: None,
             sent: SentSoFar::default(),
             frozen_at: None,
+            stands_still_at: None,
             released_at: None,
             criu: CriuTimes::default(),
             clients: Vec::new(),
@@ -79,6 +82,11 @@ impl Measured {
         self.frozen_at = Some(at);
     }
 
+    /// The freeze, which began at [`Self::frozen_at`], is complete.
+    pub(crate) const fn stands_still_at(&mut self, at: Timestamp) {
+        self.stands_still_at = Some(at);
+    }
+
     pub(crate) const fn released_at(&mut self, at: Timestamp) {
         self.released_at = Some(at);
     }
@@ -97,14 +105,18 @@ impl Measured {
         self.released_at
     }
 
-    pub(crate) fn client(&mut self, host: &HostName, watched: &Watched) {
-        self.clients.push(ClientGap {
-            host: host.clone(),
-            gap: watched.silence,
-            packets: watched.packets,
-            resets: watched.resets,
-            accepted: watched.accepted,
-        });
+    /// When the service answered nobody, on the source's clock.
+    pub(crate) fn away(&self) -> Away {
+        Away {
+            from: self.stands_still_at.or(self.frozen_at),
+            until: self.released_at,
+            uncertainty_us: self.clock.uncertainty_us,
+        }
+    }
+
+    /// What the clients saw.
+    pub(crate) fn clients(&mut self, clients: Vec<ClientGap>) {
+        self.clients = clients;
     }
 
     fn downtime(&self) -> Downtime {
@@ -149,7 +161,9 @@ impl Source {
     pub(crate) async fn conclude(self, (outcome, reason): Ending) {
         self.record(outcome, reason.clone()).await;
         for client in &self.measured.clients {
-            let note = Note { detail: Some(format!("{} at {}", client.gap, client.host)), ..Note::default() };
+            let alone = Downtime { clients: vec![client.clone()], ..Downtime::default() };
+            let detail = Some(format!("{} at {}", alone.silence(), client.host));
+            let note = Note { detail, ..Note::default() };
             self.steps.finished(Step::ClientGap, note);
         }
         if outcome == Outcome::InDoubt {
@@ -183,6 +197,10 @@ impl Source {
             steps.extend(step_times(&events, self.measured.clock.offset_us, origin));
         }
         steps.sort_by(|a, b| a.start.0.total_cmp(&b.start.0));
+        let mut downtime = self.measured.downtime();
+        if outcome == Outcome::InDoubt {
+            downtime.clients = self.clients_so_far().await;
+        }
         let record = Record {
             migration: task.migration.clone(),
             simulated: self.agent.simulation.is_some(),
@@ -196,7 +214,7 @@ impl Source {
             outcome,
             reason,
             image: self.measured.sent(),
-            downtime: self.measured.downtime(),
+            downtime,
             forecast: task.forecast.clone(),
             rounds: self.steps.all().iter().filter_map(|event| event.round).collect(),
             steps,

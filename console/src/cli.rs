@@ -280,6 +280,8 @@ pub(crate) enum Lab {
     },
     /// Migrate a workload to and fro under its client and print what the client saw.
     Laps(Box<Laps>),
+    /// Migrate redis to and fro under many connections, and print how long their requests waited for replies.
+    Connections(crate::lab::connections::Options),
     /// Migrate two services for a row of targets, and hold what was measured against what was promised.
     ///
     /// Under both objectives, the downtime's by both rules for rounds; writes targets.csv and targets.svg. Calibrate first.

@@ -93,6 +93,8 @@ pub enum Document {
     LabDown,
     /// `mose lab laps`
     LabLaps,
+    /// `mose lab connections`
+    LabConnections,
     /// `mose lab targets`
     LabTargets,
     /// `mose lab rounds`
@@ -135,6 +137,7 @@ impl Document {
             Self::LabStatus => schema_of::<mose_lab::Status>(),
             Self::LabDown => schema_of::<mose_lab::Report>(),
             Self::LabLaps => schema_of::<experiments::Laps>(),
+            Self::LabConnections => schema_of::<experiments::Connections>(),
             Self::LabTargets => schema_of::<experiments::Promises>(),
             Self::LabRounds => schema_of::<experiments::RulesRun>(),
             Self::LabStrategies => schema_of::<experiments::Strategies>(),

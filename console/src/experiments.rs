@@ -1,7 +1,7 @@
 //! What the lab's experiments find, as they print it with `--json`. Times are in milliseconds, medians where there are several.
 
 use mose_lab::baseline::Breakdown;
-use mose_lab::client::ClientReport;
+use mose_lab::client::{ClientReport, Wait};
 use mose_lab::median;
 use mose_pam::{Profile, RoundsRule, Sample, Strategy};
 use mose_protocol::HostName;
@@ -28,6 +28,109 @@ pub struct Lap {
     pub record: Record,
     /// The client's longest silence, on its own clock; 0 if there was none over 50 ms.
     pub client_gap_ms: f64,
+}
+
+/// `mose lab connections`: a service with many connections to and fro.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Connections {
+    /// How many connections.
+    pub connections: u32,
+    /// Requests per second on each.
+    pub rate: u32,
+    /// What comes of all.
+    pub summary: Answered,
+    /// Each migration, in order.
+    pub migrations: Vec<Crossing>,
+    /// What the client saw over all of them.
+    pub client: ClientReport,
+}
+
+/// One migration under many connections.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Crossing {
+    /// The migration.
+    pub record: Record,
+    /// The longest time from a request to its reply, on the client's clock; `None` where none took over 20 ms.
+    pub worst_ms: Option<f64>,
+    /// How much longer than the blackout that is.
+    pub beyond_ms: Option<f64>,
+    /// Requests that waited over 20 ms.
+    pub waited: u64,
+    /// Of those, the ones that got no reply.
+    pub unanswered: u64,
+    /// Of those, the ones that were answered only because the client's kernel sent them again.
+    pub after_own: u64,
+    /// What the service's kernel sent again after the restore; `None` where the service was not moved.
+    pub service: Option<SentAgain>,
+    /// The client gap that the record tells over `worst_ms`.
+    pub gap_ratio: Option<f64>,
+}
+
+/// Segments that a kernel sent again.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub struct SentAgain {
+    /// All of them.
+    pub segments: u64,
+    /// Those that the other side had had before.
+    pub needless: u64,
+}
+
+impl SentAgain {
+    /// Those that brought what the other side had not had.
+    #[must_use]
+    pub const fn needed(self) -> u64 {
+        self.segments.saturating_sub(self.needless)
+    }
+}
+
+impl Crossing {
+    /// What these waits make of a migration.
+    #[must_use]
+    pub fn of<'a>(record: Record, service: Option<SentAgain>, waits: impl Iterator<Item = &'a Wait>) -> Self {
+        let (mut waited, mut unanswered, mut after_own) = (0, 0, 0);
+        let mut worst: Option<f64> = None;
+        for wait in waits {
+            waited += 1;
+            unanswered += u64::from(!wait.answered);
+            after_own += u64::from(wait.answered && wait.needed_again > 0);
+            worst = Some(worst.map_or(wait.ms, |worst| worst.max(wait.ms)));
+        }
+        let beyond_ms = worst.zip(record.downtime.blackout).map(|(worst, blackout)| worst - blackout.0);
+        let gap_ratio = worst.zip(record.downtime.client_gap()).map(|(worst, gap)| gap.0 / worst);
+        Self { record, worst_ms: worst, beyond_ms, waited, unanswered, after_own, service, gap_ratio }
+    }
+}
+
+/// What comes of all migrations under many connections.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The median of the worst response less the blackout.
+    pub beyond_median_ms: Option<f64>,
+    /// The most that a worst response exceeded the blackout.
+    pub beyond_most_ms: Option<f64>,
+    /// Requests that were answered only because a kernel, the client's or the service's, sent again.
+    pub after_resend: u64,
+    /// Connections that were reset or closed.
+    pub resets: u64,
+    /// The least and the greatest of the client gap told over the worst response.
+    pub gap_ratios: Option<(f64, f64)>,
+}
+
+impl Answered {
+    /// What comes of these.
+    #[must_use]
+    pub fn of(crossings: &[Crossing], client: &ClientReport) -> Self {
+        let after = |crossing: &Crossing| crossing.after_own + crossing.service.map_or(0, SentAgain::needed);
+        let beyond = || crossings.iter().filter_map(|crossing| crossing.beyond_ms);
+        let ratios = || crossings.iter().filter_map(|crossing| crossing.gap_ratio);
+        Self {
+            beyond_median_ms: median(beyond()),
+            beyond_most_ms: beyond().reduce(f64::max),
+            after_resend: crossings.iter().map(after).sum(),
+            resets: client.resets,
+            gap_ratios: ratios().reduce(f64::min).zip(ratios().reduce(f64::max)),
+        }
+    }
 }
 
 /// `mose lab strategies`: a workload to and fro by each strategy in turn.

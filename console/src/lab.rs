@@ -3,6 +3,7 @@
 
 pub(crate) mod calibrate;
 mod compare;
+pub(crate) mod connections;
 mod course;
 mod guest;
 mod laps;
@@ -102,6 +103,7 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
         cli::Lab::Service { command: cli::Service::Stop { name, on } } => stop_service(&open()?, &on, &name)?,
         cli::Lab::Guest { deadline, files, argv } => return guest::run(deadline, &files, &argv),
         cli::Lab::Laps(options) => return laps::run(&options),
+        cli::Lab::Connections(options) => return connections::run(&options),
         cli::Lab::Targets(options) => return targets::run(&options),
         cli::Lab::Rounds(options) => return rounds::run(&options),
         cli::Lab::Strategies(options) => return strategies::run(&options),

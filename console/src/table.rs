@@ -195,14 +195,15 @@ pub fn ending(record: &Record) -> String {
         lines.push(format!(
             "downtime  service stopped {} · client silence {} · process frozen {}",
             stopped(record),
-            known(record.downtime.client_gap()),
+            record.downtime.silence(),
             known(record.downtime.criu.frozen),
         ));
         for client in &record.downtime.clients {
             lines.push(format!(
-                "client    at {}: {} packets seen, {} resets, {} connections accepted anew",
-                client.host, client.packets, client.resets, client.accepted
+                "client    at {}: {} connections asked, {} still wait, {} packets seen, {} resets, {} connections accepted anew",
+                client.host, client.asked, client.unanswered, client.packets, client.resets, client.accepted
             ));
+            lines.extend(client.note.as_ref().map(|note| format!("          {note}")));
         }
         if !record.rounds.is_empty() {
             lines.push(rounds(record));
@@ -322,7 +323,7 @@ pub fn history(records: &[Record]) -> String {
                 ),
                 beside(stood, bound.map(|bound| bound.downtime), record.downtime_verdict()),
                 known(record.targets_met()),
-                known(record.downtime.client_gap()),
+                record.downtime.silence().to_string(),
                 known(record.downtime.criu.frozen),
             ]
         })

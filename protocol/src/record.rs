@@ -85,20 +85,58 @@ pub struct CriuTimes {
     pub pages_written: Option<u64>,
 }
 
-/// What the client's host saw of the service, by its packets.
+/// What a clients' host saw of the service, by its packets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientGap {
-    /// The client's host.
+    /// The clients' host.
     pub host: HostName,
-    /// The longest silence of the service, on that host's own clock.
-    pub gap: Millis,
+    /// The longest that a connection with a request outstanding heard nothing, on that host's own clock; where nobody asked,
+    /// the longest silence of the service. `None`: unknown.
+    #[serde(default)]
+    pub gap: Option<Millis>,
+    /// Whether it was at least that long: some connection had heard nothing when the watch ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
+    /// Why the gap is unknown, or what may be wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Connections that asked for something while it was watched, or received a stream.
+    #[serde(default)]
+    pub asked: u64,
+    /// Of those, the ones that had waited since before the service was back when the watch ended.
+    #[serde(default)]
+    pub unanswered: u64,
     /// Packets from the service that were seen while it was watched.
     pub packets: u64,
     /// Resets (TCP RST) among them.
     pub resets: u64,
     /// Connections that were accepted anew (SYN-ACK) among them.
     pub accepted: u64,
+}
+
+/// The worst client's gap, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Silence {
+    /// No client was watched.
+    Unwatched,
+    /// It was watched, and what was seen says nothing that can be told.
+    Unknown,
+    /// At least that long.
+    AtLeast(Millis),
+    /// That long.
+    Known(Millis),
+}
+
+impl std::fmt::Display for Silence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unwatched => f.pad("–"),
+            Self::Unknown => f.pad("unknown"),
+            Self::AtLeast(ms) => f.pad(&format!("at least {ms}")),
+            Self::Known(ms) => f.pad(&ms.to_string()),
+        }
+    }
 }
 
 /// The three clocks of a downtime.
@@ -116,10 +154,30 @@ pub struct Downtime {
 }
 
 impl Downtime {
-    /// The longest gap that any client saw.
+    /// The longest gap that any client saw. Where one of several is unknown, so is the longest.
+    #[must_use]
+    pub fn silence(&self) -> Silence {
+        let mut worst = Silence::Unwatched;
+        for client in &self.clients {
+            let Some(gap) = client.gap else { return Silence::Unknown };
+            let longer = match worst {
+                Silence::Known(so_far) | Silence::AtLeast(so_far) => gap.0 > so_far.0,
+                Silence::Unwatched | Silence::Unknown => true,
+            };
+            if longer {
+                worst = if client.at_least { Silence::AtLeast(gap) } else { Silence::Known(gap) };
+            }
+        }
+        worst
+    }
+
+    /// The longest gap that any client saw, if it is known, or what it was at least.
     #[must_use]
     pub fn client_gap(&self) -> Option<Millis> {
-        self.clients.iter().map(|c| c.gap).max_by(|a, b| a.0.total_cmp(&b.0))
+        match self.silence() {
+            Silence::Known(gap) | Silence::AtLeast(gap) => Some(gap),
+            Silence::Unwatched | Silence::Unknown => None,
+        }
     }
 }
 
@@ -242,5 +300,50 @@ impl Record {
     #[must_use]
     pub fn bounds_held(&self) -> Option<(bool, bool)> {
         self.downtime_verdict().worst_case.zip(self.duration_verdict().worst_case)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(gap: Option<f64>, at_least: bool) -> ClientGap {
+        ClientGap {
+            host: "uav".parse().expect("a name"),
+            gap: gap.map(Millis),
+            at_least,
+            note: None,
+            asked: 1,
+            unanswered: 0,
+            packets: 1,
+            resets: 0,
+            accepted: 0,
+        }
+    }
+
+    fn silence(clients: &[(Option<f64>, bool)]) -> Silence {
+        let clients = clients.iter().map(|(gap, at_least)| client(*gap, *at_least)).collect();
+        Downtime { clients, ..Downtime::default() }.silence()
+    }
+
+    #[test]
+    fn the_worst_client_counts_and_one_that_is_unknown_makes_the_worst_unknown() {
+        assert_eq!(silence(&[]), Silence::Unwatched);
+        assert_eq!(silence(&[(Some(2.0), false), (Some(9.0), true)]), Silence::AtLeast(Millis(9.0)));
+        assert_eq!(silence(&[(Some(9.0), false), (Some(2.0), true)]), Silence::Known(Millis(9.0)));
+        assert_eq!(silence(&[(Some(9.0), false), (None, false)]), Silence::Unknown);
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_release_is_read() {
+        let told = r#"{"host":"uav","gap":203.4,"packets":5,"resets":0,"accepted":0}"#;
+        let client: ClientGap = serde_json::from_str(told).expect("the earlier form");
+        assert_eq!((client.gap, client.at_least, client.asked), (Some(Millis(203.4)), false, 0));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_told_as_a_number() {
+        assert_eq!(silence(&[(None, false)]).to_string(), "unknown");
+        assert!(silence(&[(Some(26_700.0), true)]).to_string().starts_with("at least "));
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{Hello, Location, ServiceInfo};
 use crate::doctor::Check;
-use crate::handover::{HandoverState, Prepare, Prepared, Task, WatchTarget, Watched};
+use crate::handover::{HandoverState, Outage, Prepare, Prepared, Task, WatchTarget, Watched};
 use crate::link::{LinkMetrics, ProbeOffer, ProbeOrder};
 use crate::metrics::ServiceMetrics;
 use crate::record::Record;
@@ -81,6 +81,9 @@ pub enum Request {
         migration: MigrationId,
         /// Whether to stop watching.
         stop: bool,
+        /// When the service stood still.
+        #[serde(default)]
+        outage: Outage,
     },
     /// How large is this service's state, and how fast is it dirtied?
     Profile(ServiceName),

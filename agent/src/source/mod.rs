@@ -31,6 +31,7 @@ use crate::journal::{Journal, SourceState};
 use crate::report::Measured;
 use crate::steps::Steps;
 use crate::transfer::{Sender, Sent, check_bandwidth};
+use clients::Watcher;
 use files::Files;
 use pre_copy::Rounds;
 
@@ -115,6 +116,7 @@ pub(crate) struct Source {
     pub(crate) measured: Measured,
     /// The service's volumes, which are removed here once it lives elsewhere.
     pub(crate) volumes: Vec<String>,
+    watchers: Vec<Watcher>,
 }
 
 /// Everything that is ready before the freeze.
@@ -204,6 +206,7 @@ impl Agent {
             steps: self.steps.of(&control.task.migration),
             measured: Measured::default(),
             volumes: Vec::new(),
+            watchers: Vec::new(),
             agent: self.clone(),
             control,
         };
@@ -265,6 +268,7 @@ impl Agent {
             steps: self.steps.resumed(&control.task.migration, begun),
             measured: Measured::default(),
             volumes: Vec::new(),
+            watchers: Vec::new(),
             agent: self.clone(),
             control,
         }

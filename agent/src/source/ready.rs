@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mose_pam::{Bytes, Strategy};
 use mose_protocol::agent::Capability;
-use mose_protocol::handover::{Place, Prepare, Prepared, WatchTarget};
+use mose_protocol::handover::{Place, Prepare, Prepared};
 use mose_protocol::step::Step;
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{Refusal, RefusalCode, Reply, Request};
@@ -119,7 +119,6 @@ impl Source {
         container: &Container,
         prepare: &Prepare,
     ) -> Result<(Sender, Option<Rounds>, Files), Refusal> {
-        let migration = self.task().migration.clone();
         let mut files = self.files(container, prepare).await?;
         let clock: ClockOffset = self.agent.requests.clock_offset(&self.task().to).await?;
         self.measured.clock(clock);
@@ -129,13 +128,7 @@ impl Source {
         self.measured.transport(prepared.offer.kind());
         let mut sender = self.open(&prepared).await?;
         self.measured.sending(sender.sent());
-        let target = WatchTarget { address: prepare.place.address.addr() };
-        for peer in self.watchers() {
-            let request = Request::Watch { migration: migration.clone(), target };
-            if let Err(refusal) = self.agent.requests.ask(&peer, &request, QUICK).await {
-                tracing::warn!(%peer, %refusal, "the clients there are not watched");
-            }
-        }
+        self.watch_clients(prepare.place.address.addr()).await;
         self.precopy_rootfs(&mut files, &mut sender).await?;
         self.precopy_beside(&mut files, &mut sender).await?;
         let rounds = self.pre_copy(container, &mut files, &mut sender).await?;

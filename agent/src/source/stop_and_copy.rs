@@ -194,6 +194,9 @@ impl Source {
                 _ => Ok(()),
             })
             .and_then(|()| self.agent.engine.freeze(container));
+        if frozen.is_ok() {
+            self.measured.stands_still_at(Timestamp::now());
+        }
         let verdict = frozen.as_ref().copied().map_err(ToString::to_string);
         self.steps.end(Step::Freeze, frozen)?;
         self.steps.started(Step::Dump);

@@ -10,7 +10,7 @@ use mose_lab::{Lab, ServiceOptions, median};
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
-use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
+use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line, spec_of};
 use super::open;
 use crate::cli;
 use crate::commands::print_json;
@@ -83,7 +83,7 @@ fn measure(lab: &Lab, options: &cli::Volumes) -> color_eyre::Result<Volumes> {
             service.podman = vec!["--volume".into(), format!("{VOLUME}:/files")];
             service.beside = Some(writer(options));
         }
-        Runner::start_with(lab, WORKLOAD, service)
+        Runner::start_with(lab, WORKLOAD, service, &spec_of(WORKLOAD, address)?)
     };
     let (plain, with) = (start(PLAIN, false)?, start(WITH, true)?);
     fill(lab, options)?;

@@ -137,11 +137,12 @@ fn printed(document: &impl serde::Serialize) -> Value {
 #[test]
 fn what_the_lab_prints_fits_its_schemas() {
     use mose_console::experiments::{
-        Compared, Comparison, Fitted, Held, Lap, Laps, Profiling, Promise, Promises, RoundsCompared,
-        RuleFigures, RulesRun, Series, Slowed, Strategies, Told, VolumeSeries, Volumes,
+        Answered, Compared, Comparison, Connections, Crossing, Fitted, Held, Lap, Laps, Profiling, Promise,
+        Promises, RoundsCompared, RuleFigures, RulesRun, SentAgain, Series, Slowed, Strategies, Told,
+        VolumeSeries, Volumes,
     };
     use mose_lab::baseline::{Breakdown, Row};
-    use mose_lab::client::{ClientReport, Gap};
+    use mose_lab::client::{ClientReport, Gap, Wait};
     use mose_pam::{BitsPerSec, Bytes, Millis, Pass, Profile, RoundsRule, Sample, Strategy};
 
     let gap = Gap { at_unix_ms: 1, ms: 203.4 };
@@ -153,6 +154,16 @@ fn what_the_lab_prints_fits_its_schemas() {
         client: client(),
     };
     fits("lab-laps", &printed(&laps));
+    let wait = Wait { connection: 3, sent_at_unix_us: 1, ms: 210.0, answered: true, needed_again: 1 };
+    let again = SentAgain { segments: 5, needless: 3 };
+    let crossing = Crossing::of(record(), Some(again), [wait, Wait { ms: 30.0, ..wait }].iter());
+    assert_eq!((crossing.waited, crossing.after_own, crossing.worst_ms), (2, 2, Some(210.0)));
+    let crowd = ClientReport { waits: vec![wait], ..client() };
+    let summary = Answered::of(std::slice::from_ref(&crossing), &crowd);
+    assert_eq!(summary.after_resend, 4, "two by the client's kernel, two by the service's");
+    let migrations = vec![crossing];
+    let connections = Connections { connections: 1000, rate: 2, summary, migrations, client: crowd };
+    fits("lab-connections", &printed(&connections));
     let series = Series {
         strategy: Strategy::Cold,
         blackout_ms: Some(1.0),

@@ -291,7 +291,11 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
             clock: ClockOffset { offset_us: -12, uncertainty_us: 40 },
             clients: vec![ClientGap {
                 host: "uav".parse().unwrap(),
-                gap: Millis(233.0),
+                gap: Some(Millis(233.0)),
+                at_least: false,
+                note: None,
+                asked: 1,
+                unanswered: 0,
                 packets: 400,
                 resets: 0,
                 accepted: 0,

@@ -2,6 +2,7 @@
 
 use mose_pam::Millis;
 use mose_protocol::forecast::Forecast;
+use mose_protocol::record::Silence;
 
 use super::{Scene, Zone};
 use crate::state::Still;
@@ -35,6 +36,17 @@ pub fn still(scene: &Scene<'_>, still: Still) -> (Role, String) {
         Still::Heard(time) | Still::Measured(time) => (Role::Text, self::time(time)),
         Still::NotBack => (Role::Bad, "not back".to_owned()),
         Still::Unknown => (Role::Text, scene.theme.glyphs.gap.to_owned()),
+    }
+}
+
+/// What a client heard nothing for, as far as it is known.
+#[must_use]
+pub fn silence(scene: &Scene<'_>, silence: Silence) -> String {
+    match silence {
+        Silence::Unwatched => scene.theme.glyphs.gap.to_owned(),
+        Silence::Unknown => "unknown".to_owned(),
+        Silence::AtLeast(least) => format!("at least {}", time(least)),
+        Silence::Known(silence) => time(silence),
     }
 }
 

@@ -45,7 +45,7 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
             ),
         ),
         ("service stopped", bounded(still, forecast.map(|f| f.bound.downtime), record.downtime_verdict())),
-        ("client silence", time(record.downtime.client_gap())),
+        ("client silence", figure::silence(scene, record.downtime.silence())),
         ("freezing", time(criu.freezing)),
         ("process frozen", time(criu.frozen)),
         ("CRIU restore", time(criu.restore)),

@@ -6,7 +6,7 @@ mod bars;
 use mose_pam::Bytes;
 use mose_protocol::HostName;
 use mose_protocol::forecast::Forecast;
-use mose_protocol::record::Outcome;
+use mose_protocol::record::{Outcome, Silence};
 use mose_protocol::step::{Step, ended_early};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -229,11 +229,13 @@ fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, roo
         }
     }
     let Some(record) = track.record.as_deref().filter(|_| track.has_ended()) else { return Line::from(line) };
+    let silence = record.downtime.silence();
+    let silence = (silence != Silence::Unwatched).then(|| figure::silence(scene, silence));
     for (name, time) in
-        [("client silence ", record.downtime.client_gap()), ("process frozen ", record.downtime.criu.frozen)]
+        [("client silence ", silence), ("process frozen ", record.downtime.criu.frozen.map(figure::time))]
     {
         // What does not fit is left out whole, and what was not measured too.
-        let Some(time) = time.map(figure::time) else { continue };
+        let Some(time) = time else { continue };
         if words::length(&line) + 4 + name.len() + words::width(&time) > room {
             break;
         }

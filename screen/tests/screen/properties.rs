@@ -142,7 +142,7 @@ fn wire_record() -> impl Strategy<Value = Wire> {
             let mut told = record(&format!("m-{id}"), outcome, NOW, 2000.0);
             (told.started_at, told.duration, told.image) = (at, Millis(duration), Bytes(image));
             told.downtime.blackout = Some(Millis(downtime));
-            told.downtime.clients.iter_mut().for_each(|client| client.gap = Millis(downtime));
+            told.downtime.clients.iter_mut().for_each(|client| client.gap = Some(Millis(downtime)));
             if image == 0 {
                 (told.steps, told.rounds, told.forecast) = (Vec::new(), Vec::new(), None);
             } else if let Some(forecast) = &mut told.forecast {

@@ -277,7 +277,17 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
             clock: ClockOffset { offset_us: 120, uncertainty_us: 90 },
             clients: if done {
                 let gap = Millis(203.4);
-                vec![ClientGap { host: host("uav"), gap, packets: 8123, resets: 0, accepted: 0 }]
+                vec![ClientGap {
+                    host: host("uav"),
+                    gap: Some(gap),
+                    at_least: false,
+                    note: None,
+                    asked: 1,
+                    unanswered: 0,
+                    packets: 8123,
+                    resets: 0,
+                    accepted: 0,
+                }]
             } else {
                 Vec::new()
             },
