@@ -20,7 +20,7 @@ fn whatever_hangs_the_service_runs_again() {
 /// The counter, with a child that does nothing and is stopped.
 fn start_with_a_stopped_child(testbed: &Testbed) {
     testbed.run("edge-a", &["mose-agent", "attach", "counter", "--address", "10.77.0.20/24"]);
-    let serve = "busybox sleep 100000 & exec mose-counter serve --state-size 16MiB --dirty-rate 100";
+    let serve = "sleep 100000 & exec mose-counter serve --state-size 16MiB --dirty-rate 100";
     testbed.run(
         "edge-a",
         &[
