@@ -17,7 +17,7 @@ use std::time::Duration;
 use mose_protocol::{Refusal, RefusalCode};
 use tokio::time::Instant;
 
-use super::{criu_log, freezer, processes};
+use super::{criu_log, freezer, io_refusal, processes};
 use crate::engine::Container;
 
 /// How often CRIU is looked at.
@@ -122,9 +122,17 @@ impl<'a> AtWork<'a> {
         .with_log(criu_log::end(&self.log()).ok().as_deref())
     }
 
+    /// Has CRIU let go of the container's processes and lets them go on; whether they still stand.
+    pub(super) async fn let_go(&self) -> Result<bool, Refusal> {
+        self.end().await?;
+        freezer::thaw_container(self.container)
+            .map_err(|error| io_refusal(&format!("{} cannot be thawed", self.container.name), &error))?;
+        Ok(processes::stands(self.container))
+    }
+
     /// Returns once no CRIU is at work on the container: it is waited for as long as it does something, then woken, and
     /// killed where that does no harm.
-    pub(super) async fn end(&self) -> Result<(), Refusal> {
+    async fn end(&self) -> Result<(), Refusal> {
         let mut woken = false;
         let mut pulse = self.pulse();
         let mut since = Instant::now();

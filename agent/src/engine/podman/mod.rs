@@ -20,9 +20,9 @@ mod live;
 mod processes;
 mod sampling;
 mod socket;
-mod wording;
 mod space;
 mod volumes;
+mod wording;
 
 use std::collections::HashSet;
 use std::fs;
@@ -409,11 +409,8 @@ impl Engine for PodmanEngine {
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal> {
         cgroup_image::adopt(&container.checkpoint, &container.id)
             .map_err(|error| io_refusal("CRIU's cgroup image cannot be adapted", &error))?;
-        let mended = images::mend(&container.checkpoint)
+        images::mend(&container.checkpoint)
             .map_err(|error| io_refusal("CRIU's images cannot be put right", &error))?;
-        if mended > 0 {
-            tracing::info!(service = %container.name, mended, "what CRIU would have lost in silence was put right");
-        }
         chain::join(&container.checkpoint).map_err(|error| {
             io_refusal(&format!("the images of {} cannot be used", container.name), &error)
         })?;
@@ -459,10 +456,7 @@ impl Engine for PodmanEngine {
     }
 
     async fn let_go(&self, container: &Container) -> Result<bool, Refusal> {
-        AtWork::on(container).end().await?;
-        freezer::thaw_container(container)
-            .map_err(|error| io_refusal(&format!("{} cannot be thawed", container.name), &error))?;
-        Ok(processes::stands(container))
+        AtWork::on(container).let_go().await
     }
 
     fn exit_watch(&self, container: &Container) -> Result<Box<dyn ExitWatch>, Refusal> {

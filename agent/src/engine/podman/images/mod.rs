@@ -10,11 +10,14 @@ mod timerfd;
 use std::io;
 use std::path::Path;
 
-/// Mends the images in a folder; how many of their entries had to be. To be called before every restore; doing it again
-/// changes nothing.
+/// Mends the images in a folder. To be called before every restore; doing it again changes nothing.
 ///
 /// # Errors
 /// An image cannot be read or written, or is cut short.
-pub(super) fn mend(images: &Path) -> io::Result<u32> {
-    entries::mend(&images.join("files.img"), entries::FILES, timerfd::mend)
+pub(super) fn mend(images: &Path) -> io::Result<()> {
+    let timers = entries::mend(&images.join("files.img"), entries::FILES, timerfd::mend)?;
+    if timers > 0 {
+        tracing::info!(images = %images.display(), timers, "timers that would have been lost were put right");
+    }
+    Ok(())
 }
