@@ -13,6 +13,8 @@ use mose_protocol::{MigrationId, Refusal, RefusalCode, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Container;
+
 /// The largest journal that is read, in bytes.
 const MAX_JOURNAL: u64 = 8 << 20;
 
@@ -30,6 +32,9 @@ pub struct Outgoing {
     /// The volumes that are removed here once the service lives elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
+    /// What leaves, so that it can be let go without asking an engine that may hang; not in the journals of older agents.
+    #[serde(default)]
+    pub container: Option<Container>,
 }
 
 /// Where the source stands.
@@ -237,6 +242,7 @@ mod tests {
             },
             started_at: Timestamp(1),
             volumes: vec!["data".into()],
+            container: None,
         }
     }
 

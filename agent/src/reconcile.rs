@@ -27,6 +27,7 @@ impl Agent {
         let Found { head, state, journal } = found;
         source.measured.begun_at(head.started_at);
         source.volumes.clone_from(&head.volumes);
+        source.container = head.container;
         let reason = Refusal::new(
             RefusalCode::Failed,
             format!("the agent on {} was restarted during the migration", self.config.host),

@@ -23,6 +23,7 @@ pub mod init;
 mod lab;
 mod median;
 mod mounts;
+pub mod objects;
 mod packages;
 mod procfs;
 mod rootfs;

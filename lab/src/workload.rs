@@ -24,7 +24,7 @@ pub struct Workload {
 }
 
 /// All workloads.
-pub static WORKLOADS: [Workload; 7] = [
+pub static WORKLOADS: [Workload; 8] = [
     Workload {
         name: "sockperf",
         programs: &["/usr/bin/sockperf"],
@@ -48,6 +48,14 @@ pub static WORKLOADS: [Workload; 7] = [
         port: 7070,
         client: Some(ClientKind::Counter),
         own_binary: Some("mose-counter"),
+        ..EMPTY
+    },
+    Workload {
+        name: "holdall",
+        programs: &["/usr/local/bin/mose-holdall"],
+        command: &["mose-holdall", "serve"],
+        port: 7171,
+        own_binary: Some("mose-holdall"),
         ..EMPTY
     },
     Workload {

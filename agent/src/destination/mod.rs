@@ -129,6 +129,7 @@ impl Agent {
             return inner.prepared.clone().ok_or_else(|| out_of_turn(&migration, &known.said()));
         }
         let service = prepare.task.service.clone();
+        self.end_earlier(&prepare).await;
         self.check_free(&prepare).await?;
         self.engine.admit(&prepare.task, &prepare.container).await?;
         let needs_image = !self.engine.has_image(&prepare.image_id).await?;

@@ -14,13 +14,14 @@ use mose_protocol::doctor::Check;
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, ServiceName};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::transfer::{TakePage, TransferError};
 
 /// A container that a hand-over is about.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Container {
     /// The engine's identity of it.
     pub id: String,
@@ -305,6 +306,24 @@ pub trait Engine: Send + Sync {
 
     /// Lets them go on.
     fn thaw(&self, container: &Container) -> Result<(), Refusal>;
+
+    /// Returns once the dump of a container that was frozen has made no progress for `patience`, with what it hangs in; where that
+    /// cannot be told, never.
+    async fn hangs(&self, container: &Container, patience: Duration) -> Refusal {
+        let _ = (container, patience);
+        std::future::pending().await
+    }
+
+    /// Ends whatever is being done with a container's running processes, without harm to them, and lets them go on; whether they
+    /// are still there. To be called once nobody waits for the moments any more. It asks nobody who may hang himself, and has
+    /// a deadline.
+    async fn let_go(&self, container: &Container) -> Result<bool, Refusal> {
+        let container = self.inspect(&container.name).await?;
+        if container.running {
+            self.thaw(&container)?;
+        }
+        Ok(container.running)
+    }
 
     /// Watches for the end of the container's last process; to be asked for while it runs.
     fn exit_watch(&self, container: &Container) -> Result<Box<dyn ExitWatch>, Refusal>;

@@ -35,6 +35,9 @@ use clients::Watcher;
 use files::Files;
 use pre_copy::Rounds;
 
+/// How long the engine may take to say how its dump ended, once CRIU is gone. A Podman that hangs is not waited for.
+const ENGINE_GRACE: Duration = Duration::from_secs(5);
+
 /// A migration that leaves this host, as others may see and influence it.
 pub(crate) struct Control {
     task: Task,
@@ -117,6 +120,8 @@ pub(crate) struct Source {
     /// The service's volumes, which are removed here once it lives elsewhere.
     pub(crate) volumes: Vec<String>,
     watchers: Vec<Watcher>,
+    /// What leaves, as it was inspected; known without asking the engine again, which may hang.
+    pub(crate) container: Option<Container>,
 }
 
 /// Everything that is ready before the freeze.
@@ -208,6 +213,7 @@ impl Agent {
             volumes: Vec::new(),
             watchers: Vec::new(),
             agent: self.clone(),
+            container: None,
             control,
         };
         tokio::spawn(async move { Box::pin(source.run()).await });
@@ -270,6 +276,7 @@ impl Agent {
             volumes: Vec::new(),
             watchers: Vec::new(),
             agent: self.clone(),
+            container: None,
             control,
         }
     }
@@ -323,9 +330,13 @@ impl Source {
                 dumped.sent.digest.to_string()
             }
             Err(mut refusal) => {
+                // Whatever hangs, the service goes on first. Where it cannot yet, taking it back says so and tries again.
+                if let Err(kept) = self.agent.engine.let_go(&container).await {
+                    tracing::error!(%kept, "the engine does not let go of the service");
+                }
                 // Where the engine failed, its own words say more than that its call ended.
                 if let Some(dump) = dump
-                    && let Ok(Err(said)) = dump.await
+                    && let Some(Err(said)) = engines_end(dump).await
                     && refusal.code == RefusalCode::Engine
                 {
                     refusal = said;
@@ -344,20 +355,27 @@ impl Source {
         let written = journal.write(&SourceState::Relinquished { digest: digest.clone() });
         if let Err(refusal) = self.steps.end(Step::Relinquish, written) {
             if let Some(dump) = dump {
-                let _ = dump.await;
+                let _ = engines_end(dump).await;
             }
             return self.take_back(journal, &place, epoch, refusal).await;
         }
         let settled = self.hand_over(&digest).await;
         if let Some(dump) = dump {
-            match dump.await {
-                Ok(Ok(criu)) => self.measured.criu_dump(criu),
-                Ok(Err(refusal)) => tracing::warn!(%refusal, "the engine's checkpoint call ended badly"),
-                Err(error) => tracing::warn!(%error, "the engine's checkpoint call was lost"),
+            match engines_end(dump).await {
+                Some(Ok(criu)) => self.measured.criu_dump(criu),
+                Some(Err(refusal)) => tracing::warn!(%refusal, "the engine's checkpoint call ended badly"),
+                None => {
+                    tracing::warn!("the engine has not ended its checkpoint call; its times are not known")
+                }
             }
         }
         self.settled(settled, journal, &place, epoch).await
     }
+}
+
+/// What the engine says of its dump, where it says so soon enough: by then CRIU has ended, one way or the other.
+async fn engines_end(dump: JoinHandle<Result<CriuTimes, Refusal>>) -> Option<Result<CriuTimes, Refusal>> {
+    tokio::time::timeout(ENGINE_GRACE, dump).await.ok()?.ok()
 }
 
 /// Pre-copy iterations beyond which a plan is a mistake.

@@ -62,6 +62,7 @@ impl Source {
         let agent = self.agent.clone();
         let task = self.task().clone();
         let container = agent.engine.inspect(&task.service).await?;
+        self.container = Some(container.clone());
         if !container.running {
             return Err(Refusal::new(
                 RefusalCode::NotRunning,
@@ -110,6 +111,7 @@ impl Source {
             place: prepare.place.clone(),
             started_at: self.measured.started_at(),
             volumes: self.volumes.clone(),
+            container: Some(container.clone()),
         })?;
         Ok((container, journal, prepare))
     }

@@ -1,10 +1,12 @@
 //! From the freeze to the verified images at the destination: the part that the service stands still for.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use mose_coat::{Change, Route};
 use mose_pam::Bytes;
 use mose_protocol::agent::Location;
+use mose_protocol::forecast::Forecast;
 use mose_protocol::handover::Place;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::step::Step;
@@ -29,6 +31,13 @@ const ACCEPT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long the freeze waits for a connection that came at the last moment.
 const ACCEPT_GRACE: Duration = Duration::from_millis(50);
+
+/// How long CRIU may do nothing at all while the service stands still, where no plan says what that costs: it writes to its log
+/// or its images, or computes, all the time.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The least and the most of that where there is a plan.
+const QUIET_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(30);
 
 /// How long a container's processes may take to end once CRIU kills them.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -101,8 +110,14 @@ impl Source {
             steps.finished(Step::Transfer, Note { bytes, detail: Some(detail), ..Note::default() });
             Ok::<_, Refusal>(sent)
         };
+        let patience = patience(self.task().forecast.as_deref());
         let stopped = async {
-            await_dumped(&mut moments, beside_sent).await?;
+            let moment = tokio::select! {
+                moment = last_image_written(&mut moments) => moment?,
+                // From then on CRIU waits for the answer, and has every reason to do nothing.
+                hang = agent.engine.hangs(container, patience) => return Err(hang),
+            };
+            let_die(moment, beside_sent).await?;
             steps.done(Step::Dump);
             dumped.done();
             steps.started(Step::Stop);
@@ -229,30 +244,37 @@ impl Source {
     }
 }
 
+/// How long CRIU may do nothing: as long as the service may stand still by its plan's worst case, within bounds.
+fn patience(forecast: Option<&Forecast>) -> Duration {
+    forecast.map_or(QUIET, |forecast| {
+        // An order's forecast was checked: its figures are finite.
+        let worst = Duration::try_from_secs_f64(forecast.bound.downtime.0 / 1e3).unwrap_or(QUIET);
+        worst.clamp(*QUIET_BOUNDS.start(), *QUIET_BOUNDS.end())
+    })
+}
+
 fn late(reason: &str) -> Refusal {
     Refusal::new(RefusalCode::Engine, format!("the dump did not begin: {reason}"), "see CRIU's log")
 }
 
-/// Waits for CRIU to have written its last image file and for `beside` to be sent, and lets CRIU kill the tasks.
-async fn await_dumped(
-    moments: &mut Moments,
-    beside: tokio::sync::oneshot::Receiver<()>,
-) -> Result<(), Refusal> {
-    let mut beside = Some(beside);
+/// Waits for CRIU to have written its last image file.
+async fn last_image_written(moments: &mut Moments) -> Result<Moment, Refusal> {
     while let Some(moment) = moments.recv().await {
-        if moment.stage == Stage::PostDump
-            && let Some(beside) = beside.take()
-            && beside.await.is_err()
-        {
-            // The transfer has failed, and says why.
-            std::future::pending::<()>().await;
-        }
-        let answered = moment.answer.send(Ok(()));
         if moment.stage == Stage::PostDump {
-            return answered.map_err(|_| lost_hook());
+            return Ok(moment);
         }
+        let _ = moment.answer.send(Ok(()));
     }
     Err(Refusal::new(RefusalCode::Engine, "the dump failed", "see CRIU's log on the source"))
+}
+
+/// Waits for `beside` to be sent, and lets CRIU kill the tasks.
+async fn let_die(moment: Moment, beside: tokio::sync::oneshot::Receiver<()>) -> Result<(), Refusal> {
+    if beside.await.is_err() {
+        // The transfer has failed, and says why.
+        std::future::pending::<()>().await;
+    }
+    moment.answer.send(Ok(())).map_err(|_| lost_hook())
 }
 
 fn lost_hook() -> Refusal {

@@ -81,7 +81,15 @@ impl Source {
         let agent = &self.agent;
         let address = place.address.addr();
         let here = Location { address, host: agent.config.host.clone(), epoch };
-        let container = agent.engine.inspect(&self.task().service).await?;
+        // Whether its processes still stand is not asked of an engine that may hang, and is true even where it does.
+        let standing = match &self.container {
+            Some(known) if agent.engine.let_go(known).await? => Some(known.clone()),
+            _ => None,
+        };
+        let container = match standing {
+            Some(container) => container,
+            None => agent.engine.inspect(&self.task().service).await?,
+        };
         if container.running {
             agent.engine.thaw(&container)?;
             let route = Route::Endpoint(place.name.clone());

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,12 +28,14 @@ const MAX_QUESTION: usize = 512;
 /// How long a hook may take to say what it wants.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
 
-type Waiting = Arc<Mutex<HashMap<String, mpsc::Sender<Moment>>>>;
+/// Who waits for the moments of a container, by its id, and the number of that wait.
+type Waiting = Arc<Mutex<HashMap<String, (u64, mpsc::Sender<Moment>)>>>;
 
 /// The agent's end of the hooks.
 pub(super) struct Hooks {
     folder: PathBuf,
     waiting: Waiting,
+    waits: AtomicU64,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -85,16 +88,29 @@ impl Hooks {
         let listener = UnixListener::bind(&socket).map_err(refusal)?;
         let waiting = Waiting::default();
         let server = tokio::spawn(serve(listener, waiting.clone()));
-        Ok(Self { folder: folder.to_owned(), waiting, server })
+        Ok(Self { folder: folder.to_owned(), waiting, waits: AtomicU64::default(), server })
     }
 
     /// From now on CRIU waits for the agent at every stage of the container `id`, until the receiver is dropped
     /// and [`Hooks::forget`] is called.
     pub(super) fn expect(&self, id: &str) -> Result<Moments, Refusal> {
         let (sender, receiver) = mpsc::channel(4);
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), sender);
+        let number = self.waits.fetch_add(1, Ordering::Relaxed);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), (number, sender));
         std::fs::write(self.folder.join(id), []).map_err(|error| failed(&self.folder, &error))?;
         Ok(receiver)
+    }
+
+    /// The number of the wait for the container `id`.
+    pub(super) fn wait_of(&self, id: &str) -> Option<u64> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(id).map(|(number, _)| *number)
+    }
+
+    /// As [`Hooks::forget`], unless it waits for something later.
+    pub(super) fn forget_wait(&self, id: &str, number: Option<u64>) {
+        if self.wait_of(id) == number {
+            self.forget(id);
+        }
     }
 
     /// CRIU no longer waits for the agent about the container `id`.
@@ -149,7 +165,7 @@ async fn answer(mut stream: UnixStream, waiting: &Waiting) -> std::io::Result<()
     let sender = waiting.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
     let verdict = match sender {
         None => Err(format!("nobody moves container {id}")),
-        Some(sender) => {
+        Some((_, sender)) => {
             let (answer, verdict) = oneshot::channel();
             match sender.send(Moment { stage, answer }).await {
                 Ok(()) => verdict.await.unwrap_or_else(|_| Err("the migration was broken off".into())),
@@ -192,6 +208,20 @@ mod tests {
         assert_eq!(asked.await.unwrap(), "not now\n");
         hooks.forget("abc");
         assert!(!folder.path().join("abc").exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_of_an_old_dump_does_not_end_the_wait_for_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let hooks = Hooks::listen(folder.path()).unwrap();
+        drop(hooks.expect("abc").unwrap());
+        let old = hooks.wait_of("abc");
+        let mut moments = hooks.expect("abc").unwrap();
+        hooks.forget_wait("abc", old);
+        assert!(folder.path().join("abc").exists());
+        hooks.forget_wait("abc", hooks.wait_of("abc"));
+        assert!(!folder.path().join("abc").exists());
+        assert!(moments.recv().await.is_none());
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 //! it has its OCI configuration; CRIU's images are put into its own checkpoint folder, and libpod restores it from
 //! there. No archive is packed or unpacked, and nothing is exported.
 
+mod at_work;
 mod beside;
 mod binds;
 mod cgroup_image;
@@ -11,18 +12,23 @@ mod chain;
 mod criu_log;
 mod describe;
 mod doctor;
+mod dump;
+mod freezer;
 pub mod hooks;
+mod images;
 mod live;
 mod processes;
 mod sampling;
 mod socket;
 mod space;
 mod volumes;
+mod wording;
 
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -32,13 +38,15 @@ use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use podman_api::Podman;
-use podman_api::opts::{ContainerCheckpointOpts, ContainerDeleteOpts, ContainerListOpts, ContainerStopOpts};
+use podman_api::opts::{ContainerDeleteOpts, ContainerListOpts, ContainerStopOpts};
 use serde_json::Value;
 
+use self::at_work::AtWork;
 use self::chain::Chains;
 use self::hooks::Hooks;
 use self::processes::PidWatch;
 use self::socket::Socket;
+use self::wording::{in_short, repository_and_tag};
 use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped, Sampling, StateTree};
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
@@ -51,7 +59,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(30);
 pub struct PodmanEngine {
     socket: Socket,
     podman: Podman,
-    hooks: Hooks,
+    hooks: Arc<Hooks>,
     chains: Chains,
 }
 
@@ -64,7 +72,7 @@ impl PodmanEngine {
         Ok(Self {
             socket: Socket::new(socket),
             podman: Podman::unix(socket),
-            hooks: Hooks::listen(Path::new(hooks::FOLDER))?,
+            hooks: Arc::new(Hooks::listen(Path::new(hooks::FOLDER))?),
             chains: Chains::default(),
         })
     }
@@ -113,22 +121,6 @@ impl PodmanEngine {
         self.call(&format!("stop {name}"), CALL_DEADLINE, handle.stop(&stop)).await
     }
 
-    /// Dumps a container, all of it or what was written to since the newest link of its chain.
-    async fn checkpoint(&self, container: &Container, with_previous: bool) -> Result<CriuTimes, Refusal> {
-        let options = ContainerCheckpointOpts::builder()
-            .keep(true)
-            .tcp_established(true)
-            .file_locks(true)
-            .print_stats(true)
-            .with_previous(with_previous)
-            .build();
-        let handle = self.podman.containers().get(container.id.as_str());
-        let what = format!("dump {}", container.name);
-        let report = self.call(&what, CRIU_DEADLINE, handle.checkpoint(&options)).await;
-        self.hooks.forget(&container.id);
-        report.map(|report| criu_times(&report))
-    }
-
     async fn inspect_raw(&self, name: &str) -> Result<Value, Refusal> {
         self.socket.get(&format!("inspect {name}"), &format!("/containers/{name}/json")).await.map_err(
             |refusal| match refusal.code {
@@ -149,17 +141,6 @@ fn is_running(inspect: &Value) -> bool {
 
 fn pid(inspect: &Value) -> Option<u32> {
     u32::try_from(inspect["State"]["Pid"].as_u64()?).ok().filter(|pid| *pid > 0)
-}
-
-/// `host:5000/a/b:tag` as `host:5000/a/b` and `tag`; `None` for a name by digest, which needs no tag.
-fn repository_and_tag(name: &str) -> Option<(&str, &str)> {
-    if name.contains('@') {
-        return None;
-    }
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => Some((repository, tag)),
-        _ => Some((name, "latest")),
-    }
 }
 
 /// A container out of libpod's inspection.
@@ -433,6 +414,8 @@ impl Engine for PodmanEngine {
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal> {
         cgroup_image::adopt(&container.checkpoint, &container.id)
             .map_err(|error| io_refusal("CRIU's cgroup image cannot be adapted", &error))?;
+        images::mend(&container.checkpoint)
+            .map_err(|error| io_refusal("CRIU's images cannot be put right", &error))?;
         chain::join(&container.checkpoint).map_err(|error| {
             io_refusal(&format!("the images of {} cannot be used", container.name), &error)
         })?;
@@ -463,14 +446,22 @@ impl Engine for PodmanEngine {
     }
 
     fn freeze(&self, container: &Container) -> Result<(), Refusal> {
-        processes::freeze(pid_of(container)?)
+        freezer::freeze(pid_of(container)?)
             .map_err(|error| io_refusal(&format!("{} cannot be frozen", container.name), &error))
     }
 
     fn thaw(&self, container: &Container) -> Result<(), Refusal> {
         let Some(pid) = container.pid else { return Ok(()) };
-        processes::thaw(pid)
+        freezer::thaw(pid)
             .map_err(|error| io_refusal(&format!("{} cannot be thawed", container.name), &error))
+    }
+
+    async fn hangs(&self, container: &Container, patience: Duration) -> Refusal {
+        AtWork::on(container).hangs(patience).await
+    }
+
+    async fn let_go(&self, container: &Container) -> Result<bool, Refusal> {
+        AtWork::on(container).let_go().await
     }
 
     fn exit_watch(&self, container: &Container) -> Result<Box<dyn ExitWatch>, Refusal> {
@@ -512,52 +503,5 @@ impl Engine for PodmanEngine {
 
     fn connections(&self, pid: u32) -> Option<u32> {
         processes::connections(pid)
-    }
-}
-
-/// What Podman says, without the arguments of the commands that it ran, and nothing twice.
-fn in_short(said: &str) -> String {
-    let mut whole = String::new();
-    for (number, part) in said.split('`').enumerate() {
-        // Every other part is between backquotes.
-        let command = number % 2 == 1;
-        let mut words = part.split(' ');
-        match (words.next(), words.next(), words.next()) {
-            (Some(program), Some(verb), Some(_)) if command && program.starts_with('/') => {
-                let name = program.rsplit('/').next().unwrap_or(program);
-                whole += &format!("`{name} {verb} …`");
-            }
-            _ if command => whole += &format!("`{part}`"),
-            _ => whole += part,
-        }
-    }
-    let mut parts: Vec<&str> = Vec::new();
-    for part in whole.split(": ") {
-        if !parts.contains(&part) {
-            parts.push(part);
-        }
-    }
-    parts.join(": ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_podman_says_is_told_without_arguments_and_once() {
-        let said = "`/usr/bin/runc checkpoint --image-path /var/lib/x bf34` failed: exit status 1: \
-            `/usr/bin/runc checkpoint --image-path /var/lib/x bf34` failed: exit status 1";
-        assert_eq!(in_short(said), "`runc checkpoint …` failed: exit status 1");
-        assert_eq!(in_short("no container `web`: 404"), "no container `web`: 404");
-        assert_eq!(in_short("an odd ` alone"), "an odd ` alone`");
-    }
-
-    #[test]
-    fn an_images_port_is_no_tag() {
-        assert_eq!(repository_and_tag("localhost/x:v1"), Some(("localhost/x", "v1")));
-        assert_eq!(repository_and_tag("host:5000/x"), Some(("host:5000/x", "latest")));
-        assert_eq!(repository_and_tag("host:5000/x:v1"), Some(("host:5000/x", "v1")));
-        assert_eq!(repository_and_tag("x@sha256:00"), None);
     }
 }
