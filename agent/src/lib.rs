@@ -2,6 +2,7 @@
 
 pub mod agent;
 mod calibrations;
+pub mod check;
 mod clients;
 mod destination;
 mod doctor;

@@ -61,6 +61,8 @@ pub enum Document {
     History,
     /// `mose doctor`
     Doctor,
+    /// `mose check`
+    Check,
     /// `mose calibrate`
     Calibrate,
     /// `mose lab status`
@@ -77,6 +79,8 @@ pub enum Document {
     LabProfiling,
     /// `mose lab baseline`
     LabBaseline,
+    /// A line of `mose lab unmovable`
+    LabUnmovable,
     /// What an agent publishes once a second
     Telemetry,
     /// Any of these commands, when it was refused or failed
@@ -103,6 +107,7 @@ impl Document {
             Self::Record => schema_of::<Record>(),
             Self::History => schema_of::<Vec<Record>>(),
             Self::Doctor => schema_of::<doctor::Report>(),
+            Self::Check => schema_of::<mose_protocol::check::Report>(),
             Self::Calibrate => schema_of::<Vec<experiments::Fitted>>(),
             Self::LabStatus => schema_of::<mose_lab::Status>(),
             Self::LabDown => schema_of::<mose_lab::Report>(),
@@ -111,6 +116,7 @@ impl Document {
             Self::LabStrategies => schema_of::<experiments::Strategies>(),
             Self::LabProfiling => schema_of::<experiments::Profiling>(),
             Self::LabBaseline => schema_of::<experiments::Comparison>(),
+            Self::LabUnmovable => schema_of::<experiments::Held>(),
             Self::Telemetry => schema_of::<Telemetry>(),
             Self::Refused => schema_of::<Refused<'_>>(),
         }

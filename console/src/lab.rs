@@ -9,6 +9,7 @@ mod laps;
 mod profiling;
 mod strategies;
 mod targets;
+mod unmovable;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,7 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
         cli::Lab::Strategies(options) => return strategies::run(&options),
         cli::Lab::Profiling(options) => return profiling::run(&options),
         cli::Lab::Baseline(options) => return compare::run(&options),
+        cli::Lab::Unmovable(options) => return unmovable::run(&options),
     }
     Ok(ExitCode::SUCCESS)
 }

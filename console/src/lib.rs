@@ -12,6 +12,8 @@ pub mod exit;
 pub mod experiments;
 pub mod fleet;
 pub mod follow;
+pub mod movable;
+pub mod movable;
 pub mod order;
 pub mod profile;
 pub mod proposal;

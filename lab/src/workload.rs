@@ -24,7 +24,7 @@ pub struct Workload {
 }
 
 /// All workloads.
-pub static WORKLOADS: [Workload; 7] = [
+pub static WORKLOADS: [Workload; 8] = [
     Workload {
         name: "sockperf",
         programs: &["/usr/bin/sockperf"],
@@ -72,6 +72,13 @@ pub static WORKLOADS: [Workload; 7] = [
         files: &[("/etc/mosquitto.conf", "listener 1883 0.0.0.0\nallow_anonymous true\nuser root\n")],
         command: &["mosquitto", "-c", "/etc/mosquitto.conf"],
         port: 1883,
+        ..EMPTY
+    },
+    Workload {
+        name: "holder",
+        programs: &["/usr/local/bin/mose-holder"],
+        command: &["mose-holder", "hold"],
+        own_binary: Some("mose-holder"),
         ..EMPTY
     },
     Workload {

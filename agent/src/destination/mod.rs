@@ -129,7 +129,7 @@ impl Agent {
             return inner.prepared.clone().ok_or_else(|| out_of_turn(&migration, &known.said()));
         }
         let service = prepare.task.service.clone();
-        self.check_free(&prepare).await?;
+        self.check_free(&service, &prepare.place).await?;
         self.engine.admit(&prepare.task, &prepare.container).await?;
         let needs_image = !self.engine.has_image(&prepare.image_id).await?;
         if needs_image && prepare.task.image_policy == ImagePolicy::Require {
@@ -163,8 +163,7 @@ impl Agent {
     }
 
     /// Refuses what would collide with something that is here already.
-    async fn check_free(&self, prepare: &Prepare) -> Result<(), Refusal> {
-        let service = &prepare.task.service;
+    pub(crate) async fn check_free(&self, service: &ServiceName, place: &Place) -> Result<(), Refusal> {
         let conflict = |what: String, remedy: &str| Err(Refusal::new(RefusalCode::Conflict, what, remedy));
         if self.busy_with(service).is_some() {
             return conflict(
@@ -184,7 +183,7 @@ impl Agent {
         }
         let endpoints = self.overlay.endpoints().await.map_err(|error| overlay_refusal(&error))?;
         if let Some(taken) = endpoints.iter().find(|e| {
-            e.spec.name == prepare.place.name || e.spec.address.addr() == prepare.place.address.addr()
+            e.spec.name == place.name || e.spec.address.addr() == place.address.addr()
         }) {
             return conflict(
                 format!(

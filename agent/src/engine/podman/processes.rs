@@ -70,6 +70,13 @@ impl Freezer {
     }
 }
 
+/// The processes in the cgroup of `pid`, and whether it is frozen by cgroup v1.
+pub(super) fn members(pid: u32) -> io::Result<(Vec<u32>, bool)> {
+    let freezer = Freezer::of(pid)?;
+    let text = fs::read_to_string(freezer.control.with_file_name("cgroup.procs"))?;
+    Ok((text.lines().filter_map(|line| line.parse().ok()).collect(), !freezer.v2))
+}
+
 /// Freezes the cgroup of `pid` and returns when every task stands.
 pub(super) fn freeze(pid: u32) -> io::Result<()> {
     let freezer = Freezer::of(pid)?;
