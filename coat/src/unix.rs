@@ -89,7 +89,11 @@ fn take(mut rest: &[u8], found: &mut Vec<UnixSocket>) -> io::Result<bool> {
         match kind {
             DONE | ERROR => {
                 let code = number(message, MESSAGE).unwrap_or(0).cast_signed();
-                return if code == 0 { Ok(false) } else { Err(io::Error::from_raw_os_error(code.saturating_neg())) };
+                return if code == 0 {
+                    Ok(false)
+                } else {
+                    Err(io::Error::from_raw_os_error(code.saturating_neg()))
+                };
             }
             _ if found.len() < MOST => found.extend(one(&message[MESSAGE..])),
             _ => {}
@@ -106,8 +110,11 @@ fn one(answer: &[u8]) -> Option<UnixSocket> {
     const PEER: u16 = 2;
     const ICONS: u16 = 3;
     const QUEUES: u16 = 4;
-    let mut socket =
-        UnixSocket { inode: number(answer, 4)?, listens: *answer.get(2)? == LISTENS, ..UnixSocket::default() };
+    let mut socket = UnixSocket {
+        inode: number(answer, 4)?,
+        listens: *answer.get(2)? == LISTENS,
+        ..UnixSocket::default()
+    };
     let mut rest = answer.get(ANSWER..)?;
     while rest.len() >= ATTRIBUTE {
         let length = usize::from(u16::from_ne_bytes([rest[0], rest[1]]));

@@ -18,7 +18,11 @@ pub const IN_DOUBT: u8 = 5;
 
 /// Every code with its name and what it means: what `--help`, the man pages and the README say.
 pub const TABLE: [(u8, &str, &str); 6] = [
-    (0, "success", "`migrate`: the service runs at the destination; `check`: it can move; `doctor`: nothing is broken"),
+    (
+        0,
+        "success",
+        "`migrate`: the service runs at the destination; `check`: it can move; `doctor`: nothing is broken",
+    ),
     (FAILED, "failed", "something failed that says nothing about a migration; `doctor`: something is broken"),
     (USAGE, "usage", "the command line is wrong, or a file or a figure in it"),
     (REFUSED, "refused", "nothing was changed; `check`: the service cannot move as it is"),

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn each_finding_is_shown_with_process_resource_and_remedy() {
-        let ring = Finding::new(Severity::Blocks, "descriptor 12 (io_uring)", "CRIU cannot dump it", "use epoll");
+        let ring =
+            Finding::new(Severity::Blocks, "descriptor 12 (io_uring)", "CRIU cannot dump it", "use epoll");
         let ring = ring.of(&Process { pid: 7, command: "node".into() });
         let expected = "  ✘ blocks       process 7 (node): descriptor 12 (io_uring): CRIU cannot dump it
                  remedy: use epoll
@@ -106,7 +107,12 @@ mod tests {
 web cannot move to edge-b: 1 in the way · 2 processes, 40 descriptors looked at";
         let left = Finding::new(Severity::LeftBehind, "exec session", "it does not move", "");
         assert_eq!(page(&report(vec![left.clone(), ring])), expected);
-        assert!(page(&report(vec![left])).ends_with("web can move to edge-b, and leaves behind 1 · 2 processes, 40 descriptors looked at"));
-        assert_eq!(page(&report(Vec::new())), "web can move to edge-b · 2 processes, 40 descriptors looked at");
+        assert!(page(&report(vec![left])).ends_with(
+            "web can move to edge-b, and leaves behind 1 · 2 processes, 40 descriptors looked at"
+        ));
+        assert_eq!(
+            page(&report(Vec::new())),
+            "web can move to edge-b · 2 processes, 40 descriptors looked at"
+        );
     }
 }

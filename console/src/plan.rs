@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use mose_console::design::{Given, Wanted, design};
 use mose_console::exit;
-use mose_console::movable;
 use mose_console::fleet::Fleet;
+use mose_console::movable;
 use mose_console::order::locate;
 use mose_console::profile::{self, LoadError};
 use mose_console::proposal::{self, Report, Swept};

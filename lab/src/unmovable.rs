@@ -73,7 +73,12 @@ impl Holder {
     ///
     /// # Errors
     /// The container could not be started, or does not say that it holds them.
-    pub fn start(lab: &Lab, host: &str, options: &ServiceOptions, kinds: &[&str]) -> Result<Holder, LabError> {
+    pub fn start(
+        lab: &Lab,
+        host: &str,
+        options: &ServiceOptions,
+        kinds: &[&str],
+    ) -> Result<Holder, LabError> {
         let name = options.name.as_str();
         let mut options = options.clone();
         options.podman.push("--privileged".to_owned());
@@ -91,7 +96,8 @@ impl Holder {
             let said = run(&format!("reading the log of {name}"), &mut logs)?;
             if said.lines().any(|line| line == crate::holder::HOLDING) {
                 let lacks = said.lines().filter_map(|line| line.strip_prefix(crate::holder::LACKS));
-                holder.lacks = lacks.filter_map(|rest| Some(rest.split_once(':')?.0.trim().to_owned())).collect();
+                holder.lacks =
+                    lacks.filter_map(|rest| Some(rest.split_once(':')?.0.trim().to_owned())).collect();
                 return Ok(holder);
             }
             std::thread::sleep(Duration::from_millis(100));

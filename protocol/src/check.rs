@@ -147,7 +147,12 @@ impl Report {
             let left_out = self.findings.split_off(MAX_FINDINGS - 1);
             let worst = left_out.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Blocks);
             let reason = format!("{} are left out", left_out.len());
-            self.findings.push(Finding::new(worst, "further findings", &reason, "mend those above, then check again"));
+            self.findings.push(Finding::new(
+                worst,
+                "further findings",
+                &reason,
+                "mend those above, then check again",
+            ));
         }
         self
     }
@@ -252,7 +257,9 @@ mod tests {
 
     #[test]
     fn what_stays_behind_refuses_nothing() {
-        assert!(report(vec![finding(Severity::LeftBehind, "x"), finding(Severity::Note, "y")]).verdict().is_ok());
+        assert!(
+            report(vec![finding(Severity::LeftBehind, "x"), finding(Severity::Note, "y")]).verdict().is_ok()
+        );
     }
 
     #[test]

@@ -58,7 +58,11 @@ fn what_criu_cannot_move_is_named_and_refused_while_it_runs_and_what_it_can_move
         if capable || holder.lacks.iter().any(|lacks| lacks == kind.name) {
             continue;
         }
-        assert!(blocking.iter().any(|finding| finding.contains(kind.says)), "{} is not named: {blocking:#?}", kind.name);
+        assert!(
+            blocking.iter().any(|finding| finding.contains(kind.says)),
+            "{} is not named: {blocking:#?}",
+            kind.name
+        );
         named += 1;
     }
     assert!(named >= 30, "this kernel has too little of it: {:?}", holder.lacks);
@@ -66,7 +70,8 @@ fn what_criu_cannot_move_is_named_and_refused_while_it_runs_and_what_it_can_move
     let before = started_at(&testbed);
     let (record, code) = testbed.migrate("holder", "edge-a", "edge-b");
     assert_eq!((code, &record["outcome"]), (3, &"refused".into()), "{record:#}");
-    let steps: Vec<&str> = record["steps"].as_array().unwrap().iter().filter_map(|s| s["step"].as_str()).collect();
+    let steps: Vec<&str> =
+        record["steps"].as_array().unwrap().iter().filter_map(|s| s["step"].as_str()).collect();
     for never in ["prepare", "container-image", "checkpoint", "freeze"] {
         assert!(!steps.contains(&never), "{steps:?}");
     }
@@ -92,7 +97,11 @@ fn what_criu_cannot_move_is_named_and_refused_while_it_runs_and_what_it_can_move
     assert_eq!((code, found(&report, "blocks")), (0, Vec::new()), "{report:#}");
     let left = found(&report, "left-behind");
     for kind in KINDS.iter().filter(|kind| kind.fate == Fate::LeftBehind) {
-        assert!(left.iter().any(|finding| finding.contains(kind.says)), "{} is not named: {left:#?}", kind.name);
+        assert!(
+            left.iter().any(|finding| finding.contains(kind.says)),
+            "{} is not named: {left:#?}",
+            kind.name
+        );
     }
     assert!(holder.lacks.len() < 5, "{:?}", holder.lacks);
     let (record, code) = testbed.migrate("holder", "edge-a", "edge-b");

@@ -24,7 +24,14 @@ pub(crate) struct Findings(Vec<Gathered>);
 
 impl Findings {
     /// Something of a process without a number, such as its state.
-    pub(crate) fn add(&mut self, severity: Severity, process: &Process, what: &str, reason: &str, remedy: &str) {
+    pub(crate) fn add(
+        &mut self,
+        severity: Severity,
+        process: &Process,
+        what: &str,
+        reason: &str,
+        remedy: &str,
+    ) {
         self.numbered(severity, process, ("", String::new()), what, reason, remedy);
     }
 
@@ -105,7 +112,14 @@ mod tests {
             let number = ("descriptor", number.to_string());
             findings.numbered(Severity::Blocks, &process(1), number, "io_uring", "no", "close it");
         }
-        findings.numbered(Severity::Blocks, &process(2), ("descriptor", "9".into()), "io_uring", "no", "close it");
+        findings.numbered(
+            Severity::Blocks,
+            &process(2),
+            ("descriptor", "9".into()),
+            "io_uring",
+            "no",
+            "close it",
+        );
         findings.add(Severity::Blocks, &process(2), "state", "it is stopped", "let it go on");
         let told: Vec<String> = findings.told().iter().map(Finding::told).collect();
         assert_eq!(

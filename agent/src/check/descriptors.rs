@@ -49,7 +49,9 @@ pub(super) fn look(
     let Ok(entries) = fs::read_dir(task.file("fd")) else { return };
     for entry in entries.flatten().take(most) {
         seen.count += 1;
-        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         let Ok(link) = fs::read_link(entry.path()) else { continue };
         let link = link.to_string_lossy().into_owned();
         let one = One { task, number, link: &link, around };
@@ -128,7 +130,10 @@ impl One<'_> {
         if !gone.is_empty() {
             self.blocks(
                 "epoll",
-                &format!("it watches a file whose descriptor is closed ({}), and CRIU cannot tell which", gone.join(", ")),
+                &format!(
+                    "it watches a file whose descriptor is closed ({}), and CRIU cannot tell which",
+                    gone.join(", ")
+                ),
                 "the program must take a descriptor out of the epoll before it closes it",
                 findings,
             );
@@ -179,9 +184,12 @@ impl One<'_> {
 
     /// A file on a mount that nobody sees.
     fn hidden(&self, held: &fs::Metadata, findings: &mut Findings) {
-        let queue = fs::symlink_metadata(self.task.file("root/dev/mqueue")).is_ok_and(|at| at.dev() == held.dev());
+        let queue =
+            fs::symlink_metadata(self.task.file("root/dev/mqueue")).is_ok_and(|at| at.dev() == held.dev());
         let (what, reason) = match self.link {
-            link if queue => (format!("message queue {link}"), "CRIU has no way to dump a POSIX message queue"),
+            link if queue => {
+                (format!("message queue {link}"), "CRIU has no way to dump a POSIX message queue")
+            }
             link if link.starts_with("/secretmem") => ("secret memory".to_owned(), "CRIU cannot read it"),
             link => (format!("{link} on a mount that hangs nowhere"), "CRIU does not find its mount"),
         };

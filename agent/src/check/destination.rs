@@ -61,11 +61,19 @@ impl Agent {
             Ok(false) => {
                 let another = self.engine.has_image(&arrival.image).await.is_ok_and(|there| there);
                 let reason = if another {
-                    format!("the image {} is another one there; the service's own is sent first", arrival.image)
+                    format!(
+                        "the image {} is another one there; the service's own is sent first",
+                        arrival.image
+                    )
                 } else {
                     format!("the image {} is not there; it is sent first", arrival.image)
                 };
-                Some(Finding::new(Severity::Note, host, &reason, "podman pull or podman load it there before"))
+                Some(Finding::new(
+                    Severity::Note,
+                    host,
+                    &reason,
+                    "podman pull or podman load it there before",
+                ))
             }
             Err(refusal) => Some(Finding::refused(host, &refusal)),
         }
@@ -94,8 +102,16 @@ fn machine(arrival: &Arrival, here: &Machine, host: &str) -> Vec<Finding> {
     let there = &arrival.machine;
     let mut findings = Vec::new();
     if there.architecture != here.architecture {
-        let reason = format!("its processor is {}, and that of {} {}", here.architecture, arrival.from, there.architecture);
-        findings.push(Finding::new(Severity::Blocks, host, &reason, "choose a host of the same architecture"));
+        let reason = format!(
+            "its processor is {}, and that of {} {}",
+            here.architecture, arrival.from, there.architecture
+        );
+        findings.push(Finding::new(
+            Severity::Blocks,
+            host,
+            &reason,
+            "choose a host of the same architecture",
+        ));
     }
     let lacking: Vec<&str> = there
         .instructions
@@ -140,13 +156,19 @@ fn numbers(version: &str) -> Option<(u64, u64)> {
 /// Folders and files of the host that the container sees, and that are not here.
 fn sources(container: &Value, host: &str) -> Vec<Finding> {
     let mounts = container["spec"]["mounts"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let bound = mounts.iter().filter(|mount| mount["type"] == "bind").filter_map(|mount| mount["source"].as_str());
+    let bound =
+        mounts.iter().filter(|mount| mount["type"] == "bind").filter_map(|mount| mount["source"].as_str());
     let missing = bound.filter(|source| source.starts_with('/') && !Path::new(source).exists());
     missing
         .take(16)
         .map(|source| {
             let reason = "the container has it mounted, and it is not there";
-            Finding::new(Severity::Blocks, &format!("{host}: {source}"), reason, "make it there, with what the service needs")
+            Finding::new(
+                Severity::Blocks,
+                &format!("{host}: {source}"),
+                reason,
+                "make it there, with what the service needs",
+            )
         })
         .collect()
 }
@@ -180,7 +202,11 @@ mod tests {
         Arrival {
             service: "web".parse().unwrap(),
             from: "edge-a".parse().unwrap(),
-            place: Place { name: "web".into(), address: "10.77.0.20/24".parse().unwrap(), mac: "0a:00:00:00:00:01".into() },
+            place: Place {
+                name: "web".into(),
+                address: "10.77.0.20/24".parse().unwrap(),
+                mac: "0a:00:00:00:00:01".into(),
+            },
             container: json!({}),
             image: "localhost/web".into(),
             image_id: "sha256:00".into(),
@@ -207,7 +233,8 @@ mod tests {
             ..arrival.machine.clone()
         };
         let found = machine(&arrival, &here, "edge-b");
-        let told: Vec<(Severity, &str)> = found.iter().map(|one| (one.severity, one.resource.as_str())).collect();
+        let told: Vec<(Severity, &str)> =
+            found.iter().map(|one| (one.severity, one.resource.as_str())).collect();
         assert_eq!(
             told,
             [

@@ -40,7 +40,9 @@ pub(super) fn look(held: &Metadata, path: &str, root: &Path, options: &Options) 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && options.link_remap => None,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(Trouble {
             blocks: true,
-            reason: format!("{name} was deleted or replaced since it was opened, and CRIU is not told to give it a name again"),
+            reason: format!(
+                "{name} was deleted or replaced since it was opened, and CRIU is not told to give it a name again"
+            ),
             remedy: "put `link-remap` into /etc/criu/runc.conf on this host, or restart the service".into(),
         }),
         // What cannot be looked at is left to CRIU.
@@ -59,7 +61,9 @@ fn ghost(held: &Metadata, name: &str, options: &Options) -> Option<Trouble> {
                 "the deleted file {name} takes {told}, and CRIU carries at most {}",
                 mose_pam::Bytes(options.ghost_limit)
             ),
-            remedy: "raise `ghost-limit` in /etc/criu/runc.conf on this host, or have the service close the file".into(),
+            remedy:
+                "raise `ghost-limit` in /etc/criu/runc.conf on this host, or have the service close the file"
+                    .into(),
         });
     }
     (size > LARGE).then(|| Trouble {
@@ -109,6 +113,9 @@ mod tests {
         let held = file.metadata().unwrap();
         let trouble = look(&held, "/big (deleted)", root.path(), &options()).unwrap();
         assert!(trouble.blocks && trouble.reason.contains("/big") && trouble.remedy.contains("ghost-limit"));
-        assert_eq!(look(&held, "/big (deleted)", root.path(), &Options { ghost_limit: 4 << 20, ..options() }), None);
+        assert_eq!(
+            look(&held, "/big (deleted)", root.path(), &Options { ghost_limit: 4 << 20, ..options() }),
+            None
+        );
     }
 }

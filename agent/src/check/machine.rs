@@ -8,10 +8,46 @@ use mose_protocol::doctor::Check;
 /// The instruction sets that a program may use by itself, of all the flags of a processor (`/proc/cpuinfo`): by their names, or
 /// how these begin.
 const INSTRUCTIONS: [&str; 40] = [
-    "cmov", "mmx", "sse", "pni", "ssse3", "pclmulqdq", "fma", "cx16", "movbe", "popcnt", "aes", "xsave", "avx", "f16c",
-    "rdrand", "abm", "bmi", "rtm", "hle", "rdseed", "adx", "clflushopt", "clwb", "sha_ni", "gfni", "vaes", "vpclmulqdq",
-    "rdpid", "movdir", "amx_", "serialize", "waitpkg", "fsgsbase", "lahf_lm", "3dnowprefetch", "xop", "tbm", "erms",
-    "fsrm", "ospke",
+    "cmov",
+    "mmx",
+    "sse",
+    "pni",
+    "ssse3",
+    "pclmulqdq",
+    "fma",
+    "cx16",
+    "movbe",
+    "popcnt",
+    "aes",
+    "xsave",
+    "avx",
+    "f16c",
+    "rdrand",
+    "abm",
+    "bmi",
+    "rtm",
+    "hle",
+    "rdseed",
+    "adx",
+    "clflushopt",
+    "clwb",
+    "sha_ni",
+    "gfni",
+    "vaes",
+    "vpclmulqdq",
+    "rdpid",
+    "movdir",
+    "amx_",
+    "serialize",
+    "waitpkg",
+    "fsgsbase",
+    "lahf_lm",
+    "3dnowprefetch",
+    "xop",
+    "tbm",
+    "erms",
+    "fsrm",
+    "ospke",
 ];
 
 /// The number of CAP_SYS_RESOURCE.
@@ -31,7 +67,8 @@ pub(crate) fn machine() -> Machine {
 fn instructions(cpuinfo: &str) -> Vec<String> {
     let line = cpuinfo.lines().find_map(|line| line.strip_prefix("flags")?.split_once(':'));
     let flags = line.map(|(_, flags)| flags).unwrap_or_default();
-    let used = flags.split_whitespace().filter(|flag| INSTRUCTIONS.iter().any(|known| flag.starts_with(known)));
+    let used =
+        flags.split_whitespace().filter(|flag| INSTRUCTIONS.iter().any(|known| flag.starts_with(known)));
     let mut used: Vec<String> = used.map(str::to_owned).collect();
     used.sort();
     used
@@ -64,7 +101,8 @@ mod tests {
 
     #[test]
     fn instruction_sets_are_told_and_other_flags_are_not() {
-        let text = "processor\t: 0\nflags\t\t: fpu cmov sse4_2 constant_tsc avx512f hypervisor aes\nbugs\t: x\n";
+        let text =
+            "processor\t: 0\nflags\t\t: fpu cmov sse4_2 constant_tsc avx512f hypervisor aes\nbugs\t: x\n";
         assert_eq!(instructions(text), ["aes", "avx512f", "cmov", "sse4_2"]);
         assert!(instructions("").is_empty());
     }

@@ -45,7 +45,14 @@ pub(super) fn look(task: &Task, around: &Around<'_>, findings: &mut Findings) {
     let mut known: HashSet<(String, String)> = HashSet::new();
     for line in maps.lines().take(MOST).filter_map(line) {
         if line.path == "[uprobes]" {
-            add(task, line.range, "uprobes", "a tracer of the host has put a probe into it", "end the tracer", findings);
+            add(
+                task,
+                line.range,
+                "uprobes",
+                "a tracer of the host has put a probe into it",
+                "end the tracer",
+                findings,
+            );
         }
         if line.inode == "0" || !known.insert((line.device.to_owned(), line.inode.to_owned())) {
             continue;
@@ -74,15 +81,37 @@ fn mapping(task: &Task, line: &Line<'_>, around: &Around<'_>, findings: &mut Fin
     if let Some(kind) = line.path.strip_prefix("anon_inode:") {
         let kind = kind.trim_matches(['[', ']']);
         let reason = format!("it is shared with the kernel's {kind}, which CRIU cannot dump");
-        return add(task, line.range, kind, &reason, "have the program do without it, and restart it", findings);
+        return add(
+            task,
+            line.range,
+            kind,
+            &reason,
+            "have the program do without it, and restart it",
+            findings,
+        );
     }
     if line.path.starts_with("/secretmem") {
         let remedy = "have the program do without memfd_secret(2), and restart it";
-        return add(task, line.range, "secret memory", "nobody but the process can read it", remedy, findings);
+        return add(
+            task,
+            line.range,
+            "secret memory",
+            "nobody but the process can read it",
+            remedy,
+            findings,
+        );
     }
     if line.path.starts_with("/anon_hugepage") {
-        let remedy = "have the program do without huge pages of its own (MAP_HUGETLB); transparent ones are fine";
-        return add(task, line.range, "huge pages", "CRIU cannot dump memory of hugetlbfs here", remedy, findings);
+        let remedy =
+            "have the program do without huge pages of its own (MAP_HUGETLB); transparent ones are fine";
+        return add(
+            task,
+            line.range,
+            "huge pages",
+            "CRIU cannot dump memory of hugetlbfs here",
+            remedy,
+            findings,
+        );
     }
     let Ok(held) = fs::metadata(task.file(&format!("map_files/{}", line.range))) else { return };
     let kind = held.file_type();
@@ -98,7 +127,14 @@ fn mapping(task: &Task, line: &Line<'_>, around: &Around<'_>, findings: &mut Fin
     }
 }
 
-fn file(task: &Task, what: &str, held: &fs::Metadata, path: &str, around: &Around<'_>, findings: &mut Findings) {
+fn file(
+    task: &Task,
+    what: &str,
+    held: &fs::Metadata,
+    path: &str,
+    around: &Around<'_>,
+    findings: &mut Findings,
+) {
     if let Some(trouble) = files::look(held, path, around.root, around.options) {
         let severity = if trouble.blocks { Blocks } else { Note };
         findings.add(severity, &task.told, what, &trouble.reason, &trouble.remedy);
@@ -111,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_line_of_maps_is_taken_apart() {
-        let text = "7f5c1000-7f5c3000 r-xp 00002000 00:32 4711                       /usr/lib/a b.so (deleted)";
+        let text =
+            "7f5c1000-7f5c3000 r-xp 00002000 00:32 4711                       /usr/lib/a b.so (deleted)";
         let line = line(text).unwrap();
         assert_eq!((line.range, line.device, line.inode), ("7f5c1000-7f5c3000", "00:32", "4711"));
         assert_eq!(line.path, "/usr/lib/a b.so (deleted)");

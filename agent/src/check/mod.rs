@@ -22,8 +22,8 @@ use mose_protocol::check::{Finding, Severity};
 
 use self::collected::Findings;
 use self::descriptors::{Around, Seen};
-use self::mounts::Mounts;
 pub(crate) use self::machine::{check as limits, machine};
+use self::mounts::Mounts;
 pub(crate) use self::options::Options;
 use self::task::Task;
 

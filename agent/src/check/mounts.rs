@@ -14,9 +14,23 @@ use super::task::Task;
 const MOST: usize = 4096;
 
 /// File systems that CRIU mounts anew when a service has mounted them itself.
-const KNOWN: [&str; 20] = [
-    "proc", "sysfs", "devtmpfs", "binfmt_misc", "tmpfs", "devpts", "simfs", "btrfs", "pstore", "mqueue", "securityfs",
-    "fusectl", "debugfs", "tracefs", "cgroup", "cgroup2", "aufs", "autofs", "ext4", "xfs",
+const KNOWN: [&str; 16] = [
+    "proc",
+    "sysfs",
+    "devtmpfs",
+    "binfmt_misc",
+    "tmpfs",
+    "devpts",
+    "simfs",
+    "pstore",
+    "mqueue",
+    "securityfs",
+    "fusectl",
+    "debugfs",
+    "tracefs",
+    "cgroup",
+    "cgroup2",
+    "aufs",
 ];
 
 /// One mount (proc_pid_mountinfo(5)).
@@ -26,8 +40,6 @@ pub(super) struct Mount {
     parent: u64,
     /// The device, as `stat` tells it.
     pub(super) device: u64,
-    /// What of the file system is seen.
-    root: String,
     /// Where.
     pub(super) point: PathBuf,
     kind: String,
@@ -96,9 +108,9 @@ fn mount(line: &str) -> Option<Mount> {
     let parent = fields.next()?.parse().ok()?;
     let (major, minor) = fields.next()?.split_once(':')?;
     let device = libc::makedev(major.parse().ok()?, minor.parse().ok()?);
-    let root = plain(fields.next()?);
+    let _root = fields.next()?;
     let point = plain(fields.next()?).into();
-    Some(Mount { id, parent, device, root, point, kind: right.split(' ').next()?.to_owned() })
+    Some(Mount { id, parent, device, point, kind: right.split(' ').next()?.to_owned() })
 }
 
 /// A path as it is, from octal escapes for blanks and the like.
@@ -109,16 +121,14 @@ fn plain(field: &str) -> String {
         .fold(field.to_owned(), |text, (escape, is)| text.replace(escape, is))
 }
 
-/// Looks at the mounts that the service made: those at none of the `places` that the container was created with.
+/// Looks at the mounts that the service made: those at none of the `places` that the container was created with, nor parts of
+/// what is at one.
 pub(super) fn look(first: &Task, mounts: &Mounts, places: &[PathBuf], findings: &mut Findings) {
+    let given = |mount: &Mount| mount.point == Path::new("/") || places.contains(&mount.point);
     for mount in &mounts.all {
-        let given = mount.point == Path::new("/") || places.contains(&mount.point) || bound_file(mount, mounts);
+        let part = mounts.on_device(mount.device).any(given);
         let kind = mount.kind.split('.').next().unwrap_or(&mount.kind);
-        if given || KNOWN.contains(&kind) && kind != "fuse" {
-            continue;
-        }
-        // The container's own root, seen again somewhere in it.
-        if kind == "overlay" && mounts.all.iter().any(|other| other.point == Path::new("/") && other.device == mount.device) {
+        if part || KNOWN.contains(&kind) {
             continue;
         }
         findings.add(
@@ -129,11 +139,6 @@ pub(super) fn look(first: &Task, mounts: &Mounts, places: &[PathBuf], findings: 
             "unmount it, or give it to the container from outside (podman run --volume)",
         );
     }
-}
-
-/// A part of another mount that is bound over a path, as the runtime does to hide files of `/proc` and `/sys`.
-fn bound_file(mount: &Mount, mounts: &Mounts) -> bool {
-    mount.root != "/" && mounts.all.iter().any(|other| other.device == mount.device && other.root == "/")
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use super::collected::Findings;
 use super::task::Task;
 
 /// What CRIU cannot dump a second one of, by the names in `/proc/PID/ns`.
-const SINGLE: [&str; 8] = ["cgroup", "ipc", "net", "pid", "pid_for_children", "time_for_children", "user", "uts"];
+const SINGLE: [&str; 8] =
+    ["cgroup", "ipc", "net", "pid", "pid_for_children", "time_for_children", "user", "uts"];
 
 /// The namespaces of a process, in the order of [`SINGLE`].
 fn of(task: &Task) -> Vec<Option<std::path::PathBuf>> {
@@ -22,7 +23,7 @@ pub(super) fn look(tasks: &[Task], findings: &mut Findings) {
     for task in others {
         for ((name, theirs), ours) in SINGLE.iter().zip(of(task)).zip(&ours) {
             if theirs.is_some() && ours.is_some() && theirs != *ours {
-                let (name, _) = name.split_once("_for").unwrap_or((name, ""));
+                let (name, _) = name.split_once("_for").unwrap_or((*name, ""));
                 findings.add(
                     Blocks,
                     &task.told,

@@ -104,7 +104,8 @@ mod tests {
         let none = Options::parse("network-lock nftables\n# link-remap\n");
         assert_eq!((none.ghost_limit, none.link_remap, none.watched_in.len()), (1 << 20, false, 7));
         assert_eq!(none.check().state, CheckState::Fallback);
-        let all = Options::parse("ghost-limit 2M\n--link-remap\nghost-limit=1G # more\nirmap-scan-path /tmp\n");
+        let all =
+            Options::parse("ghost-limit 2M\n--link-remap\nghost-limit=1G # more\nirmap-scan-path /tmp\n");
         assert_eq!((all.ghost_limit, all.link_remap), (1 << 30, true));
         assert_eq!(all.watched_in.last().map(String::as_str), Some("/tmp"));
         assert_eq!(all.check().state, CheckState::Ok);

@@ -21,9 +21,14 @@ const LEFT_BEHIND: usize = 8;
 
 impl Agent {
     /// Whether a service of this host's can move as it is now, and to that host.
-    pub(crate) async fn check(&self, service: &ServiceName, to: Option<&HostName>) -> Result<Report, Refusal> {
+    pub(crate) async fn check(
+        &self,
+        service: &ServiceName,
+        to: Option<&HostName>,
+    ) -> Result<Report, Refusal> {
         if self.config.role != Role::Edge {
-            let reason = format!("{} is a {} host and runs no services", self.config.host, self.config.role.name());
+            let reason =
+                format!("{} is a {} host and runs no services", self.config.host, self.config.role.name());
             return Err(Refusal::new(RefusalCode::Capability, reason, "ask an edge host"));
         }
         let container = self.engine.inspect(service).await?;
@@ -34,7 +39,12 @@ impl Agent {
         }
         if self.busy_with(service).is_some() {
             let reason = "a migration of it is under way, or in doubt";
-            findings.push(Finding::new(Severity::Blocks, "container", reason, "wait for its end (mose watch)"));
+            findings.push(Finding::new(
+                Severity::Blocks,
+                "container",
+                reason,
+                "wait for its end (mose watch)",
+            ));
         }
         let place = match self.place_of(&container).await {
             Ok(place) => Some(place),

@@ -111,5 +111,6 @@ pub(super) fn strangers(others: &[Task], findings: &mut Findings) {
 }
 
 fn command(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "a process".into(), |name| name.trim().into())
+    fs::read_to_string(format!("/proc/{pid}/comm"))
+        .map_or_else(|_| "a process".into(), |name| name.trim().into())
 }

@@ -13,8 +13,20 @@ use super::task::Task;
 
 /// The kernel's names of the protocols whose sockets CRIU dumps.
 const DUMPED: [&str; 14] = [
-    "TCP", "TCPv6", "UDP", "UDPv6", "UDP-Lite", "UDPLITEv6", "RAW", "RAWv6", "PING", "PINGv6", "UNIX", "UNIX-STREAM",
-    "NETLINK", "PACKET",
+    "TCP",
+    "TCPv6",
+    "UDP",
+    "UDPv6",
+    "UDP-Lite",
+    "UDPLITEv6",
+    "RAW",
+    "RAWv6",
+    "PING",
+    "PINGv6",
+    "UNIX",
+    "UNIX-STREAM",
+    "NETLINK",
+    "PACKET",
 ];
 
 /// One descriptor of a socket.
@@ -62,8 +74,9 @@ fn option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int) -> Result<lib
     let mut value: libc::c_int = 0;
     let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
     // SAFETY: the value and its length live until the call returns, and it is as long as said.
-    let said =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length) };
+    let said = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
+    };
     if said == 0 { Ok(value) } else { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)) }
 }
 
@@ -125,7 +138,7 @@ pub(super) fn look(tasks: &[Task], sockets: &[(usize, u32, u64)], findings: &mut
     let waiting: HashSet<u64> = tables
         .unix
         .iter()
-        .filter(|(inode, _)| ours.contains(inode))
+        .filter(|(inode, _)| ours.contains(*inode))
         .flat_map(|(_, socket)| socket.waiting.iter().map(|inode| u64::from(*inode)))
         .collect();
     for (index, number, inode) in sockets {
@@ -144,7 +157,28 @@ pub(super) fn look(tasks: &[Task], sockets: &[(usize, u32, u64)], findings: &mut
             other => foreign(&one, other, findings),
         }
     }
+    encrypted(first, findings);
     memberships(first, findings);
+}
+
+/// Connections that the kernel encrypts: CRIU would make plain ones of them.
+fn encrypted(first: &Task, findings: &mut Findings) {
+    let text = fs::read_to_string(first.file("net/tls_stat")).unwrap_or_default();
+    let sessions = sessions(&text);
+    if sessions > 0 {
+        findings.whole(
+            Blocks,
+            "connections encrypted by the kernel (TLS)",
+            &format!("{sessions} directions of connections are, and CRIU knows nothing of their keys"),
+            "have the program encrypt by itself (OpenSSL: without KTLS; nginx: ssl_conf_command Options -KTLS), and restart it",
+        );
+    }
+}
+
+/// How many directions of connections are encrypted at present, by `/proc/net/tls_stat`.
+fn sessions(text: &str) -> u64 {
+    let current = text.lines().filter_map(|line| line.strip_prefix("TlsCurr"));
+    current.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
 }
 
 /// A socket of a protocol that CRIU does not know.
@@ -156,7 +190,12 @@ fn foreign(one: &One<'_>, protocol: &str, findings: &mut Findings) {
         }
         _ => "close it; a program that needs it cannot be moved",
     };
-    one.blocks(&format!("{protocol} socket"), &format!("CRIU cannot dump sockets of {protocol}"), remedy, findings);
+    one.blocks(
+        &format!("{protocol} socket"),
+        &format!("CRIU cannot dump sockets of {protocol}"),
+        remedy,
+        findings,
+    );
 }
 
 fn unix_socket(
@@ -180,7 +219,12 @@ fn unix_socket(
         } else if tables.unix.get(&u64::from(*inode)).is_some_and(|waits| waits.unsent > 0) {
             one.blocks(WHAT, "a connection that is not accepted yet has sent something", accept, findings);
         } else if !ours.contains(&u64::from(*inode)) {
-            one.blocks(WHAT, "a connection from outside of the container waits to be accepted", accept, findings);
+            one.blocks(
+                WHAT,
+                "a connection from outside of the container waits to be accepted",
+                accept,
+                findings,
+            );
         }
     }
     if !socket.listens
@@ -198,7 +242,12 @@ fn netlink_socket(one: &One<'_>, tables: &Tables, findings: &mut Findings) {
     let Some(socket) = tables.netlink.get(&one.inode) else { return };
     if socket.unread > 0 {
         let remedy = "have the service read what waits, then migrate";
-        one.blocks(WHAT, "an answer of the kernel waits to be read, which CRIU cannot dump", remedy, findings);
+        one.blocks(
+            WHAT,
+            "an answer of the kernel waits to be read, which CRIU cannot dump",
+            remedy,
+            findings,
+        );
     }
     if socket.groups != 0 && socket.port == 0 {
         let remedy = "the program must bind the socket before it joins groups";
@@ -236,7 +285,12 @@ fn udp_socket(one: &One<'_>, tables: &Tables, findings: &mut Findings) {
         && option(&taken, libc::IPPROTO_UDP, UDP_CORK).is_ok_and(|corked| corked != 0)
     {
         let remedy = "have the program end what it began to send (UDP_CORK, MSG_MORE), then migrate";
-        one.blocks("corked UDP socket", "half a datagram waits in it, which CRIU cannot dump", remedy, findings);
+        one.blocks(
+            "corked UDP socket",
+            "half a datagram waits in it, which CRIU cannot dump",
+            remedy,
+            findings,
+        );
     }
     if *to_read > 0 {
         let reason = "datagrams that wait to be read at the freeze are dropped";
@@ -251,7 +305,13 @@ fn filter(one: &One<'_>, findings: &mut Findings) {
     let mut length: libc::socklen_t = 0;
     // SAFETY: with a length of zero the kernel only tells how long the filter is.
     let said = unsafe {
-        libc::getsockopt(taken.as_raw_fd(), libc::SOL_SOCKET, SO_GET_FILTER, std::ptr::null_mut(), &raw mut length)
+        libc::getsockopt(
+            taken.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_GET_FILTER,
+            std::ptr::null_mut(),
+            &raw mut length,
+        )
     };
     if said < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EACCES) {
         let remedy = "have the program detach it; a classic filter (SO_ATTACH_FILTER) moves";
@@ -271,7 +331,8 @@ fn memberships(first: &Task, findings: &mut Findings) {
             "have the service join them again after the migration, if it needs them",
         );
     }
-    let waiting = mose_coat::sockets::tcp(Path::new(&first.file("ns/net"))).map_or(0, |sockets| sockets.waiting);
+    let waiting =
+        mose_coat::sockets::tcp(Path::new(&first.file("ns/net"))).map_or(0, |sockets| sockets.waiting);
     if waiting > 0 {
         findings.whole(
             Note,
@@ -304,6 +365,7 @@ mod tests {
         let (inode, found) = netlink(line).unwrap();
         assert_eq!((inode, found.port, found.groups, found.unread), (815, 4242, 1, 12));
         assert!(netlink("sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode").is_none());
+        assert_eq!(sessions("TlsCurrTxSw \t2\nTlsCurrRxSw \t1\nTlsTxSw \t90\nTlsDecryptError \t0\n"), 3);
         let igmp = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n1\tlo        :     2      V3\n\
                     \t\t\t\tEF010203     1 0:00000000\t\t0\n\t\t\t\t010000E0     1 0:00000000\t\t0\n";
         let group = u32::from_str_radix("EF010203", 16).unwrap();

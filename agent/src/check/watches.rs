@@ -104,7 +104,12 @@ fn by_handle(mount: &Path, watched: &Watched) -> io::Result<String> {
     handle.extend(&watched.handle);
     // SAFETY: the handle is as long as it says, and lives until the call returns; the result is checked below.
     let opened = unsafe {
-        libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), handle.as_ptr(), libc::O_PATH | libc::O_CLOEXEC)
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_raw_fd(),
+            handle.as_ptr(),
+            libc::O_PATH | libc::O_CLOEXEC,
+        )
     };
     let opened = i32::try_from(opened).map_err(io::Error::other)?;
     if opened < 0 {

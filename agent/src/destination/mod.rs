@@ -182,9 +182,10 @@ impl Agent {
             Err(refusal) => return Err(refusal),
         }
         let endpoints = self.overlay.endpoints().await.map_err(|error| overlay_refusal(&error))?;
-        if let Some(taken) = endpoints.iter().find(|e| {
-            e.spec.name == place.name || e.spec.address.addr() == place.address.addr()
-        }) {
+        if let Some(taken) = endpoints
+            .iter()
+            .find(|e| e.spec.name == place.name || e.spec.address.addr() == place.address.addr())
+        {
             return conflict(
                 format!(
                     "{} already has the endpoint {} with {}",

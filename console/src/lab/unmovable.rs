@@ -93,7 +93,9 @@ fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Held {
     Held {
         kind: name,
         criu,
-        check: worst.map(|finding| format!("{}: {}", finding.severity.name(), finding.told())).unwrap_or_default(),
+        check: worst
+            .map(|finding| format!("{}: {}", finding.severity.name(), finding.told()))
+            .unwrap_or_default(),
         // What CRIU loses without a word is refused too.
         agrees: Some(if fails { blocking } else { !blocking || kind.fate == Fate::Refused }),
     }

@@ -101,7 +101,8 @@ fn answer(
 fn checked(service: &ServiceName, to: Option<&HostName>) -> Report {
     let process = Process { pid: 7, command: "node".into() };
     let ring = Finding::new(Severity::Blocks, "descriptor 12 (io_uring)", "CRIU cannot dump it", "use epoll");
-    let session = Finding::new(Severity::LeftBehind, "exec session", "it does not move", "start it again there");
+    let session =
+        Finding::new(Severity::LeftBehind, "exec session", "it does not move", "start it again there");
     let blocking = to.map(|_| ring.of(&process));
     Report {
         service: service.clone(),

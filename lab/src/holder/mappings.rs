@@ -20,8 +20,13 @@ fn touch(address: usize) {
 }
 
 pub(super) fn huge() -> io::Result<()> {
-    map(2 << 20, READ_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_NORESERVE, -1)
-        .map(drop)
+    map(
+        2 << 20,
+        READ_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_NORESERVE,
+        -1,
+    )
+    .map(drop)
 }
 
 /// The machine's own memory.

@@ -111,11 +111,21 @@ pub static KINDS: &[Kind] = &[
     refused("detached-mount", "hangs nowhere", descriptors::detached_mount),
     refused("message-queue", "message queue", descriptors::mqueue),
     refused("epoll-escaped", "epoll", descriptors::epoll_escaped),
-    refused("device-fuse", "/tmp/fuse-device", || descriptors::made_device("/tmp/fuse-device", libc::S_IFCHR, 10, 229, libc::O_RDWR).map(drop)),
-    refused("device-kvm", "/tmp/kvm", || descriptors::made_device("/tmp/kvm", libc::S_IFCHR, 10, 232, libc::O_RDWR).map(drop)),
-    refused("device-loop", "/tmp/loop-control", || descriptors::made_device("/tmp/loop-control", libc::S_IFCHR, 10, 237, libc::O_RDWR).map(drop)),
-    refused("device-random-hardware", "/tmp/hwrng", || descriptors::made_device("/tmp/hwrng", libc::S_IFCHR, 10, 183, libc::O_RDONLY).map(drop)),
-    refused("block-device", "/tmp/loop0", || descriptors::made_device("/tmp/loop0", libc::S_IFBLK, 7, 0, libc::O_RDONLY).map(drop)),
+    refused("device-fuse", "/tmp/fuse-device", || {
+        descriptors::made_device("/tmp/fuse-device", libc::S_IFCHR, 10, 229, libc::O_RDWR).map(drop)
+    }),
+    refused("device-kvm", "/tmp/kvm", || {
+        descriptors::made_device("/tmp/kvm", libc::S_IFCHR, 10, 232, libc::O_RDWR).map(drop)
+    }),
+    refused("device-loop", "/tmp/loop-control", || {
+        descriptors::made_device("/tmp/loop-control", libc::S_IFCHR, 10, 237, libc::O_RDWR).map(drop)
+    }),
+    refused("device-random-hardware", "/tmp/hwrng", || {
+        descriptors::made_device("/tmp/hwrng", libc::S_IFCHR, 10, 183, libc::O_RDONLY).map(drop)
+    }),
+    refused("block-device", "/tmp/loop0", || {
+        descriptors::made_device("/tmp/loop0", libc::S_IFBLK, 7, 0, libc::O_RDONLY).map(drop)
+    }),
     refused("tun", "tun device", descriptors::tun),
     moves("pidfd", descriptors::pidfd),
     moves("eventfd", descriptors::eventfd),
@@ -127,7 +137,9 @@ pub static KINDS: &[Kind] = &[
     moves("datagrams", descriptors::datagrams),
     moves("device-null", || descriptors::device("/dev/null", libc::O_RDWR)),
     moves("device-random", || descriptors::device("/dev/urandom", libc::O_RDONLY)),
-    moves("device-kmsg", || descriptors::made_device("/tmp/kmsg", libc::S_IFCHR, 1, 11, libc::O_RDONLY).map(drop)),
+    moves("device-kmsg", || {
+        descriptors::made_device("/tmp/kmsg", libc::S_IFCHR, 1, 11, libc::O_RDONLY).map(drop)
+    }),
     // Sockets.
     refused("mptcp", "MPTCP", sockets::mptcp),
     refused("sctp", "SCTP", sockets::sctp),
@@ -208,7 +220,8 @@ pub static KINDS: &[Kind] = &[
     refused("traced", "debugger", processes::traced),
     refused("leader-gone", "first thread", processes::leader_gone).below(),
     refused("thread-files", "thread with descriptors", || processes::thread_apart(libc::CLONE_FILES)).below(),
-    refused("thread-folder", "thread with working folder", || processes::thread_apart(libc::CLONE_FS)).below(),
+    refused("thread-folder", "thread with working folder", || processes::thread_apart(libc::CLONE_FS))
+        .below(),
     moves("thread-user", processes::thread_user).below(),
     refused("namespace-pid", "pid namespace", || processes::unshare(libc::CLONE_NEWPID)).below(),
     refused("namespace-user", "user namespace", || processes::unshare(libc::CLONE_NEWUSER)).below(),

@@ -45,4 +45,3 @@ pub(super) fn covered() -> io::Result<()> {
     open("/tmp/covered/file", libc::O_RDWR | libc::O_CREAT)?;
     mount("tmpfs", "/tmp/covered", "")
 }
-

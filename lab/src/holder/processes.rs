@@ -23,7 +23,11 @@ fn started(command: &mut Command) -> io::Result<Child> {
     if let Some(out) = child.stdout.as_mut() {
         BufReader::new(out).read_line(&mut line)?;
     }
-    if line.trim() == super::HOLDING { Ok(child) } else { Err(io::Error::other(format!("the child says `{line}`"))) }
+    if line.trim() == super::HOLDING {
+        Ok(child)
+    } else {
+        Err(io::Error::other(format!("the child says `{line}`")))
+    }
 }
 
 pub(super) fn with_child(kind: &str) -> io::Result<()> {
@@ -48,8 +52,10 @@ pub(super) fn zombie() -> io::Result<()> {
 
 /// The first thread ends, and the others go on.
 pub(super) fn leader_gone() -> io::Result<()> {
-    std::thread::spawn(|| loop {
-        std::thread::sleep(std::time::Duration::from_secs(1));
+    std::thread::spawn(|| {
+        loop {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        }
     });
     std::thread::spawn(|| {
         super::say_holding();
@@ -136,7 +142,8 @@ pub(super) fn posix_timer() -> io::Result<()> {
     let timer = 0_i32;
     call("timer_create", libc::SYS_timer_create, &[1, event.as_ptr() as usize, &raw const timer as usize])?;
     let setting = [3600_u64, 0, 3600, 0];
-    call("timer_settime", libc::SYS_timer_settime, &[timer as usize, 0, setting.as_ptr() as usize, 0]).map(drop)
+    call("timer_settime", libc::SYS_timer_settime, &[timer as usize, 0, setting.as_ptr() as usize, 0])
+        .map(drop)
 }
 
 /// A signal for a debugger that waits to be taken.

@@ -2,9 +2,7 @@
 
 use std::io;
 
-use super::system::{
-    bind, call, close, connect, inet, listen, pair, set_option, socket, unix, word, write,
-};
+use super::system::{bind, call, close, connect, inet, listen, pair, set_option, socket, unix, word, write};
 
 /// Brings the loopback interface up, which a namespace of its own has down.
 fn loopback() -> io::Result<()> {
@@ -98,7 +96,9 @@ pub(super) fn netlink_unread() -> io::Result<()> {
 pub(super) fn syn_sent() -> io::Result<()> {
     let made = socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0)?;
     match connect(made, &inet([10, 77, 0, 199], 9)) {
-        Err(error) if error.kind() != io::ErrorKind::Other || error.to_string().contains("in progress") => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::Other || error.to_string().contains("in progress") => {
+            Ok(())
+        }
         other => other,
     }
 }
@@ -146,8 +146,17 @@ pub(super) fn tcp_open() -> io::Result<()> {
 }
 
 pub(super) fn tls() -> io::Result<()> {
+    const SOL_TLS: i32 = 282;
+    const TLS_TX: i32 = 1;
+    const TLS_1_2: u16 = 0x0303;
+    const AES_GCM_128: u16 = 51;
     let (client, _) = tcp_pair(7011)?;
-    set_option(client, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls")
+    set_option(client, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls")?;
+    // Initialisation vector, key, salt and number of a record follow.
+    let mut keys = TLS_1_2.to_ne_bytes().to_vec();
+    keys.extend(AES_GCM_128.to_ne_bytes());
+    keys.extend([7; 36]);
+    set_option(client, SOL_TLS, TLS_TX, &keys)
 }
 
 pub(super) fn unix_pairs() -> io::Result<()> {
@@ -168,9 +177,7 @@ fn unix_listener(name: &str) -> io::Result<usize> {
 /// The other end of [`unix_outside`], to be run beside the container in its network namespace.
 pub(super) fn unix_server() -> io::Result<()> {
     let listener = unix_listener(OUTSIDE)?;
-    std::thread::spawn(move || {
-        while call("accept", libc::SYS_accept, &[listener, 0, 0]).is_ok() {}
-    });
+    std::thread::spawn(move || while call("accept", libc::SYS_accept, &[listener, 0, 0]).is_ok() {});
     Ok(())
 }
 
@@ -223,8 +230,7 @@ fn send_control(socket: usize, message: i32, payload: &[u8]) -> io::Result<()> {
     control.resize(control.len().next_multiple_of(8), 0);
     let byte = *b"x";
     let vector = [byte.as_ptr() as usize, 1];
-    let header =
-        [0, 0, vector.as_ptr() as usize, 1, control.as_ptr() as usize, control.len(), 0_usize];
+    let header = [0, 0, vector.as_ptr() as usize, 1, control.as_ptr() as usize, control.len(), 0_usize];
     call("sendmsg", libc::SYS_sendmsg, &[socket, header.as_ptr() as usize, 0]).map(drop)
 }
 

@@ -99,7 +99,12 @@ pub(super) fn map(length: usize, protection: i32, flags: i32, descriptor: i32) -
 }
 
 /// Two descriptors at once: `socketpair`, `pipe`.
-pub(super) fn pair(what: &str, number: libc::c_long, before: &[usize], after: &[usize]) -> io::Result<[usize; 2]> {
+pub(super) fn pair(
+    what: &str,
+    number: libc::c_long,
+    before: &[usize],
+    after: &[usize],
+) -> io::Result<[usize; 2]> {
     let mut two = [0_i32; 2];
     let arguments = [before, &[two.as_mut_ptr() as usize], after].concat();
     call(what, number, &arguments)?;

@@ -17,7 +17,9 @@ const DEADLINE: Duration = Duration::from_secs(8);
 pub(super) async fn look(container: &Container) -> Result<Looked, Refusal> {
     let container = container.clone();
     let name = container.name.clone();
-    let looked = tokio::task::spawn_blocking(move || Ok(check::look(&subject(&container)?)));
+    let looked = tokio::task::spawn_blocking(move || -> Result<Looked, Refusal> {
+        Ok(check::look(&subject(&container)?))
+    });
     let failed = |reason: String| {
         Refusal::new(
             RefusalCode::Engine,

@@ -139,7 +139,10 @@ impl PodmanEngine {
         let refusal = match criu_log::reason(&log) {
             Some(reason) => Refusal {
                 reason: format!("CRIU failed on {}: {reason}", container.name),
-                remedy: format!("mose check {} says what CRIU cannot move; its log says more", container.name),
+                remedy: format!(
+                    "mose check {} says what CRIU cannot move; its log says more",
+                    container.name
+                ),
                 ..refusal
             },
             None => refusal,
