@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use mose_coat::{Change, EndpointSpec, Route};
 use mose_pam::Bytes;
-use mose_protocol::handover::{HandoverState, ImagePolicy, Prepare, Prepared};
+use mose_protocol::handover::{HandoverState, ImagePolicy, Place, Prepare, Prepared};
 use mose_protocol::step::Step;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{MigrationId, Refusal, RefusalCode, ServiceName};
@@ -357,7 +357,7 @@ pub(crate) fn tree_names(description: &serde_json::Value) -> impl Iterator<Item 
 }
 
 /// A place as the overlay knows it.
-pub(crate) fn endpoint_spec(place: &mose_protocol::handover::Place) -> Result<EndpointSpec, Refusal> {
+pub(crate) fn endpoint_spec(place: &Place) -> Result<EndpointSpec, Refusal> {
     Ok(EndpointSpec {
         name: place.name.clone(),
         address: place.address,

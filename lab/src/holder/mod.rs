@@ -203,7 +203,7 @@ pub static KINDS: &[Kind] = &[
     // Memory.
     refused("memory-secret", "secret memory", mappings::secret),
     refused("memory-huge", "huge pages", mappings::huge),
-    refused("memory-device", "memory of a device", || mappings::device),
+    refused("memory-device", "memory of a device", mappings::device),
     refused("memory-ring", "mapping", mappings::ring),
     refused("memory-perf", "perf_event", mappings::perf_buffer),
     moves("packet-ring", mappings::packet_ring),
