@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::doctor::plain;
-use crate::handover::{ImagePolicy, Place};
+use crate::handover::{Place, Task};
 use crate::{HostName, Refusal, RefusalCode, ServiceName};
 
 /// The most findings of one report.
@@ -190,10 +190,8 @@ impl Report {
 /// What a service needs of the host that it is to come to. Asked before anything is sent or prepared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Arrival {
-    /// Its name.
-    pub service: ServiceName,
-    /// Where it runs.
-    pub from: HostName,
+    /// The order, or one as it would be given.
+    pub task: Task,
     /// Its place on the overlay.
     pub place: Place,
     /// The container, as another host must create it.
@@ -202,8 +200,6 @@ pub struct Arrival {
     pub image: String,
     /// Its image's id.
     pub image_id: String,
-    /// What becomes of a missing image.
-    pub image_policy: ImagePolicy,
     /// What the source's machine has.
     pub machine: Machine,
     /// Whether the service has processes that are not root.

@@ -1,6 +1,5 @@
 //! The destination's part: what of a service would collide with what is here, and what it needs that is not.
 
-use std::path::Path;
 use std::time::Duration;
 
 use mose_pam::Bytes;
@@ -24,20 +23,22 @@ impl Agent {
         let mut findings = Vec::new();
         if let Some(here) = self.engine.machine() {
             findings.extend(machine(arrival, &here, self.config.host.as_str()));
-            findings.extend(sources(&arrival.container, self.config.host.as_str()));
             findings.extend(confinement(&arrival.container, self.config.host.as_str()));
         }
         // A hand-over's preparation refuses these by itself, before anything is sent.
         if arrival.thorough {
-            if let Err(refusal) = self.check_free(&arrival.service, &arrival.place).await {
+            if let Err(refusal) = self.check_free(&arrival.task.service, &arrival.place).await {
+                findings.push(Finding::refused(self.config.host.as_str(), &refusal));
+            }
+            if let Err(refusal) = self.engine.admit(&arrival.task, &arrival.container).await {
                 findings.push(Finding::refused(self.config.host.as_str(), &refusal));
             }
             findings.extend(self.image(arrival).await);
             findings.extend(self.broken().await);
         }
         Report {
-            service: arrival.service.clone(),
-            from: arrival.from.clone(),
+            service: arrival.task.service.clone(),
+            from: arrival.task.from.clone(),
             to: Some(self.config.host.clone()),
             processes: 0,
             descriptors: 0,
@@ -50,7 +51,7 @@ impl Agent {
         let host = self.config.host.as_str();
         match self.engine.has_image(&arrival.image_id).await {
             Ok(true) => None,
-            Ok(false) if arrival.image_policy == ImagePolicy::Require => {
+            Ok(false) if arrival.task.image_policy == ImagePolicy::Require => {
                 let refusal = Refusal::new(
                     RefusalCode::ImageMissing,
                     format!("{host} lacks the image {}", arrival.image),
@@ -104,7 +105,7 @@ fn machine(arrival: &Arrival, here: &Machine, host: &str) -> Vec<Finding> {
     if there.architecture != here.architecture {
         let reason = format!(
             "its processor is {}, and that of {} {}",
-            here.architecture, arrival.from, there.architecture
+            here.architecture, arrival.task.from, there.architecture
         );
         findings.push(Finding::new(
             Severity::Blocks,
@@ -140,7 +141,7 @@ fn machine(arrival: &Arrival, here: &Machine, host: &str) -> Vec<Finding> {
         findings.push(Finding::new(
             Severity::Note,
             &format!("{host}: kernel"),
-            &format!("it is {}, older than {} on {}", here.kernel, there.kernel, arrival.from),
+            &format!("it is {}, older than {} on {}", here.kernel, there.kernel, arrival.task.from),
             "what the service uses of the newer kernel must be in the older one",
         ));
     }
@@ -151,26 +152,6 @@ fn machine(arrival: &Arrival, here: &Machine, host: &str) -> Vec<Finding> {
 fn numbers(version: &str) -> Option<(u64, u64)> {
     let mut parts = version.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-/// Folders and files of the host that the container sees, and that are not here.
-fn sources(container: &Value, host: &str) -> Vec<Finding> {
-    let mounts = container["spec"]["mounts"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let bound =
-        mounts.iter().filter(|mount| mount["type"] == "bind").filter_map(|mount| mount["source"].as_str());
-    let missing = bound.filter(|source| source.starts_with('/') && !Path::new(source).exists());
-    missing
-        .take(16)
-        .map(|source| {
-            let reason = "the container has it mounted, and it is not there";
-            Finding::new(
-                Severity::Blocks,
-                &format!("{host}: {source}"),
-                reason,
-                "make it there, with what the service needs",
-            )
-        })
-        .collect()
 }
 
 /// AppArmor's profile of the container, where it is not one that Podman loads itself.
@@ -197,11 +178,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::check::order::task_of;
 
     fn arrival() -> Arrival {
         Arrival {
-            service: "web".parse().unwrap(),
-            from: "edge-a".parse().unwrap(),
+            task: task_of(&"web".parse().unwrap(), &"edge-a".parse().unwrap(), &"edge-b".parse().unwrap())
+                .unwrap(),
             place: Place {
                 name: "web".into(),
                 address: "10.77.0.20/24".parse().unwrap(),
@@ -210,7 +192,6 @@ mod tests {
             container: json!({}),
             image: "localhost/web".into(),
             image_id: "sha256:00".into(),
-            image_policy: ImagePolicy::Bring,
             machine: Machine {
                 architecture: "x86_64".into(),
                 instructions: ["avx2", "avx512f"].map(str::to_owned).to_vec(),
@@ -246,18 +227,6 @@ mod tests {
         assert!(found[0].reason.contains("avx512f"), "{found:?}");
         let other = Machine { architecture: "aarch64".into(), ..arrival.machine.clone() };
         assert!(machine(&arrival, &other, "edge-b")[0].reason.contains("aarch64"));
-    }
-
-    #[test]
-    fn what_is_mounted_from_the_host_must_be_there() {
-        let container = json!({ "spec": { "mounts": [
-            { "type": "bind", "source": "/nowhere/data", "destination": "/data" },
-            { "type": "bind", "source": "/", "destination": "/host" },
-            { "type": "tmpfs", "source": "tmpfs", "destination": "/tmp" },
-        ] } });
-        let found = sources(&container, "edge-b");
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert_eq!(found[0].resource, "edge-b: /nowhere/data");
     }
 
     #[test]

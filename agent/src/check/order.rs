@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use mose_pam::{Plan, Strategy};
 use mose_protocol::agent::{Capability, Role};
 use mose_protocol::check::{Arrival, Finding, Report, Severity};
-use mose_protocol::handover::{ImagePolicy, Place, Task};
+use mose_protocol::handover::{FilePolicy, ImagePolicy, Place, Task};
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, ServiceName};
 use serde_json::Value;
 
@@ -15,6 +16,26 @@ use crate::peers::QUICK;
 
 /// How long the destination may take to look at itself.
 const COMPARE_DEADLINE: Duration = Duration::from_secs(8);
+
+/// A cold migration as it would be ordered without further options.
+pub(super) fn task_of(service: &ServiceName, from: &HostName, to: &HostName) -> Result<Task, Refusal> {
+    let plan = Plan { strategy: Strategy::Cold, iterations: None, bandwidth: None };
+    let migration = "check".parse().map_err(|error: mose_protocol::NameError| {
+        Refusal::new(RefusalCode::Failed, error.to_string(), "")
+    })?;
+    Ok(Task {
+        migration,
+        service: service.clone(),
+        from: from.clone(),
+        to: to.clone(),
+        plan,
+        transport: None,
+        image_policy: ImagePolicy::Bring,
+        pre_copy: None,
+        files: FilePolicy::default(),
+        forecast: None,
+    })
+}
 
 /// The most things left behind that an event tells of.
 const LEFT_BEHIND: usize = 8;
@@ -54,7 +75,8 @@ impl Agent {
             }
             Err(refusal) => return Err(refusal),
         };
-        let description = match self.engine.describe(&container).await {
+        let task = task_of(service, &self.config.host, to.unwrap_or(&self.config.host))?;
+        let description = match self.engine.describe(&task, &container).await {
             Ok(description) => Some(description),
             Err(refusal) if refusal.code == RefusalCode::Unmovable => {
                 findings.push(Finding::refused("container", &refusal));
@@ -66,7 +88,7 @@ impl Agent {
         if let Some(to) = to {
             match (&description, &place) {
                 (Some(description), Some(place)) => {
-                    let arrival = self.arrival(&container, description, place, looked.not_root, true);
+                    let arrival = self.arrival(&container, description, place, &task, looked.not_root, true);
                     findings.extend(self.compared(to, arrival).await?);
                 }
                 // What cannot be created anywhere is compared with nothing; but the host must be one that could.
@@ -94,8 +116,7 @@ impl Agent {
         task: &Task,
     ) -> Result<Option<String>, Refusal> {
         let looked = self.engine.look(container).await?;
-        let mut arrival = self.arrival(container, description, place, looked.not_root, false);
-        arrival.image_policy = task.image_policy;
+        let arrival = self.arrival(container, description, place, task, looked.not_root, false);
         let mut findings = looked.findings;
         findings.extend(self.compared(&task.to, arrival).await?);
         let left = findings.iter().filter(|finding| finding.severity == Severity::LeftBehind);
@@ -134,17 +155,16 @@ impl Agent {
         container: &Container,
         description: &Value,
         place: &Place,
+        task: &Task,
         not_root: bool,
         thorough: bool,
     ) -> Arrival {
         Arrival {
-            service: container.name.clone(),
-            from: self.config.host.clone(),
+            task: task.clone(),
             place: place.clone(),
             container: description.clone(),
             image: container.image.clone(),
             image_id: container.image_id.clone(),
-            image_policy: ImagePolicy::Bring,
             machine: self.engine.machine().unwrap_or_default(),
             not_root,
             thorough,
