@@ -116,7 +116,7 @@ impl Document {
             Self::LabStrategies => schema_of::<experiments::Strategies>(),
             Self::LabProfiling => schema_of::<experiments::Profiling>(),
             Self::LabBaseline => schema_of::<experiments::Comparison>(),
-            Self::LabUnmovable => schema_of::<experiments::Held>(),
+            Self::LabUnmovable => schema_of::<experiments::Tried>(),
             Self::Telemetry => schema_of::<Telemetry>(),
             Self::Refused => schema_of::<Refused<'_>>(),
         }

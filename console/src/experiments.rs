@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// A line of `mose lab unmovable`: one kind of thing, what CRIU does with it, and what the check says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Held {
+pub struct Tried {
     /// The kind, as the holder names it.
     pub kind: String,
     /// What became of it under CRIU alone, with CRIU's reason.

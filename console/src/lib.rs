@@ -13,7 +13,6 @@ pub mod experiments;
 pub mod fleet;
 pub mod follow;
 pub mod movable;
-pub mod movable;
 pub mod order;
 pub mod profile;
 pub mod proposal;

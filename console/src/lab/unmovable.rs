@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::experiments::Held;
+use mose_console::experiments::Tried;
 use mose_console::fleet::Fleet;
 use mose_console::{exit, movable, table};
 use mose_lab::holder::{Fate, KINDS, Kind};
@@ -62,7 +62,7 @@ fn hold(
     runtime: &tokio::runtime::Runtime,
     fleet: &Fleet,
     kind: &Kind,
-) -> color_eyre::Result<Held> {
+) -> color_eyre::Result<Tried> {
     let holder = Holder::start(lab, HOST, &ServiceOptions::of(NAME), &[kind.name])?;
     if !holder.lacks.is_empty() {
         return Ok(told(kind, None));
@@ -76,10 +76,10 @@ fn hold(
     Ok(told(kind, Some((report, by_hand(lab, HOST, NAME)?))))
 }
 
-fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Held {
+fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Tried {
     let name = kind.name.to_owned();
     let Some((report, by_hand)) = found else {
-        return Held { kind: name, criu: "this kernel has none".into(), check: String::new(), agrees: None };
+        return Tried { kind: name, criu: "this kernel has none".into(), check: String::new(), agrees: None };
     };
     let criu = match &by_hand {
         ByHand::Moves => "moves".to_owned(),
@@ -90,7 +90,7 @@ fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Held {
     let fails = by_hand != ByHand::Moves;
     let blocking = report.blocking().count() > 0;
     let worst = report.findings.iter().find(|finding| finding.severity > Severity::Note);
-    Held {
+    Tried {
         kind: name,
         criu,
         check: worst
@@ -101,7 +101,7 @@ fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Held {
     }
 }
 
-fn line(one: &Held) -> String {
+fn line(one: &Tried) -> String {
     let mark = match one.agrees {
         Some(true) => "✔",
         Some(false) => "✘",
@@ -111,7 +111,7 @@ fn line(one: &Held) -> String {
     format!("{mark} {}\n    CRIU:  {}\n    check: {check}", one.kind, one.criu)
 }
 
-fn summary(held: &[Held]) -> String {
+fn summary(held: &[Tried]) -> String {
     let count = |word: &str| held.iter().filter(|one| one.criu.starts_with(word)).count().to_string();
     let missing = held.iter().filter(|one| one.agrees.is_none()).count().to_string();
     let wrong = held.iter().filter(|one| one.agrees == Some(false)).count().to_string();
