@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
 use mose_console::experiments::Tried;
@@ -50,6 +51,10 @@ pub(crate) fn run(options: &cli::Unmovable) -> color_eyre::Result<ExitCode> {
         held.push(one);
     }
     stop_service(&lab, HOST, NAME)?;
+    // What is left of the session must not outlive the runtime; its errors help nobody any more.
+    let close = async { tokio::time::timeout(Duration::from_secs(1), fleet.session().close()).await };
+    let _ = runtime.block_on(close);
+    runtime.shutdown_timeout(Duration::from_millis(100));
     if !options.json {
         println!("\n{}", summary(&held));
     }
