@@ -263,6 +263,10 @@ impl Agent {
             Request::ProbeLink(to) => self.probe_link(&to).await.map(|link| Reply::Links(vec![link])),
             Request::OpenProbe(order) => self.open_probe(&order).await.map(Reply::Probe),
             Request::Doctor => Ok(Reply::Doctor(self.doctor().await)),
+            Request::Check { service, to } => {
+                self.check(&service, to.as_ref()).await.map(|report| Reply::Check(Box::new(report)))
+            }
+            Request::Compare(arrival) => Ok(Reply::Check(Box::new(self.compare(&arrival).await))),
             Request::Settle { migration, keep } => self.settle(&migration, keep).await.map(|()| Reply::Ok),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod agent;
 mod calibrations;
+pub mod check;
 mod client_gap;
 mod clients;
 mod destination;

@@ -50,6 +50,21 @@ pub(crate) enum Command {
     ///
     /// From given figures it needs no agent; with --service the agents measure what is not given.
     Plan(Box<crate::plan::Arguments>),
+    /// Check whether a service can move as it is now: what CRIU cannot dump, what stays behind, what the destination lacks.
+    ///
+    /// Its host looks at its processes while they run; nothing is changed, and nothing stands still. Every plan and every
+    /// migration asks this first. The exit code is 0 if it can move and 3 if it cannot.
+    #[command(after_help = mose_console::exit::help())]
+    Check {
+        /// The service: its container's name.
+        service: ServiceName,
+        /// The host that it would move to, which is asked too.
+        #[arg(long, value_name = "HOST")]
+        to: Option<HostName>,
+        /// The host that it runs on; found if not given.
+        #[arg(long, value_name = "HOST")]
+        from: Option<HostName>,
+    },
     /// Print the steps of all migrations as they happen, until interrupted.
     Watch,
     /// List past migrations, newest first.
@@ -300,6 +315,11 @@ pub(crate) enum Lab {
     Profiling(Profiling),
     /// Migrate a workload to and fro, in turn with MOSE and by hand (a script over SSH), and compare the clients' gaps.
     Baseline(Box<Baseline>),
+    /// Have a container hold one thing of the kernel's after the other, and hold what `mose check` says of it against what CRIU
+    /// does with it: each is dumped and restored by Podman, on edge-a.
+    ///
+    /// All of them take some minutes. The exit code is 1 where the check is wrong.
+    Unmovable(Unmovable),
 }
 
 #[derive(clap::Args)]
@@ -314,7 +334,7 @@ pub(crate) struct LabOptions {
 
 #[derive(Subcommand)]
 pub(crate) enum Service {
-    /// Start a workload: sockperf, iperf3, counter, redis, memcached, mosquitto or busybox.
+    /// Start a workload: sockperf, iperf3, counter, redis, memcached, mosquitto, holder or busybox.
     Start {
         /// Which workload.
         kind: String,
@@ -372,6 +392,15 @@ pub(crate) struct Baseline {
     #[arg(short = 'n', long, default_value_t = 10)]
     pub(crate) runs: u32,
     /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Unmovable {
+    /// Only these kinds, such as io-uring; all if none is named.
+    pub(crate) kinds: Vec<String>,
+    /// Print JSON, one line for each kind.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -11,13 +11,13 @@ use mose_console::documents::{self, AgentLine, Refused};
 use mose_console::fleet::{Fleet, Told, Unanswered};
 use mose_console::follow::Follower;
 use mose_console::order::{self, Order};
-use mose_console::{exit, table};
+use mose_console::{exit, movable, table};
 use mose_lab::Lab;
 use mose_pam::{Limits, Millis, Plan, Strategy, Targets};
 use mose_protocol::handover::{FilePolicy, ImagePolicy, PreCopyWay};
 use mose_protocol::record::Record;
 use mose_protocol::transfer::TransportKind;
-use mose_protocol::{HostName, Refusal, RefusalCode};
+use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use serde::Serialize;
 
 use crate::cli::{self, Command, Decision, Migrate, PreCopy, Transport};
@@ -132,6 +132,7 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
         Command::Services => services(fleet, json).await,
         Command::Links { probe } => links(fleet, probe, json).await,
         Command::Migrate(migrate) => self::migrate(fleet, *migrate, json).await,
+        Command::Check { service, to, from } => check(fleet, &service, from, to.as_ref(), json).await,
         Command::Watch => watch(fleet, json).await,
         Command::History { count, migration } => history(fleet, count, migration.as_ref(), json).await,
         Command::Abort { migration, from } => {
@@ -187,6 +188,30 @@ fn decided(what: &Decided, migration: &mose_protocol::MigrationId, json: bool) -
             ExitCode::from(exit::FAILED)
         }
     }
+}
+
+async fn check(
+    fleet: &Fleet,
+    service: &ServiceName,
+    from: Option<HostName>,
+    to: Option<&HostName>,
+    json: bool,
+) -> Result<ExitCode, Refusal> {
+    let from = match from {
+        Some(from) => from,
+        None => order::locate(fleet, service).await?,
+    };
+    fleet.agent(&from).await?;
+    if let Some(to) = to {
+        fleet.agent(to).await?;
+    }
+    let report = movable::check(fleet, service, &from, to).await?;
+    if json {
+        print_json(&report);
+    } else {
+        println!("{}", movable::page(&report));
+    }
+    Ok(report.verdict().map_or(ExitCode::from(exit::REFUSED), |()| ExitCode::SUCCESS))
 }
 
 async fn agents(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {

@@ -85,6 +85,8 @@ pub enum Document {
     History,
     /// `mose doctor`
     Doctor,
+    /// `mose check`
+    Check,
     /// `mose calibrate`
     Calibrate,
     /// `mose lab status`
@@ -107,6 +109,8 @@ pub enum Document {
     LabProfiling,
     /// `mose lab baseline`
     LabBaseline,
+    /// A line of `mose lab unmovable`
+    LabUnmovable,
     /// What an agent publishes once a second
     Telemetry,
     /// Any of these commands, when it was refused or failed
@@ -133,6 +137,7 @@ impl Document {
             Self::Record => schema_of::<Record>(),
             Self::History => schema_of::<Lines<'_, Record>>(),
             Self::Doctor => schema_of::<doctor::Report>(),
+            Self::Check => schema_of::<mose_protocol::check::Report>(),
             Self::Calibrate => schema_of::<Vec<experiments::Fitted>>(),
             Self::LabStatus => schema_of::<mose_lab::Status>(),
             Self::LabDown => schema_of::<mose_lab::Report>(),
@@ -144,6 +149,7 @@ impl Document {
             Self::LabVolumes => schema_of::<experiments::Volumes>(),
             Self::LabProfiling => schema_of::<experiments::Profiling>(),
             Self::LabBaseline => schema_of::<experiments::Comparison>(),
+            Self::LabUnmovable => schema_of::<experiments::Tried>(),
             Self::Telemetry => schema_of::<Telemetry>(),
             Self::Refused => schema_of::<Refused<'_>>(),
         }

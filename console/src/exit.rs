@@ -27,11 +27,11 @@ pub const TABLE: [(u8, &str, &str); 9] = [
     (
         0,
         "success",
-        "`migrate`: the service runs at the destination; `settle`: the doubt is over; `doctor`: nothing is broken",
+        "`migrate`: the service runs at the destination; `check`: it can move; `settle`: the doubt is over; `doctor`: nothing is broken",
     ),
     (FAILED, "failed", "something failed that says nothing about a migration; `doctor`: something is broken"),
     (USAGE, "usage", "the command line is wrong, or a file or a figure in it"),
-    (REFUSED, "refused", "nothing was changed"),
+    (REFUSED, "refused", "nothing was changed; `check`: the service cannot move as it is"),
     (ROLLED_BACK, "rolled back", "the service runs at its source, as before"),
     (IN_DOUBT, "in doubt", "nobody knows yet where the service runs; the source goes on asking"),
     (

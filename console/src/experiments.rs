@@ -10,6 +10,19 @@ use mose_protocol::record::{Outcome, Record};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+/// A line of `mose lab unmovable`: one kind of thing, what CRIU does with it, and what the check says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Tried {
+    /// The kind, as the holder names it.
+    pub kind: String,
+    /// What became of it under CRIU alone, with CRIU's reason.
+    pub criu: String,
+    /// The worst that the check says; empty where it has nothing to say.
+    pub check: String,
+    /// Whether the check is right; null where this kernel has no such thing.
+    pub agrees: Option<bool>,
+}
+
 /// `mose lab laps`: a workload to and fro under its client.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Laps {

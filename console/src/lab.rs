@@ -11,6 +11,7 @@ mod profiling;
 pub(crate) mod rounds;
 mod strategies;
 mod targets;
+mod unmovable;
 mod volumes;
 
 use std::collections::BTreeMap;
@@ -110,6 +111,7 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
         cli::Lab::Volumes(options) => return volumes::run(&options),
         cli::Lab::Profiling(options) => return profiling::run(&options),
         cli::Lab::Baseline(options) => return compare::run(&options),
+        cli::Lab::Unmovable(options) => return unmovable::run(&options),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ pub mod exit;
 pub mod experiments;
 pub mod fleet;
 pub mod follow;
+pub mod movable;
 pub mod order;
 pub mod profile;
 pub mod proposal;

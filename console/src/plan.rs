@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use mose_console::design::{Given, Wanted, design};
 use mose_console::exit;
 use mose_console::fleet::Fleet;
+use mose_console::movable;
 use mose_console::order::locate;
 use mose_console::profile::{self, LoadError};
 use mose_console::proposal::{self, Report, Swept};
@@ -170,8 +171,10 @@ pub(crate) async fn run_measured(
         None => locate(fleet, service).await?,
     };
     let design = design(fleet, service, &from, to, &wanted).await?;
+    let check = movable::check(fleet, service, &from, Some(to)).await;
     if json {
-        print_json(&Report::new(&design.proposal, &design.profile.name));
+        let check = check.as_ref().ok();
+        print_json(&Report::new(&design.proposal, &design.profile.name).with_check(check));
         return Ok(ExitCode::SUCCESS);
     }
     for remark in &design.remarks {
@@ -179,6 +182,11 @@ pub(crate) async fn run_measured(
     }
     let model = Model::new(&design.profile);
     println!("{}", proposal::page(&design.proposal, &model, &design.request, &design.profile.name));
+    match check {
+        Ok(report) => println!("\n{}", movable::page(&report)),
+        // The plan stands without it; the migration asks again.
+        Err(refusal) => println!("\nwhether {service} can move is not known: {refusal}"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -39,6 +39,9 @@ pub struct Report<'a> {
     nearest: Option<Change>,
     /// The calibration profile that it was made with.
     profile: &'a str,
+    /// Whether the service can move as it is, where the plan is one of a running service whose host could say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<&'a mose_protocol::check::Report>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -101,7 +104,15 @@ impl<'a> Report<'a> {
             why: proposal.why.to_string(),
             nearest: proposal.nearest.map(Into::into),
             profile,
+            check: None,
         }
+    }
+
+    /// The same with what was found of the service.
+    #[must_use]
+    pub const fn with_check(mut self, check: Option<&'a mose_protocol::check::Report>) -> Self {
+        self.check = check;
+        self
     }
 }
 

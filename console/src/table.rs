@@ -348,6 +348,35 @@ pub fn history(records: &[Record]) -> String {
     )
 }
 
+/// Columns of a line of text; what is longer goes on in the next one.
+pub const WIDTH: usize = 110;
+
+/// `text` after `head`, in lines that begin at `margin`.
+#[must_use]
+pub fn wrapped(head: &str, text: &str, margin: usize) -> String {
+    let mut lines = head.trim_end().to_owned();
+    let mut column = head.chars().count();
+    lines.extend(std::iter::repeat_n(' ', column - lines.chars().count()));
+    let mut first = true;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if !first && column + 1 + length > WIDTH {
+            lines.push('\n');
+            lines.extend(std::iter::repeat_n(' ', margin));
+            column = margin;
+        } else if !first {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+        first = false;
+    }
+    lines.truncate(lines.trim_end().len());
+    lines.push('\n');
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -83,6 +83,13 @@ pub static WORKLOADS: [Workload; 8] = [
         ..EMPTY
     },
     Workload {
+        name: "holder",
+        programs: &["/usr/local/bin/mose-holder"],
+        command: &["mose-holder", "hold"],
+        own_binary: Some("mose-holder"),
+        ..EMPTY
+    },
+    Workload {
         name: "busybox",
         files: &[("/www/index.html", "MOSE\n")],
         command: &["busybox", "httpd", "-f", "-p", "80", "-h", "/www"],

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{Hello, Location, ServiceInfo};
+use crate::check::{Arrival, Report};
 use crate::doctor::Check;
 use crate::handover::{HandoverState, Outage, Prepare, Prepared, Task, WatchTarget, Watched};
 use crate::link::{LinkMetrics, ProbeOffer, ProbeOrder};
@@ -104,6 +105,15 @@ pub enum Request {
     OpenProbe(ProbeOrder),
     /// Look at your host for what usually breaks.
     Doctor,
+    /// Can this service move as it is now, and to that host?
+    Check {
+        /// The service.
+        service: ServiceName,
+        /// The host that is asked too, if there is one.
+        to: Option<HostName>,
+    },
+    /// Destination: what stands in the way of this service?
+    Compare(Box<Arrival>),
     /// Settle a service in doubt by hand: `keep` true restores it here, false gives it up here.
     Settle {
         /// The migration.
@@ -146,6 +156,8 @@ impl Request {
             Self::ProbeLink(_) => "probe-link",
             Self::OpenProbe(_) => "open-probe",
             Self::Doctor => "doctor",
+            Self::Check { .. } => "check",
+            Self::Compare(_) => "compare",
             Self::Settle { .. } => "settle",
         }
     }
@@ -196,6 +208,8 @@ pub enum Reply {
     Probe(Option<ProbeOffer>),
     /// To `Doctor`.
     Doctor(Vec<Check>),
+    /// To `Check` and `Compare`.
+    Check(Box<Report>),
 }
 
 /// A reply, or why there is none.

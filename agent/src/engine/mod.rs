@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use mose_pam::Bytes;
+use mose_protocol::check::Machine;
 use mose_protocol::doctor::Check;
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use crate::check::Looked;
 use crate::transfer::{TakePage, TransferError};
 
 /// A container that a hand-over is about.
@@ -174,6 +176,18 @@ pub trait Engine: Send + Sync {
     async fn doctor(&self, room: Bytes) -> Vec<Check> {
         let _ = room;
         Vec::new()
+    }
+
+    /// What of a running container could not be dumped or restored as it is now, or would stay behind; nothing where it has no
+    /// processes that are real. The container goes on meanwhile.
+    async fn look(&self, container: &Container) -> Result<Looked, Refusal> {
+        let _ = container;
+        Ok(Looked::default())
+    }
+
+    /// What a host has that processes depend on; `None` where no process is real.
+    fn machine(&self) -> Option<Machine> {
+        None
     }
 
     /// All containers.

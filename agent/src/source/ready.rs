@@ -28,8 +28,9 @@ impl Source {
     pub(super) async fn make_ready(&mut self) -> Result<Ready, Refusal> {
         let steps = self.steps.clone();
         steps.started(Step::Inspect);
-        let inspected = steps.end(Step::Inspect, self.inspect().await)?;
-        let (container, journal, prepare) = inspected;
+        let inspected = self.inspect().await.inspect_err(|refusal| steps.failed(Step::Inspect, refusal))?;
+        let (container, journal, prepare, left_behind) = inspected;
+        steps.finished(Step::Inspect, Note { detail: left_behind, ..Note::default() });
         let control = self.control.clone();
         let ready = tokio::select! {
             // Where a round is aborted, it says itself how far it was.
@@ -58,7 +59,10 @@ impl Source {
         }
     }
 
-    pub(super) async fn inspect(&mut self) -> Result<(Container, Journal<SourceState>, Prepare), Refusal> {
+    /// The container, a journal, what the destination is asked, and what stays behind.
+    pub(super) async fn inspect(
+        &mut self,
+    ) -> Result<(Container, Journal<SourceState>, Prepare, Option<String>), Refusal> {
         let agent = self.agent.clone();
         let task = self.task().clone();
         let container = agent.engine.inspect(&task.service).await?;
@@ -92,14 +96,16 @@ impl Source {
         let address = endpoint.spec.address.addr();
         let routes = agent.overlay.routes().await.map_err(|error| overlay_refusal(&error))?;
         let current = routes.iter().find(|entry| entry.address == address).map_or(0, |entry| entry.epoch);
+        let place = Place {
+            name: endpoint.spec.name,
+            address: endpoint.spec.address,
+            mac: endpoint.spec.mac.to_string(),
+        };
+        let left_behind = agent.may_move(&container, &description, &place, &task).await?;
         let prepare = Prepare {
             task: task.clone(),
             epoch: current.max(endpoint.epoch) + 1,
-            place: Place {
-                name: endpoint.spec.name,
-                address: endpoint.spec.address,
-                mac: endpoint.spec.mac.to_string(),
-            },
+            place,
             container: description,
             image_id: container.image_id.clone(),
             limit: STATE_LIMIT,
@@ -113,7 +119,7 @@ impl Source {
             volumes: self.volumes.clone(),
             container: Some(container.clone()),
         })?;
-        Ok((container, journal, prepare))
+        Ok((container, journal, prepare, left_behind))
     }
 
     pub(super) async fn make_destination_ready(
@@ -135,6 +141,8 @@ impl Source {
         self.precopy_beside(&mut files, &mut sender).await?;
         let rounds = self.pre_copy(container, &mut files, &mut sender).await?;
         self.await_accepted(container).await?;
+        // Descriptors come and go.
+        self.agent.still_movable(container).await?;
         self.aborted()?;
         Ok((sender, rounds, files))
     }

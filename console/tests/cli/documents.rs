@@ -48,6 +48,9 @@ fn what_the_commands_print_fits_their_schemas() {
     let doctor = document(&["doctor", "edge-a"]);
     assert_eq!(doctor["hosts"][0]["host"], "edge-a");
     fits("doctor", &doctor);
+    let check = document(&["check", "web"]);
+    assert_eq!(check["findings"][0]["severity"], "left-behind");
+    fits("check", &check);
     let mut lines = print(&[&["migrate", "web", "--to", "edge-b"], &targets[..]].concat());
     let record = lines.pop().unwrap();
     assert_eq!(record["outcome"], "done");

@@ -9,6 +9,7 @@ use mose_pam::{
 use mose_protocol::agent::{
     ClientInfo, Heading, MessagesPerSec, Position, ServiceInfo, ServiceState, Telemetry,
 };
+use mose_protocol::check::{Finding, Process, Report, Severity};
 use mose_protocol::doctor::Check;
 use mose_protocol::forecast::{Figures, Forecast};
 use mose_protocol::handover::Task;
@@ -18,7 +19,7 @@ use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, Ste
 use mose_protocol::step::{Phase, Round, Step, StepEvent};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
-use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp};
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, ServiceName, Timestamp};
 
 use crate::support::Agents;
 
@@ -68,6 +69,7 @@ fn answer(
             Check::ok("CRIU", "CRIU 4.2.1 on kernel 6.18"),
             Check::fallback("soft-dirty", "the kernel has none", "live pre-copy", "another kernel"),
         ]),
+        Request::Check { service, to } => Reply::Check(Box::new(checked(service, to.as_ref()))),
         Request::History(_) => {
             Reply::History(if at_source { vec![full_record(Outcome::Done)] } else { Vec::new() })
         }
@@ -99,6 +101,23 @@ fn answer(
         _ => return None,
     };
     Some((Ok(reply), Vec::new()))
+}
+
+/// What stands in the way of `web`: something towards edge-b, and nothing while nobody asks whereto.
+fn checked(service: &ServiceName, to: Option<&HostName>) -> Report {
+    let process = Process { pid: 7, command: "node".into() };
+    let ring = Finding::new(Severity::Blocks, "descriptor 12 (io_uring)", "CRIU cannot dump it", "use epoll");
+    let session =
+        Finding::new(Severity::LeftBehind, "exec session", "it does not move", "start it again there");
+    let blocking = to.map(|_| ring.of(&process));
+    Report {
+        service: service.clone(),
+        from: "edge-a".parse().unwrap(),
+        to: to.cloned(),
+        processes: 2,
+        descriptors: 40,
+        findings: blocking.into_iter().chain([session]).collect(),
+    }
 }
 
 fn event(task: &Task, seq: u64, phase: Phase) -> StepEvent {

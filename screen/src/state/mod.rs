@@ -1,5 +1,6 @@
 //! What the console knows, and how it is shown. One loop owns it: events change it, views read it.
 
+pub mod checks;
 pub mod fleet;
 pub mod migrations;
 pub mod notices;
@@ -128,7 +129,7 @@ impl Data {
                 self.past.take(record);
             }
             // Of the plan, not of what happens.
-            Wire::Calibration { .. } => {}
+            Wire::Calibration { .. } | Wire::Checked(_) => {}
         }
     }
 }

@@ -11,6 +11,7 @@ use mose_protocol::forecast::Forecast;
 use mose_protocol::{HostName, ServiceName};
 
 use super::State;
+use super::checks::Checks;
 use crate::config::Config;
 pub use crate::config::Unit;
 
@@ -209,6 +210,8 @@ pub struct Planning {
     pub calibrations: BTreeMap<(HostName, HostName), Calibrated>,
     /// Those that were asked for and not told yet.
     pub asked: BTreeSet<(HostName, HostName)>,
+    /// Whether services can move.
+    pub checks: Checks,
 }
 
 impl Default for Planning {
@@ -236,6 +239,7 @@ impl Planning {
             axes: 0,
             calibrations: BTreeMap::new(),
             asked: BTreeSet::new(),
+            checks: Checks::default(),
         }
     }
 
@@ -299,7 +303,8 @@ impl Planning {
                 false => format!("{from} was not asked yet what it knows of migrations to {to}"),
             }
         })?;
-        let mut doubts: Vec<String> = calibrated.doubt.iter().cloned().collect();
+        let mut doubts = self.checks.doubts(&(service.clone(), from.clone(), to.clone()));
+        doubts.extend(calibrated.doubt.iter().cloned());
         if !calibrated.own {
             doubts.push(format!("{from} {to} never calibrated: published parameters, bounds may be far off"));
         }

@@ -44,6 +44,7 @@ pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effe
         Wire::Calibration { from, to, known } => {
             calibration::told(state, (from.clone(), to.clone()), known, now);
         }
+        Wire::Checked(report) => state.planning.checks.take((**report).clone()),
         _ => {}
     }
     state.data.take(told, now);

@@ -1,6 +1,6 @@
 //! Asking Podman for a dump.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mose_protocol::Refusal;
 use mose_protocol::record::CriuTimes;
@@ -27,6 +27,7 @@ impl PodmanEngine {
             .with_previous(with_previous)
             .build();
         let what = format!("dump {}", container.name);
+        let begun = SystemTime::now();
         let (podman, hooks, id) = (self.podman.clone(), self.hooks.clone(), container.id.clone());
         let (tell, told) = tokio::sync::oneshot::channel();
         // A Podman that hangs does what it was asked for once it wakes, however long nobody has waited for its answer. Until
@@ -45,6 +46,6 @@ impl PodmanEngine {
         let report = self
             .call(&what, CRIU_DEADLINE, async { told.await.unwrap_or_else(|gone| Err(lost(gone))) })
             .await;
-        report.map(|report| criu_times(&report))
+        report.map(|report| criu_times(&report)).map_err(|refusal| self.by_criu(container, begun, refusal))
     }
 }

@@ -77,6 +77,12 @@ impl Freezer {
     }
 }
 
+/// The processes in the cgroup of `pid`.
+pub(super) fn members(pid: u32) -> io::Result<Vec<u32>> {
+    let text = fs::read_to_string(Freezer::of(pid)?.control.with_file_name("cgroup.procs"))?;
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
 /// Freezes the cgroup of `pid` and returns when every task stands.
 pub(super) fn freeze(pid: u32) -> io::Result<()> {
     let freezer = Freezer::of(pid)?;

@@ -17,6 +17,7 @@ mod freezer;
 pub mod hooks;
 mod images;
 mod live;
+mod looked;
 mod processes;
 mod sampling;
 mod socket;
@@ -33,6 +34,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use mose_pam::{Bytes, Millis};
+use mose_protocol::check::Machine;
 use mose_protocol::doctor::Check;
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
@@ -48,6 +50,7 @@ use self::processes::PidWatch;
 use self::socket::Socket;
 use self::wording::{in_short, repository_and_tag};
 use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped, Sampling, StateTree};
+use crate::check::{self, Looked};
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
 const CRIU_DEADLINE: Duration = Duration::from_secs(300);
@@ -119,6 +122,23 @@ impl PodmanEngine {
         let handle = self.podman.containers().get(name.as_str());
         let stop = ContainerStopOpts::builder().timeout(0).build();
         self.call(&format!("stop {name}"), CALL_DEADLINE, handle.stop(&stop)).await
+    }
+
+    /// What Podman says of a dump or a restore is that a command failed; CRIU's log says why.
+    pub(super) fn by_criu(&self, container: &Container, since: SystemTime, refusal: Refusal) -> Refusal {
+        let Some(log) = self.criu_log(container, since) else { return refusal };
+        let refusal = match criu_log::reason(&log) {
+            Some(reason) => Refusal {
+                reason: format!("CRIU failed on {}: {reason}", container.name),
+                remedy: format!(
+                    "mose check {} says what CRIU cannot move; its log says more",
+                    container.name
+                ),
+                ..refusal
+            },
+            None => refusal,
+        };
+        refusal.with_log(Some(&log))
     }
 
     async fn inspect_raw(&self, name: &str) -> Result<Value, Refusal> {
@@ -218,6 +238,14 @@ impl Engine for PodmanEngine {
 
     async fn doctor(&self, room: Bytes) -> Vec<Check> {
         doctor::checks(&self.socket, room).await
+    }
+
+    async fn look(&self, container: &Container) -> Result<Looked, Refusal> {
+        looked::look(container).await
+    }
+
+    fn machine(&self) -> Option<Machine> {
+        Some(check::machine())
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Refusal> {
@@ -423,10 +451,11 @@ impl Engine for PodmanEngine {
             "/containers/{}/restore?keep=true&tcpEstablished=true&fileLocks=true&printStats=true",
             container.id
         );
+        let begun = SystemTime::now();
         let report =
             self.socket.post(&format!("restore {}", container.name), &path, None, CRIU_DEADLINE).await;
         self.hooks.forget(&container.id);
-        report.map(|report| criu_times(&report))
+        report.map(|report| criu_times(&report)).map_err(|refusal| self.by_criu(container, begun, refusal))
     }
 
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal> {
