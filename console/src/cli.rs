@@ -1,5 +1,7 @@
 //! The words of the command line.
 
+mod services;
+
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use mose_console::documents::Document;
 use mose_lab::{CgroupMode, LinkRate};
 use mose_pam::{BitsPerSec, Millis, Objective, Plan, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
+
+pub(crate) use services::ServicesRun;
 
 /// Moves running, stateful containers between edge hosts while their clients stay connected.
 #[derive(Parser)]
@@ -278,6 +282,11 @@ pub(crate) enum Lab {
     ///
     /// And its throughput in the rounds of a live pre-copy against that before.
     Profiling(Profiling),
+    /// Move real services there and back under their clients by each strategy, and compare what they hold afterwards.
+    ///
+    /// Redis, Mosquitto, nginx and SQLite, and PostgreSQL where processes that are not root's can be moved. Their images are
+    /// made from Debian's packages at first use. Ends with an error if anything was lost.
+    Services(Box<ServicesRun>),
     /// Migrate a workload to and fro, in turn with MOSE and by hand (a script over SSH), and compare the clients' gaps.
     Baseline(Box<Baseline>),
 }

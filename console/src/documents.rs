@@ -73,6 +73,8 @@ pub enum Document {
     LabTargets,
     /// `mose lab strategies`
     LabStrategies,
+    /// `mose lab services`
+    LabServices,
     /// `mose lab profiling`
     LabProfiling,
     /// `mose lab baseline`
@@ -109,6 +111,7 @@ impl Document {
             Self::LabLaps => schema_of::<experiments::Laps>(),
             Self::LabTargets => schema_of::<experiments::Promises>(),
             Self::LabStrategies => schema_of::<experiments::Strategies>(),
+            Self::LabServices => schema_of::<experiments::Trials>(),
             Self::LabProfiling => schema_of::<experiments::Profiling>(),
             Self::LabBaseline => schema_of::<experiments::Comparison>(),
             Self::Telemetry => schema_of::<Telemetry>(),

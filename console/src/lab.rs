@@ -7,6 +7,7 @@ mod course;
 mod guest;
 mod laps;
 mod profiling;
+mod services;
 mod strategies;
 mod targets;
 
@@ -102,6 +103,7 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
         cli::Lab::Laps(options) => return laps::run(&options),
         cli::Lab::Targets(options) => return targets::run(&options),
         cli::Lab::Strategies(options) => return strategies::run(&options),
+        cli::Lab::Services(options) => return services::run(&options),
         cli::Lab::Profiling(options) => return profiling::run(&options),
         cli::Lab::Baseline(options) => return compare::run(&options),
     }

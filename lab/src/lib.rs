@@ -30,6 +30,7 @@ mod run;
 mod service;
 mod state;
 mod supervisor;
+pub mod trial;
 mod underlay;
 mod up;
 mod workload;
