@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+mod services;
 mod volumes;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use mose_lab::{CgroupMode, LinkRate};
 use mose_pam::{BitsPerSec, Millis, Objective, Plan, RoundsRule, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
 
+pub(crate) use services::ServicesRun;
 pub(crate) use volumes::Volumes;
 
 /// Moves running, stateful containers between edge hosts while their clients stay connected.
@@ -313,6 +315,11 @@ pub(crate) enum Lab {
     ///
     /// And its throughput in the rounds of a live pre-copy against that before.
     Profiling(Profiling),
+    /// Move real services there and back under their clients by each strategy, and compare what they hold afterwards.
+    ///
+    /// Redis, Mosquitto, nginx and SQLite, and PostgreSQL where processes that are not root's can be moved. Their images are
+    /// made from Debian's packages at first use. Ends with an error if anything was lost.
+    Services(Box<ServicesRun>),
     /// Migrate a workload to and fro, in turn with MOSE and by hand (a script over SSH), and compare the clients' gaps.
     Baseline(Box<Baseline>),
     /// Have a container hold one thing of the kernel's after the other, and hold what `mose check` says of it against what CRIU

@@ -105,6 +105,8 @@ pub enum Document {
     LabStrategies,
     /// `mose lab volumes`
     LabVolumes,
+    /// `mose lab services`
+    LabServices,
     /// `mose lab profiling`
     LabProfiling,
     /// `mose lab baseline`
@@ -147,9 +149,10 @@ impl Document {
             Self::LabRounds => schema_of::<experiments::RulesRun>(),
             Self::LabStrategies => schema_of::<experiments::Strategies>(),
             Self::LabVolumes => schema_of::<experiments::Volumes>(),
+            Self::LabServices => schema_of::<experiments::Trials>(),
             Self::LabProfiling => schema_of::<experiments::Profiling>(),
             Self::LabBaseline => schema_of::<experiments::Comparison>(),
-            Self::LabUnmovable => schema_of::<experiments::Tried>(),
+            Self::LabUnmovable => schema_of::<experiments::Unmovable>(),
             Self::Telemetry => schema_of::<Telemetry>(),
             Self::Refused => schema_of::<Refused<'_>>(),
         }

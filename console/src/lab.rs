@@ -9,6 +9,7 @@ mod guest;
 mod laps;
 mod profiling;
 pub(crate) mod rounds;
+mod services;
 mod strategies;
 mod targets;
 mod unmovable;
@@ -109,6 +110,7 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
         cli::Lab::Rounds(options) => return rounds::run(&options),
         cli::Lab::Strategies(options) => return strategies::run(&options),
         cli::Lab::Volumes(options) => return volumes::run(&options),
+        cli::Lab::Services(options) => return services::run(&options),
         cli::Lab::Profiling(options) => return profiling::run(&options),
         cli::Lab::Baseline(options) => return compare::run(&options),
         cli::Lab::Unmovable(options) => return unmovable::run(&options),

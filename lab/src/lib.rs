@@ -32,6 +32,7 @@ mod run;
 mod service;
 mod state;
 mod supervisor;
+pub mod trial;
 mod underlay;
 mod unmovable;
 mod up;

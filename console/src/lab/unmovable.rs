@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::experiments::Tried;
+use mose_console::experiments::Unmovable;
 use mose_console::fleet::Fleet;
 use mose_console::{exit, movable, table};
 use mose_lab::holder::{Fate, KINDS, Kind};
@@ -67,7 +67,7 @@ fn hold(
     runtime: &tokio::runtime::Runtime,
     fleet: &Fleet,
     kind: &Kind,
-) -> color_eyre::Result<Tried> {
+) -> color_eyre::Result<Unmovable> {
     let holder = Holder::start(lab, HOST, &ServiceOptions::of(NAME), &[kind.name])?;
     if !holder.lacks.is_empty() {
         return Ok(told(kind, None));
@@ -81,10 +81,10 @@ fn hold(
     Ok(told(kind, Some((report, by_hand(lab, HOST, NAME)?))))
 }
 
-fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Tried {
+fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Unmovable {
     let name = kind.name.to_owned();
     let Some((report, by_hand)) = found else {
-        return Tried { kind: name, criu: "this kernel has none".into(), check: String::new(), agrees: None };
+        return Unmovable { kind: name, criu: "this kernel has none".into(), check: String::new(), agrees: None };
     };
     let criu = match &by_hand {
         ByHand::Moves => "moves".to_owned(),
@@ -95,7 +95,7 @@ fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Tried {
     let fails = by_hand != ByHand::Moves;
     let blocking = report.blocking().count() > 0;
     let worst = report.findings.iter().find(|finding| finding.severity > Severity::Note);
-    Tried {
+    Unmovable {
         kind: name,
         criu,
         check: worst
@@ -106,7 +106,7 @@ fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Tried {
     }
 }
 
-fn line(one: &Tried) -> String {
+fn line(one: &Unmovable) -> String {
     let mark = match one.agrees {
         Some(true) => "✔",
         Some(false) => "✘",
@@ -116,7 +116,7 @@ fn line(one: &Tried) -> String {
     format!("{mark} {}\n    CRIU:  {}\n    check: {check}", one.kind, one.criu)
 }
 
-fn summary(held: &[Tried]) -> String {
+fn summary(held: &[Unmovable]) -> String {
     let count = |word: &str| held.iter().filter(|one| one.criu.starts_with(word)).count().to_string();
     let missing = held.iter().filter(|one| one.agrees.is_none()).count().to_string();
     let wrong = held.iter().filter(|one| one.agrees == Some(false)).count().to_string();
