@@ -24,7 +24,7 @@ pub struct Workload {
 }
 
 /// All workloads.
-pub static WORKLOADS: [Workload; 8] = [
+pub static WORKLOADS: [Workload; 9] = [
     Workload {
         name: "sockperf",
         programs: &["/usr/bin/sockperf"],

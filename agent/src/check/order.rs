@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mose_pam::{Plan, Strategy};
+use mose_pam::Plan;
 use mose_protocol::agent::{Capability, Role};
 use mose_protocol::check::{Arrival, Finding, Report, Severity};
 use mose_protocol::handover::{FilePolicy, ImagePolicy, Place, Task};
@@ -19,7 +19,7 @@ const COMPARE_DEADLINE: Duration = Duration::from_secs(8);
 
 /// A cold migration as it would be ordered without further options.
 pub(super) fn task_of(service: &ServiceName, from: &HostName, to: &HostName) -> Result<Task, Refusal> {
-    let plan = Plan { strategy: Strategy::Cold, iterations: None, bandwidth: None };
+    let plan = Plan::cold();
     let migration = "check".parse().map_err(|error: mose_protocol::NameError| {
         Refusal::new(RefusalCode::Failed, error.to_string(), "")
     })?;
