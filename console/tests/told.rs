@@ -61,6 +61,7 @@ async fn in_doubt(demo: &Demo, fleet: &Fleet) -> Record {
         transport: None,
         image_policy: ImagePolicy::Bring,
         pre_copy: None,
+        files: Default::default(),
         forecast: None,
     };
     let ordered = order::carry_out(fleet, &order, |_| {});
@@ -159,6 +160,7 @@ async fn until(fleet: &Fleet, plan: Plan, far: impl Fn(&StepEvent) -> bool) -> M
         transport: None,
         image_policy: ImagePolicy::Bring,
         pre_copy: None,
+        files: Default::default(),
         forecast: None,
     };
     let mut follower = Follower::new(fleet).await.unwrap();

@@ -151,20 +151,24 @@ impl Source {
         mut journal: Journal<SourceState>,
         place: &Place,
         epoch: u64,
-        reason: Refusal,
+        mut reason: Refusal,
     ) -> Ending {
         if let Err(unwritten) = journal.write(&SourceState::GivenUp) {
             tracing::error!(%unwritten, "the journal lags behind");
         }
-        if self.discard(place, epoch).await {
+        // Its volumes are kept: nobody has said that they are anywhere else.
+        if self.discard(place, epoch, &[]).await {
             journal.close();
+        }
+        if !self.volumes.is_empty() {
+            reason.reason.push_str(&format!("; its volumes are kept at {}", self.task().from));
         }
         (Outcome::GivenUp, Some(reason))
     }
 
     /// Removes what the service left behind on this host, and has the destination forget the hand-over.
     pub(super) async fn clean_up(&self, journal: Journal<SourceState>, place: &Place, epoch: u64) {
-        if self.discard(place, epoch).await {
+        if self.discard(place, epoch, &self.volumes).await {
             // If it is not heard, the destination keeps a small file until this host asks it again.
             let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
             journal.close();
@@ -172,12 +176,12 @@ impl Source {
     }
 
     /// Removes what the service left behind on this host; whether that is done.
-    async fn discard(&self, place: &Place, epoch: u64) -> bool {
+    async fn discard(&self, place: &Place, epoch: u64, volumes: &[String]) -> bool {
         self.steps.started(Step::Cleanup);
         let agent = &self.agent;
         let result = async {
             agent.engine.discard(&self.task().service).await?;
-            agent.engine.remove_volumes(&self.volumes).await?;
+            agent.engine.remove_volumes(volumes).await?;
             let there = Location { address: place.address.addr(), host: self.task().to.clone(), epoch };
             agent.locate(&there).await?;
             agent.overlay.detach(&place.name).await.map_err(|error| overlay_refusal(&error))

@@ -187,8 +187,8 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
                 vec![
                     format!("discard the copy of {service} at {from}"),
                     format!(
-                        "its memory, files and connections are removed there for good; unless {to} runs it, \
-                         {service} is lost"
+                        "its memory, files and connections are removed there for good (its volumes are kept); unless \
+                         {to} runs it, {service} is lost"
                     ),
                     format!("{known}: look there first, with podman ps"),
                 ]
