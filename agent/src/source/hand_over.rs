@@ -20,6 +20,9 @@ const RESTORE_DEADLINE: Duration = Duration::from_secs(120);
 /// How long the source asks in vain before it says that the service is in doubt. It goes on asking.
 const DOUBT_AFTER: Duration = Duration::from_secs(10);
 
+/// How long a destination that answers is waited for once the operator has decided.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
 /// How long the destination may answer that it has not decided yet: longer than any restore takes.
 const UNDECIDED: Duration = Duration::from_secs(420);
 
@@ -83,10 +86,18 @@ impl Source {
     /// is made of a service that runs there, and none is discarded that is the only one.
     async fn by_hand(&self, keep: bool) -> Settled {
         let last = Request::Withdraw(self.task().migration.clone());
-        match self.ask(&last, QUICK).await {
-            Ok(Reply::Handover(HandoverState::Restored(restored))) => Settled::Restored(restored),
-            Ok(Reply::Handover(HandoverState::Refused(refusal))) if !keep => Settled::Refused(refusal),
-            _ => Settled::ByHand { keep },
+        let asked_since = tokio::time::Instant::now();
+        loop {
+            match self.ask(&last, QUICK).await {
+                Ok(Reply::Handover(HandoverState::Restored(restored))) => return Settled::Restored(restored),
+                Ok(Reply::Handover(HandoverState::Refused(refusal))) if !keep => {
+                    return Settled::Refused(refusal);
+                }
+                // It is there, and about to say.
+                Ok(Reply::Handover(HandoverState::Restoring)) if asked_since.elapsed() < LAST_WORD => {}
+                _ => return Settled::ByHand { keep },
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
 
