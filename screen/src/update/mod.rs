@@ -7,7 +7,7 @@ mod dialog;
 mod mouse;
 mod wire;
 
-use mose_protocol::{HostName, Timestamp};
+use mose_protocol::Timestamp;
 use ratatui::crossterm::event::{Event as TerminalEvent, KeyEvent, KeyEventKind};
 
 use crate::action::Action;
@@ -95,24 +95,10 @@ fn settle(state: &mut State) -> Vec<Effect> {
     else {
         return Vec::new();
     };
-    let mut effects = ask_check(state, &from, &to);
     let pair = (from, to);
     if state.planning.calibrations.contains_key(&pair) || state.planning.asked.contains(&pair) {
-        return effects;
+        return Vec::new();
     }
     state.planning.asked.insert(pair.clone());
-    effects.push(Effect::AskCalibration { from: pair.0, to: pair.1 });
-    effects
-}
-
-/// Asks now and then whether the selected service can move, unless it does.
-fn ask_check(state: &mut State, from: &HostName, to: &HostName) -> Vec<Effect> {
-    let Some(service) = state.ui.service.clone().filter(|_| state.under_way().is_none()) else {
-        return Vec::new();
-    };
-    let way = (service, from.clone(), to.clone());
-    if !state.planning.checks.ask(&way, state.data.now) {
-        return Vec::new();
-    }
-    vec![Effect::AskCheck { service: way.0, from: way.1, to: way.2 }]
+    vec![Effect::AskCalibration { from: pair.0, to: pair.1 }]
 }

@@ -47,8 +47,28 @@ pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effe
         Wire::Checked(report) => state.planning.checks.take((**report).clone()),
         _ => {}
     }
+    // With the figures that a plan is made of, which come once a second.
+    let figures = matches!(told, Wire::Telemetry(_));
     state.data.take(told, now);
-    Vec::new()
+    if figures { ask_check(state, now) } else { Vec::new() }
+}
+
+/// Asks now and then whether the selected service can move, unless it does.
+fn ask_check(state: &mut State, now: Timestamp) -> Vec<Effect> {
+    if state.source.is_replay() || state.under_way().is_some() {
+        return Vec::new();
+    }
+    let Some((service, from)) =
+        state.service().map(|located| (located.info.name.clone(), located.host.name.clone()))
+    else {
+        return Vec::new();
+    };
+    let Some(to) = state.destination().cloned() else { return Vec::new() };
+    let way = (service, from, to);
+    if !state.planning.checks.ask(&way, now) {
+        return Vec::new();
+    }
+    vec![Effect::AskCheck { service: way.0, from: way.1, to: way.2 }]
 }
 
 /// What a migration came to, and how bad that is. What the operator wanted is no error.
