@@ -45,7 +45,12 @@ pub(super) fn run(options: &Options) -> color_eyre::Result<ExitCode> {
     let target = (address, Workload::named(WORKLOAD)?.port).into();
     let mut spec = ClientSpec::new(ClientKind::Crowd, target, Duration::from_secs(24 * 3600));
     (spec.connections, spec.rate) = (options.connections, options.rate);
-    let runner = Runner::start_with(&lab, WORKLOAD, ServiceOptions { address, ..ServiceOptions::of(WORKLOAD) }, &spec)?;
+    let runner = Runner::start_with(
+        &lab,
+        WORKLOAD,
+        ServiceOptions { address, ..ServiceOptions::of(WORKLOAD) },
+        &spec,
+    )?;
     let moved = std::thread::scope(|scope| {
         scope.spawn(|| migrate(&lab, options)).join().map_err(|_| eyre!("the orders were broken off"))
     })??;

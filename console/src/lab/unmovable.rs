@@ -84,7 +84,12 @@ fn hold(
 fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Unmovable {
     let name = kind.name.to_owned();
     let Some((report, by_hand)) = found else {
-        return Unmovable { kind: name, criu: "this kernel has none".into(), check: String::new(), agrees: None };
+        return Unmovable {
+            kind: name,
+            criu: "this kernel has none".into(),
+            check: String::new(),
+            agrees: None,
+        };
     };
     let criu = match &by_hand {
         ByHand::Moves => "moves".to_owned(),
