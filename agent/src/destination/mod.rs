@@ -19,7 +19,7 @@ use mose_protocol::{MigrationId, Refusal, RefusalCode, ServiceName};
 use tokio::sync::Mutex;
 
 use crate::agent::{Agent, overlay_refusal};
-use crate::engine::Container;
+use crate::engine::{Container, Described};
 use crate::journal::{DestinationState, Journal};
 use crate::transfer::{Folders, Limits, Progress, Receiver, TreeFolder};
 
@@ -138,7 +138,7 @@ impl Agent {
                 format!(
                     "{} lacks the image {} of {service}",
                     self.config.host,
-                    prepare.container["spec"]["raw_image_name"].as_str().unwrap_or(&prepare.image_id)
+                    prepare.image_name().unwrap_or(&prepare.image_id)
                 ),
                 "pull or load it there, or migrate without --require-image so that the source sends it",
             ));
@@ -271,7 +271,7 @@ impl Agent {
                 inner.receiver.take().ok_or_else(|| out_of_turn(migration, &incoming.said()))?;
             let archive = receiver.stream_received().await.map_err(|error| transfer_refusal(&error))?;
             receiver.finished().await.map_err(|error| transfer_refusal(&error))?;
-            let name = prepare.container["spec"]["raw_image_name"].as_str().unwrap_or("localhost/unnamed");
+            let name = prepare.image_name().unwrap_or("localhost/unnamed");
             self.engine.import_image(&archive, &prepare.image_id, name).await?;
             remove_file(&archive);
             let _ = std::fs::remove_dir(self.no_images(migration));
@@ -292,7 +292,9 @@ impl Agent {
         let made = async {
             let spec = endpoint_spec(&prepare.place)?;
             self.overlay.attach(&spec, prepare.epoch).await.map_err(|error| overlay_refusal(&error))?;
-            let container = self.engine.create(&prepare.task, &prepare.container).await?;
+            let described =
+                Described { container: prepare.container.clone(), secrets: prepare.secrets.clone() };
+            let container = self.engine.create(&prepare.task, &described).await?;
             let folders = Folders {
                 stream: self.image_archive(&prepare.task.migration),
                 images: container.checkpoint.clone(),

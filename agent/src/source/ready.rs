@@ -80,7 +80,7 @@ impl Source {
                 "choose an edge host",
             ));
         }
-        let description = agent.engine.describe(&task, &container).await?;
+        let described = agent.engine.describe(&task, &container).await?;
         let address = endpoint.spec.address.addr();
         let routes = agent.overlay.routes().await.map_err(|error| overlay_refusal(&error))?;
         let current = routes.iter().find(|entry| entry.address == address).map_or(0, |entry| entry.epoch);
@@ -92,7 +92,8 @@ impl Source {
                 address: endpoint.spec.address,
                 mac: endpoint.spec.mac.to_string(),
             },
-            container: description,
+            container: described.container,
+            secrets: described.secrets,
             image_id: container.image_id.clone(),
             limit: STATE_LIMIT,
         };

@@ -107,6 +107,19 @@ impl Socket {
         self.json_of(what, response).await
     }
 
+    /// `POST path` with bytes of some type as the body, its answer as JSON.
+    pub(super) async fn post_bytes(
+        &self,
+        what: &str,
+        path: &str,
+        content_type: &str,
+        bytes: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<Value, Refusal> {
+        let response = self.send(Method::POST, path, content_type, Body::from(bytes), deadline).await?;
+        self.json_of(what, response).await
+    }
+
     /// `DELETE path`.
     pub(super) async fn delete(&self, what: &str, path: &str) -> Result<Value, Refusal> {
         let deadline = Duration::from_secs(120);

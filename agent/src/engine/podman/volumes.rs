@@ -173,18 +173,14 @@ pub(super) fn described(description: &Value) -> Result<Vec<Volume>, Refusal> {
     }
 }
 
-/// The volumes as libpod's `SpecGenerator` names them.
-pub(super) fn spec(volumes: &[Volume]) -> Value {
-    let one = |volume: &Volume| {
-        json!({
-            "Name": volume.name,
-            "Dest": volume.destination,
-            "Options": volume.options,
-            "IsAnonymous": volume.anonymous,
-            "SubPath": volume.sub_path.clone().unwrap_or_default(),
-        })
-    };
-    volumes.iter().map(one).collect()
+/// Has a container's configuration say which of its volumes go with it: Podman makes those with it.
+pub(super) fn tell_anonymous(volumes: &[Volume], config: &mut Value) {
+    let Some(named) = config["namedVolumes"].as_array_mut() else { return };
+    for entry in named {
+        if volumes.iter().any(|volume| volume.anonymous && entry["volumeName"] == volume.name.as_str()) {
+            entry["setAnonymous"] = true.into();
+        }
+    }
 }
 
 async fn inspect(socket: &Socket, name: &str) -> Result<Option<Value>, Refusal> {
