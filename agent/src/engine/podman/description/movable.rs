@@ -67,7 +67,7 @@ fn namespaces(name: &str, inspect: &Value, config: &Value) -> Result<(), Refusal
             "run it without --userns, --uidmap and --gidmap",
         ));
     }
-    for mode in ["PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupMode"] {
+    for mode in ["PidMode", "IpcMode", "UTSMode", "UsernsMode"] {
         let value = inspect["HostConfig"][mode].as_str().unwrap_or_default();
         if value == "host" || value.starts_with("container:") || value.starts_with("ns:") {
             return Err(unmovable(
@@ -76,6 +76,15 @@ fn namespaces(name: &str, inspect: &Value, config: &Value) -> Result<(), Refusal
                 "run it with namespaces of its own",
             ));
         }
+    }
+    // On cgroup v1 the host's is what every container has.
+    let cgroup = inspect["HostConfig"]["CgroupMode"].as_str().unwrap_or_default();
+    if cgroup.starts_with("container:") || cgroup.starts_with("ns:") {
+        return Err(unmovable(
+            name,
+            &format!("its cgroup namespace is `{cgroup}`, which cannot follow it"),
+            "run it with --cgroupns=private",
+        ));
     }
     Ok(())
 }
