@@ -130,7 +130,7 @@ impl Agent {
         }
         let service = prepare.task.service.clone();
         self.check_free(&prepare).await?;
-        self.engine.admit(&prepare.task, &prepare.container).await?;
+        self.engine.admit(&prepare.task, &described(&prepare)).await?;
         let needs_image = !self.engine.has_image(&prepare.image_id).await?;
         if needs_image && prepare.task.image_policy == ImagePolicy::Require {
             return Err(Refusal::new(
@@ -292,9 +292,7 @@ impl Agent {
         let made = async {
             let spec = endpoint_spec(&prepare.place)?;
             self.overlay.attach(&spec, prepare.epoch).await.map_err(|error| overlay_refusal(&error))?;
-            let described =
-                Described { container: prepare.container.clone(), secrets: prepare.secrets.clone() };
-            let container = self.engine.create(&prepare.task, &described).await?;
+            let container = self.engine.create(&prepare.task, &described(prepare)).await?;
             let folders = Folders {
                 stream: self.image_archive(&prepare.task.migration),
                 images: container.checkpoint.clone(),
@@ -351,6 +349,11 @@ impl Agent {
             )),
         }
     }
+}
+
+/// What came of a container, for the engine.
+fn described(prepare: &Prepare) -> Described {
+    Described { container: prepare.container.clone(), secrets: prepare.secrets.clone() }
 }
 
 /// The names of the trees beside the root file system, in the order of their numbers.

@@ -225,9 +225,10 @@ pub trait Engine: Send + Sync {
         HashSet::new()
     }
 
-    /// Looks whether a container of another host's description could be created here; changes nothing.
-    async fn admit(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
-        let _ = (task, description);
+    /// Looks whether a container of another host's description could be created here, as far as that shows without its image;
+    /// changes nothing.
+    async fn admit(&self, task: &Task, described: &Described) -> Result<(), Refusal> {
+        let _ = (task, described);
         Ok(())
     }
 

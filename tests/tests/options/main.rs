@@ -89,7 +89,7 @@ fn seen(testbed: &Testbed, host: &str, name: &str) -> String {
     // path is as empty as what Podman did.
     let look = "busybox env | busybox sort; umask; busybox hostname; busybox id; busybox pwd; \
         busybox sort -u /etc/passwd /etc/group; \
-        for f in /etc/hostname /run/secrets/*; do echo \"== $f\"; busybox cat $f 2>&1; done; \
+        for f in /etc/hosts /etc/resolv.conf /etc/hostname /www/etc/hosts /run/secrets/*; do echo \"== $f\"; busybox cat $f 2>&1; done; \
         busybox grep -E 'open files|core' /proc/1/limits; busybox cat /proc/1/oom_score_adj; \
         busybox grep -E '^(Umask|CapEff|CapBnd|NoNewPrivs|Seccomp|Uid|Gid|Groups):' /proc/1/status; \
         busybox cat /proc/1/environ | busybox tr '\\0' '\\n' | busybox sort; \
@@ -111,6 +111,9 @@ fn what_podman_can_be_told_of_a_container_moves_or_is_refused() {
     for (number, &(name, options)) in MOVED.iter().enumerate() {
         start(&testbed, name, number, options);
     }
+    let append = "echo '5.6.7.8 appended' >> /etc/hosts; echo '# appended' >> /etc/resolv.conf";
+    testbed.run("edge-a", &["podman", "exec", "names", "busybox", "sh", "-c", append]);
+    testbed.run("edge-a", &["podman", "healthcheck", "run", "healthy"]);
     for &(name, _) in MOVED {
         let there = |host: &str| (inspect(&testbed, host, name), seen(&testbed, host, name));
         let (before, saw) = there("edge-a");
@@ -121,6 +124,9 @@ fn what_podman_can_be_told_of_a_container_moves_or_is_refused() {
         assert_eq!(saw, sees, "{name}");
         let started = after["/State/StartedAt"].as_str().unwrap();
         assert!(started.starts_with("20"), "{name} was started at {started}");
+    }
+    for &(name, _) in MOVED {
+        the_log_is_whole_and_goes_on(&testbed, name);
     }
     the_verbs_work_as_before(&testbed);
     secrets_are_where_they_belong(&testbed);
@@ -156,6 +162,17 @@ fn every_option_has_its_fate(testbed: &Testbed) {
     }
 }
 
+/// From the first line on, none missing, none twice, and more to come.
+fn the_log_is_whole_and_goes_on(testbed: &Testbed, name: &str) {
+    let log = testbed.run("edge-b", &["podman", "logs", name]);
+    let numbers: Vec<usize> =
+        log.lines().filter_map(|line| line.trim().strip_prefix("line ")?.parse().ok()).collect();
+    assert_eq!(numbers, Vec::from_iter(1..=numbers.len()), "{name}");
+    eventually("the service goes on to write its log", || {
+        testbed.run("edge-b", &["podman", "logs", name]).lines().count() > log.lines().count()
+    });
+}
+
 /// Stopping, starting, restarting, executing, logs and removing, after a move.
 fn the_verbs_work_as_before(testbed: &Testbed) {
     let podman = |words: &[&str]| testbed.run("edge-b", &[&["podman"], words].concat());
@@ -171,6 +188,10 @@ fn the_verbs_work_as_before(testbed: &Testbed) {
     assert_eq!(held, format!("{TOKEN}\n{KEY}{TOKEN}"));
     let environment = podman(&["exec", "trusted", "busybox", "cat", "/proc/1/environ"]);
     assert!(environment.contains(TOKEN), "a restarted service has its secret");
+    let follow = ["timeout", "1", "podman", "logs", "--follow", "--tail", "1", "words"];
+    let followed = testbed.try_run("edge-b", &follow);
+    assert!(String::from_utf8_lossy(&followed.stdout).lines().count() > 2, "{}", text(&followed));
+    podman(&["healthcheck", "run", "healthy"]);
     podman(&["restart", "--time", "0", "names"]);
     let names = podman(&["exec", "names", "busybox", "cat", "/etc/hosts", "/etc/resolv.conf"]);
     for word in ["1.2.3.4", "10.1.2.3", "9.9.9.9", "ndots:3", "example.org"] {

@@ -44,6 +44,29 @@ impl PodmanEngine {
         Ok(Described { container: described, secrets })
     }
 
+    /// Refuses what could not be made here, or would come out different, as far as that shows without the container's image.
+    pub(super) async fn look_at(&self, task: &Task, described: &Described) -> Result<(), Refusal> {
+        let description = Description::read(&described.container)?;
+        let binds = binds::described(&described.container)?;
+        binds::admit(task, &binds)?;
+        let volumes = volumes::described(&described.container)?;
+        volumes::admit(&self.socket, &volumes, task.files.overwrite).await?;
+        secrets::admit(&self.socket, &task.service, &described.secrets).await?;
+        let info = self.socket.get("say what its runtime is", "/info").await?;
+        let (wanted, found) = (&description.config["runtime"], &info["host"]["ociRuntime"]["name"]);
+        if wanted == found {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefusalCode::Unmovable,
+            format!(
+                "{} would come out different here: OCI runtime: {found} instead of {wanted}",
+                task.service
+            ),
+            "give both hosts the same `runtime` in containers.conf",
+        ))
+    }
+
     /// Makes a container of another host's description, with what belongs to it, ready for its images.
     pub(super) async fn make(&self, task: &Task, described: &Described) -> Result<Container, Refusal> {
         hooks::check_configured()?;
@@ -51,8 +74,7 @@ impl PodmanEngine {
         let Description { mut config, essence: wanted, .. } = Description::read(&described.container)?;
         let volumes = volumes::described(&described.container)?;
         let binds = binds::described(&described.container)?;
-        binds::admit(task, &binds)?;
-        volumes::admit(&self.socket, &volumes, task.files.overwrite).await?;
+        self.look_at(task, described).await?;
         binds::make(task, &binds)?;
         volumes::make(&self.socket, &volumes, &task.migration).await?;
         volumes::tell_anonymous(&volumes, &mut config);

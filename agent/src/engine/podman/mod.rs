@@ -38,14 +38,14 @@ use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use podman_api::Podman;
-use podman_api::opts::{ContainerCheckpointOpts, ContainerDeleteOpts, ContainerListOpts, ContainerStopOpts};
+use podman_api::opts::{ContainerCheckpointOpts, ContainerDeleteOpts, ContainerListOpts};
 use serde_json::Value;
 
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
-use self::description::{Description, essence, export, import, netns, secrets};
+use self::description::{essence, netns, secrets};
 use self::hooks::Hooks;
-use self::inspect::{container, folder_of, is_running, pid};
+use self::inspect::{container, is_running, pid};
 use self::said::in_short;
 use self::socket::Socket;
 use super::{
@@ -267,9 +267,8 @@ impl Engine for PodmanEngine {
         beside::mapped(container)
     }
 
-    async fn admit(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
-        binds::admit(task, &binds::described(description)?)?;
-        volumes::admit(&self.socket, &volumes::described(description)?, task.files.overwrite).await
+    async fn admit(&self, task: &Task, described: &Described) -> Result<(), Refusal> {
+        self.look_at(task, described).await
     }
 
     async fn keep(&self, task: &Task, description: &Value) -> Result<(), Refusal> {

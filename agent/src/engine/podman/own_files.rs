@@ -2,9 +2,11 @@
 //! needs them `/etc/passwd` and `/etc/group`.
 //!
 //! Podman makes the first two anew whenever it restores, by what it knows of the network there; but the service goes on with
-//! what it had, and may have written to them itself. So they are kept before Podman is asked to restore, and put back when Podman
-//! is done with them, right before CRIU looks. A later restart makes them anew as ever.
+//! what it had, and may have written to them itself. So they are sent as part of its state; and before Podman is asked to restore
+//! they are kept, and put back when Podman is done with them, right before CRIU looks. A later restart makes them anew as ever.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
@@ -14,6 +16,7 @@ use nix::fcntl::OFlag;
 use serde_json::Value;
 
 use super::inspect::is_own;
+use crate::engine::StateTree;
 
 /// The largest of them that is kept, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -21,15 +24,37 @@ const MAX_FILE: u64 = 1 << 20;
 /// Where in a container they are.
 const PLACES: [&str; 5] = ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/etc/passwd", "/etc/group"];
 
-/// Such files of the container `id`, by its OCI configuration: those that lie in its own folders.
+/// Such files of the container `id`, by its OCI configuration: where they are in the container, and on the host.
+fn found(runtime: &Value, id: &str) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    PLACES.iter().filter_map(move |place| {
+        let mut mounts = runtime["mounts"].as_array()?.iter();
+        let mount = mounts.find(|mount| mount["destination"] == *place)?;
+        let path = PathBuf::from(mount["source"].as_str()?);
+        is_own(&path, id).then_some((*place, path))
+    })
+}
+
+/// Where on the host such files of the container `id` lie.
 pub(super) fn places(runtime: &Value, id: &str) -> Vec<PathBuf> {
-    let mounts = runtime["mounts"].as_array().map(Vec::as_slice).unwrap_or_default();
-    mounts
-        .iter()
-        .filter(|mount| PLACES.iter().any(|place| mount["destination"] == *place))
-        .filter_map(|mount| mount["source"].as_str().map(PathBuf::from))
-        .filter(|path| is_own(path, id))
-        .collect()
+    found(runtime, id).map(|(_, path)| path).collect()
+}
+
+/// The same as trees of its state, one for each folder that they lie in.
+pub(super) fn trees(runtime: &Value, id: &str) -> Vec<StateTree> {
+    let mut folders: BTreeMap<PathBuf, (Vec<&str>, Vec<OsString>)> = BTreeMap::new();
+    for (place, path) in found(runtime, id) {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        let (places, names) = folders.entry(folder.to_owned()).or_default();
+        places.push(place);
+        names.push(name.to_owned());
+    }
+    let tree = |(path, (places, names)): (PathBuf, (Vec<&str>, _))| StateTree {
+        name: places.join(" "),
+        path,
+        only: Some(names),
+        until_gone: false,
+    };
+    folders.into_iter().map(tree).collect()
 }
 
 /// Files as they were.

@@ -156,3 +156,27 @@ impl Socket {
         self.json_of(what, response).await
     }
 }
+
+/// For a query (RFC 3986, 2.1).
+pub(super) fn encoded(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::new(), |mut whole, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            whole.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(whole, "%{byte:02X}");
+        }
+        whole
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_keeps_what_a_name_may_hold() {
+        assert_eq!(encoded(r#"{"volume":["a_b"]}"#), "%7B%22volume%22%3A%5B%22a_b%22%5D%7D");
+    }
+}

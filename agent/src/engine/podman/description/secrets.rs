@@ -15,7 +15,7 @@ use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use nix::fcntl::OFlag;
 use serde_json::{Value, json};
 
-use super::super::socket::Socket;
+use super::super::socket::{Socket, encoded};
 use super::super::{CALL_DEADLINE, io_refusal};
 use super::{elements, text};
 
@@ -158,19 +158,37 @@ pub(in super::super) async fn put(
     Ok(())
 }
 
+/// Refuses secrets that could not be put into the store here, as others of their names are there.
+pub(in super::super) async fn admit(
+    socket: &Socket,
+    name: &ServiceName,
+    secrets: &[Secret],
+) -> Result<(), Refusal> {
+    for secret in secrets {
+        id_here(socket, name, secret).await?;
+    }
+    Ok(())
+}
+
+/// The identity of a secret in the store here; `None` where it is not there.
+async fn id_here(socket: &Socket, name: &ServiceName, secret: &Secret) -> Result<Option<String>, Refusal> {
+    let Some(stored) = look_up(socket, &secret.name).await? else { return Ok(None) };
+    if String::from_utf8_lossy(secret.value.bytes()) == stored.told {
+        return Ok(Some(stored.id));
+    }
+    Err(Refusal::new(
+        RefusalCode::Conflict,
+        format!(
+            "the store here already has a secret named {}, of another value than that of {name}",
+            secret.name
+        ),
+        format!("remove it there, if nothing needs it: podman secret rm {}", secret.name),
+    ))
+}
+
 async fn put_one(socket: &Socket, name: &ServiceName, secret: &Secret) -> Result<String, Refusal> {
-    if let Some(stored) = look_up(socket, &secret.name).await? {
-        if String::from_utf8_lossy(secret.value.bytes()) == stored.told {
-            return Ok(stored.id);
-        }
-        return Err(Refusal::new(
-            RefusalCode::Conflict,
-            format!(
-                "the store here already has a secret named {}, of another value than that of {name}",
-                secret.name
-            ),
-            format!("remove it there, if nothing needs it: podman secret rm {}", secret.name),
-        ));
+    if let Some(id) = id_here(socket, name, secret).await? {
+        return Ok(id);
     }
     let mut labels = secret.labels.clone();
     labels.insert(LABEL.to_owned(), name.to_string());
@@ -263,14 +281,6 @@ fn named(inspect: &Value) -> BTreeSet<String> {
     files.chain(variables).map(str::to_owned).collect()
 }
 
-/// Text as it may stand in a query.
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes()
-        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,11 +308,6 @@ mod tests {
             "Env": ["A=b", "token=*******"], "Secrets": [{"Name": "key", "ID": "1"}],
         }});
         assert_eq!(Vec::from_iter(named(&inspect)), ["key", "token"]);
-    }
-
-    #[test]
-    fn only_what_is_plain_stands_in_a_query_as_it_is() {
-        assert_eq!(encoded("{\"a\":\"b c\"}&x=y"), "%7B%22a%22%3A%22b%20c%22%7D%26x%3Dy");
     }
 
     #[test]
