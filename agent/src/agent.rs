@@ -33,6 +33,9 @@ use crate::watch::Watches;
 /// How often telemetry goes out, unless the configuration says otherwise.
 pub const TELEMETRY_PERIOD: Duration = Duration::from_secs(1);
 
+/// How long the container engine may take to list what runs: while it hangs, all else goes on.
+const LISTING: Duration = Duration::from_secs(2);
+
 /// What an agent is told at its start.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -88,6 +91,8 @@ pub struct Agent {
     pub(crate) simulation: Option<Arc<dyn Simulation>>,
     tools: Vec<(String, String)>,
     started_at: Timestamp,
+    /// What ran here when the engine was last asked with success.
+    listed: Mutex<Option<(Timestamp, Vec<ServiceInfo>)>>,
 }
 
 impl Agent {
@@ -126,6 +131,7 @@ impl Agent {
             simulation,
             tools,
             started_at: Timestamp::now(),
+            listed: Mutex::default(),
             config,
             session,
             bulk,
@@ -221,7 +227,7 @@ impl Agent {
         match request {
             Request::Hello => Ok(Reply::Hello(Box::new(self.hello()))),
             Request::Clock => Ok(Reply::Clock(Timestamp::now())),
-            Request::Services => self.services().await.map(Reply::Services),
+            Request::Services => self.tell_services().await,
             Request::Locations => self.locations().await.map(Reply::Locations),
             Request::Locate(location) => self.locate(&location).await.map(|()| Reply::Ok),
             Request::Forget(location) => self.forget(&location).await.map(|()| Reply::Ok),
@@ -242,8 +248,14 @@ impl Agent {
                 self.close(&migration).await;
                 Ok(Reply::Ok)
             }
+            Request::Became { migration, state } => {
+                self.became(&migration, &state);
+                Ok(Reply::Ok)
+            }
             Request::Watch { migration, target } => self.watch(&migration, target).await.map(|()| Reply::Ok),
-            Request::Watched { migration, stop } => Ok(Reply::Watched(self.watched(&migration, stop).await)),
+            Request::Watched { migration, stop, outage } => {
+                Ok(Reply::Watched(self.watched(&migration, stop, outage).await))
+            }
             Request::Profile(service) => self.profile(&service).await.map(|m| Reply::Profile(Box::new(m))),
             Request::Calibration(to) => self.calibrations.get(&to).map(Reply::Calibration),
             Request::Calibrate { to, profile } => self.calibrations.put(&to, &profile).map(|()| Reply::Ok),
@@ -251,6 +263,10 @@ impl Agent {
             Request::ProbeLink(to) => self.probe_link(&to).await.map(|link| Reply::Links(vec![link])),
             Request::OpenProbe(order) => self.open_probe(&order).await.map(Reply::Probe),
             Request::Doctor => Ok(Reply::Doctor(self.doctor().await)),
+            Request::Check { service, to } => {
+                self.check(&service, to.as_ref()).await.map(|report| Reply::Check(Box::new(report)))
+            }
+            Request::Compare(arrival) => Ok(Reply::Check(Box::new(self.compare(&arrival).await))),
             Request::Settle { migration, keep } => self.settle(&migration, keep).await.map(|()| Reply::Ok),
         }
     }
@@ -261,7 +277,13 @@ impl Agent {
             return Ok(Vec::new());
         }
         let endpoints = self.overlay.endpoints().await.unwrap_or_default();
-        let listed = self.engine.list().await?;
+        let listed = tokio::time::timeout(LISTING, self.engine.list()).await.map_err(|_| {
+            Refusal::new(
+                RefusalCode::Engine,
+                format!("the container engine did not answer within {LISTING:?}"),
+                "see whether `podman ps` answers there (`mose doctor`)",
+            )
+        })??;
         let services = listed.into_iter().filter_map(|listed| {
             let state = match self.busy_with(&listed.name) {
                 // What a migration prepares here is not a service yet.
@@ -287,7 +309,22 @@ impl Agent {
                 connections: listed.pid.and_then(|pid| self.engine.connections(pid)),
             })
         });
-        Ok(services.collect())
+        let services: Vec<ServiceInfo> = services.collect();
+        let now = (Timestamp::now(), services.clone());
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        Ok(services)
+    }
+
+    /// What runs on this host; where the engine does not answer, what it told last.
+    async fn tell_services(&self) -> Response {
+        let refused = match self.services().await {
+            Ok(services) => return Ok(Reply::Services(services)),
+            Err(refused) => refused,
+        };
+        match self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some((at, services)) => Ok(Reply::LastServices { at, services, refused }),
+            None => Err(refused),
+        }
     }
 
     /// What a migration is doing with a service here.

@@ -29,8 +29,8 @@ impl History {
         let mut records: Vec<Record> = Vec::new();
         if let Ok(file) = fs::File::open(&path) {
             for line in BufReader::new(file).lines().map_while(Result::ok) {
-                match serde_json::from_str(&line) {
-                    Ok(record) => put(&mut records, record),
+                match serde_json::from_str::<Record>(&line) {
+                    Ok(record) => put(&mut records, record.as_told_now()),
                     Err(error) => tracing::warn!(%error, "a line of the history cannot be read"),
                 }
             }

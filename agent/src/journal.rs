@@ -13,6 +13,8 @@ use mose_protocol::{MigrationId, Refusal, RefusalCode, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Container;
+
 /// The largest journal that is read, in bytes.
 const MAX_JOURNAL: u64 = 8 << 20;
 
@@ -30,6 +32,9 @@ pub struct Outgoing {
     /// The volumes that are removed here once the service lives elsewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
+    /// What leaves, so that it can be let go without asking an engine that may hang; not in the journals of older agents.
+    #[serde(default)]
+    pub container: Option<Container>,
 }
 
 /// Where the source stands.
@@ -47,6 +52,8 @@ pub enum SourceState {
     },
     /// The destination refused: it is ours again, and being restored.
     Reclaiming,
+    /// The operator gave it up: what is left of it here is removed, and nothing of it is ever restored here.
+    GivenUp,
 }
 
 /// Where the destination stands is what it would say of it.
@@ -239,6 +246,7 @@ mod tests {
             },
             started_at: Timestamp(1),
             volumes: vec!["data".into()],
+            container: None,
         }
     }
 

@@ -2,10 +2,13 @@
 
 pub mod agent;
 mod calibrations;
+pub mod check;
+mod client_gap;
 mod clients;
 mod destination;
 mod doctor;
 pub mod engine;
+mod file_profile;
 pub mod history;
 pub mod journal;
 mod link;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::agent::Agent;
 use crate::engine::{Container, Sampling as Sampler};
+use crate::file_profile::{FileProfile, written_by};
 
 /// How long a question about a service waits for its first sample.
 const FIRST_SAMPLE: Duration = Duration::from_secs(6);
@@ -32,6 +33,7 @@ pub(crate) struct Profiler {
 struct Sampling {
     sampler: Box<dyn Sampler>,
     began: Instant,
+    files: FileProfile,
 }
 
 #[derive(Default)]
@@ -105,7 +107,8 @@ impl Agent {
             });
             let sampler = opened.await.map_err(|e| failed(service, &e))?;
             let sampler = sampler.map_err(|refusal| failed(service, &refusal.reason))?;
-            *watched.sampler.lock().await = Some(Sampling { sampler, began: Instant::now() });
+            *watched.sampler.lock().await =
+                Some(Sampling { sampler, began: Instant::now(), files: FileProfile::default() });
             while let Some(next) = self.sample_once(&container, watched).await? {
                 tokio::time::sleep_until(next.into()).await;
             }
@@ -129,7 +132,9 @@ impl Agent {
             let _ = tokio::task::spawn_blocking(move || drop(sampling)).await;
             return Ok(None);
         }
+        self.look_at_files(container, &mut sampling.files).await;
         let stepped = tokio::task::spawn_blocking(move || {
+            sampling.files.written(written_by(&pids), Instant::now());
             let next = sampling.sampler.step(Instant::now(), &pids);
             (sampling, next)
         });
@@ -148,6 +153,18 @@ impl Agent {
         }
         *place = Some(sampling);
         Ok(Some(next.at))
+    }
+
+    /// Learns what the service's files amount to, if it is time to.
+    async fn look_at_files(&self, container: &Container, files: &mut FileProfile) {
+        let begun = Instant::now();
+        if !files.size_is_due(begun) {
+            return;
+        }
+        match self.engine.files_size(container).await {
+            Ok(size) => files.sized(size, Instant::now(), begun.elapsed()),
+            Err(refusal) => tracing::debug!(%refusal, "the size of a service's files is not known"),
+        }
     }
 
     /// The newest profile of a running service.
@@ -178,7 +195,7 @@ fn failed(service: &ServiceName, error: &dyn std::fmt::Display) -> Refusal {
 fn metrics(
     service: &ServiceName,
     host: &mose_protocol::HostName,
-    Sampling { sampler, began }: &Sampling,
+    Sampling { sampler, began, files }: &Sampling,
 ) -> Option<ServiceMetrics> {
     let profile = sampler.profile();
     let rate = |rate: mose_pages::PagesPerSec| PagesPerSec(rate.0);
@@ -197,5 +214,6 @@ fn metrics(
         window: sampler.window().into(),
         tracker: sampler.means(),
         cost: sampler.cost().as_secs_f64() / elapsed,
+        files: files.figures(),
     })
 }

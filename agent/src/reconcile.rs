@@ -27,6 +27,7 @@ impl Agent {
         let Found { head, state, journal } = found;
         source.measured.begun_at(head.started_at);
         source.volumes.clone_from(&head.volumes);
+        source.container = head.container;
         let reason = Refusal::new(
             RefusalCode::Failed,
             format!("the agent on {} was restarted during the migration", self.config.host),
@@ -35,6 +36,14 @@ impl Agent {
         let ending = match state {
             SourceState::Preparing | SourceState::Dumping | SourceState::Reclaiming => {
                 source.take_back(journal, &head.place, head.epoch, reason).await
+            }
+            SourceState::GivenUp => {
+                let reason = Refusal::new(
+                    RefusalCode::Failed,
+                    format!("the operator had {} discard its copy of the service", self.config.host),
+                    format!("look at {} with podman ps", head.task.to),
+                );
+                source.give_up(journal, &head.place, head.epoch, reason).await
             }
             SourceState::Relinquished { digest } => {
                 let settled = source.learn(&digest).await;

@@ -3,24 +3,27 @@
 use std::collections::HashMap;
 
 use mose_pam::{Bytes, Millis};
-use mose_protocol::handover::{Restored, Watched};
+use mose_protocol::handover::Restored;
 use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
-use mose_protocol::{HostName, Refusal, Reply, Request, Timestamp};
+use mose_protocol::{Refusal, Reply, Request, Timestamp};
 
+use crate::client_gap::Away;
 use crate::peers::QUICK;
 use crate::source::{Ending, Source};
 use crate::steps::Note;
+use crate::transfer::SentSoFar;
 
 /// The figures of one migration as they come in. Times are on the source's clock.
 pub(crate) struct Measured {
     started_at: Timestamp,
     clock: ClockOffset,
     transport: Option<TransportKind>,
-    image: Bytes,
+    sent: SentSoFar,
     frozen_at: Option<Timestamp>,
+    stands_still_at: Option<Timestamp>,
     released_at: Option<Timestamp>,
     criu: CriuTimes,
     clients: Vec<ClientGap>,
@@ -32,8 +35,9 @@ impl Default for Measured {
             started_at: Timestamp::now(),
             clock: ClockOffset::default(),
             transport: None,
-            image: Bytes::default(),
+            sent: SentSoFar::default(),
             frozen_at: None,
+            stands_still_at: None,
             released_at: None,
             criu: CriuTimes::default(),
             clients: Vec::new(),
@@ -59,12 +63,28 @@ impl Measured {
         self.transport = Some(kind);
     }
 
-    pub(crate) const fn image(&mut self, bytes: Bytes) {
-        self.image = bytes;
+    /// What counts the bytes that the transfer sends, however it ends.
+    pub(crate) fn sending(&mut self, sent: SentSoFar) {
+        self.sent = sent;
+    }
+
+    /// The bytes that were sent so far.
+    pub(crate) fn sent(&self) -> Bytes {
+        self.sent.bytes()
+    }
+
+    /// Whether the service stood still at any time.
+    pub(crate) const fn was_frozen(&self) -> bool {
+        self.frozen_at.is_some()
     }
 
     pub(crate) const fn frozen_at(&mut self, at: Timestamp) {
         self.frozen_at = Some(at);
+    }
+
+    /// The freeze, which began at [`Self::frozen_at`], is complete.
+    pub(crate) const fn stands_still_at(&mut self, at: Timestamp) {
+        self.stands_still_at = Some(at);
     }
 
     pub(crate) const fn released_at(&mut self, at: Timestamp) {
@@ -85,14 +105,18 @@ impl Measured {
         self.released_at
     }
 
-    pub(crate) fn client(&mut self, host: &HostName, watched: &Watched) {
-        self.clients.push(ClientGap {
-            host: host.clone(),
-            gap: watched.silence,
-            packets: watched.packets,
-            resets: watched.resets,
-            accepted: watched.accepted,
-        });
+    /// When the service answered nobody, on the source's clock.
+    pub(crate) fn away(&self) -> Away {
+        Away {
+            from: self.stands_still_at.or(self.frozen_at),
+            until: self.released_at,
+            uncertainty_us: self.clock.uncertainty_us,
+        }
+    }
+
+    /// What the clients saw.
+    pub(crate) fn clients(&mut self, clients: Vec<ClientGap>) {
+        self.clients = clients;
     }
 
     fn downtime(&self) -> Downtime {
@@ -116,7 +140,7 @@ fn step_times(events: &[StepEvent], offset_us: i64, origin: Timestamp) -> Vec<St
                 open.insert(event.step, at);
             }
             Phase::Progress => {}
-            Phase::Finished | Phase::Failed => {
+            Phase::Finished | Phase::Failed | Phase::Aborted => {
                 let start = open.remove(&event.step).unwrap_or(at);
                 times.push(StepTime {
                     host: event.host.clone(),
@@ -137,7 +161,9 @@ impl Source {
     pub(crate) async fn conclude(self, (outcome, reason): Ending) {
         self.record(outcome, reason.clone()).await;
         for client in &self.measured.clients {
-            let note = Note { detail: Some(format!("{} at {}", client.gap, client.host)), ..Note::default() };
+            let alone = Downtime { clients: vec![client.clone()], ..Downtime::default() };
+            let detail = Some(format!("{} at {}", alone.silence(), client.host));
+            let note = Note { detail, ..Note::default() };
             self.steps.finished(Step::ClientGap, note);
         }
         if outcome == Outcome::InDoubt {
@@ -171,6 +197,10 @@ impl Source {
             steps.extend(step_times(&events, self.measured.clock.offset_us, origin));
         }
         steps.sort_by(|a, b| a.start.0.total_cmp(&b.start.0));
+        let mut downtime = self.measured.downtime();
+        if outcome == Outcome::InDoubt {
+            downtime.clients = self.clients_so_far().await;
+        }
         let record = Record {
             migration: task.migration.clone(),
             simulated: self.agent.simulation.is_some(),
@@ -183,8 +213,8 @@ impl Source {
             duration: self.measured.back_at().map_or_else(|| duration(&steps, origin), |at| at.since(origin)),
             outcome,
             reason,
-            image: self.measured.image,
-            downtime: self.measured.downtime(),
+            image: self.measured.sent(),
+            downtime,
             forecast: task.forecast.clone(),
             rounds: self.steps.all().iter().filter_map(|event| event.round).collect(),
             steps,

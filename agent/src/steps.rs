@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mose_pam::Bytes;
 use mose_protocol::handover::Task;
 use mose_protocol::step::{Phase, Round, Step, StepEvent};
-use mose_protocol::{HostName, MigrationId, Timestamp, envelope, keys};
+use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Timestamp, envelope, keys};
 use tokio::sync::mpsc;
 
 /// How many migrations' events are kept for those who ask later.
@@ -172,17 +172,31 @@ impl Steps {
         self.finished(step, Note::default());
     }
 
-    /// A step failed.
-    pub fn failed(&self, step: Step, reason: &dyn std::fmt::Display) {
-        let note = Note { detail: Some(reason.to_string()), ..Note::default() };
-        self.log.write(&self.migration, step, Phase::Failed, note);
+    /// A step failed, or was left undone as the operator aborted the migration.
+    pub fn failed(&self, step: Step, reason: &Refusal) {
+        self.failed_after(step, reason, None);
+    }
+
+    /// The same of a step that had moved so many bytes.
+    pub fn failed_after(&self, step: Step, reason: &Refusal, bytes: Option<Bytes>) {
+        let aborted = reason.code == RefusalCode::Aborted;
+        let phase = if aborted { Phase::Aborted } else { Phase::Failed };
+        let note = Note { bytes, detail: Some(reason.to_string()), ..Note::default() };
+        self.log.write(&self.migration, step, phase, note);
+    }
+
+    /// Ends what this host had begun and was broken off in, for this reason; the whole goes on.
+    pub fn end_open(&self, reason: &Refusal) {
+        for step in open_steps(&self.all()) {
+            self.failed(step, reason);
+        }
     }
 
     /// Ends a step by its result, and hands the result on.
     ///
     /// # Errors
     /// Exactly where `result` is one.
-    pub fn end<T, E: std::fmt::Display>(&self, step: Step, result: Result<T, E>) -> Result<T, E> {
+    pub fn end<T>(&self, step: Step, result: Result<T, Refusal>) -> Result<T, Refusal> {
         match &result {
             Ok(_) => self.done(step),
             Err(error) => self.failed(step, error),
@@ -194,5 +208,48 @@ impl Steps {
     #[must_use]
     pub fn all(&self) -> Vec<StepEvent> {
         self.log.since(&self.migration, 0)
+    }
+}
+
+/// The steps that were begun and have not ended, but for the whole.
+fn open_steps(events: &[StepEvent]) -> Vec<Step> {
+    let mut open = Vec::new();
+    for event in events.iter().filter(|event| event.step != Step::Migration) {
+        match event.phase {
+            Phase::Started => open.push(event.step),
+            Phase::Progress => {}
+            Phase::Finished | Phase::Failed | Phase::Aborted => open.retain(|step| *step != event.step),
+        }
+    }
+    open
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_begun_and_has_not_ended_is_open() {
+        let event = |step, phase| StepEvent {
+            migration: "m".parse().unwrap(),
+            seq: 0,
+            host: "a".parse().unwrap(),
+            step,
+            phase,
+            at: Timestamp(1),
+            bytes: None,
+            round: None,
+            detail: None,
+            task: None,
+        };
+        let events = [
+            event(Step::Migration, Phase::Started),
+            event(Step::Inspect, Phase::Started),
+            event(Step::Inspect, Phase::Finished),
+            event(Step::Prepare, Phase::Started),
+            event(Step::ContainerImage, Phase::Started),
+            event(Step::ContainerImage, Phase::Aborted),
+        ];
+        assert_eq!(open_steps(&events), [Step::Prepare]);
     }
 }

@@ -1,12 +1,12 @@
-//! Watching a service's packets at its clients, on behalf of a migration: the client's gap, on its own host's clock.
+//! Watching a service's packets at its clients, on behalf of a migration: what each connection waited for, on its own host's clock.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use mose_coat::gap::GapWatch;
+use mose_coat::gap::{self, GapReport, GapWatch};
 use mose_pam::Millis;
-use mose_protocol::handover::{WatchTarget, Watched};
-use mose_protocol::{MigrationId, Refusal, RefusalCode};
+use mose_protocol::handover::{Outage, WatchTarget, Watched};
+use mose_protocol::{MigrationId, Refusal, RefusalCode, Timestamp};
 
 use crate::agent::{Agent, overlay_refusal};
 
@@ -27,7 +27,7 @@ impl Watches {
 }
 
 impl Agent {
-    /// Watches, at every endpoint of this host, what comes from an address.
+    /// Watches, at every endpoint of this host, what comes from an address and goes to it.
     pub(crate) async fn watch(&self, migration: &MigrationId, target: WatchTarget) -> Result<(), Refusal> {
         {
             let watches = self.watches.lock();
@@ -55,34 +55,46 @@ impl Agent {
         Ok(())
     }
 
-    /// What was seen so far by those who saw anything.
-    pub(crate) async fn watched(&self, migration: &MigrationId, stop: bool) -> Vec<Watched> {
+    /// What was seen so far, where anything was: by a service that was heard, or a client that asked.
+    pub(crate) async fn watched(&self, migration: &MigrationId, stop: bool, outage: Outage) -> Vec<Watched> {
+        let outage = gap::Outage { from: outage.from.map(Into::into), until: outage.until.map(Into::into) };
         let reports = if stop {
             let probes = self.watches.lock().remove(migration).unwrap_or_default();
-            let stopping = move || probes.into_iter().map(GapWatch::stop).collect::<Vec<_>>();
+            let stopping = move || probes.into_iter().map(|probe| probe.stop(outage)).collect::<Vec<_>>();
             tokio::task::spawn_blocking(stopping).await.unwrap_or_default()
         } else {
             let watches = self.watches.lock();
             watches
                 .get(migration)
-                .map(|probes| probes.iter().map(|probe| probe.report()).collect())
+                .map(|probes| probes.iter().map(|probe| probe.report(outage)).collect())
                 .unwrap_or_default()
         };
+        let now = Timestamp::now();
         reports
             .into_iter()
-            .filter(|report| report.packets > 0)
-            .map(|report| {
-                // Acknowledgements alone are no service; but some services send nothing else.
-                let silence = report.longest_payload_silence.unwrap_or(report.longest_silence);
-                Watched {
-                    silence: Millis::from(silence),
-                    since: report.packets.gt(&1).then(|| report.silence_started_at.into()),
-                    last: report.last_packet_at.map(Into::into),
-                    packets: report.packets,
-                    resets: report.resets,
-                    accepted: report.syn_acks,
-                }
-            })
+            .filter(|report| report.packets > 0 || report.waits.asked > 0)
+            .map(|report| told(&report, now))
             .collect()
+    }
+}
+
+fn told(report: &GapReport, now: Timestamp) -> Watched {
+    let waits = report.waits;
+    // Acknowledgements alone are no service; but some services send nothing else.
+    let silence = report.longest_payload_silence.unwrap_or(report.longest_silence);
+    Watched {
+        asked: waits.asked,
+        wait: waits.longest.map(|wait| Millis::from(wait.length)),
+        since: waits.longest.map(|wait| wait.since.into()),
+        waiting_since: waits.open.map(|wait| wait.since.into()),
+        waiting: waits.waiting,
+        first_ask: waits.first_ask.map(Into::into),
+        silence: Millis::from(silence),
+        last: report.last_packet_at.map(Into::into),
+        now: Some(now),
+        packets: report.packets,
+        missed: report.missed + waits.unfollowed,
+        resets: report.resets,
+        accepted: report.syn_acks,
     }
 }

@@ -4,6 +4,7 @@ use std::{net::Ipv4Addr, path::PathBuf};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::gap::GapWatch;
 use crate::{CoatError, Health, MacAddr, name};
@@ -132,6 +133,23 @@ pub trait Overlay: Send + Sync {
     ///
     /// A change of an earlier epoch than the route in force is refused ([`Change::Stale`]); within an epoch the last one wins.
     async fn route(&self, address: Ipv4Addr, route: Route, epoch: u64) -> Result<Change, CoatError>;
+
+    /// Like [`Overlay::route`], for a service that is about to run: `begun` is told as soon as the change is certain and the first
+    /// packets are on their way. Its answers then leave while the rest of what was held comes in, and are no burst.
+    async fn release(
+        &self,
+        address: Ipv4Addr,
+        route: Route,
+        epoch: u64,
+        begun: oneshot::Sender<()>,
+    ) -> Result<Change, CoatError> {
+        let change = self.route(address, route, epoch).await?;
+        if !matches!(change, Change::Stale { .. }) {
+            // Whoever waited may have given up.
+            let _ = begun.send(());
+        }
+        Ok(change)
+    }
 
     /// The routes in force, by address.
     async fn routes(&self) -> Result<Vec<RouteEntry>, CoatError>;

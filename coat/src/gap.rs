@@ -1,5 +1,8 @@
-//! Measures the silence a client saw, from the packets themselves: on the client's host, on the device of the client's endpoint,
-//! whatever the workload is. The kernel's time stamps are used, so a busy machine does not lengthen the gap.
+//! Measures the silence clients saw, from the packets themselves: on the clients' host, on the device of their endpoint, whatever
+//! the workload is. The kernel's time stamps are used, so a busy machine does not lengthen the gap.
+
+mod packet;
+mod waits;
 
 use std::{
     io,
@@ -14,6 +17,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub use self::waits::{Outage, Wait, Waits};
+use self::{packet::Packet, waits::Followed};
 use crate::CoatError;
 
 /// Bytes taken of each packet: Ethernet, IPv4 with all options, and TCP's fixed header.
@@ -23,9 +28,11 @@ const BUFFER: libc::c_int = 8 << 20;
 /// How long a stop may take to be noticed.
 const TICK: Duration = Duration::from_millis(20);
 
-/// What a client's host heard from a service.
+/// What a clients' host heard from a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GapReport {
+    /// What each connection waited for: the measure of a service that is asked.
+    pub waits: Waits,
     /// TCP and UDP packets from the service.
     pub packets: u64,
     /// Those that carried data.
@@ -52,26 +59,26 @@ impl GapReport {
     /// What is told where nothing was heard.
     #[must_use]
     pub fn nothing() -> Self {
-        Tally::default().report(SystemTime::now(), 0)
+        Tally::default().report(SystemTime::now(), Outage::default(), 0)
     }
 }
 
 /// A measurement under way, however an overlay makes it. Dropping it ends it.
 pub trait GapWatch: Send + Sync {
-    /// What was heard so far; the measurement goes on.
-    fn report(&self) -> GapReport;
+    /// What was heard so far; the measurement goes on. What waits is judged by when the service was away.
+    fn report(&self, outage: Outage) -> GapReport;
 
     /// Ends the measurement. May block for a moment.
-    fn stop(self: Box<Self>) -> GapReport;
+    fn stop(self: Box<Self>, outage: Outage) -> GapReport;
 }
 
 impl GapWatch for GapProbe {
-    fn report(&self) -> GapReport {
-        Self::report(self)
+    fn report(&self, outage: Outage) -> GapReport {
+        Self::report(self, outage)
     }
 
-    fn stop(self: Box<Self>) -> GapReport {
-        Self::stop(*self)
+    fn stop(self: Box<Self>, outage: Outage) -> GapReport {
+        Self::stop(*self, outage)
     }
 }
 
@@ -79,11 +86,17 @@ impl GapWatch for GapProbe {
 pub struct GapProbe {
     stop: Arc<AtomicBool>,
     tally: Arc<Mutex<Tally>>,
-    thread: Option<JoinHandle<GapReport>>,
+    thread: Option<JoinHandle<Ended>>,
+}
+
+/// How a measurement ended: when, and how many packets it missed.
+struct Ended {
+    at: SystemTime,
+    missed: u64,
 }
 
 impl GapProbe {
-    /// Begins to listen on an endpoint's device ([`crate::Endpoint::host_link`]) to what comes from a service.
+    /// Begins to listen on an endpoint's device ([`crate::Endpoint::host_link`]) to what comes from a service and goes to it.
     ///
     /// # Errors
     /// If there is no such device, or the process may not open packet sockets.
@@ -96,24 +109,26 @@ impl GapProbe {
         let taken = Arc::clone(&tally);
         let thread = std::thread::Builder::new()
             .name("coat-gap".to_owned())
-            .spawn(move || listen(&socket, &stopped, &taken))
+            .spawn(move || listen(&socket, service, &stopped, &taken))
             .map_err(|e| CoatError::kernel(what(), e))?;
         Ok(Self { stop, tally, thread: Some(thread) })
     }
 
     /// What was heard so far; the measurement goes on. Packets that the kernel dropped are not counted yet.
     #[must_use]
-    pub fn report(&self) -> GapReport {
-        lock(&self.tally).report(SystemTime::now(), 0)
+    pub fn report(&self, outage: Outage) -> GapReport {
+        lock(&self.tally).report(SystemTime::now(), outage, 0)
     }
 
     /// Ends the measurement. Blocks for up to 20 ms.
     #[must_use]
-    pub fn stop(mut self) -> GapReport {
-        self.end().unwrap_or_else(GapReport::nothing)
+    pub fn stop(mut self, outage: Outage) -> GapReport {
+        // A thread that is lost leaves what it had counted.
+        let ended = self.end().unwrap_or_else(|| Ended { at: SystemTime::now(), missed: 0 });
+        lock(&self.tally).report(ended.at, outage, ended.missed)
     }
 
-    fn end(&mut self) -> Option<GapReport> {
+    fn end(&mut self) -> Option<Ended> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().and_then(|thread| thread.join().ok())
     }
@@ -141,8 +156,8 @@ fn set_option<T>(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, valu
     Ok(())
 }
 
-/// Passes IPv4 TCP and UDP from an address, cut to [`SNAP`] bytes; drops the rest in the kernel.
-fn filter(service: Ipv4Addr) -> [libc::sock_filter; 9] {
+/// Passes IPv4 TCP and UDP from or to an address, cut to [`SNAP`] bytes; drops the rest in the kernel.
+fn filter(service: Ipv4Addr) -> [libc::sock_filter; 11] {
     const LOAD_HALF: u16 = 0x28;
     const LOAD_WORD: u16 = 0x20;
     const LOAD_BYTE: u16 = 0x30;
@@ -151,8 +166,10 @@ fn filter(service: Ipv4Addr) -> [libc::sock_filter; 9] {
     let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     [
         op(LOAD_HALF, 0, 0, 12),
-        op(JUMP_IF_EQUAL, 0, 5, 0x0800),
+        op(JUMP_IF_EQUAL, 0, 7, 0x0800),
         op(LOAD_WORD, 0, 0, 26),
+        op(JUMP_IF_EQUAL, 2, 0, u32::from(service)),
+        op(LOAD_WORD, 0, 0, 30),
         op(JUMP_IF_EQUAL, 0, 3, u32::from(service)),
         op(LOAD_BYTE, 0, 0, 23),
         op(JUMP_IF_EQUAL, 2, 0, 6),
@@ -195,7 +212,7 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn listen(socket: &OwnedFd, stop: &AtomicBool, tally: &Mutex<Tally>) -> GapReport {
+fn listen(socket: &OwnedFd, service: Ipv4Addr, stop: &AtomicBool, tally: &Mutex<Tally>) -> Ended {
     let mut frame = [0; SNAP];
     let mut ended = None;
     loop {
@@ -205,8 +222,8 @@ fn listen(socket: &OwnedFd, stop: &AtomicBool, tally: &Mutex<Tally>) -> GapRepor
         }
         match receive(socket, &mut frame, ended.is_some()) {
             Ok((length, at)) if ended.is_none_or(|end| at <= end) => {
-                if let Some(heard) = frame.get(..length).and_then(Heard::read) {
-                    lock(tally).take(heard, at);
+                if let Some(packet) = frame.get(..length).and_then(|frame| Packet::read(frame, service)) {
+                    lock(tally).take(&packet, at);
                 }
             }
             Ok(_) => break,
@@ -220,7 +237,7 @@ fn listen(socket: &OwnedFd, stop: &AtomicBool, tally: &Mutex<Tally>) -> GapRepor
             },
         }
     }
-    lock(tally).report(ended.unwrap_or_else(SystemTime::now), missed(socket))
+    Ended { at: ended.unwrap_or_else(SystemTime::now), missed: missed(socket) }
 }
 
 /// One packet's first bytes and the kernel's time stamp.
@@ -273,48 +290,10 @@ fn missed(socket: &OwnedFd) -> u64 {
     if done == 0 { u64::from(stats.tp_drops) } else { 0 }
 }
 
-/// What matters of one packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Heard {
-    payload: bool,
-    reset: bool,
-    syn_ack: bool,
-}
-
-impl Heard {
-    /// Reads Ethernet, IPv4 and TCP or UDP headers; `None` if they are not whole. A fragment counts as data.
-    fn read(frame: &[u8]) -> Option<Self> {
-        const SYN: u8 = 0x02;
-        const RST: u8 = 0x04;
-        const ACK: u8 = 0x10;
-        let ip = frame.get(14..)?;
-        let header = usize::from(ip.first()? & 0x0f) * 4;
-        let total = usize::from(u16::from_be_bytes([*ip.get(2)?, *ip.get(3)?]));
-        let later_fragment = (ip.get(6)? & 0x1f, *ip.get(7)?) != (0, 0);
-        let data = Self { payload: true, reset: false, syn_ack: false };
-        if later_fragment {
-            return Some(data);
-        }
-        match ip.get(9)? {
-            17 => Some(Self { payload: total > header + 8, ..data }),
-            6 => {
-                let tcp = ip.get(header..)?;
-                let offset = usize::from(tcp.get(12)? >> 4) * 4;
-                let flags = tcp.get(13)?;
-                Some(Self {
-                    payload: total > header + offset,
-                    reset: flags & RST != 0,
-                    syn_ack: flags & (SYN | ACK) == SYN | ACK,
-                })
-            }
-            _ => None,
-        }
-    }
-}
-
 /// The measurement so far: no packet is kept.
 #[derive(Default)]
 struct Tally {
+    followed: Followed,
     packets: u64,
     payload_packets: u64,
     resets: u64,
@@ -326,10 +305,16 @@ struct Tally {
 }
 
 impl Tally {
-    fn take(&mut self, heard: Heard, at: SystemTime) {
+    fn take(&mut self, packet: &Packet, at: SystemTime) {
+        self.followed.take(packet, at);
+        if !packet.heard {
+            return;
+        }
         self.packets += 1;
-        self.resets += u64::from(heard.reset);
-        self.syn_acks += u64::from(heard.syn_ack);
+        if let Some(segment) = packet.segment {
+            self.resets += u64::from(segment.reset);
+            self.syn_acks += u64::from(segment.syn && segment.acknowledged.is_some());
+        }
         if let Some(last) = self.last.replace(at) {
             // The wall clock may be set back in between: then the silence is unknown, and no length is made up.
             let silence = at.duration_since(last).unwrap_or_default();
@@ -337,7 +322,7 @@ impl Tally {
                 self.longest = Some((silence, last));
             }
         }
-        if heard.payload {
+        if packet.data > 0 {
             self.payload_packets += 1;
             if let Some(last) = self.last_payload.replace(at) {
                 let silence = at.duration_since(last).unwrap_or_default();
@@ -346,10 +331,11 @@ impl Tally {
         }
     }
 
-    fn report(&self, ended: SystemTime, missed: u64) -> GapReport {
+    fn report(&self, ended: SystemTime, outage: Outage, missed: u64) -> GapReport {
         let (longest_silence, silence_started_at) =
             self.longest.unwrap_or((Duration::ZERO, SystemTime::UNIX_EPOCH));
         GapReport {
+            waits: self.followed.report(ended, outage),
             packets: self.packets,
             payload_packets: self.payload_packets,
             longest_silence,
@@ -368,56 +354,30 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn tcp(flags: u8, payload: u16) -> Vec<u8> {
-        let mut frame = vec![0; 14 + 20 + 20];
-        frame[14] = 0x45;
-        frame[16..18].copy_from_slice(&(40 + payload).to_be_bytes());
-        frame[23] = 6;
-        frame[14 + 20 + 12] = 0x50;
-        frame[14 + 20 + 13] = flags;
-        frame
-    }
-
-    #[test]
-    fn acknowledgements_resets_and_data_are_told_apart() {
-        let read = |frame: Vec<u8>| Heard::read(&frame).unwrap();
-        assert!(!read(tcp(0x10, 0)).payload);
-        assert!(read(tcp(0x18, 1)).payload);
-        assert!(read(tcp(0x14, 0)).reset);
-        assert!(read(tcp(0x12, 0)).syn_ack);
-        assert!(!read(tcp(0x02, 0)).syn_ack);
-        assert_eq!(Heard::read(&tcp(0x10, 0)[..47]), None);
-    }
-
-    #[test]
-    fn a_udp_packet_without_data_is_no_payload() {
-        let mut frame = tcp(0, 0);
-        frame[23] = 17;
-        frame[16..18].copy_from_slice(&28_u16.to_be_bytes());
-        assert!(!Heard::read(&frame).unwrap().payload);
-        frame[16..18].copy_from_slice(&29_u16.to_be_bytes());
-        assert!(Heard::read(&frame).unwrap().payload);
+    fn heard(data: u32) -> Packet {
+        Packet { flow: None, heard: true, data, segment: Some(packet::Segment::default()) }
     }
 
     #[test]
     fn the_longest_silence_is_found_with_its_beginning() {
         let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
-        let (ack, data) = (Heard::read(&tcp(0x10, 0)).unwrap(), Heard::read(&tcp(0x18, 9)).unwrap());
         let mut tally = Tally::default();
-        for (heard, ms) in [(data, 1000), (data, 1010), (ack, 1200), (data, 1300), (data, 1301)] {
-            tally.take(heard, at(ms));
+        for (data, ms) in [(9, 1000), (9, 1010), (0, 1200), (9, 1300), (9, 1301)] {
+            tally.take(&heard(data), at(ms));
+            tally.take(&Packet { heard: false, ..heard(data) }, at(ms));
         }
-        let report = tally.report(at(1400), 0);
+        let report = tally.report(at(1400), Outage::default(), 0);
         assert_eq!(report.longest_silence, Duration::from_millis(190));
         assert_eq!(report.silence_started_at, at(1010));
         assert_eq!(report.longest_payload_silence, Some(Duration::from_millis(290)));
         assert_eq!(report.silent_at_end, Some(Duration::from_millis(99)));
-        assert_eq!((report.packets, report.payload_packets), (5, 4));
+        assert_eq!((report.packets, report.payload_packets), (5, 4), "the client's own are not counted");
     }
 
     #[test]
     fn no_packet_is_no_silence() {
-        let report = Tally::default().report(SystemTime::now(), 0);
+        let report = GapReport::nothing();
         assert_eq!((report.longest_payload_silence, report.silent_at_end), (None, None));
+        assert_eq!(report.waits, Waits::default());
     }
 }

@@ -32,6 +32,7 @@ mod ovs;
 mod ovsdb;
 mod ports;
 pub mod sockets;
+pub mod unix;
 
 pub use endpoint::{Change, Endpoint, EndpointSpec, Overlay, Route, RouteEntry};
 pub use error::CoatError;

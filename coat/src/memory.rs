@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::gap::{GapReport, GapWatch};
+use crate::gap::{GapReport, GapWatch, Outage};
 use crate::{Change, CoatError, Endpoint, EndpointSpec, MAX_EPOCH, Overlay, Route, RouteEntry, name};
 
 /// A call that changed, or was to change, something.
@@ -188,11 +188,11 @@ impl Overlay for MemoryOverlay {
 struct Deaf;
 
 impl GapWatch for Deaf {
-    fn report(&self) -> GapReport {
+    fn report(&self, _: Outage) -> GapReport {
         GapReport::nothing()
     }
 
-    fn stop(self: Box<Self>) -> GapReport {
+    fn stop(self: Box<Self>, _: Outage) -> GapReport {
         GapReport::nothing()
     }
 }

@@ -4,6 +4,8 @@
 //! millisecond, within the client's downtime). The second never waits for the first.
 
 mod change;
+mod queues;
+mod routes;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,10 +19,12 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::oneshot;
+
 use crate::gap::{GapProbe, GapWatch};
 use crate::{
     Change, CoatError, Endpoint, EndpointSpec, Health, HoldLimits, Overlay, Route, RouteEntry,
-    hold::{Arrival, HoldTable, Released},
+    hold::{Arrival, HoldTable},
     link::{self, Links},
     name, netns,
     openflow::{OfClient, Output, PacketSink, Sender, read_route, route_add, route_delete},
@@ -220,6 +224,18 @@ impl Inner {
         };
     }
 
+    /// A switch in user space reads its devices through sockets that are too short for a burst: they are made longer, those of a
+    /// new port too. It works without, but loses more.
+    fn lengthen_queues(&self) {
+        if self.config.datapath() != "netdev" {
+            return;
+        }
+        match queues::lengthen(&self.config.rundir.join("ovs-vswitchd.pid")) {
+            Ok(made) => tracing::debug!(made, "packet sockets of the switch are long enough"),
+            Err(error) => tracing::warn!(%error, "the switch's packet sockets are left as short as they are"),
+        }
+    }
+
     async fn ports(&self) -> Result<Vec<Port>, CoatError> {
         let records = self.schema.ports().await?;
         Ok(records.iter().filter_map(Port::read).collect())
@@ -277,6 +293,7 @@ impl Inner {
             }
         }
         *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = outputs;
+        self.lengthen_queues();
         Ok(())
     }
 
@@ -359,88 +376,6 @@ impl Inner {
         }
         self.of.commit("the routes", &changes).await
     }
-
-    async fn route(&self, address: Ipv4Addr, route: Route, epoch: u64) -> Result<Change, CoatError> {
-        let cookie = name::cookie(epoch)?;
-        let mut routes = self.routes.lock().await;
-        let before = routes.get(&address).cloned();
-        match &before {
-            Some((_, current)) if epoch < *current => return Ok(Change::Stale { current: *current }),
-            Some((present, current)) if epoch == *current && *present == route => {
-                return Ok(Change::Unchanged);
-            }
-            _ => {}
-        }
-        let output = self.resolve(address, &route)?;
-        let sender = self.of.sender()?;
-        let holds = &self.guard.holds;
-        // What is held goes first: what comes later by the new flows is then behind it.
-        let done = match output {
-            Output::Here => {
-                holds.hold(address);
-                Released::default()
-            }
-            Output::Port(port) => holds.release(address, port, |port, frame| {
-                sender.packet_out(port, frame);
-            }),
-        };
-        let what = format!("the route of {address}");
-        if let Err(error) = self.of.commit(&what, &route_add(address, output, cookie)).await {
-            self.undo(address, before.as_ref().map(|(route, _)| route), &sender);
-            return Err(error);
-        }
-        routes.insert(address, (route, epoch));
-        Ok(Change::Applied { released: done.released, overflowed: done.overflowed })
-    }
-
-    /// The flows of a change were refused: treats packets as before.
-    fn undo(&self, address: Ipv4Addr, before: Option<&Route>, sender: &Sender) {
-        let holds = &self.guard.holds;
-        match before.map(|route| (route, self.output(route))) {
-            Some((Route::Hold, _)) => holds.hold(address),
-            Some((_, Some(port))) => {
-                holds.release(address, port, |port, frame| {
-                    sender.packet_out(port, frame);
-                });
-            }
-            _ => holds.forget(address),
-        }
-    }
-
-    fn resolve(&self, address: Ipv4Addr, route: &Route) -> Result<Output, CoatError> {
-        let (target, remedy) = match route {
-            Route::Hold => return Ok(Output::Here),
-            Route::Endpoint(name) => (format!("endpoint {name}"), "attach the endpoint first"),
-            Route::Tunnel(host) => (format!("the tunnel to {host}"), "add the tunnel first"),
-        };
-        self.output(route).map(Output::Port).ok_or(CoatError::UnknownTarget { address, target, remedy })
-    }
-
-    async fn forget(&self, address: Ipv4Addr) -> Result<(), CoatError> {
-        let mut routes = self.routes.lock().await;
-        self.of.commit("the removal of a route", &route_delete(address)).await?;
-        routes.remove(&address);
-        self.guard.holds.forget(address);
-        Ok(())
-    }
-
-    /// Removes the routes to a port that is about to go: its number may be given to another.
-    async fn forget_target(&self, target: &Route) -> Result<(), CoatError> {
-        let mut routes = self.routes.lock().await;
-        let gone: Vec<Ipv4Addr> =
-            routes.iter().filter(|(_, (route, _))| route == target).map(|(address, _)| *address).collect();
-        self.set_output(target.clone(), None);
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let changes: Vec<_> = gone.iter().copied().flat_map(route_delete).collect();
-        self.of.commit("the removal of routes", &changes).await?;
-        for address in gone {
-            routes.remove(&address);
-            self.guard.holds.forget(address);
-        }
-        Ok(())
-    }
 }
 
 #[async_trait::async_trait]
@@ -466,7 +401,17 @@ impl Overlay for OvsOverlay {
     }
 
     async fn route(&self, address: Ipv4Addr, route: Route, epoch: u64) -> Result<Change, CoatError> {
-        self.to_the_end(|inner| async move { inner.route(address, route, epoch).await }).await
+        self.to_the_end(|inner| async move { inner.route(address, route, epoch, None).await }).await
+    }
+
+    async fn release(
+        &self,
+        address: Ipv4Addr,
+        route: Route,
+        epoch: u64,
+        begun: oneshot::Sender<()>,
+    ) -> Result<Change, CoatError> {
+        self.to_the_end(|inner| async move { inner.route(address, route, epoch, Some(begun)).await }).await
     }
 
     async fn routes(&self) -> Result<Vec<RouteEntry>, CoatError> {

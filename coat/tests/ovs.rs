@@ -18,7 +18,7 @@ use std::{
 
 use mose_coat::{
     Change, CoatError, Datapath, EndpointSpec, HoldLimits, Overlay, OvsConfig, OvsOverlay, Route,
-    gap::GapProbe,
+    gap::{GapProbe, Outage},
 };
 use support::{ALONE, Bed, Host, possible};
 
@@ -305,7 +305,7 @@ async fn a_held_tcp_segment_costs_the_hold_and_no_retransmission_timeout() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         stop.store(true, Ordering::Relaxed);
         let (rounds, longest) = talk.join().unwrap();
-        let report = a.place.block(move || probe.stop()).await;
+        let report = a.place.block(move || probe.stop(Outage::default())).await;
         let gap = report.longest_payload_silence.unwrap();
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         eprintln!(

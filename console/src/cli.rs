@@ -1,12 +1,18 @@
 //! The words of the command line.
 
+mod services;
+mod volumes;
+
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use mose_console::documents::Document;
 use mose_lab::{CgroupMode, LinkRate};
-use mose_pam::{BitsPerSec, Millis, Objective, Plan, Strategy};
+use mose_pam::{BitsPerSec, Millis, Objective, Plan, RoundsRule, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
+
+pub(crate) use services::ServicesRun;
+pub(crate) use volumes::Volumes;
 
 /// Moves running, stateful containers between edge hosts while their clients stay connected.
 #[derive(Parser)]
@@ -46,6 +52,21 @@ pub(crate) enum Command {
     ///
     /// From given figures it needs no agent; with --service the agents measure what is not given.
     Plan(Box<crate::plan::Arguments>),
+    /// Check whether a service can move as it is now: what CRIU cannot dump, what stays behind, what the destination lacks.
+    ///
+    /// Its host looks at its processes while they run; nothing is changed, and nothing stands still. Every plan and every
+    /// migration asks this first. The exit code is 0 if it can move and 3 if it cannot.
+    #[command(after_help = mose_console::exit::help())]
+    Check {
+        /// The service: its container's name.
+        service: ServiceName,
+        /// The host that it would move to, which is asked too.
+        #[arg(long, value_name = "HOST")]
+        to: Option<HostName>,
+        /// The host that it runs on; found if not given.
+        #[arg(long, value_name = "HOST")]
+        from: Option<HostName>,
+    },
     /// Print the steps of all migrations as they happen, until interrupted.
     Watch,
     /// List past migrations, newest first.
@@ -56,7 +77,9 @@ pub(crate) enum Command {
         /// Show all steps of this one.
         migration: Option<MigrationId>,
     },
-    /// Break a migration off, if its commit point has not been passed.
+    /// Abort a migration, if its commit point has not been passed, and tell how it ended.
+    ///
+    /// The service goes on at its source. The exit code is 0 if it does.
     Abort {
         /// Which.
         migration: MigrationId,
@@ -64,17 +87,19 @@ pub(crate) enum Command {
         #[arg(long, value_name = "HOST")]
         from: HostName,
     },
-    /// Decide about a service in doubt by hand.
+    /// Decide about a service in doubt by hand, and tell what came of it.
     ///
     /// Look with `podman ps` at the destination before: if it runs there and
     /// is kept at the source too, there are two copies; if it runs nowhere and is given up, it is lost.
+    /// The destination is asked once more: if it speaks, its word counts. The exit code is 0 once the doubt is over, 5 if it is not
+    /// after half a minute.
     Settle {
         /// Which migration.
         migration: MigrationId,
         /// Its source.
         #[arg(long, value_name = "HOST")]
         from: HostName,
-        /// Restore it at the source, or give it up there.
+        /// Resume it at the source, or discard the source's copy.
         #[arg(long)]
         decision: Decision,
     },
@@ -141,9 +166,9 @@ pub(crate) enum Command {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Decision {
-    /// The source restores it from its own images.
+    /// The source resumes it, from its own images.
     Keep,
-    /// The source removes what it still has of it.
+    /// The source discards its copy, for good.
     GiveUp,
 }
 
@@ -185,10 +210,14 @@ pub(crate) struct Migrate {
     /// What to minimise: downtime or resources.
     #[arg(long, requires = "target_downtime", default_value = "downtime")]
     pub(crate) objective: Objective,
+    /// How many rounds of pre-copy: enough, so that more would not shorten the expected downtime, ending early where one no longer
+    /// pays; or paper, all that fit into --target-duration.
+    #[arg(long, requires = "target_downtime", default_value = "enough", value_name = "RULE")]
+    pub(crate) rounds_rule: RoundsRule,
     /// Refuse if no plan meets the targets, instead of carrying out the one that comes nearest.
     #[arg(long, requires = "target_downtime")]
     pub(crate) strict: bool,
-    /// Iterations of an iterative pre-copy.
+    /// Iterations of an iterative pre-copy; all of them are made.
     #[arg(long, short = 'I', value_name = "N")]
     pub(crate) iterations: Option<u32>,
     /// How pre-copy reads the running service; the source chooses if not given.
@@ -268,18 +297,36 @@ pub(crate) enum Lab {
     },
     /// Migrate a workload to and fro under its client and print what the client saw.
     Laps(Box<Laps>),
+    /// Migrate redis to and fro under many connections, and print how long their requests waited for replies.
+    Connections(crate::lab::connections::Options),
     /// Migrate two services for a row of targets, and hold what was measured against what was promised.
     ///
-    /// Under both objectives; writes targets.csv and targets.svg. Calibrate first.
+    /// Under both objectives, the downtime's by both rules for rounds; writes targets.csv and targets.svg. Calibrate first.
     Targets(TargetsRun),
+    /// Migrate an idle service to and fro by both rules for rounds in turn, and compare downtime, duration and rounds.
+    ///
+    /// Calibrate first.
+    Rounds(crate::lab::rounds::Arguments),
     /// Migrate a workload to and fro under its client, in turn by each strategy, and compare them.
     Strategies(Box<Strategies>),
+    /// Migrate a workload without and with a large volume that changes, in turn, and compare the downtimes.
+    Volumes(Box<Volumes>),
     /// Hold the dirty-page rate that the agent tells of a counter against what the counter says itself.
     ///
     /// And its throughput in the rounds of a live pre-copy against that before.
     Profiling(Profiling),
+    /// Move real services there and back under their clients by each strategy, and compare what they hold afterwards.
+    ///
+    /// Redis, Mosquitto, nginx and SQLite, and PostgreSQL where processes that are not root's can be moved. Their images are
+    /// made from Debian's packages at first use. Ends with an error if anything was lost.
+    Services(Box<ServicesRun>),
     /// Migrate a workload to and fro, in turn with MOSE and by hand (a script over SSH), and compare the clients' gaps.
     Baseline(Box<Baseline>),
+    /// Have a container hold one thing of the kernel's after the other, and hold what `mose check` says of it against what CRIU
+    /// does with it: each is dumped and restored by Podman, on edge-a.
+    ///
+    /// All of them take some minutes. The exit code is 1 where the check is wrong.
+    Unmovable(Unmovable),
 }
 
 #[derive(clap::Args)]
@@ -294,7 +341,7 @@ pub(crate) struct LabOptions {
 
 #[derive(Subcommand)]
 pub(crate) enum Service {
-    /// Start a workload: sockperf, iperf3, counter, redis, memcached, mosquitto or busybox.
+    /// Start a workload: sockperf, iperf3, counter, redis, memcached, mosquitto, holder or busybox.
     Start {
         /// Which workload.
         kind: String,
@@ -352,6 +399,15 @@ pub(crate) struct Baseline {
     #[arg(short = 'n', long, default_value_t = 10)]
     pub(crate) runs: u32,
     /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Unmovable {
+    /// Only these kinds, such as io-uring; all if none is named.
+    pub(crate) kinds: Vec<String>,
+    /// Print JSON, one line for each kind.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -451,7 +507,7 @@ pub(crate) fn plan(strategy: Strategy, iterations: Option<u32>) -> Plan {
         Strategy::IterativePrecopy => iterations,
         Strategy::Cold | Strategy::Precopy => None,
     };
-    Plan { strategy, iterations, bandwidth: None }
+    Plan { strategy, iterations, ..Plan::cold() }
 }
 
 /// The bandwidth of a link as the model counts it.

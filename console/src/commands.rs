@@ -5,18 +5,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mose_console::decide::{self, Decided};
 use mose_console::design::{self, Design, Given, Wanted};
-use mose_console::documents::{AgentLine, Refused};
-use mose_console::fleet::Fleet;
+use mose_console::documents::{self, AgentLine, Refused};
+use mose_console::fleet::{Fleet, Told, Unanswered};
 use mose_console::follow::Follower;
 use mose_console::order::{self, Order};
-use mose_console::{exit, table};
+use mose_console::{exit, movable, table};
 use mose_lab::Lab;
 use mose_pam::{Limits, Millis, Plan, Strategy, Targets};
 use mose_protocol::handover::{FilePolicy, ImagePolicy, PreCopyWay};
 use mose_protocol::record::Record;
 use mose_protocol::transfer::TransportKind;
-use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request};
+use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use serde::Serialize;
 
 use crate::cli::{self, Command, Decision, Migrate, PreCopy, Transport};
@@ -38,13 +39,6 @@ pub(crate) fn print_config(schema: bool) -> ExitCode {
         print!("{}", mose_screen::config::COMMENTED);
     }
     ExitCode::SUCCESS
-}
-
-/// A line for whoever typed the command; a program is told by the exit code.
-fn say(json: bool, line: &str) {
-    if !json {
-        println!("{line}");
-    }
 }
 
 impl From<Transport> for TransportKind {
@@ -138,24 +132,17 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
         Command::Services => services(fleet, json).await,
         Command::Links { probe } => links(fleet, probe, json).await,
         Command::Migrate(migrate) => self::migrate(fleet, *migrate, json).await,
+        Command::Check { service, to, from } => check(fleet, &service, from, to.as_ref(), json).await,
         Command::Watch => watch(fleet, json).await,
         Command::History { count, migration } => history(fleet, count, migration.as_ref(), json).await,
         Command::Abort { migration, from } => {
-            fleet.agent(&from).await?;
-            fleet.ask(&from, &Request::Abort(migration.clone())).await?;
-            say(
-                json,
-                &format!("{migration} is being broken off; `mose history {migration}` tells how it ended"),
-            );
-            Ok(ExitCode::SUCCESS)
+            let what = decide::abort(fleet, &from, &migration).await?;
+            Ok(decided(&what, &migration, json))
         }
         Command::Settle { migration, from, decision } => {
-            fleet.agent(&from).await?;
             let keep = matches!(decision, Decision::Keep);
-            fleet.ask(&from, &Request::Settle { migration: migration.clone(), keep }).await?;
-            let settled = if keep { "the service is taken back" } else { "the service is given up" };
-            say(json, &format!("{migration}: {settled} on {from}; `mose services` tells where it runs"));
-            Ok(ExitCode::SUCCESS)
+            let what = decide::settle(fleet, &from, &migration, keep).await?;
+            Ok(decided(&what, &migration, json))
         }
         Command::Plan(plan) => crate::plan::run_measured(fleet, &plan, json).await,
         // Carried out before there is a session.
@@ -172,16 +159,75 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
     }
 }
 
+/// Prints what came of an order by hand: as it is, not as it was meant.
+fn decided(what: &Decided, migration: &mose_protocol::MigrationId, json: bool) -> ExitCode {
+    let waited = decide::PATIENCE;
+    let told = |record: Option<&Record>| match record {
+        Some(record) if json => print_json(record),
+        Some(record) => println!("{}", table::ending(record)),
+        None => {}
+    };
+    let later = format!("`mose history {migration}` tells what comes of it");
+    match what {
+        Decided::AsOrdered(record) => {
+            told(Some(record));
+            ExitCode::SUCCESS
+        }
+        Decided::Otherwise(record) => {
+            told(Some(record));
+            eprintln!("mose: it ended before the order took effect: {}", record.outcome.name());
+            ExitCode::from(exit::FAILED)
+        }
+        Decided::NotYet(Some(record)) => {
+            told(Some(record));
+            eprintln!("mose: it is still in doubt after {waited:?}; {later}");
+            ExitCode::from(exit::IN_DOUBT)
+        }
+        Decided::NotYet(None) => {
+            eprintln!("mose: it has not ended within {waited:?}; {later}");
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+async fn check(
+    fleet: &Fleet,
+    service: &ServiceName,
+    from: Option<HostName>,
+    to: Option<&HostName>,
+    json: bool,
+) -> Result<ExitCode, Refusal> {
+    let from = match from {
+        Some(from) => from,
+        None => order::locate(fleet, service).await?,
+    };
+    fleet.agent(&from).await?;
+    if let Some(to) = to {
+        fleet.agent(to).await?;
+    }
+    let report = movable::check(fleet, service, &from, to).await?;
+    if json {
+        print_json(&report);
+    } else {
+        println!("{}", movable::page(&report));
+    }
+    Ok(report.verdict().map_or(ExitCode::from(exit::REFUSED), |()| ExitCode::SUCCESS))
+}
+
 async fn agents(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
     let seen = fleet.agents(&[]).await?;
+    let complete = match seen.iter().all(|agent| agent.hello.is_ok()) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(exit::INCOMPLETE),
+    };
     if json {
         let all: Vec<AgentLine<'_>> = seen.iter().map(Into::into).collect();
         print_json(&all);
-        return Ok(ExitCode::SUCCESS);
+        return Ok(complete);
     }
     if seen.is_empty() {
         println!("{}", fleet.nobody());
-        return Ok(ExitCode::SUCCESS);
+        return Ok(complete);
     }
     let rows: Vec<Vec<String>> = seen
         .iter()
@@ -204,52 +250,42 @@ async fn agents(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
         })
         .collect();
     println!("{}", table::table(&["host", "role", "underlay", "release", "tools"], &[], &rows));
-    Ok(ExitCode::SUCCESS)
+    Ok(complete)
+}
+
+/// Prints what hosts told, as `table` shows it to people, and which did not tell; the exit code says whether all did.
+fn tell_all<T: Serialize>(
+    all: &Told<T>,
+    json: bool,
+    nothing: &str,
+    table: impl Fn(&[T]) -> String,
+) -> ExitCode {
+    if json {
+        print_json(&documents::Lines::of(all));
+    } else if all.told.is_empty() {
+        // Nothing is there only if all have said so.
+        if all.unanswered.is_empty() {
+            println!("{nothing}");
+        }
+    } else {
+        println!("{}", table(&all.told));
+    }
+    for Unanswered { host, refused, last } in &all.unanswered {
+        let last = last.as_ref().map(|last| format!("; {}", table::last_told(last))).unwrap_or_default();
+        eprintln!("mose: {host} is missing in this list: {refused}{last}");
+    }
+    if all.unanswered.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::INCOMPLETE) }
 }
 
 async fn services(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
-    let (services, troubles) = fleet.services().await?;
-    if json {
-        print_json(&services);
-    } else if services.is_empty() {
-        println!("no service runs anywhere");
-    } else {
-        let rows: Vec<Vec<String>> = services
-            .iter()
-            .map(|service| {
-                vec![
-                    service.name.to_string(),
-                    service.host.to_string(),
-                    service.state.name().to_owned(),
-                    service.address.map_or_else(|| "not on the overlay".to_owned(), |a| a.addr().to_string()),
-                    table::known(service.memory),
-                    table::known(service.processes),
-                    service.image.clone(),
-                ]
-            })
-            .collect();
-        let headings = ["service", "host", "state", "address", "memory", "processes", "image"];
-        println!("{}", table::table(&headings, &[4, 5], &rows));
-    }
-    for trouble in &troubles {
-        eprintln!("mose: {trouble}");
-    }
-    Ok(if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+    let all = fleet.services().await?;
+    Ok(tell_all(&all, json, "no service runs anywhere", table::services))
 }
 
 async fn links(fleet: &Fleet, probe: bool, json: bool) -> Result<ExitCode, Refusal> {
-    let (links, troubles) = fleet.links(probe).await?;
-    if json {
-        print_json(&links);
-    } else if links.is_empty() {
-        println!("no link is known: it takes two edge hosts whose agents have met");
-    } else {
-        println!("{}", table::links(&links));
-    }
-    for trouble in &troubles {
-        eprintln!("mose: {trouble}");
-    }
-    Ok(if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+    let all = fleet.links(probe).await?;
+    let nothing = "no link is known: it takes two edge hosts whose agents have met";
+    Ok(tell_all(&all, json, nothing, table::links))
 }
 
 async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode, Refusal> {
@@ -322,6 +358,7 @@ async fn designed(
         targets,
         objective: migrate.objective,
         limits: Limits::default(),
+        rounds: migrate.rounds_rule,
         profile: None,
         given: Given { bandwidth: migrate.bandwidth, ..Given::default() },
     };
@@ -355,44 +392,28 @@ async fn history(
     migration: Option<&mose_protocol::MigrationId>,
     json: bool,
 ) -> Result<ExitCode, Refusal> {
-    let hosts = fleet.live().await?.into_iter().filter(|agent| agent.hello.is_ok()).map(|agent| agent.host);
-    if let Some(wanted) = migration {
-        for host in hosts {
-            match fleet.ask(&host, &Request::Record(wanted.clone())).await {
-                Ok(Reply::Record(Some(record))) => {
-                    if json {
-                        print_json(&record);
-                    } else {
-                        println!("{}", table::record(&record));
-                    }
-                    return Ok(ExitCode::SUCCESS);
-                }
-                Ok(_) => {}
-                Err(refusal) => eprintln!("mose: {refusal}"),
-            }
+    let Some(wanted) = migration else {
+        let all = fleet.history(count).await?;
+        return Ok(tell_all(&all, json, "no migration yet", table::history));
+    };
+    let mut all = fleet.record(wanted).await?;
+    if let Some(record) = all.told.pop() {
+        if json {
+            print_json(&record);
+        } else {
+            println!("{}", table::record(&record));
         }
-        return Err(Refusal::new(
-            RefusalCode::OutOfTurn,
-            format!("no live host remembers a migration {wanted}"),
-            "`mose history` lists those that are known",
-        ));
+        return Ok(ExitCode::SUCCESS);
     }
-    let mut records: Vec<Record> = Vec::new();
-    for host in hosts {
-        match fleet.ask(&host, &Request::History(count)).await {
-            Ok(Reply::History(found)) => records.extend(found),
-            Ok(_) => {}
-            Err(refusal) => eprintln!("mose: {refusal}"),
-        }
+    for Unanswered { host, refused, .. } in &all.unanswered {
+        eprintln!("mose: {host} was not asked: {refused}");
     }
-    records.sort_by_key(|record| std::cmp::Reverse(record.started_at));
-    records.truncate(count as usize);
-    if json {
-        print_json(&records);
-    } else if records.is_empty() {
-        println!("no migration yet");
-    } else {
-        println!("{}", table::history(&records));
-    }
-    Ok(ExitCode::SUCCESS)
+    Err(Refusal::new(
+        RefusalCode::OutOfTurn,
+        match all.unanswered.is_empty() {
+            true => format!("no live host remembers a migration {wanted}"),
+            false => format!("no host that answered remembers a migration {wanted}"),
+        },
+        "`mose history` lists those that are known",
+    ))
 }

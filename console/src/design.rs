@@ -2,10 +2,11 @@
 
 use mose_pam::{
     BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, Objective, PagesPerSec, Plan, Profile,
-    Proposal, Request as PlanRequest, Service, Targets, plan,
+    Proposal, Request as PlanRequest, RoundsRule, Service, Targets, plan,
 };
 use mose_protocol::agent::Hello;
 use mose_protocol::forecast::Forecast;
+use mose_protocol::metrics::FileFigures;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, ServiceName};
 
 use crate::calibrate::staleness;
@@ -20,6 +21,8 @@ pub struct Wanted {
     pub objective: Objective,
     /// The most pre-copy iterations.
     pub limits: Limits,
+    /// How many rounds of those that fit.
+    pub rounds: RoundsRule,
     /// Used instead of the calibration of the two hosts.
     pub profile: Option<Profile>,
     /// Figures that are given.
@@ -113,6 +116,7 @@ pub async fn design(
         None => calibration(fleet, from, &destination, &mut remarks).await?,
     };
     let Given { state, dirty_rate, bandwidth, interval } = wanted.given;
+    let mut files = None;
     let (memory, dirty_rate) = match (state, dirty_rate) {
         (Some(state), Some(rate)) => (state, rate),
         _ => {
@@ -127,6 +131,12 @@ pub async fn design(
                 metrics.dirty.worst.0,
                 metrics.tracker
             ));
+            if let Some(FileFigures { size, written_per_s }) = metrics.files {
+                remarks.push(format!(
+                    "{service}: {size} in volumes and shared memory, {written_per_s}/s written to files at worst"
+                ));
+            }
+            files = metrics.files;
             (state.unwrap_or(metrics.state), dirty_rate.unwrap_or(metrics.dirty.worst))
         }
     };
@@ -137,9 +147,14 @@ pub async fn design(
     let model = Model::new(&profile);
     let interval = interval.unwrap_or_else(|| model.between_rounds(memory, bandwidth));
     let request = Service::new(memory, DirtyRate::Measured(dirty_rate), interval)
+        .map(|service| match files {
+            Some(files) => service.with_files(files.size, files.written_per_s),
+            None => service,
+        })
         .and_then(|service| PlanRequest::new(service, bandwidth, wanted.targets, wanted.objective))
         .map_err(|error| impossible(&error))?
-        .within(wanted.limits);
+        .within(wanted.limits)
+        .choosing(wanted.rounds);
     let proposal = plan(&model, &request);
     Ok(Design { profile, request, proposal, dirty_rate, objective: wanted.objective, remarks })
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::doctor;
 use crate::experiments;
-use crate::fleet::{Link, Seen};
+use crate::fleet::{Link, Seen, Told, Unanswered};
 use crate::proposal::{Report, Swept};
 
 /// An agent, as `mose agents --json` lists it: with its introduction, or with why there is none.
@@ -30,6 +30,30 @@ pub struct AgentLine<'a> {
 impl<'a> From<&'a Seen> for AgentLine<'a> {
     fn from(seen: &'a Seen) -> Self {
         Self { host: &seen.host, hello: seen.hello.as_ref().ok(), refused: seen.hello.as_ref().err() }
+    }
+}
+
+/// An element of a list that hosts were asked for: what one told, or that it did not.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Line<'a, T> {
+    /// What a host told.
+    Told(&'a T),
+    /// A host that did not tell, and why: what it has is missing in the list.
+    Unanswered(&'a Unanswered),
+}
+
+/// What hosts told, and then those that did not.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Lines<'a, T>(Vec<Line<'a, T>>);
+
+impl<'a, T> Lines<'a, T> {
+    /// All of them.
+    #[must_use]
+    pub fn of(all: &'a Told<T>) -> Self {
+        let told = all.told.iter().map(Line::Told);
+        Self(told.chain(all.unanswered.iter().map(Line::Unanswered)).collect())
     }
 }
 
@@ -61,6 +85,8 @@ pub enum Document {
     History,
     /// `mose doctor`
     Doctor,
+    /// `mose check`
+    Check,
     /// `mose calibrate`
     Calibrate,
     /// `mose lab status`
@@ -69,14 +95,24 @@ pub enum Document {
     LabDown,
     /// `mose lab laps`
     LabLaps,
+    /// `mose lab connections`
+    LabConnections,
     /// `mose lab targets`
     LabTargets,
+    /// `mose lab rounds`
+    LabRounds,
     /// `mose lab strategies`
     LabStrategies,
+    /// `mose lab volumes`
+    LabVolumes,
+    /// `mose lab services`
+    LabServices,
     /// `mose lab profiling`
     LabProfiling,
     /// `mose lab baseline`
     LabBaseline,
+    /// A line of `mose lab unmovable`
+    LabUnmovable,
     /// What an agent publishes once a second
     Telemetry,
     /// Any of these commands, when it was refused or failed
@@ -95,22 +131,28 @@ impl Document {
     pub fn schema(self) -> Schema {
         match self {
             Self::Agents => schema_of::<Vec<AgentLine<'_>>>(),
-            Self::Services => schema_of::<Vec<ServiceInfo>>(),
-            Self::Links => schema_of::<Vec<Link>>(),
+            Self::Services => schema_of::<Lines<'_, ServiceInfo>>(),
+            Self::Links => schema_of::<Lines<'_, Link>>(),
             Self::Plan => schema_of::<Report<'_>>(),
             Self::Sweep => schema_of::<Vec<Swept<'_>>>(),
             Self::Step => schema_of::<StepEvent>(),
             Self::Record => schema_of::<Record>(),
-            Self::History => schema_of::<Vec<Record>>(),
+            Self::History => schema_of::<Lines<'_, Record>>(),
             Self::Doctor => schema_of::<doctor::Report>(),
+            Self::Check => schema_of::<mose_protocol::check::Report>(),
             Self::Calibrate => schema_of::<Vec<experiments::Fitted>>(),
             Self::LabStatus => schema_of::<mose_lab::Status>(),
             Self::LabDown => schema_of::<mose_lab::Report>(),
             Self::LabLaps => schema_of::<experiments::Laps>(),
+            Self::LabConnections => schema_of::<experiments::Connections>(),
             Self::LabTargets => schema_of::<experiments::Promises>(),
+            Self::LabRounds => schema_of::<experiments::RulesRun>(),
             Self::LabStrategies => schema_of::<experiments::Strategies>(),
+            Self::LabVolumes => schema_of::<experiments::Volumes>(),
+            Self::LabServices => schema_of::<experiments::Trials>(),
             Self::LabProfiling => schema_of::<experiments::Profiling>(),
             Self::LabBaseline => schema_of::<experiments::Comparison>(),
+            Self::LabUnmovable => schema_of::<experiments::Unmovable>(),
             Self::Telemetry => schema_of::<Telemetry>(),
             Self::Refused => schema_of::<Refused<'_>>(),
         }

@@ -15,15 +15,32 @@ pub const REFUSED: u8 = 3;
 pub const ROLLED_BACK: u8 = 4;
 /// Nobody knows whether the service runs at the destination.
 pub const IN_DOUBT: u8 = 5;
+/// The operator had the source discard its copy of a service in doubt, and nobody has said that another one lives.
+pub const GIVEN_UP: u8 = 6;
+/// The operator aborted the migration, and the service runs at its source as before.
+pub const ABORTED: u8 = 7;
+/// Not every host answered: what was printed is not all there is.
+pub const INCOMPLETE: u8 = 8;
 
 /// Every code with its name and what it means: what `--help`, the man pages and the README say.
-pub const TABLE: [(u8, &str, &str); 6] = [
-    (0, "success", "`migrate`: the service runs at the destination; `doctor`: nothing is broken"),
+pub const TABLE: [(u8, &str, &str); 9] = [
+    (
+        0,
+        "success",
+        "`migrate`: the service runs at the destination; `check`: it can move; `settle`: the doubt is over; `doctor`: nothing is broken",
+    ),
     (FAILED, "failed", "something failed that says nothing about a migration; `doctor`: something is broken"),
     (USAGE, "usage", "the command line is wrong, or a file or a figure in it"),
-    (REFUSED, "refused", "nothing was changed"),
+    (REFUSED, "refused", "nothing was changed; `check`: the service cannot move as it is"),
     (ROLLED_BACK, "rolled back", "the service runs at its source, as before"),
     (IN_DOUBT, "in doubt", "nobody knows yet where the service runs; the source goes on asking"),
+    (
+        GIVEN_UP,
+        "given up",
+        "the source's copy was discarded by hand, and nobody has said that another one lives",
+    ),
+    (ABORTED, "aborted", "the operator aborted it; the service runs at its source, as before"),
+    (INCOMPLETE, "incomplete", "a host did not answer: what was printed is not all there is"),
 ];
 
 /// [`TABLE`] as it is shown below a command's help.
@@ -44,6 +61,8 @@ pub fn of(outcome: Outcome) -> ExitCode {
         Outcome::Refused => ExitCode::from(REFUSED),
         Outcome::RolledBack => ExitCode::from(ROLLED_BACK),
         Outcome::InDoubt => ExitCode::from(IN_DOUBT),
+        Outcome::GivenUp => ExitCode::from(GIVEN_UP),
+        Outcome::Aborted => ExitCode::from(ABORTED),
     }
 }
 

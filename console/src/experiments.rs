@@ -1,14 +1,27 @@
 //! What the lab's experiments find, as they print it with `--json`. Times are in milliseconds, medians where there are several.
 
 use mose_lab::baseline::Breakdown;
-use mose_lab::client::ClientReport;
+use mose_lab::client::{ClientReport, Wait};
 use mose_lab::median;
-use mose_pam::{Profile, Sample, Strategy};
+use mose_pam::{Profile, RoundsRule, Sample, Strategy};
 use mose_protocol::HostName;
 use mose_protocol::forecast::Forecast;
-use mose_protocol::record::Record;
+use mose_protocol::record::{Outcome, Record};
 use schemars::JsonSchema;
 use serde::Serialize;
+
+/// A line of `mose lab unmovable`: one kind of thing, what CRIU does with it, and what the check says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Unmovable {
+    /// The kind, as the holder names it.
+    pub kind: String,
+    /// What became of it under CRIU alone, with CRIU's reason.
+    pub criu: String,
+    /// The worst that the check says; empty where it has nothing to say.
+    pub check: String,
+    /// Whether the check is right; null where this kernel has no such thing.
+    pub agrees: Option<bool>,
+}
 
 /// `mose lab laps`: a workload to and fro under its client.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -28,6 +41,109 @@ pub struct Lap {
     pub record: Record,
     /// The client's longest silence, on its own clock; 0 if there was none over 50 ms.
     pub client_gap_ms: f64,
+}
+
+/// `mose lab connections`: a service with many connections to and fro.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Connections {
+    /// How many connections.
+    pub connections: u32,
+    /// Requests per second on each.
+    pub rate: u32,
+    /// What comes of all.
+    pub summary: Answered,
+    /// Each migration, in order.
+    pub migrations: Vec<Crossing>,
+    /// What the client saw over all of them.
+    pub client: ClientReport,
+}
+
+/// One migration under many connections.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Crossing {
+    /// The migration.
+    pub record: Record,
+    /// The longest time from a request to its reply, on the client's clock; `None` where none took over 20 ms.
+    pub worst_ms: Option<f64>,
+    /// How much longer than the blackout that is.
+    pub beyond_ms: Option<f64>,
+    /// Requests that waited over 20 ms.
+    pub waited: u64,
+    /// Of those, the ones that got no reply.
+    pub unanswered: u64,
+    /// Of those, the ones that were answered only because the client's kernel sent them again.
+    pub after_own: u64,
+    /// What the service's kernel sent again after the restore; `None` where the service was not moved.
+    pub service: Option<SentAgain>,
+    /// The client gap that the record tells over `worst_ms`.
+    pub gap_ratio: Option<f64>,
+}
+
+/// Segments that a kernel sent again.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub struct SentAgain {
+    /// All of them.
+    pub segments: u64,
+    /// Those that the other side had had before.
+    pub needless: u64,
+}
+
+impl SentAgain {
+    /// Those that brought what the other side had not had.
+    #[must_use]
+    pub const fn needed(self) -> u64 {
+        self.segments.saturating_sub(self.needless)
+    }
+}
+
+impl Crossing {
+    /// What these waits make of a migration.
+    #[must_use]
+    pub fn of<'a>(record: Record, service: Option<SentAgain>, waits: impl Iterator<Item = &'a Wait>) -> Self {
+        let (mut waited, mut unanswered, mut after_own) = (0, 0, 0);
+        let mut worst: Option<f64> = None;
+        for wait in waits {
+            waited += 1;
+            unanswered += u64::from(!wait.answered);
+            after_own += u64::from(wait.answered && wait.needed_again > 0);
+            worst = Some(worst.map_or(wait.ms, |worst| worst.max(wait.ms)));
+        }
+        let beyond_ms = worst.zip(record.downtime.blackout).map(|(worst, blackout)| worst - blackout.0);
+        let gap_ratio = worst.zip(record.downtime.client_gap()).map(|(worst, gap)| gap.0 / worst);
+        Self { record, worst_ms: worst, beyond_ms, waited, unanswered, after_own, service, gap_ratio }
+    }
+}
+
+/// What comes of all migrations under many connections.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Answered {
+    /// The median of the worst response less the blackout.
+    pub beyond_median_ms: Option<f64>,
+    /// The most that a worst response exceeded the blackout.
+    pub beyond_most_ms: Option<f64>,
+    /// Requests that were answered only because a kernel, the client's or the service's, sent again.
+    pub after_resend: u64,
+    /// Connections that were reset or closed.
+    pub resets: u64,
+    /// The least and the greatest of the client gap told over the worst response.
+    pub gap_ratios: Option<(f64, f64)>,
+}
+
+impl Answered {
+    /// What comes of these.
+    #[must_use]
+    pub fn of(crossings: &[Crossing], client: &ClientReport) -> Self {
+        let after = |crossing: &Crossing| crossing.after_own + crossing.service.map_or(0, SentAgain::needed);
+        let beyond = || crossings.iter().filter_map(|crossing| crossing.beyond_ms);
+        let ratios = || crossings.iter().filter_map(|crossing| crossing.gap_ratio);
+        Self {
+            beyond_median_ms: median(beyond()),
+            beyond_most_ms: beyond().reduce(f64::max),
+            after_resend: crossings.iter().map(after).sum(),
+            resets: client.resets,
+            gap_ratios: ratios().reduce(f64::min).zip(ratios().reduce(f64::max)),
+        }
+    }
 }
 
 /// `mose lab strategies`: a workload to and fro by each strategy in turn.
@@ -62,11 +178,43 @@ pub struct Series {
     pub records: Vec<Record>,
 }
 
+/// `mose lab volumes`: a workload without and with a large volume that changes, in turn.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Volumes {
+    /// What the volume held.
+    pub size_bytes: u64,
+    /// In how many files.
+    pub files: u32,
+    /// The share of them that was written to each second.
+    pub changed_percent: u32,
+    /// Without the volume, and with it.
+    pub series: Vec<VolumeSeries>,
+    /// The median downtime with the volume over that without.
+    pub ratio: Option<f64>,
+}
+
+/// All migrations of one of the two services.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct VolumeSeries {
+    /// Whether it has the volume.
+    pub volume: bool,
+    /// The median time for which the service was stopped.
+    pub downtime_ms: Option<f64>,
+    /// The median duration.
+    pub duration_ms: Option<f64>,
+    /// What its client saw over all of them.
+    pub client: ClientReport,
+    /// The migrations.
+    pub records: Vec<Record>,
+}
+
 /// `mose lab targets`: two services for a row of targets.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Promises {
     /// What comes of all.
     pub summary: Held,
+    /// Those that minimised the downtime, by each rule for rounds.
+    pub rules: Vec<RuleFigures>,
     /// Each migration, in order.
     pub migrations: Vec<Promise>,
 }
@@ -122,6 +270,163 @@ impl Held {
             downtime_ratio: median(ratios.iter().map(|ratio| ratio.0)),
             duration_ratio: median(ratios.iter().map(|ratio| ratio.1)),
         }
+    }
+}
+
+/// `mose lab rounds`: a workload to and fro by both rules for rounds in turn.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RulesRun {
+    /// What was moved.
+    pub workload: String,
+    /// The workload's arguments.
+    pub arguments: Vec<String>,
+    /// The max duration (θ_mig) that was planned for.
+    pub max_duration_ms: f64,
+    /// What came of each rule.
+    pub rules: Vec<RuleFigures>,
+    /// The one beside the other.
+    pub compared: RoundsCompared,
+    /// What the client saw over all of them.
+    pub client: ClientReport,
+    /// Each migration, in order.
+    pub migrations: Vec<Record>,
+}
+
+/// What came of the migrations whose rounds were chosen by one rule.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RuleFigures {
+    /// Which.
+    pub rule: RoundsRule,
+    /// How many were done.
+    pub migrations: usize,
+    /// Rounds that were made after the first copy.
+    pub rounds: Option<f64>,
+    /// The most that any of them made.
+    pub rounds_at_most: u32,
+    /// For how long the service was stopped, by the agents' clocks.
+    pub downtime_ms: Option<f64>,
+    /// The client's silence, by its packets.
+    pub gap_ms: Option<f64>,
+    /// The duration.
+    pub duration_ms: Option<f64>,
+}
+
+impl RuleFigures {
+    /// The medians of those that were done.
+    pub fn of<'a>(rule: RoundsRule, records: impl Iterator<Item = &'a Record>) -> Self {
+        let done: Vec<&Record> = records.filter(|record| record.outcome == Outcome::Done).collect();
+        let of = |figure: &dyn Fn(&Record) -> Option<f64>| median(done.iter().filter_map(|r| figure(r)));
+        Self {
+            rule,
+            migrations: done.len(),
+            rounds: of(&|r| Some(f64::from(r.iterations_made()))),
+            rounds_at_most: done.iter().map(|r| r.iterations_made()).max().unwrap_or(0),
+            downtime_ms: of(&|r| r.downtime.blackout.map(|ms| ms.0)),
+            gap_ms: of(&|r| r.downtime.client_gap().map(|ms| ms.0)),
+            duration_ms: of(&|r| Some(r.duration.0)),
+        }
+    }
+}
+
+/// Enough rounds beside the most that fit.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RoundsCompared {
+    /// By how much longer the service was stopped with enough rounds; negative where it was shorter.
+    pub downtime_difference_ms: Option<f64>,
+    /// Up to which difference they count as good as all rounds: 5 % of the downtime with all, or 10 ms, whichever is more.
+    pub downtime_slack_ms: Option<f64>,
+    /// The duration with enough rounds over that with all.
+    pub duration_ratio: Option<f64>,
+}
+
+impl RoundsCompared {
+    /// The medians of one rule beside those of the other.
+    #[must_use]
+    pub fn of(enough: &RuleFigures, paper: &RuleFigures) -> Self {
+        Self {
+            downtime_difference_ms: enough.downtime_ms.zip(paper.downtime_ms).map(|(a, b)| a - b),
+            downtime_slack_ms: paper.downtime_ms.map(|downtime| (0.05 * downtime).max(10.0)),
+            duration_ratio: enough.duration_ms.zip(paper.duration_ms).map(|(a, b)| a / b),
+        }
+    }
+}
+
+/// `mose lab services`: real services under their clients, there and back.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Trials {
+    /// Each service, in the order in which they were tried.
+    pub services: Vec<Tried>,
+}
+
+impl Trials {
+    /// Whether nothing was lost, nothing failed, and all that was to be moved was.
+    #[must_use]
+    pub fn good(&self) -> bool {
+        !self.services.is_empty() && self.services.iter().all(Tried::good)
+    }
+}
+
+/// A service that was tried.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Tried {
+    /// Which.
+    pub service: String,
+    /// What it is, in a few words.
+    pub what: String,
+    /// A row for each strategy.
+    pub by: Vec<TriedBy>,
+    /// What its clients saw from the first to the last.
+    pub all: mose_lab::trial::Figures,
+    /// What failed at the clients, in words.
+    pub failures: Vec<String>,
+    /// Its contents after the last move; none if it could not be asked.
+    pub moved: Option<mose_lab::trial::Contents>,
+    /// Its contents after it was then stopped and started again.
+    pub restarted: Option<mose_lab::trial::Contents>,
+    /// What broke the trial off, if anything did.
+    pub broken_off: Option<String>,
+}
+
+impl Tried {
+    /// Whether nothing was lost, nothing failed, and all that was to be moved was.
+    #[must_use]
+    pub fn good(&self) -> bool {
+        let whole =
+            |contents: &Option<mose_lab::trial::Contents>| contents.as_ref().is_some_and(|c| c.whole());
+        self.broken_off.is_none()
+            && !self.by.is_empty()
+            && self.by.iter().all(TriedBy::good)
+            && self.all.lost + self.all.failed == 0
+            && whole(&self.moved)
+            && whole(&self.restarted)
+    }
+}
+
+/// What came of a strategy.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct TriedBy {
+    /// Which.
+    pub strategy: Strategy,
+    /// How long the service was stopped, the longest of its moves.
+    pub service_stopped_ms: Option<f64>,
+    /// What the clients saw while it was moved by this strategy.
+    pub clients: mose_lab::trial::Figures,
+    /// Whether all clients were at work during all moves.
+    pub under_load: bool,
+    /// The moves.
+    pub records: Vec<Record>,
+}
+
+impl TriedBy {
+    /// Whether every move was done, under load, and its clients noticed nothing but silence.
+    #[must_use]
+    pub fn good(&self) -> bool {
+        let done = |record: &Record| record.outcome == mose_protocol::record::Outcome::Done;
+        self.under_load
+            && !self.records.is_empty()
+            && self.records.iter().all(done)
+            && self.clients.requests > 0
+            && self.clients.lost + self.clients.failed == 0
     }
 }
 

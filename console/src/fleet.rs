@@ -1,16 +1,18 @@
 //! The agents as the orchestrator sees them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mose_agent::peers::Requests;
 use mose_agent::session;
 use mose_protocol::agent::{Capability, Hello, ServiceInfo};
 use mose_protocol::link::LinkMetrics;
+use mose_protocol::record::Record;
 use mose_protocol::time::ClockOffset;
-use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, envelope, keys};
+use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp, envelope, keys};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::task::JoinSet;
 use zenoh::Session;
 
 /// How long one waits for agents that are expected, and for their answers.
@@ -42,6 +44,48 @@ pub struct Link {
     /// Where it goes, and what its beginning knows of it.
     #[serde(flatten)]
     pub metrics: LinkMetrics,
+}
+
+/// A host that did not tell what it was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Unanswered {
+    /// Which.
+    pub host: HostName,
+    /// Why not.
+    pub refused: Refusal,
+    /// What it told last, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastTold>,
+}
+
+/// What ran on a host when its engine last answered.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct LastTold {
+    /// When that was, on the host's clock.
+    pub at: Timestamp,
+    /// What ran there.
+    pub services: Vec<ServiceInfo>,
+}
+
+impl Unanswered {
+    const fn new(host: HostName, refused: Refusal) -> Self {
+        Self { host, refused, last: None }
+    }
+}
+
+/// What hosts told, and which of them did not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told<T> {
+    /// What was told.
+    pub told: Vec<T>,
+    /// The hosts that did not tell, or not all.
+    pub unanswered: Vec<Unanswered>,
+}
+
+impl<T> Default for Told<T> {
+    fn default() -> Self {
+        Self { told: Vec::new(), unanswered: Vec::new() }
+    }
 }
 
 /// A connection to the agents.
@@ -148,24 +192,50 @@ impl Fleet {
             .map_err(|error| failed(&error))?;
         let patience = if self.expected() > 0 { PATIENCE } else { LOOK_AROUND };
         let mut deadline = tokio::time::Instant::now() + patience;
+        // All are asked at once: one that does not answer keeps nobody else out.
+        let mut introductions = JoinSet::new();
+        let mut live: BTreeSet<HostName> = BTreeSet::new();
         let mut seen: BTreeMap<HostName, Seen> = BTreeMap::new();
-        while let Ok(Ok(sample)) = tokio::time::timeout_at(deadline, subscriber.recv_async()).await {
-            let Some(host) = keys::host_of_live(sample.key_expr().as_str()) else { continue };
-            if sample.kind() == zenoh::sample::SampleKind::Delete {
-                seen.remove(&host);
-                continue;
+        loop {
+            tokio::select! {
+                token = tokio::time::timeout_at(deadline, subscriber.recv_async()) => {
+                    let Ok(Ok(sample)) = token else { break };
+                    let Some(host) = keys::host_of_live(sample.key_expr().as_str()) else { continue };
+                    if sample.kind() == zenoh::sample::SampleKind::Delete {
+                        live.remove(&host);
+                        continue;
+                    }
+                    if live.insert(host.clone()) {
+                        let requests = self.requests.clone();
+                        introductions.spawn(async move {
+                            let hello = introduction(&requests, &host).await;
+                            Seen { host, hello }
+                        });
+                    }
+                    // Those that were named are there; others, which they know, are given a moment.
+                    if wanted.is_empty() && self.expected() > 0 && live.len() >= self.expected() {
+                        deadline = deadline.min(tokio::time::Instant::now() + OTHERS);
+                    }
+                }
+                Some(introduced) = introductions.join_next() => {
+                    if let Ok(agent) = introduced {
+                        seen.insert(agent.host.clone(), agent);
+                    }
+                }
             }
-            let hello = self.introduce(&host).await;
-            seen.insert(host.clone(), Seen { host, hello });
-            let all_wanted = !wanted.is_empty() && wanted.iter().all(|host| seen.contains_key(host));
-            if all_wanted {
+            if !wanted.is_empty() && wanted.iter().all(|host| seen.contains_key(host)) {
                 break;
             }
-            // Those that were named are there; others, which they know, are given a moment.
-            if wanted.is_empty() && self.expected() > 0 && seen.len() >= self.expected() {
-                deadline = deadline.min(tokio::time::Instant::now() + OTHERS);
+        }
+        // Each has a deadline of its own.
+        while let Some(introduced) = introductions.join_next().await {
+            if wanted.is_empty()
+                && let Ok(agent) = introduced
+            {
+                seen.insert(agent.host.clone(), agent);
             }
         }
+        seen.retain(|host, _| live.contains(host));
         Ok(seen.into_values().collect())
     }
 
@@ -174,23 +244,7 @@ impl Fleet {
     /// # Errors
     /// What it refused, or that it does not answer, or speaks another protocol.
     pub async fn introduce(&self, host: &HostName) -> Result<Hello, Refusal> {
-        match self.requests.ask(host, &Request::Hello, PATIENCE).await? {
-            Reply::Hello(hello) if hello.protocol == envelope::PROTOCOL_VERSION => Ok(*hello),
-            Reply::Hello(hello) => Err(Refusal::new(
-                RefusalCode::Version,
-                format!(
-                    "the agent on {host} speaks protocol version {}, this console {}",
-                    hello.protocol,
-                    envelope::PROTOCOL_VERSION
-                ),
-                "run the same release of MOSE on both",
-            )),
-            _ => Err(Refusal::new(
-                RefusalCode::Malformed,
-                format!("the agent on {host} did not introduce itself"),
-                "run the same release of MOSE on both",
-            )),
-        }
+        introduction(&self.requests, host).await
     }
 
     /// One live agent by its host's name.
@@ -213,58 +267,146 @@ impl Fleet {
         }
     }
 
+    /// Asks hosts at once, each for one thing; the answers in the order in which they were asked for.
+    async fn ask_all(&self, asked: Vec<(HostName, Request)>) -> Vec<(HostName, mose_protocol::Response)> {
+        let answers = asked.into_iter().map(|(host, request)| async move {
+            let answer = self.ask(&host, &request).await;
+            (host, answer)
+        });
+        futures_util::future::join_all(answers).await
+    }
+
+    /// The agents that introduced themselves, of those that are live; the others did not answer.
+    async fn introduced(&self) -> Result<Told<Hello>, Refusal> {
+        let mut all = Told::default();
+        for Seen { host, hello } in self.live().await? {
+            match hello {
+                Ok(hello) => all.told.push(hello),
+                Err(refused) => all.unanswered.push(Unanswered::new(host, refused)),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Asks every live agent the same at once. `take` has what a reply tells, or why it does not.
+    async fn of_all<T>(
+        &self,
+        request: &Request,
+        take: impl Fn(&HostName, Reply) -> Result<Vec<T>, Unanswered>,
+    ) -> Result<Told<T>, Refusal> {
+        let Told { told: agents, mut unanswered } = self.introduced().await?;
+        let asked = agents.into_iter().map(|agent| (agent.host, request.clone())).collect();
+        let mut told = Vec::new();
+        for (host, answer) in self.ask_all(asked).await {
+            let answer = answer.map_err(|refused| Unanswered::new(host.clone(), refused));
+            match answer.and_then(|reply| take(&host, reply)) {
+                Ok(found) => told.extend(found),
+                Err(missing) => unanswered.push(missing),
+            }
+        }
+        Ok(Told { told, unanswered })
+    }
+
     /// The links between the live edge hosts, and which hosts did not tell; with `probe`, measured now, one after another.
     ///
     /// # Errors
     /// Where no agent is live, or the session fails.
-    pub async fn links(&self, probe: bool) -> Result<(Vec<Link>, Vec<Refusal>), Refusal> {
-        let agents = self.live().await?;
-        let edges: Vec<&HostName> = agents
-            .iter()
-            .filter(|agent| {
-                agent.hello.as_ref().is_ok_and(|hello| hello.capabilities.contains(&Capability::Containers))
-            })
-            .map(|agent| &agent.host)
-            .collect();
-        let (mut links, mut troubles) = (Vec::new(), Vec::new());
+    pub async fn links(&self, probe: bool) -> Result<Told<Link>, Refusal> {
+        let links = |from: &HostName, reply| match reply {
+            Reply::Links(found) => {
+                Ok(found.into_iter().map(|metrics| Link { from: from.clone(), metrics }).collect())
+            }
+            _ => Err(of_another_kind(from)),
+        };
+        if !probe {
+            return self.of_all(&Request::Links, links).await;
+        }
+        let Told { told: agents, unanswered } = self.introduced().await?;
+        let edge = |agent: &&Hello| agent.capabilities.contains(&Capability::Containers);
+        let edges: Vec<&HostName> = agents.iter().filter(edge).map(|agent| &agent.host).collect();
+        let mut all = Told { told: Vec::new(), unanswered };
         for from in &edges {
-            let requests: Vec<Request> = if probe {
-                edges.iter().filter(|to| to != &from).map(|&to| Request::ProbeLink(to.clone())).collect()
-            } else {
-                vec![Request::Links]
-            };
-            for request in requests {
-                match self.ask(from, &request).await {
-                    Ok(Reply::Links(found)) => {
-                        links
-                            .extend(found.into_iter().map(|metrics| Link { from: (*from).clone(), metrics }));
-                    }
-                    Ok(_) => {}
-                    Err(refusal) => troubles.push(refusal),
+            // Two measurements at once would measure each other.
+            for to in edges.iter().filter(|to| to != &from) {
+                let answer = self.ask(from, &Request::ProbeLink((*to).clone())).await;
+                let answer = answer.map_err(|refused| Unanswered::new((*from).clone(), refused));
+                match answer.and_then(|reply| links(from, reply)) {
+                    Ok(found) => all.told.extend::<Vec<Link>>(found),
+                    Err(missing) => all.unanswered.push(missing),
                 }
             }
         }
-        Ok((links, troubles))
+        Ok(all)
     }
 
     /// What runs on every live host, and which hosts did not say.
     ///
     /// # Errors
     /// Where no agent is live, or the session fails.
-    pub async fn services(&self) -> Result<(Vec<ServiceInfo>, Vec<Refusal>), Refusal> {
-        let (mut services, mut troubles) = (Vec::new(), Vec::new());
-        for agent in self.live().await? {
-            let answer = match agent.hello {
-                Ok(_) => self.ask(&agent.host, &Request::Services).await,
-                Err(refusal) => Err(refusal),
-            };
-            match answer {
-                Ok(Reply::Services(found)) => services.extend(found),
-                Ok(_) => {}
-                Err(refusal) => troubles.push(refusal),
+    pub async fn services(&self) -> Result<Told<ServiceInfo>, Refusal> {
+        let services = |host: &HostName, reply| match reply {
+            Reply::Services(found) => Ok(found),
+            Reply::LastServices { at, services, refused } => {
+                Err(Unanswered { host: host.clone(), refused, last: Some(LastTold { at, services }) })
             }
-        }
-        services.sort_by(|a, b| (&a.name, &a.host).cmp(&(&b.name, &b.host)));
-        Ok((services, troubles))
+            _ => Err(of_another_kind(host)),
+        };
+        let mut all = self.of_all(&Request::Services, services).await?;
+        all.told.sort_by(|a, b| (&a.name, &a.host).cmp(&(&b.name, &b.host)));
+        Ok(all)
+    }
+
+    /// The newest records of every live host, at most so many, newest first.
+    ///
+    /// # Errors
+    /// Where no agent is live, or the session fails.
+    pub async fn history(&self, count: u32) -> Result<Told<Record>, Refusal> {
+        let records = |host: &HostName, reply| match reply {
+            Reply::History(found) => Ok(found),
+            _ => Err(of_another_kind(host)),
+        };
+        let mut all = self.of_all(&Request::History(count), records).await?;
+        all.told.sort_by_key(|record| std::cmp::Reverse(record.started_at));
+        all.told.truncate(count as usize);
+        Ok(all)
+    }
+
+    /// The record of one migration, from whichever host keeps it.
+    ///
+    /// # Errors
+    /// Where no agent is live, or the session fails.
+    pub async fn record(&self, migration: &MigrationId) -> Result<Told<Record>, Refusal> {
+        let record = |host: &HostName, reply| match reply {
+            Reply::Record(found) => Ok(found.into_iter().map(|record| *record).collect()),
+            _ => Err(of_another_kind(host)),
+        };
+        self.of_all(&Request::Record(migration.clone()), record).await
+    }
+}
+
+fn of_another_kind(host: &HostName) -> Unanswered {
+    let reason = format!("the agent on {host} gave an answer of another kind");
+    let refused = Refusal::new(RefusalCode::Malformed, reason, "run the same release of MOSE on both hosts");
+    Unanswered::new(host.clone(), refused)
+}
+
+/// How an agent introduces itself, if it speaks the same protocol.
+async fn introduction(requests: &Requests, host: &HostName) -> Result<Hello, Refusal> {
+    match requests.ask(host, &Request::Hello, PATIENCE).await? {
+        Reply::Hello(hello) if hello.protocol == envelope::PROTOCOL_VERSION => Ok(*hello),
+        Reply::Hello(hello) => Err(Refusal::new(
+            RefusalCode::Version,
+            format!(
+                "the agent on {host} speaks protocol version {}, this console {}",
+                hello.protocol,
+                envelope::PROTOCOL_VERSION
+            ),
+            "run the same release of MOSE on both",
+        )),
+        _ => Err(Refusal::new(
+            RefusalCode::Malformed,
+            format!("the agent on {host} did not introduce itself"),
+            "run the same release of MOSE on both",
+        )),
     }
 }

@@ -3,12 +3,17 @@
 
 pub(crate) mod calibrate;
 mod compare;
+pub(crate) mod connections;
 mod course;
 mod guest;
 mod laps;
 mod profiling;
+pub(crate) mod rounds;
+mod services;
 mod strategies;
 mod targets;
+mod unmovable;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -100,10 +105,15 @@ pub(crate) fn run(command: cli::Lab) -> color_eyre::Result<ExitCode> {
         cli::Lab::Service { command: cli::Service::Stop { name, on } } => stop_service(&open()?, &on, &name)?,
         cli::Lab::Guest { deadline, files, argv } => return guest::run(deadline, &files, &argv),
         cli::Lab::Laps(options) => return laps::run(&options),
+        cli::Lab::Connections(options) => return connections::run(&options),
         cli::Lab::Targets(options) => return targets::run(&options),
+        cli::Lab::Rounds(options) => return rounds::run(&options),
         cli::Lab::Strategies(options) => return strategies::run(&options),
+        cli::Lab::Volumes(options) => return volumes::run(&options),
+        cli::Lab::Services(options) => return services::run(&options),
         cli::Lab::Profiling(options) => return profiling::run(&options),
         cli::Lab::Baseline(options) => return compare::run(&options),
+        cli::Lab::Unmovable(options) => return unmovable::run(&options),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod calibrate;
+pub mod decide;
 pub mod demo;
 pub mod design;
 pub mod doctor;
@@ -12,6 +13,7 @@ pub mod exit;
 pub mod experiments;
 pub mod fleet;
 pub mod follow;
+pub mod movable;
 pub mod order;
 pub mod profile;
 pub mod proposal;

@@ -7,11 +7,11 @@ use mose_protocol::agent::Capability;
 use mose_protocol::forecast::Forecast;
 use mose_protocol::handover::{FilePolicy, ImagePolicy, PreCopyWay, Task};
 use mose_protocol::record::{Outcome, Record};
-use mose_protocol::step::{Phase, Step, StepEvent};
+use mose_protocol::step::{Step, StepEvent};
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, ServiceName, Timestamp};
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Told};
 use crate::follow::Follower;
 
 /// How long without any step before the source is asked how far it is.
@@ -115,9 +115,7 @@ pub async fn carry_out(
         match tokio::time::timeout(SILENCE, follower.next()).await {
             Ok(Some(event)) if event.migration == migration => {
                 heard = tokio::time::Instant::now();
-                let ended = event.step == Step::Migration
-                    && matches!(event.phase, Phase::Finished | Phase::Failed)
-                    && event.host == from;
+                let ended = event.step == Step::Migration && event.phase.is_end() && event.host == from;
                 watch(&event);
                 if ended {
                     break;
@@ -157,13 +155,13 @@ pub async fn carry_out(
 /// # Errors
 /// Where it runs nowhere, or at more than one place.
 pub async fn locate(fleet: &Fleet, service: &ServiceName) -> Result<HostName, Refusal> {
-    let (services, troubles) = fleet.services().await?;
+    let Told { told: services, unanswered } = fleet.services().await?;
     let found: Vec<_> = services.iter().filter(|s| &s.name == service).collect();
     match found.as_slice() {
         [one] => Ok(one.host.clone()),
         [] => {
             let mut known: Vec<_> = services.iter().map(|s| format!("{} on {}", s.name, s.host)).collect();
-            known.extend(troubles.iter().map(ToString::to_string));
+            known.extend(unanswered.iter().map(|missing| missing.refused.to_string()));
             Err(Refusal::new(
                 RefusalCode::UnknownService,
                 format!("no host runs a service {service}"),

@@ -1,6 +1,9 @@
 //! A plan as it is shown: to people, as JSON, as lines of CSV.
 
-use mose_pam::{Axis, Components, Kpis, Millis, Model, Nearest, Proposal, Request, Strategy, Trajectory};
+use mose_pam::{
+    Axis, Components, Kpis, Millis, Model, Nearest, Proposal, Request, Rounds, RoundsRule, Strategy,
+    Trajectory,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,6 +19,8 @@ pub struct Report<'a> {
     strategy: Strategy,
     /// I: iterations after the pre-dump; null for a cold migration.
     iterations: Option<u32>,
+    /// The same number, among how many and by which rule it was chosen; null for a cold migration.
+    rounds: Option<Rounds>,
     /// L: the bandwidth to allocate, in bit/s.
     bandwidth_bps: u64,
     /// r: the dirty-page rate between the least (0) and the greatest (1) that is possible.
@@ -34,6 +39,9 @@ pub struct Report<'a> {
     nearest: Option<Change>,
     /// The calibration profile that it was made with.
     profile: &'a str,
+    /// Whether the service can move as it is, where the plan is one of a running service whose host could say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<&'a mose_protocol::check::Report>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -86,6 +94,7 @@ impl<'a> Report<'a> {
         Self {
             strategy: proposal.strategy,
             iterations: proposal.iterations,
+            rounds: proposal.rounds,
             bandwidth_bps: proposal.bandwidth.0,
             normalized_dirty_rate: proposal.rate.get(),
             bound: proposal.bound.into(),
@@ -95,7 +104,15 @@ impl<'a> Report<'a> {
             why: proposal.why.to_string(),
             nearest: proposal.nearest.map(Into::into),
             profile,
+            check: None,
         }
+    }
+
+    /// The same with what was found of the service.
+    #[must_use]
+    pub const fn with_check(mut self, check: Option<&'a mose_protocol::check::Report>) -> Self {
+        self.check = check;
+        self
     }
 }
 
@@ -121,7 +138,7 @@ impl<'a> Swept<'a> {
 /// A plan for people: what to do, what it promises, and why.
 #[must_use]
 pub fn page(proposal: &Proposal, model: &Model, request: &Request, profile: &str) -> String {
-    let iterations = proposal.iterations.map(|i| format!("   I = {i}")).unwrap_or_default();
+    let iterations = proposal.rounds.map(|rounds| format!("   I = {rounds}")).unwrap_or_default();
     let mut text = format!(
         "{}{iterations}   L = {}   r = {:.3}   profile {profile}\n\n",
         proposal.strategy,
@@ -178,9 +195,11 @@ fn parts(proposal: &Proposal) -> String {
     let iterations = proposal.iterations.unwrap_or(0);
     let all = [
         ("prepare".to_owned(), parts.prepare, none()),
+        ("files".to_owned(), parts.files, parts.files.to_string()),
         ("pre-dump".to_owned(), parts.predump, parts.transfer_predump.to_string()),
         (format!("iteration (× {iterations})"), parts.round, parts.transfer_dump.to_string()),
         ("dump".to_owned(), parts.dump, parts.transfer_dump.to_string()),
+        ("files that changed".to_owned(), parts.files_changed, parts.files_changed.to_string()),
         ("restore".to_owned(), parts.restore, none()),
         ("overlay".to_owned(), parts.overlay, none()),
     ];
@@ -192,9 +211,9 @@ fn parts(proposal: &Proposal) -> String {
     table(&["part", "at most", "transfer"], &[1, 2], &rows)
 }
 
-/// Where more iterations stop paying, if the plan goes on beyond that.
+/// Where more iterations stop paying, if the paper's rule goes on beyond that.
 fn enough(proposal: &Proposal, model: &Model, request: &Request) -> Option<String> {
-    let planned = proposal.iterations.filter(|iterations| *iterations > 0)?;
+    let planned = proposal.rounds.filter(|rounds| rounds.rule == RoundsRule::Paper)?.chosen;
     let overlay = proposal.components.overlay.0 > 0.0;
     let trajectory = Trajectory::new(model, request.service(), proposal.bandwidth, overlay);
     let enough = trajectory.pays_until(WORTH_IT);
@@ -214,7 +233,7 @@ pub fn csv_heading(axis: Axis) -> String {
     let unit = if unit.is_empty() { String::new() } else { format!("_{unit}") };
     format!(
         "swept_{}{unit},strategy,iterations,bandwidth_bps,normalized_dirty_rate,bound_downtime_ms,bound_duration_ms,\
-         expected_downtime_ms,expected_duration_ms,downtime_met,duration_met",
+         expected_downtime_ms,expected_duration_ms,downtime_met,duration_met,rounds_rule,most_rounds",
         axis.name().replace('-', "_")
     )
 }
@@ -223,8 +242,10 @@ pub fn csv_heading(axis: Axis) -> String {
 #[must_use]
 pub fn csv_line(value: f64, proposal: &Proposal) -> String {
     let iterations = proposal.iterations.map(|iterations| iterations.to_string()).unwrap_or_default();
+    let rule = proposal.rounds.map(|rounds| rounds.rule.name()).unwrap_or_default();
+    let most = proposal.rounds.map(|rounds| rounds.most.to_string()).unwrap_or_default();
     format!(
-        "{value},{},{iterations},{},{},{},{},{},{},{},{}",
+        "{value},{},{iterations},{},{},{},{},{},{},{},{},{rule},{most}",
         proposal.strategy,
         proposal.bandwidth.0,
         proposal.rate.get(),
@@ -247,7 +268,7 @@ pub fn sweep(axis: Axis, plans: &[(f64, Proposal)]) -> String {
             vec![
                 axis.show(*value),
                 proposal.strategy.to_string(),
-                crate::table::known(proposal.iterations),
+                crate::table::known(proposal.rounds),
                 proposal.bandwidth.to_string(),
                 proposal.bound.downtime.to_string(),
                 mark(proposal.downtime.met()),

@@ -2,12 +2,14 @@
 
 use mose_pam::{Bytes, Millis};
 use mose_protocol::Timestamp;
-use mose_protocol::forecast::{Figures, Forecast};
+use mose_protocol::agent::ServiceInfo;
+use mose_protocol::forecast::Forecast;
 use mose_protocol::link::CapacityFrom;
-use mose_protocol::record::{Outcome, Record};
+use mose_protocol::record::{Outcome, Record, Verdict};
 use mose_protocol::step::{Phase, StepEvent};
+use mose_screen::state::Still;
 
-use crate::fleet::Link;
+use crate::fleet::{LastTold, Link};
 
 /// Rows below headings, each column as wide as its widest cell. The first columns are left-aligned, those named in
 /// `right` are right-aligned.
@@ -44,6 +46,40 @@ pub fn marked(text: &str, simulated: bool) -> String {
     if simulated { format!("{text} SIM") } else { text.to_owned() }
 }
 
+/// Services as a table, one line each.
+#[must_use]
+pub fn services(services: &[ServiceInfo]) -> String {
+    let rows: Vec<Vec<String>> = services
+        .iter()
+        .map(|service| {
+            vec![
+                service.name.to_string(),
+                service.host.to_string(),
+                service.state.name().to_owned(),
+                service.address.map_or_else(|| "not on the overlay".to_owned(), |a| a.addr().to_string()),
+                known(service.memory),
+                known(service.processes),
+                service.image.clone(),
+            ]
+        })
+        .collect();
+    let headings = ["service", "host", "state", "address", "memory", "processes", "image"];
+    table(&headings, &[4, 5], &rows)
+}
+
+/// What a host told last of its services, in a line.
+#[must_use]
+pub fn last_told(last: &LastTold) -> String {
+    let micros = i64::try_from(last.at.0).unwrap_or_default();
+    let at = chrono::DateTime::from_timestamp_micros(micros).map(|at| at.format("%H:%M:%S UTC").to_string());
+    let services: Vec<String> =
+        last.services.iter().map(|service| format!("{} ({})", service.name, service.state.name())).collect();
+    match services.is_empty() {
+        true => format!("at {} nothing ran there", known(at)),
+        false => format!("at {} it told of {}", known(at), services.join(", ")),
+    }
+}
+
 /// Links as a table, one line for each direction.
 #[must_use]
 pub fn links(links: &[Link]) -> String {
@@ -78,6 +114,7 @@ pub fn step_line(event: &StepEvent, begin: Timestamp) -> String {
         Phase::Progress => "·",
         Phase::Finished => "✔",
         Phase::Failed => "✘",
+        Phase::Aborted => "–",
     };
     let mut line = format!(
         "{:>9.1} ms  {:<10} {mark} {}",
@@ -156,66 +193,95 @@ pub fn ending(record: &Record) -> String {
     }
     if record.outcome != Outcome::Refused {
         lines.push(format!(
-            "downtime  CRIU frozen {} · agents' blackout {} (± {:.2} ms) · client gap {}",
+            "downtime  service stopped {} · client silence {} · process frozen {}",
+            stopped(record),
+            record.downtime.silence(),
             known(record.downtime.criu.frozen),
-            known(record.downtime.blackout),
-            record.downtime.clock.uncertainty_us as f64 / 1e3,
-            known(record.downtime.client_gap())
         ));
         for client in &record.downtime.clients {
             lines.push(format!(
-                "client    at {}: {} packets seen, {} resets, {} connections accepted anew",
-                client.host, client.packets, client.resets, client.accepted
+                "client    at {}: {} connections asked, {} still wait, {} packets seen, {} resets, {} connections accepted anew",
+                client.host, client.asked, client.unanswered, client.packets, client.resets, client.accepted
             ));
+            lines.extend(client.note.as_ref().map(|note| format!("          {note}")));
         }
-        lines.push(format!("image     {}", record.image));
         if !record.rounds.is_empty() {
             lines.push(rounds(record));
         }
         lines.extend(record.forecast.as_deref().map(|forecast| promised(record, forecast)));
     }
+    if record.outcome != Outcome::Refused || record.image.0 > 0 {
+        lines.push(format!("sent      {}", record.image));
+    }
     lines.join("\n")
+}
+
+/// For how long the service stood still, and how sure that is.
+fn stopped(record: &Record) -> String {
+    match Still::recorded(record, Timestamp::now()) {
+        Still::Never => "never".to_owned(),
+        Still::SoFar(so_far) => format!("{so_far} so far"),
+        Still::Heard(time) | Still::Measured(time) => {
+            format!("{time} (± {:.2} ms)", record.downtime.clock.uncertainty_us as f64 / 1e3)
+        }
+        Still::NotBack => "and not heard of again".to_owned(),
+        Still::Unknown => known::<Millis>(None),
+    }
 }
 
 /// The rounds of pre-copy, in one line.
 fn rounds(record: &Record) -> String {
     let sent = record.rounds.iter().map(|round| round.bytes.to_string()).collect::<Vec<_>>().join(" · ");
     let paid = record.rounds.iter().find(|round| !round.pays).map(|round| round.number);
-    let note = paid.map(|number| format!("; iteration {number} no longer paid")).unwrap_or_default();
+    let note = match (record.ended_early(), paid) {
+        (Some(number), _) => format!(
+            "; round {number} no longer paid: {} of {} planned were made",
+            record.iterations_made(),
+            known(record.plan.iterations)
+        ),
+        (None, Some(number)) => format!("; round {number} no longer paid"),
+        (None, None) => String::new(),
+    };
     let last = record.image.0.saturating_sub(record.rounds.iter().map(|round| round.bytes.0).sum());
-    format!("rounds    {sent} · then {} in the downtime{note}", Bytes(last))
+    // What came after the rounds travelled in the downtime, if there was one.
+    match record.outcome {
+        Outcome::Done => format!("rounds    {sent} · then {} in the downtime{note}", Bytes(last)),
+        _ => format!("rounds    {sent}{note}"),
+    }
 }
 
-/// What was promised beside what was measured.
+/// What was planned, and whether what was measured kept it.
 fn promised(record: &Record, forecast: &Forecast) -> String {
-    let mark = |held: Option<bool>| match held {
-        Some(true) => "held",
-        Some(false) => "NOT held",
-        None => "not measured",
+    let mark = |held: Option<bool>| match (record.outcome, held) {
+        (Outcome::Done, Some(true)) => " ✔",
+        (Outcome::Done, Some(false)) => " ✘",
+        (Outcome::Done, None) => " (not measured)",
+        // Nothing is held against a migration that was not done.
+        _ => "",
     };
-    let held = record.bounds_held();
+    let (downtime, duration) = (record.downtime_verdict(), record.duration_verdict());
     format!(
-        "promised  downtime ≤ {} ({}), expected {} · duration ≤ {} ({}), expected {} (profile {})",
+        "planned   downtime: worst case {}{}, max {}{}, expected {} · duration: worst case {}{}, max {}{}, expected {} (profile {})",
         forecast.bound.downtime,
-        mark(held.map(|held| held.0)),
+        mark(downtime.worst_case),
+        forecast.targets.downtime,
+        mark(downtime.target),
         forecast.expected.downtime,
         forecast.bound.duration,
-        mark(held.map(|held| held.1)),
+        mark(duration.worst_case),
+        forecast.targets.duration,
+        mark(duration.target),
         forecast.expected.duration,
         forecast.profile
     )
 }
 
-/// A figure and the bound that it was promised to stay under: `203 ms ≤ 310 ms ✔`.
-fn beside(measured: Option<Millis>, bound: Option<Millis>) -> String {
-    match (measured, bound) {
-        (Some(measured), Some(bound)) => {
-            format!(
-                "{measured} {}",
-                if measured.0 <= bound.0 { format!("≤ {bound} ✔") } else { format!("> {bound} ✘") }
-            )
-        }
-        (measured, _) => known(measured),
+/// A figure and the worst case that it stayed within or not: `203 ms ≤ 310 ms ✔`; the figure alone where that is not known.
+fn beside(measured: String, bound: Option<Millis>, verdict: Verdict) -> String {
+    match bound.zip(verdict.worst_case) {
+        Some((bound, true)) => format!("{measured} ≤ {bound} ✔"),
+        Some((bound, false)) => format!("{measured} > {bound} ✘"),
+        None => measured,
     }
 }
 
@@ -229,21 +295,36 @@ pub fn history(records: &[Record]) -> String {
                 i64::try_from(record.started_at.0).unwrap_or_default(),
             )
             .map(|at| at.format("%Y-%m-%d %H:%M:%S").to_string());
+            let bound = record.forecast.as_deref().map(|forecast| forecast.bound);
+            let stood = match Still::recorded(record, Timestamp::now()) {
+                Still::NotBack => "not back".to_owned(),
+                Still::Never => "none".to_owned(),
+                Still::SoFar(so_far) => format!("{so_far} so far"),
+                still => known(still.time()),
+            };
             vec![
                 record.migration.to_string(),
                 known(at),
                 record.service.to_string(),
                 format!("{} → {}", record.from, record.to),
                 match record.plan.iterations.filter(|iterations| *iterations > 0) {
+                    Some(planned) if record.ended_early().is_some() => {
+                        format!("{} I={}/{planned}", record.plan.strategy, record.iterations_made())
+                    }
                     Some(iterations) => format!("{} I={iterations}", record.plan.strategy),
                     None => record.plan.strategy.to_string(),
                 },
                 marked(record.outcome.name(), record.simulated),
                 record.image.to_string(),
-                beside(Some(record.duration), bound(record, |bound| bound.duration)),
+                beside(
+                    record.duration.to_string(),
+                    bound.map(|bound| bound.duration),
+                    record.duration_verdict(),
+                ),
+                beside(stood, bound.map(|bound| bound.downtime), record.downtime_verdict()),
+                known(record.targets_met()),
+                record.downtime.silence().to_string(),
                 known(record.downtime.criu.frozen),
-                beside(record.downtime.blackout, bound(record, |bound| bound.downtime)),
-                known(record.downtime.client_gap()),
             ]
         })
         .collect();
@@ -255,21 +336,45 @@ pub fn history(records: &[Record]) -> String {
             "way",
             "strategy",
             "outcome",
-            "image",
+            "sent",
             "duration",
-            "CRIU frozen",
-            "blackout",
-            "client gap",
+            "service stopped",
+            "targets",
+            "client silence",
+            "process frozen",
         ],
-        &[6, 7, 8, 9, 10],
+        &[6, 7, 8, 10, 11],
         &rows,
     )
 }
 
-/// A bound of a migration that was carried out.
-fn bound(record: &Record, which: impl Fn(&Figures) -> Millis) -> Option<Millis> {
-    let forecast = record.forecast.as_ref().filter(|_| record.outcome == Outcome::Done)?;
-    Some(which(&forecast.bound))
+/// Columns of a line of text; what is longer goes on in the next one.
+pub const WIDTH: usize = 110;
+
+/// `text` after `head`, in lines that begin at `margin`.
+#[must_use]
+pub fn wrapped(head: &str, text: &str, margin: usize) -> String {
+    let mut lines = head.trim_end().to_owned();
+    let mut column = head.chars().count();
+    lines.extend(std::iter::repeat_n(' ', column - lines.chars().count()));
+    let mut first = true;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if !first && column + 1 + length > WIDTH {
+            lines.push('\n');
+            lines.extend(std::iter::repeat_n(' ', margin));
+            column = margin;
+        } else if !first {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+        first = false;
+    }
+    lines.truncate(lines.trim_end().len());
+    lines.push('\n');
+    lines
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use mose_console::design::{self, Given, Wanted};
 use mose_console::fleet::Fleet;
 use mose_console::order::{self, Order};
 use mose_console::table;
-use mose_pam::{Limits, Millis, Objective, Plan, Strategy, Targets};
+use mose_pam::{Limits, Millis, Objective, Plan, RoundsRule, Strategy, Targets};
 use mose_protocol::agent::{Role, ServiceState, Telemetry};
 use mose_protocol::handover::ImagePolicy;
 use mose_protocol::link::CapacityFrom;
@@ -110,6 +110,7 @@ async fn migrate_as_planned(fleet: &Fleet, name: &str, from: &str, to: &str) -> 
         targets: Targets::new(Millis(600.0), Millis(2500.0)).unwrap(),
         objective: Objective::Downtime,
         limits: Limits::default(),
+        rounds: RoundsRule::default(),
         profile: None,
         given: Given::default(),
     };
@@ -178,7 +179,7 @@ async fn a_cold_and_an_iterative_migration_are_done_verified_and_labelled() {
     assert!(cold.image.0 >= 8 << 20, "the whole memory travels: {}", cold.image);
     assert_eq!(demo.world().live_on(&service("one")), [host("b")]);
 
-    let plan = Plan { strategy: Strategy::IterativePrecopy, iterations: Some(2), bandwidth: None };
+    let plan = Plan { strategy: Strategy::IterativePrecopy, iterations: Some(2), ..Plan::cold() };
     let iterative = migrate(&fleet, &order("one", "a", plan)).await.unwrap();
     assert_eq!(iterative.outcome, Outcome::Done, "{:?}", iterative.reason);
     assert_eq!(iterative.rounds.len(), 3);
@@ -198,6 +199,38 @@ async fn a_cold_and_an_iterative_migration_are_done_verified_and_labelled() {
         assert!(restore.0 > 30.0, "a restore takes the profile's time, not {restore}");
     }
     assert!(iterative.downtime.blackout < cold.downtime.blackout);
+    end(demo, fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rounds_end_where_one_no_longer_pays_unless_all_are_wanted() {
+    let (demo, fleet) = started().await;
+    let plan = |end_early| Plan {
+        strategy: Strategy::IterativePrecopy,
+        iterations: Some(12),
+        end_early,
+        ..Plan::cold()
+    };
+    let early = migrate(&fleet, &order("one", "b", plan(true))).await.unwrap();
+    assert_eq!(early.outcome, Outcome::Done, "{:?}", early.reason);
+    // What is written between two rounds is about as much each time: it does not fall twelve times.
+    let last = early.ended_early().expect("one that no longer paid");
+    assert!(!early.rounds[last as usize].pays);
+    assert!(early.rounds[..last as usize].iter().all(|round| round.pays), "{:?}", early.rounds);
+    // The one right before the freeze is made all the same.
+    assert_eq!(early.rounds.len() as u32, last + 2, "{:?}", early.rounds);
+    assert_eq!(early.iterations_made(), last + 1);
+    let ended = table::ending(&early);
+    assert!(ended.contains(&format!("{} of 12 planned were made", last + 1)), "{ended}");
+    assert!(table::history(std::slice::from_ref(&early)).contains(&format!("I={}/12", last + 1)));
+    let left_out = format!("{last} of 12: ");
+    let detail =
+        early.steps.iter().filter_map(|step| step.detail.as_deref()).find(|d| d.starts_with(&left_out));
+    assert!(detail.is_some_and(|detail| detail.contains("left out")), "{detail:?}");
+
+    let all = migrate(&fleet, &order("one", "a", plan(false))).await.unwrap();
+    assert_eq!(all.outcome, Outcome::Done, "{:?}", all.reason);
+    assert_eq!((all.rounds.len(), all.ended_early()), (13, None));
     end(demo, fleet).await;
 }
 
@@ -237,7 +270,7 @@ async fn a_restore_that_fails_is_rolled_back_and_the_service_goes_on_at_its_sour
 async fn a_stale_page_at_the_destination_is_seen_and_the_restore_refused() {
     let (demo, fleet) = started().await;
     demo.world().inject(fault(FaultStep::Restore, "b", Effect::StalePage));
-    let plan = Plan { strategy: Strategy::IterativePrecopy, iterations: Some(1), bandwidth: None };
+    let plan = Plan { strategy: Strategy::IterativePrecopy, iterations: Some(1), ..Plan::cold() };
     let record = migrate(&fleet, &order("one", "b", plan)).await.unwrap();
     assert_eq!(record.outcome, Outcome::RolledBack);
     let reason = record.reason.unwrap().reason;
@@ -249,7 +282,7 @@ async fn a_stale_page_at_the_destination_is_seen_and_the_restore_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_before_the_hand_over_leave_the_service_where_it_was() {
     let (demo, fleet) = started().await;
-    let pre_copy = Plan { strategy: Strategy::Precopy, iterations: None, bandwidth: None };
+    let pre_copy = Plan { strategy: Strategy::Precopy, ..Plan::cold() };
     for (step, on, plan, outcome) in [
         (FaultStep::Prepare, "b", Plan::cold(), Outcome::Refused),
         (FaultStep::PreDump, "a", pre_copy, Outcome::Refused),
@@ -312,7 +345,7 @@ async fn a_source_that_is_lost_in_the_dump_takes_its_service_back_when_it_comes_
 #[tokio::test(flavor = "multi_thread")]
 async fn two_migrations_at_once_pass_each_other() {
     let (demo, fleet) = started().await;
-    let plan = || Plan { strategy: Strategy::IterativePrecopy, iterations: Some(2), bandwidth: None };
+    let plan = || Plan { strategy: Strategy::IterativePrecopy, iterations: Some(2), ..Plan::cold() };
     let (one, two) = (order("one", "b", plan()), order("two", "a", plan()));
     let (one, two) = tokio::join!(migrate(&fleet, &one), migrate(&fleet, &two));
     for record in [one.unwrap(), two.unwrap()] {
@@ -326,7 +359,7 @@ async fn two_migrations_at_once_pass_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_of_pre_dumps_is_refused_with_what_to_use_instead() {
     let (demo, fleet) = started().await;
-    let plan = Plan { strategy: Strategy::Precopy, iterations: None, bandwidth: None };
+    let plan = Plan { strategy: Strategy::Precopy, ..Plan::cold() };
     let chain =
         Order { pre_copy: Some(mose_protocol::handover::PreCopyWay::Chain), ..order("one", "b", plan) };
     let record = migrate(&fleet, &chain).await.unwrap();
@@ -340,14 +373,15 @@ async fn transfers_keep_to_the_bandwidth_that_the_scenario_leaves() {
     let slow = CALM.replace("bandwidth = \"1Gbps\"", "bandwidth = \"200Mbps\"");
     let demo = Demo::start(&Scenario::from_toml(&slow, "slow").unwrap()).await.unwrap();
     let fleet = Fleet::join(demo.endpoints()).await.unwrap();
-    let (links, troubles) = fleet.links(false).await.unwrap();
-    assert!(troubles.is_empty(), "{troubles:?}");
+    let told = fleet.links(false).await.unwrap();
+    assert!(told.unanswered.is_empty(), "{:?}", told.unanswered);
+    let links = told.told;
     assert_eq!(links.len(), 2);
     for link in &links {
         assert_eq!(link.metrics.capacity_from, Some(CapacityFrom::Scenario));
         assert_eq!(link.metrics.available.unwrap().0, 100_000_000);
     }
-    let (probed, _) = fleet.links(true).await.unwrap();
+    let probed = fleet.links(true).await.unwrap().told;
     assert_eq!(probed.len(), 2, "asked to measure, the scenario's figures are told");
     let record = migrate(&fleet, &order("one", "b", Plan::cold())).await.unwrap();
     let transfer = record.steps.iter().find(|step| step.step == Step::Transfer).unwrap();

@@ -44,9 +44,10 @@ fn refused(words: &str, says: &str) {
 
 #[test]
 fn the_published_plan_comes_out() {
-    let plan = json(GOOD);
+    let plan = json(&with(GOOD, "--rounds-rule", "paper"));
     assert_eq!(plan["strategy"], "iterative-precopy");
     assert_eq!(plan["iterations"], 15);
+    assert_eq!(plan["rounds"], serde_json::json!({ "rule": "paper", "chosen": 15, "most": 15 }));
     assert_eq!(plan["bandwidth_bps"], 1_000_000_000);
     assert_eq!(plan["bound"]["downtime_ms"].as_f64().unwrap().round(), 907.0);
     assert_eq!(plan["targets"], serde_json::json!({ "downtime_met": true, "duration_met": true }));
@@ -58,6 +59,28 @@ fn the_published_plan_comes_out() {
     let least = json(&with(&with(GOOD, "--objective", "resources"), "--target-downtime", "2s"));
     assert_eq!(least["strategy"], "cold");
     assert!((least["bandwidth_bps"].as_f64().unwrap() / 1e6 - 79.3).abs() < 0.05);
+}
+
+#[test]
+fn no_more_rounds_are_planned_than_are_of_use() {
+    let idle = json(GOOD);
+    assert_eq!((&idle["strategy"], &idle["iterations"]), (&"precopy".into(), &0.into()));
+    assert_eq!(idle["rounds"], serde_json::json!({ "rule": "enough", "chosen": 0, "most": 15 }));
+    assert!(idle["why"].as_str().unwrap().contains("with 15, the most that fit into max duration = 5000 ms"));
+    // What is promised of the downtime is the same.
+    assert_eq!(idle["bound"]["downtime_ms"].as_f64().unwrap().round(), 907.0);
+    let busy = GOOD.replace("--normalized-dirty-rate 0", "--dirty-rate 300p/s");
+    let busy = with(&with(&busy, "--bandwidth", "100Mbps"), "--target-duration", "20s");
+    let (enough, paper) = (json(&busy), json(&with(&busy, "--rounds-rule", "paper")));
+    let chosen = enough["iterations"].as_u64().unwrap();
+    assert!(0 < chosen && chosen < paper["iterations"].as_u64().unwrap(), "{enough}");
+    assert_eq!(enough["rounds"]["most"], paper["iterations"]);
+    let downtime = |plan: &Value| plan["expected"]["downtime_ms"].as_f64().unwrap();
+    assert!(downtime(&enough) <= downtime(&paper) * 1.02 && downtime(&enough) > downtime(&paper));
+    assert!(text(&busy).contains(&format!("I = {chosen} of {}", paper["iterations"])), "{}", text(&busy));
+    // The rounds of a cold plan are none by any rule.
+    let cold = json(&with(GOOD, "--target-duration", "1s"));
+    assert_eq!(cold["rounds"], Value::Null);
 }
 
 #[test]
@@ -77,6 +100,7 @@ fn the_json_has_its_keys_and_no_others() {
         "nearest",
         "normalized_dirty_rate",
         "profile",
+        "rounds",
         "strategy",
         "targets",
         "why",
@@ -86,8 +110,18 @@ fn the_json_has_its_keys_and_no_others() {
     assert_eq!(keys(&plan["expected"]), ["downtime_ms", "duration_ms"]);
     assert_eq!(keys(&plan["targets"]), ["downtime_met", "duration_met"]);
     assert_eq!(keys(&plan["nearest"]), ["bandwidth_bps", "target_downtime_ms", "target_duration_ms"]);
-    let parts =
-        ["dump", "overlay", "predump", "prepare", "restore", "round", "transfer_dump", "transfer_predump"];
+    let parts = [
+        "dump",
+        "files",
+        "files_changed",
+        "overlay",
+        "predump",
+        "prepare",
+        "restore",
+        "round",
+        "transfer_dump",
+        "transfer_predump",
+    ];
     assert_eq!(keys(&plan["components_ms"]), parts);
     assert!(plan["why"].as_str().unwrap().contains("θ_mig = 1000 ms"));
     assert_eq!(plan["profile"], "tnsm2024");
@@ -119,7 +153,7 @@ fn a_measured_rate_is_normalised_over_its_interval() {
     assert!((r(&base) - 299.0 / 2441.0).abs() < 1e-12);
     assert!((r(&with(&base, "--delta-t", "2s")) - 599.0 / 2441.0).abs() < 1e-12);
     assert_eq!(json(&format!("{base} --no-overlay"))["components_ms"]["overlay"], 0.0);
-    assert_eq!(json(&with(&base, "--max-iterations", "3"))["iterations"], 3);
+    assert_eq!(json(&with(&base, "--max-iterations", "3"))["rounds"]["most"], 3);
 }
 
 #[test]
@@ -130,17 +164,19 @@ fn people_read_what_why_and_what_would_be_enough() {
     {
         assert!(page.contains(says), "{says}: {page}");
     }
-    let page = text(GOOD);
+    let page = text(&with(GOOD, "--rounds-rule", "paper"));
     for says in ["iterative-precopy   I = 15", "iteration (× 15)", "✔ 93.2 ms left", "save less than 1.00 ms"]
     {
         assert!(page.contains(says), "{says}: {page}");
     }
     assert!(!page.contains("nearest"), "{page}");
+    let page = text(GOOD);
+    assert!(page.starts_with("precopy   I = 0 of 15") && !page.contains("save less than"), "{page}");
 }
 
 #[test]
 fn a_sweep_is_a_plan_for_every_value() {
-    let words = format!("{GOOD} --sweep target-duration=0.8s..6s/50");
+    let words = format!("{GOOD} --rounds-rule paper --sweep target-duration=0.8s..6s/50");
     let plans = json(&words);
     let plans = plans.as_array().unwrap();
     assert_eq!(plans.len(), 50);
@@ -157,7 +193,7 @@ fn a_sweep_is_a_plan_for_every_value() {
     assert_eq!(lines.count(), 50);
     assert_eq!(text(&words).lines().count(), 51);
     // What is swept need not be given, and may pass what contradicts the other target.
-    let swept = GOOD.replace("--target-duration 5s", "--sweep target-duration=0.8s..6s/50");
+    let swept = words.replace("--target-duration 5s", "");
     assert_eq!(json(&swept), json(&words));
     let swept = GOOD.replace("--normalized-dirty-rate 0", "--sweep normalized-dirty-rate=0..1/5");
     assert_eq!(json(&swept).as_array().unwrap().len(), 5);
@@ -191,6 +227,7 @@ fn impossible_figures_are_refused_by_name() {
         ("--target-duration", "NaNs", "it is not a finite number"),
         ("--target-duration", "900ms", "the targets contradict each other"),
         ("--objective", "glory", "`glory` is no objective"),
+        ("--rounds-rule", "most", "`most` is no rule for rounds: choose enough"),
         ("--max-iterations", "-1", "invalid value"),
         ("--sweep", "colour=1..2/3", "`colour` cannot be swept"),
         ("--sweep", "target-duration=1s", "is not a sweep such as"),

@@ -287,7 +287,7 @@ fn an_agent_that_is_lost_in_a_migration_is_shown_as_lost_and_the_service_as_in_d
     mose.wait("a lost host", |text| text.contains("edge-b lost"));
     mose.wait("a service in doubt", |text| text.contains("before you decide"));
     // Deciding by hand is offered, and what it may cost is said before it is done.
-    mose.keys(":keep\r");
+    mose.keys(":resume\r");
     mose.wait_for("two copies");
     mose.keys("\u{1b}");
     mose.wait("the agent again", |text| text.contains("3 live"));

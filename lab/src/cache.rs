@@ -13,6 +13,7 @@ use crate::guest;
 use crate::lab::Lab;
 use crate::procfs::pids;
 use crate::state::Lock;
+use crate::trial;
 
 /// How the name of what is not finished begins.
 const BUILDING: &str = ".building-";
@@ -96,11 +97,11 @@ impl Lab {
         }
         require_root()?;
         let _lock = Lock::take(&cache.join(LOCK))?;
-        for prefix in ["rootfs-", "image", "guest-boot-", "guest-tools-", BUILDING] {
+        for prefix in ["rootfs-", "image", trial::image::PREFIX, "guest-boot-", "guest-tools-", BUILDING] {
             entries(cache, prefix)?.iter().try_for_each(|path| remove_all(path))?;
         }
         guest::sweep(cache)?;
-        for file in ["rootfs.log", "guest-tools.log", "guest-acceleration", LOCK] {
+        for file in ["rootfs.log", "trial.log", "guest-tools.log", "guest-acceleration", LOCK] {
             let _ = fs::remove_file(cache.join(file));
         }
         // Only if nothing else is in it.

@@ -210,6 +210,17 @@ impl CgroupPlan {
             .collect()
     }
 
+    /// Lets everything in the lab's groups go on: what is frozen does not die of its signals, nor does a pid 1 whose
+    /// namespace holds something frozen.
+    pub(crate) fn thaw(&self) {
+        self.hierarchies.iter().for_each(|h| thaw_tree(&h.path.join(&self.lab)));
+    }
+
+    /// The same for one host.
+    pub(crate) fn thaw_host(&self, host: &str) {
+        self.host_dirs(host).iter().for_each(|(_, dir)| thaw_tree(dir));
+    }
+
     /// Ends what is left in the lab's groups and removes them. How many folders went, and those that would not.
     pub(crate) fn remove(&self, deadline: Duration) -> (usize, Vec<PathBuf>) {
         remove_trees(self.hierarchies.iter().map(|h| h.path.join(&self.lab)).collect(), deadline)
@@ -261,6 +272,26 @@ fn enable_controllers(dir: &Path) {
     }
 }
 
+/// Thaws a group; one of a hierarchy without a freezer has neither file.
+fn thaw(dir: &Path) {
+    for (file, word) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+        if dir.join(file).exists()
+            && let Err(error) = fs::write(dir.join(file), word)
+        {
+            tracing::debug!(%error, dir = %dir.display(), "a control group is not thawed");
+        }
+    }
+}
+
+/// Thaws a group and those below it, from above: a v1 group stays frozen as long as one above it is.
+fn thaw_tree(dir: &Path) {
+    thaw(dir);
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir())) {
+        thaw_tree(&entry.path());
+    }
+}
+
 /// Removes a cgroup and those below it, deepest first. A group that is busy has its processes killed and is left for the
 /// next round.
 fn remove_tree(dir: &Path, left: &mut Vec<PathBuf>) -> usize {
@@ -275,9 +306,7 @@ fn remove_tree(dir: &Path, left: &mut Vec<PathBuf>) -> usize {
         Ok(()) => removed += 1,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(_) => {
-            // A frozen group cannot die of its signal.
-            let _ = fs::write(dir.join("freezer.state"), "THAWED");
-            let _ = fs::write(dir.join("cgroup.freeze"), "0");
+            thaw(dir);
             if let Ok(pids) = fs::read_to_string(dir.join("cgroup.procs")) {
                 for process in pids.lines().filter_map(|p| p.parse().ok()).filter_map(Process::of) {
                     process.signal(Signal::SIGKILL);

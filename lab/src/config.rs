@@ -54,7 +54,8 @@ pub const HOSTS: [(&str, Role, Ipv4Addr); 4] = [
 ];
 
 /// The project's own programs that run on the hosts.
-pub const OWN_BINARIES: [&str; 4] = ["mose-agent", "mose-criu-hook", "mose-write-protect", "mose-counter"];
+pub const OWN_BINARIES: [&str; 6] =
+    ["mose-agent", "mose-criu-hook", "mose-write-protect", "mose-counter", "mose-holdall", "mose-holder"];
 
 /// How fast the link between the two edge hosts is, in each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -54,11 +54,11 @@ impl Lab {
         let _lock = Lock::take(&config.state_dir.join("lock"))?;
         // A state that cannot be read is as good as none here.
         let state = State::load(&config.state_dir).unwrap_or(None);
-        let (hosts, killed) = end_hosts(config, state.as_ref())?;
         let plan = match &state {
             Some(state) => state.cgroup.clone(),
             None => Hierarchies::detect()?.plan(config.cgroup, config.cgroup_name()),
         };
+        let (hosts, killed) = end_hosts(config, state.as_ref(), &plan)?;
         let cgroups = remove_cgroups(&plan)?;
         let data_dir = state.as_ref().map_or(&config.data_dir, |s| &s.config.data_dir);
         let mounts = unmount_under(data_dir)? + unmount_under(&config.state_dir)?;
@@ -68,7 +68,11 @@ impl Lab {
     }
 }
 
-fn end_hosts(config: &LabConfig, state: Option<&State>) -> Result<(usize, usize), LabError> {
+fn end_hosts(
+    config: &LabConfig,
+    state: Option<&State>,
+    plan: &CgroupPlan,
+) -> Result<(usize, usize), LabError> {
     let mut inits: Vec<Process> = state.map_or_else(Vec::new, |s| {
         s.hosts.iter().map(|h| h.init).chain(s.underlay).filter(Process::alive).collect()
     });
@@ -78,6 +82,7 @@ fn end_hosts(config: &LabConfig, state: Option<&State>) -> Result<(usize, usize)
             inits.push(*process);
         }
     }
+    plan.thaw();
     for init in &inits {
         init.signal(Signal::SIGTERM);
     }
@@ -90,6 +95,8 @@ fn end_hosts(config: &LabConfig, state: Option<&State>) -> Result<(usize, usize)
     for process in &rest {
         process.signal(Signal::SIGKILL);
     }
+    // A migration under way may have frozen its service since.
+    plan.thaw();
     let left = wait_gone(&rest, GONE);
     if let Some(process) = left.first() {
         return Err(LabError::Leftover(format!(

@@ -58,6 +58,22 @@ pub enum LabError {
         /// The names there are.
         known: String,
     },
+    /// No software that is tried has this name.
+    #[error("there is no software `{name}` to try; there is {known}")]
+    UnknownSoftware {
+        /// What was asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// What was tried did not do what it should.
+    #[error("{what}: {why}")]
+    Trial {
+        /// What was being done.
+        what: String,
+        /// What came of it instead.
+        why: String,
+    },
     /// No client belongs to this workload.
     #[error("there is no client for the workload `{name}`; there is one for {known}")]
     NoClient {

@@ -15,7 +15,8 @@ use crate::run::run;
 use crate::workload::{WORKLOADS, Workload};
 
 /// Puts together, in a throw-away overlay of the root file system, a folder per image and imports it.
-/// `$1`: root file system, `$2`: work folder, `$3`: the store, `$4`: the script for inside, `$5`: the project's programs.
+/// `$1`: root file system, `$2`: work folder, `$3`: the store, `$4`: the script for inside, `$5`: the project's programs,
+/// `$6`: a tree of packages, if there is one.
 const OUTSIDE: &str = r#"set -e
 mount -t tmpfs none "$2"
 mkdir "$2/upper" "$2/work" "$2/root"
@@ -30,6 +31,7 @@ mount --rbind /dev "$r/dev"
 mount --rbind /sys "$r/sys"
 cp "$4" "$r/make-images"
 for p in $5; do cp "$p" "$r/usr/local/bin/"; done
+if [ -n "$6" ]; then mkdir "$r/tree"; mount --bind "$6" "$r/tree"; fi
 exec chroot "$r" sh /make-images
 "#;
 
@@ -49,7 +51,15 @@ program() {
     ldd "$1" 2>/dev/null | grep -o '/[^ ]*' | while read -r l; do [ -e "$l" ] && mkdir -p ".${l%/*}" && cp -L "$l" ".$l"; done || true
 }
 file() { mkdir -p ".${1%/*}"; printf '%s' "$2" > ".$1"; }
+tree() { for d in usr etc var; do [ ! -d "/tree/$d" ] || cp -a --remove-destination "/tree/$d/." "$d/"; done; }
+user() { echo "$1:x:$2:$2:$1:/tmp:/bin/sh" >> etc/passwd; echo "$1:x:$2:" >> etc/group; }
 finish() { tar -c . | podman --root /store --runroot /run/c --storage-driver overlay import -q --change "CMD $2" - "localhost/$1" >/dev/null; }
+archive() {
+    image="$1" archive="$2"; shift 2
+    tar -c . | podman --root /store/s --runroot /run/c --storage-driver overlay import -q "$@" - "$image" >/dev/null
+    podman --root /store/s --runroot /run/c --storage-driver overlay save -q -o "/store/$archive" "$image"
+    rm -rf /store/s
+}
 "#;
 
 /// Makes sure all images can be had; the stores' paths in the cache.
@@ -85,45 +95,71 @@ fn store(
     let script = inside(workloads);
     let mut hash = Xxh3::new();
     hash.update(rootfs.as_os_str().as_encoded_bytes());
-    hash.update(OUTSIDE.as_bytes());
-    hash.update(script.as_bytes());
+    for text in [OUTSIDE, INSIDE, &script] {
+        hash.update(text.as_bytes());
+    }
     for binary in binaries {
         hash.update(&xxh3_64(&fs::read(binary).on("read", binary)?).to_le_bytes());
     }
     cache::ensure(&config.cache_dir, prefix, hash.digest(), 3, |building| {
         let names: Vec<&str> = workloads.iter().map(|w| w.name).collect();
         progress(&format!("making the images {}", names.join(", ")));
-        let (work, out, file) = (building.join("work"), building.join("out"), building.join("script"));
-        for dir in [&work, &out] {
-            fs::create_dir_all(dir).on("make", dir)?;
-        }
-        write_file(&file, 0o644, &script)?;
-        let binaries: Vec<String> = binaries.iter().map(|b| b.display().to_string()).collect();
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
-            .args(["--pid", "--fork", "--kill-child", "--net", "sh", "-c", OUTSIDE, "sh"])
-            .args([rootfs, work.as_path(), out.as_path(), file.as_path()])
-            .arg(binaries.join(" "))
-            .env_clear()
-            .env("PATH", crate::exec::PATH)
-            .env("HOME", "/root")
-            .env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1");
-        run("making the container images", &mut command)?;
-        Ok(out)
+        make(building, &Recipe { rootfs, script: &script, binaries, tree: None })
     })
 }
 
+/// What a store or an archive is made of.
+pub(crate) struct Recipe<'a> {
+    /// The root file system.
+    pub(crate) rootfs: &'a Path,
+    /// The lines after [`INSIDE`].
+    pub(crate) script: &'a str,
+    /// The project's programs.
+    pub(crate) binaries: &'a [PathBuf],
+    /// A tree of packages.
+    pub(crate) tree: Option<&'a Path>,
+}
+
+/// Carries a recipe out below `building`; the folder of what came of it.
+///
+/// # Errors
+/// It failed; what it said is in the error.
+pub(crate) fn make(building: &Path, recipe: &Recipe) -> Result<PathBuf, LabError> {
+    let (work, out, file) = (building.join("work"), building.join("out"), building.join("script"));
+    for dir in [&work, &out] {
+        fs::create_dir_all(dir).on("make", dir)?;
+    }
+    write_file(&file, 0o644, &format!("{INSIDE}{}", recipe.script))?;
+    let binaries: Vec<String> = recipe.binaries.iter().map(|b| b.display().to_string()).collect();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
+        .args(["--pid", "--fork", "--kill-child", "--net", "sh", "-c", OUTSIDE, "sh"])
+        .args([recipe.rootfs, work.as_path(), out.as_path(), file.as_path()])
+        .arg(binaries.join(" "))
+        .arg(recipe.tree.unwrap_or(Path::new("")))
+        .env_clear()
+        .env("PATH", crate::exec::PATH)
+        .env("HOME", "/root")
+        .env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1");
+    run("making the container images", &mut command)?;
+    Ok(out)
+}
+
+/// The line of a script that puts a file into the image.
+pub(crate) fn file_line(path: &str, content: &str) -> String {
+    format!("file {path} '{}'\n", content.replace('\'', r"'\''"))
+}
+
 fn inside(workloads: &[&Workload]) -> String {
-    let mut script = INSIDE.to_owned();
+    let mut script = String::new();
     for workload in workloads {
         script += "new\n";
         for program in workload.programs {
             script += &format!("program {program}\n");
         }
         for (path, content) in workload.files {
-            let quoted = content.replace('\'', r"'\''");
-            script += &format!("file {path} '{quoted}'\n");
+            script += &file_line(path, content);
         }
         let words: Vec<String> = workload.command.iter().map(|w| format!("\"{w}\"")).collect();
         script += &format!("finish {} '[{}]'\n", workload.name, words.join(", "));

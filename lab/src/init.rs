@@ -191,7 +191,7 @@ fn storage_conf(stores: usize) -> String {
 }
 
 fn criu_conf(host: &HostConfig) -> String {
-    let mut text = "network-lock nftables\n".to_owned();
+    let mut text = "network-lock nftables\nlink-remap\nghost-limit 1G\n".to_owned();
     if host.cgroup.bare {
         text += "manage-cgroups ignore\n";
     }
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn the_hook_is_named_to_criu_only_where_it_is() {
         let mut host = HostConfig::example();
-        assert_eq!(criu_conf(&host), "network-lock nftables\n");
+        assert_eq!(criu_conf(&host), "network-lock nftables\nlink-remap\nghost-limit 1G\n");
         host.binaries.insert("mose-criu-hook".into(), "/hook".into());
         assert!(criu_conf(&host).ends_with("action-script /usr/local/bin/mose-criu-hook\n"));
     }

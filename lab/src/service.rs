@@ -24,6 +24,8 @@ pub struct ServiceOptions {
     pub arguments: Vec<String>,
     /// Further options of `podman run`, e.g. `--memory 256m`, `--label a=b`.
     pub podman: Vec<String>,
+    /// A shell's command that runs in the container beside the workload.
+    pub beside: Option<String>,
 }
 
 impl ServiceOptions {
@@ -34,6 +36,7 @@ impl ServiceOptions {
             address: Ipv4Addr::new(10, 77, 0, 20),
             arguments: Vec::new(),
             podman: Vec::new(),
+            beside: None,
         }
     }
 }
@@ -118,6 +121,11 @@ fn podman_run(workload: &Workload, options: &ServiceOptions) -> Vec<String> {
     argv.push(format!("ns:/run/netns/{}", options.name));
     argv.extend(options.podman.iter().cloned());
     argv.push(workload.image());
+    if let Some(beside) = &options.beside {
+        argv.extend(["sh", "-c"].map(str::to_owned));
+        argv.push(format!("({beside}) & exec \"$@\""));
+        argv.push("sh".into());
+    }
     argv.extend(workload.command.iter().map(|w| (*w).to_owned()));
     argv.extend(options.arguments.iter().cloned());
     argv

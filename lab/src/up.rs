@@ -19,6 +19,8 @@ use crate::state::{HostState, Lock, State};
 use crate::{host, images, rootfs, underlay};
 
 const UNDERLAY: &str = "underlay";
+/// How long what has begun to end may take to be gone.
+const DYING: Duration = Duration::from_secs(5);
 /// How long all daemons of all hosts may take. Far more than they need, for machines far slower than ours.
 const READY: Duration = Duration::from_secs(180);
 
@@ -47,9 +49,7 @@ impl Lab {
             None => fresh_state(config)?,
         };
         let config = state.config.clone();
-        // What is on its way out is neither up nor gone: wait until it is the latter.
-        let known = state.hosts.iter().map(|h| h.init).chain(state.underlay);
-        wait_gone(&known.filter(Process::dying).collect::<Vec<_>>(), Duration::from_secs(5));
+        await_dying(&state)?;
         let rootfs = rootfs::ensure(&config, &mut progress)?;
         let image_stores = images::ensure(&config, &rootfs, &mut progress)?;
         let template = HostConfig {
@@ -114,19 +114,36 @@ impl Lab {
     }
 }
 
+/// What is on its way out is neither up nor gone: waits until it is the latter.
+fn await_dying(state: &State) -> Result<(), LabError> {
+    let known = state.hosts.iter().map(|h| h.init).chain(state.underlay);
+    let dying: Vec<Process> = known.filter(Process::dying).collect();
+    for host in state.hosts.iter().filter(|host| dying.contains(&host.init)) {
+        // A host whose pid 1 was killed while one of its containers was frozen would stay like this for ever.
+        state.cgroup.thaw_host(&host.name);
+    }
+    match wait_gone(&dying, DYING).first() {
+        None => Ok(()),
+        Some(process) => Err(LabError::Leftover(format!(
+            "the lab is half dead: its process {} has been ending for {DYING:?} (waiting for a disk?); run `mose lab down`, \
+             then `mose lab up`",
+            process.pid
+        ))),
+    }
+}
+
 fn fresh_state(config: &LabConfig) -> Result<State, LabError> {
+    let cgroup = Hierarchies::detect()?.plan(config.cgroup, config.cgroup_name());
     // The state was lost but processes were not: they would be in the way of the new ones.
     let stray = marked(&config.state_dir);
+    if !stray.is_empty() {
+        cgroup.thaw();
+    }
     for process in &stray {
         process.signal(nix::sys::signal::Signal::SIGKILL);
     }
-    wait_gone(&stray, Duration::from_secs(5));
-    let state = State {
-        config: config.clone(),
-        cgroup: Hierarchies::detect()?.plan(config.cgroup, config.cgroup_name()),
-        underlay: None,
-        hosts: Vec::new(),
-    };
+    wait_gone(&stray, DYING);
+    let state = State { config: config.clone(), cgroup, underlay: None, hosts: Vec::new() };
     state.save()?;
     Ok(state)
 }

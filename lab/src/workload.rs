@@ -24,7 +24,7 @@ pub struct Workload {
 }
 
 /// All workloads.
-pub static WORKLOADS: [Workload; 7] = [
+pub static WORKLOADS: [Workload; 9] = [
     Workload {
         name: "sockperf",
         programs: &["/usr/bin/sockperf"],
@@ -51,6 +51,14 @@ pub static WORKLOADS: [Workload; 7] = [
         ..EMPTY
     },
     Workload {
+        name: "holdall",
+        programs: &["/usr/local/bin/mose-holdall"],
+        command: &["mose-holdall", "serve"],
+        port: 7171,
+        own_binary: Some("mose-holdall"),
+        ..EMPTY
+    },
+    Workload {
         name: "redis",
         programs: &["/usr/bin/redis-server", "/usr/bin/redis-cli"],
         command: &["redis-server", "--save", "", "--bind", "0.0.0.0", "--protected-mode", "no"],
@@ -72,6 +80,13 @@ pub static WORKLOADS: [Workload; 7] = [
         files: &[("/etc/mosquitto.conf", "listener 1883 0.0.0.0\nallow_anonymous true\nuser root\n")],
         command: &["mosquitto", "-c", "/etc/mosquitto.conf"],
         port: 1883,
+        ..EMPTY
+    },
+    Workload {
+        name: "holder",
+        programs: &["/usr/local/bin/mose-holder"],
+        command: &["mose-holder", "hold"],
+        own_binary: Some("mose-holder"),
         ..EMPTY
     },
     Workload {

@@ -6,7 +6,8 @@ use crate::kpi::{least_bandwidth, most_iterations};
 use crate::model::{Costs, Model};
 use crate::plan::{Plan, Strategy};
 use crate::request::{Limits, Objective, Request};
-use crate::service::{NormalizedRate, Targets};
+use crate::rounds::{Rounds, RoundsRule};
+use crate::service::{NormalizedRate, Service, Targets};
 use crate::trajectory::{Kpis, Trajectory};
 use crate::units::{BitsPerSec, Millis};
 use crate::why::{Nearest, Why};
@@ -31,6 +32,12 @@ pub struct Components {
     pub restore: Millis,
     /// T_add.
     pub overlay: Millis,
+    /// The first pass over the files that move beside the memory, while the service runs.
+    #[serde(default)]
+    pub files: Millis,
+    /// Each pass after it: before an iteration, and after the freeze.
+    #[serde(default)]
+    pub files_changed: Millis,
 }
 
 /// A target and the bound that is held against it.
@@ -63,6 +70,8 @@ pub struct Proposal {
     pub strategy: Strategy,
     /// I; `None` for a cold migration.
     pub iterations: Option<u32>,
+    /// How I was chosen, and among how many; `None` for a cold migration.
+    pub rounds: Option<Rounds>,
     /// L to allocate.
     pub bandwidth: BitsPerSec,
     /// r of the service; a cold migration is bounded at r = 1 whatever it is.
@@ -87,7 +96,12 @@ impl Proposal {
     /// The order for the agents.
     #[must_use]
     pub const fn plan(&self) -> Plan {
-        Plan { strategy: self.strategy, iterations: self.iterations, bandwidth: Some(self.bandwidth) }
+        Plan {
+            strategy: self.strategy,
+            iterations: self.iterations,
+            bandwidth: Some(self.bandwidth),
+            end_early: matches!(self.rounds, Some(Rounds { rule: RoundsRule::Enough, .. })),
+        }
     }
 }
 
@@ -108,10 +122,13 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) fn new(model: &Model, memory: f64, rate: NormalizedRate, overlay: bool) -> Self {
+    pub(crate) fn new(model: &Model, service: &Service, rate: NormalizedRate, overlay: bool) -> Self {
         Self {
-            precopy: model.bounds(memory, rate, overlay),
-            cold: model.bounds(memory, NormalizedRate::GREATEST, overlay),
+            precopy: Costs { files: service.files, ..model.bounds(service.memory, rate, overlay) },
+            cold: Costs {
+                files: service.files,
+                ..model.bounds(service.memory, NormalizedRate::GREATEST, overlay)
+            },
         }
     }
 
@@ -123,7 +140,15 @@ impl Bounds {
         Decision { iterations: None, bandwidth, bound }
     }
 
-    /// The algorithm proper.
+    fn precopy_at(&self, iterations: u32, bandwidth: BitsPerSec) -> Decision {
+        let bound = Kpis {
+            downtime: self.precopy.downtime().at(bandwidth),
+            duration: self.precopy.duration(u64::from(iterations)).at(bandwidth),
+        };
+        Decision { iterations: Some(iterations), bandwidth, bound }
+    }
+
+    /// The algorithm proper: with the most iterations that fit. Fewer meet the same targets.
     pub(crate) fn decide(
         &self,
         targets: &Targets,
@@ -136,13 +161,7 @@ impl Bounds {
                 let most = most_iterations(&self.precopy, bandwidth, targets.duration, limits.iterations);
                 match most {
                     None => self.cold_at(bandwidth),
-                    Some(iterations) => {
-                        let bound = Kpis {
-                            downtime: self.precopy.downtime().at(bandwidth),
-                            duration: self.precopy.duration(u64::from(iterations)).at(bandwidth),
-                        };
-                        Decision { iterations: Some(iterations), bandwidth, bound }
-                    }
+                    Some(iterations) => self.precopy_at(iterations, bandwidth),
                 }
             }
             Objective::Resources => self.cold_at(self.least_for(targets, bandwidth).unwrap_or(bandwidth)),
@@ -162,8 +181,19 @@ impl Bounds {
 #[must_use]
 pub fn plan(model: &Model, request: &Request) -> Proposal {
     let rate = model.normalized(&request.service);
-    let bounds = Bounds::new(model, request.service.memory, rate, request.overlay);
+    let bounds = Bounds::new(model, &request.service, rate, request.overlay);
     let decision = bounds.decide(&request.targets, request.bandwidth, request.objective, request.limits);
+    let most = decision.iterations;
+    let trajectory =
+        most.map(|_| Trajectory::new(model, &request.service, decision.bandwidth, request.overlay));
+    let enough = match (request.rounds, most, &trajectory) {
+        (RoundsRule::Enough, Some(most), Some(trajectory)) => Some(trajectory.enough(most)),
+        _ => None,
+    };
+    let decision = match enough {
+        Some(enough) => bounds.precopy_at(enough.iterations, decision.bandwidth),
+        None => decision,
+    };
     let Decision { iterations, bandwidth, bound } = decision;
     let strategy = match iterations {
         None => Strategy::Cold,
@@ -176,25 +206,36 @@ pub fn plan(model: &Model, request: &Request) -> Proposal {
     Proposal {
         strategy,
         iterations,
+        rounds: iterations.zip(most).map(|(chosen, most)| Rounds { rule: request.rounds, chosen, most }),
         bandwidth,
         rate,
         bound,
-        expected: expected(model, request, &decision),
+        expected: expected(model, request, &decision, trajectory.as_ref()),
         components: components(&bounds, &decision),
         downtime,
         duration,
-        why: why(&bounds, request, &decision),
+        why: match enough.zip(most) {
+            Some((enough, most)) if enough.iterations < most => Why::Enough {
+                rounds: enough.iterations,
+                most,
+                downtime: enough.downtime,
+                least: enough.least,
+                target: duration.target,
+                capped: bounds.precopy.duration(u64::from(most) + 1).at(bandwidth) <= duration.target,
+            },
+            _ => why(&bounds, request, &decision),
+        },
         nearest: missed.then(|| nearest(&bounds, request, &downtime, &duration)),
     }
 }
 
-fn expected(model: &Model, request: &Request, decision: &Decision) -> Kpis {
-    match decision.iterations {
-        Some(iterations) => {
-            Trajectory::new(model, &request.service, decision.bandwidth, request.overlay).expected(iterations)
-        }
+fn expected(model: &Model, request: &Request, decision: &Decision, trajectory: Option<&Trajectory>) -> Kpis {
+    match decision.iterations.zip(trajectory) {
+        Some((iterations, trajectory)) => trajectory.expected(iterations),
         None => {
-            let costs = model.costs(request.service.memory, NormalizedRate::GREATEST, request.overlay);
+            let service = &request.service;
+            let costs = model.costs(service.memory, NormalizedRate::GREATEST, request.overlay);
+            let costs = Costs { files: service.files, ..costs };
             Kpis {
                 downtime: costs.downtime().at(decision.bandwidth),
                 duration: costs.cold_duration().at(decision.bandwidth),
@@ -222,6 +263,8 @@ fn components(bounds: &Bounds, decision: &Decision) -> Components {
         transfer_dump: transfer(costs.dump_volume),
         restore: costs.restore,
         overlay: costs.overlay,
+        files: costs.files.first_at(decision.bandwidth),
+        files_changed: costs.files.changed_at(decision.bandwidth),
     }
 }
 
@@ -326,7 +369,61 @@ mod tests {
         let service = Service::new(Bytes(10_000_000), rate, Millis(1000.0)).unwrap();
         let targets = Targets::new(Millis(targets.0), Millis(targets.1)).unwrap();
         let request = Request::new(service, BitsPerSec(1_000_000_000), targets, objective).unwrap();
-        plan(&Model::new(&Profile::tnsm2024()), &request.within(limits))
+        plan(&Model::new(&Profile::tnsm2024()), &request.within(limits).choosing(RoundsRule::Paper))
+    }
+
+    /// The plans of a service of 10 MB by both rules: as the paper makes it, and with enough rounds.
+    fn by_both(rate: f64, bandwidth: u64, duration: f64, limits: Limits) -> (Proposal, Proposal) {
+        let rate = DirtyRate::Measured(crate::units::PagesPerSec(rate));
+        let service = Service::new(Bytes(10_000_000), rate, Millis(1000.0)).unwrap();
+        let targets = Targets::new(Millis(1000.0), Millis(duration)).unwrap();
+        let request = Request::new(service, BitsPerSec(bandwidth), targets, Objective::Downtime).unwrap();
+        let model = Model::new(&Profile::tnsm2024());
+        let by = |rule| plan(&model, &request.within(limits).choosing(rule));
+        (by(RoundsRule::Paper), by(RoundsRule::Enough))
+    }
+
+    #[test]
+    fn an_idle_service_is_not_copied_over_and_over() {
+        let (paper, enough) = by_both(0.0, 1_000_000_000, 5000.0, Limits::default());
+        let told = |rule, chosen| Some(Rounds { rule, chosen, most: 15 });
+        assert_eq!((paper.iterations, paper.rounds), (Some(15), told(RoundsRule::Paper, 15)));
+        assert_eq!((enough.iterations, enough.rounds), (Some(0), told(RoundsRule::Enough, 0)));
+        assert_eq!(enough.strategy, Strategy::Precopy);
+        // What is promised of the downtime does not depend on the rounds.
+        assert_eq!(enough.bound.downtime, paper.bound.downtime);
+        assert!(enough.bound.duration < paper.bound.duration);
+        assert!(enough.plan().end_early && !paper.plan().end_early);
+        let why = enough.why.to_string();
+        assert!(why.contains("no round after the first copy") && why.contains("with 15, the most"), "{why}");
+    }
+
+    #[test]
+    fn rounds_are_made_while_they_shorten_the_expected_downtime() {
+        let (paper, enough) = by_both(300.0, 100_000_000, 20_000.0, Limits::default());
+        let (rounds, most) = (enough.iterations.unwrap(), paper.iterations.unwrap());
+        assert!(0 < rounds && rounds < most, "{rounds} of {most}");
+        let Why::Enough { downtime, least, .. } = enough.why else { panic!("{}", enough.why) };
+        assert!((downtime.0 - enough.expected.downtime.0).abs() < 1e-6);
+        assert!((least.0 - paper.expected.downtime.0).abs() < 1e-6);
+        assert!(downtime.0 - least.0 <= RoundsRule::slack(least).0);
+        // Where all that fit are worth it, both rules say the same.
+        let (paper, enough) = by_both(300.0, 100_000_000, 20_000.0, Limits { iterations: 1 });
+        assert_eq!((paper.iterations, enough.iterations), (Some(1), Some(1)));
+        assert_eq!(paper.why, enough.why);
+    }
+
+    #[test]
+    fn a_limit_on_rounds_is_told_where_it_is_the_most() {
+        let (_, enough) = by_both(0.0, 1_000_000_000, 5000.0, Limits { iterations: 4 });
+        assert!(enough.why.to_string().ends_with("with 4, the most that may be made"), "{}", enough.why);
+    }
+
+    #[test]
+    fn a_cold_plan_has_no_rounds_to_choose() {
+        let (paper, enough) = by_both(0.0, 1_000_000_000, 1000.0, Limits::default());
+        assert_eq!((enough.iterations, enough.rounds, enough.plan().end_early), (None, None, false));
+        assert_eq!(paper.why, enough.why);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod application;
 mod designer;
+mod files;
 mod fit;
 mod input_error;
 mod kpi;
@@ -19,6 +20,7 @@ mod plan;
 mod profile;
 mod region;
 mod request;
+mod rounds;
 mod service;
 mod sweep;
 mod trajectory;
@@ -29,6 +31,7 @@ pub use application::{
     FramesPerSec, Handovers, Metres, MetresPerSec, Vehicle, downtime_for_frames, lost_frames,
 };
 pub use designer::{Components, Proposal, Verdict, plan};
+pub use files::FileCosts;
 pub use fit::{Calibration, FitError, Pass, Sample, fit};
 pub use input_error::InputError;
 pub use kpi::{least_bandwidth, most_iterations};
@@ -38,6 +41,7 @@ pub use plan::{Plan, Strategy, UnknownStrategy};
 pub use profile::{Grid, Parameters, Profile, ProfileError, Provenance, Residuals, Round, Spread};
 pub use region::{Map, Region, region};
 pub use request::{Limits, Objective, Request, UnknownObjective};
+pub use rounds::{Rounds, RoundsRule, UnknownRoundsRule};
 pub use service::{DirtyRate, NormalizedRate, Service, Targets};
 pub use sweep::{Axis, ParseSweepError, Scale, Sweep};
 pub use trajectory::{Iteration, Kpis, Trajectory};

@@ -1,5 +1,6 @@
 //! The components of a migration's time and volume, as functions of M and r (TNSM 2024, eqs 1–6).
 
+use crate::files::FileCosts;
 use crate::profile::Profile;
 use crate::service::{DirtyRate, NormalizedRate, Service};
 use crate::units::{BitsPerSec, Bytes, Millis, PagesPerSec};
@@ -57,13 +58,18 @@ pub struct Costs {
     pub restore: Millis,
     /// T_add; 0 without the overlay.
     pub overlay: Millis,
+    /// Files that move beside the memory.
+    pub files: FileCosts,
 }
 
 impl Costs {
     /// T_down: from the freeze until the service answers at the destination.
     #[must_use]
     pub fn downtime(&self) -> Line {
-        Line { fixed: Millis(self.dump.0 + self.restore.0 + self.overlay.0), volume: self.dump_volume }
+        Line {
+            fixed: Millis(self.dump.0 + self.restore.0 + self.overlay.0),
+            volume: self.dump_volume + self.files.changed,
+        }
     }
 
     /// T_mig of a pre-copy migration with `iterations` after the pre-dump.
@@ -73,7 +79,10 @@ impl Costs {
         let stopped = self.downtime();
         Line {
             fixed: Millis(self.prepare.0 + self.predump.0 + rounds * self.round.0 + stopped.fixed.0),
-            volume: self.predump_volume + rounds * self.dump_volume + stopped.volume,
+            volume: self.files.first
+                + self.predump_volume
+                + rounds * (self.dump_volume + self.files.changed)
+                + stopped.volume,
         }
     }
 
@@ -81,7 +90,7 @@ impl Costs {
     #[must_use]
     pub fn cold_duration(&self) -> Line {
         let stopped = self.downtime();
-        Line { fixed: Millis(self.prepare.0 + stopped.fixed.0), volume: stopped.volume }
+        Line { fixed: Millis(self.prepare.0 + stopped.fixed.0), volume: self.files.first + stopped.volume }
     }
 }
 
@@ -175,6 +184,7 @@ impl Model {
             dump_volume: between(self.dump_volumes(memory)),
             restore: Millis(self.restore.at(memory)),
             overlay: Millis(if overlay { self.overlay } else { 0.0 }),
+            files: FileCosts::default(),
         }
     }
 
@@ -192,6 +202,7 @@ impl Model {
             dump_volume: fitted.dump_volume * spread.volume,
             restore: times(fitted.restore, spread.restore),
             overlay: times(fitted.overlay, spread.overlay),
+            files: fitted.files,
         }
     }
 

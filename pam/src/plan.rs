@@ -71,13 +71,17 @@ pub struct Plan {
     pub iterations: Option<u32>,
     /// What the migration may use of the link; `None`: all that is there.
     pub bandwidth: Option<BitsPerSec>,
+    /// Whether the iterations end as soon as one no longer pays, so that fewer may be made than are planned. The last one, right
+    /// before the freeze, is made in any case.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end_early: bool,
 }
 
 impl Plan {
     /// The plan that needs no model: stop-and-copy with all the bandwidth there is.
     #[must_use]
     pub const fn cold() -> Self {
-        Self { strategy: Strategy::Cold, iterations: None, bandwidth: None }
+        Self { strategy: Strategy::Cold, iterations: None, bandwidth: None, end_early: false }
     }
 }
 

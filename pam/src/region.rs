@@ -76,7 +76,7 @@ impl Map {
 #[must_use]
 pub fn region(model: &Model, request: &Request) -> Region {
     let rate = model.normalized(&request.service);
-    let bounds = Bounds::new(model, request.service.memory, rate, request.overlay);
+    let bounds = Bounds::new(model, &request.service, rate, request.overlay);
     let bound = bounds.decide(&request.targets, request.bandwidth, request.objective, request.limits).bound;
     match (bound.downtime <= request.targets.downtime, bound.duration <= request.targets.duration) {
         (true, true) => Region::Both,

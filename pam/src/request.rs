@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::input_error::InputError;
+use crate::rounds::RoundsRule;
 use crate::service::{Service, Targets, available};
 use crate::units::BitsPerSec;
 
@@ -75,6 +76,7 @@ pub struct Request {
     pub(crate) objective: Objective,
     pub(crate) overlay: bool,
     pub(crate) limits: Limits,
+    pub(crate) rounds: RoundsRule,
 }
 
 impl Request {
@@ -90,7 +92,15 @@ impl Request {
         objective: Objective,
     ) -> Result<Self, InputError> {
         let bandwidth = available(bandwidth)?;
-        Ok(Self { service, bandwidth, targets, objective, overlay: true, limits: Limits::default() })
+        Ok(Self {
+            service,
+            bandwidth,
+            targets,
+            objective,
+            overlay: true,
+            limits: Limits::default(),
+            rounds: RoundsRule::default(),
+        })
     }
 
     /// The same without the overlay: T_add = 0.
@@ -103,6 +113,12 @@ impl Request {
     #[must_use]
     pub const fn within(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The same with the number of rounds chosen by another rule.
+    #[must_use]
+    pub const fn choosing(self, rounds: RoundsRule) -> Self {
+        Self { rounds, ..self }
     }
 
     /// The same with other targets.
@@ -130,6 +146,12 @@ impl Request {
     #[must_use]
     pub const fn targets(&self) -> &Targets {
         &self.targets
+    }
+
+    /// How the number of rounds is chosen.
+    #[must_use]
+    pub const fn rounds(&self) -> RoundsRule {
+        self.rounds
     }
 
     /// What the link has available.

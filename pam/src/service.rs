@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::FileCosts;
 use crate::input_error::{InputError, not_negative, positive};
 use crate::units::{BitsPerSec, Bytes, Millis, PagesPerSec};
 
@@ -73,6 +74,7 @@ pub struct Service {
     pub(crate) dirty_rate: DirtyRate,
     pub(crate) interval: Millis,
     pub(crate) working_set: Option<f64>,
+    pub(crate) files: FileCosts,
 }
 
 impl Service {
@@ -87,7 +89,7 @@ impl Service {
         if let DirtyRate::Measured(rate) = dirty_rate {
             not_negative("dirty-page rate in pages/s", rate.0)?;
         }
-        Ok(Self { memory, dirty_rate, interval, working_set: None })
+        Ok(Self { memory, dirty_rate, interval, working_set: None, files: FileCosts::default() })
     }
 
     /// The same with a writable working set: the most that is ever dirty at once.
@@ -100,6 +102,12 @@ impl Service {
             working_set: Some(positive("writable working set in bytes", working_set.0 as f64)?),
             ..self
         })
+    }
+
+    /// The same with files of `size` that move with it, to which it writes `written_per_s` bytes a second at worst.
+    #[must_use]
+    pub fn with_files(self, size: Bytes, written_per_s: Bytes) -> Self {
+        Self { files: FileCosts::new(size, written_per_s, self.interval), ..self }
     }
 
     /// M.

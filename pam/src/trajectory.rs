@@ -6,6 +6,7 @@
 //! x' = min(M, WWS, c + q·x) bytes dirty. That tends to x* = c/(1 − q) if q < 1, and to all that can be dirty otherwise.
 
 use crate::model::Model;
+use crate::rounds::RoundsRule;
 use crate::service::{NormalizedRate, Service};
 use crate::units::{BitsPerSec, Bytes, Millis};
 
@@ -29,6 +30,16 @@ pub struct Iteration {
     pub time: Millis,
     /// The downtime if the final dump were made instead of it.
     pub downtime: Millis,
+}
+
+/// How many iterations are enough, and what they reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Enough {
+    pub(crate) iterations: u32,
+    /// The downtime that is expected with them.
+    pub(crate) downtime: Millis,
+    /// The least that is expected with any number of those that fit.
+    pub(crate) least: Millis,
 }
 
 /// Milliseconds as a function of dirty bytes.
@@ -97,15 +108,18 @@ impl Trajectory {
             |pass: Pass| Pass { base: pass.base + sent.base, per_byte: pass.per_byte + sent.per_byte };
         let (round, dump) = (transferred(round), transferred(dump));
         let predump = costs.predump.0 + costs.predump_volume * per_byte_sent;
+        let (first_pass, changed) =
+            (service.files.first * per_byte_sent, service.files.changed * per_byte_sent);
+        let round = Pass { base: round.base + changed, ..round };
         Self {
-            head: costs.prepare.0 + predump,
+            head: costs.prepare.0 + first_pass + predump,
             first: (dirtied * (predump - model.frozen_in_predump(memory)).max(0.0)).min(most),
             offset: dirtied * (round.base - frozen.base).max(0.0),
             gain: dirtied * (round.per_byte - frozen.per_byte).max(0.0),
             round,
             dump,
             most,
-            tail: costs.restore.0 + costs.overlay.0,
+            tail: costs.restore.0 + costs.overlay.0 + changed,
         }
     }
 
@@ -148,6 +162,30 @@ impl Trajectory {
         // x decreases only towards x* with q < 1; with q = 0 the first iteration reaches it.
         let iterations = if self.gain > 0.0 { (gain.0 / above).ln() / self.gain.ln() } else { 1.0 };
         iterations.ceil().clamp(1.0, f64::from(u32::MAX)) as u32
+    }
+
+    /// The fewest of at most `most` iterations whose expected downtime is as good as the least that any of them reaches.
+    #[must_use]
+    pub(crate) fn enough(&self, most: u32) -> Enough {
+        let downtime = |dirty: f64| Millis(self.dump.at(dirty) + self.tail);
+        let none = downtime(self.first);
+        // What is dirty follows a rising line: it falls with every iteration, or with none.
+        if most == 0 || self.after(self.first) >= self.first {
+            return Enough { iterations: 0, downtime: none, least: none };
+        }
+        // It falls, so q < 1, and nothing keeps it from coming closer to x* by that factor each time.
+        let (limit, left) = (self.limit(), self.gain.powf(f64::from(most)));
+        let above = self.first - limit;
+        let least = downtime(limit + above * left);
+        let slack = RoundsRule::slack(least);
+        if none.0 - least.0 <= slack.0 {
+            return Enough { iterations: 0, downtime: none, least };
+        }
+        let share = left + slack.0 / (self.dump.per_byte * above);
+        let iterations = if self.gain > 0.0 { share.ln() / self.gain.ln() } else { 1.0 };
+        let iterations = iterations.ceil().clamp(1.0, f64::from(most)) as u32;
+        let dirty = limit + above * self.gain.powf(f64::from(iterations));
+        Enough { iterations, downtime: downtime(dirty), least }
     }
 
     fn after(&self, dirty: f64) -> f64 {

@@ -7,6 +7,21 @@ use crate::units::{BitsPerSec, Millis};
 /// The branch that the orchestration algorithm took, with its numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Why {
+    /// Minimise downtime: fewer iterations than fit have the same downtime.
+    Enough {
+        /// I.
+        rounds: u32,
+        /// The most that fit.
+        most: u32,
+        /// The downtime that is expected with I.
+        downtime: Millis,
+        /// The least that is expected with any number that fits.
+        least: Millis,
+        /// θ_mig.
+        target: Millis,
+        /// Whether the most is the limit on iterations, not what θ_mig allows.
+        capped: bool,
+    },
     /// Minimise downtime: as many iterations as the bound allows.
     Iterative {
         /// I.
@@ -72,6 +87,19 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            Self::Enough { rounds, most, downtime, least, target, capped } => {
+                match rounds {
+                    0 => write!(f, "no round after the first copy is needed")?,
+                    1 => write!(f, "1 round is enough")?,
+                    _ => write!(f, "{rounds} rounds are enough")?,
+                }
+                write!(f, ": the expected downtime is {downtime}, and {least} with {most}, ")?;
+                if capped {
+                    f.write_str("the most that may be made")
+                } else {
+                    write!(f, "the most that fit into max duration = {target}")
+                }
+            }
             Self::Iterative { iterations, duration, next, target, capped: false } => write!(
                 f,
                 "the bound meets θ_mig = {target} up to I = {iterations} ({duration}); I = {} would take {next}",

@@ -4,7 +4,7 @@
 
 use mose_pam::{
     BitsPerSec, Bytes, DirtyRate, Limits, Millis, Model, NormalizedRate, Objective, PagesPerSec, Parameter,
-    Profile, Proposal, Request, Round, Service, Strategy as Moved, Targets, Trajectory, plan,
+    Profile, Proposal, Request, Round, RoundsRule, Service, Strategy as Moved, Targets, Trajectory, plan,
 };
 use proptest::prelude::*;
 
@@ -32,6 +32,7 @@ prop_compose! {
         duration in 100.0..60_000.0,
         share in 0.01..=1.0,
         resources in any::<bool>(),
+        paper in any::<bool>(),
         overlay in any::<bool>(),
         iterations in 0_u32..2000,
     ) -> Request {
@@ -41,6 +42,32 @@ prop_compose! {
         let objective = if resources { Objective::Resources } else { Objective::Downtime };
         let bandwidth = BitsPerSec(10_f64.powf(exponent) as u64);
         let request = Request::new(service, bandwidth, targets, objective).unwrap().within(Limits { iterations });
+        let request = request.choosing(if paper { RoundsRule::Paper } else { RoundsRule::Enough });
+        if overlay { request } else { request.without_overlay() }
+    }
+}
+
+prop_compose! {
+    /// Requests for which rounds of pre-copy mostly fit: small states, links that keep up with what is dirtied, and others.
+    fn roomy()(
+        memory in 3.0..8.5_f64,
+        r in -4.0..0.0_f64,
+        bandwidth in 6.5..11.0_f64,
+        duration in 1000.0..60_000.0,
+        overlay in any::<bool>(),
+        iterations in 0_u32..2000,
+        working_set in proptest::option::of(1_u64..100_000_000),
+    ) -> Request {
+        let rate = DirtyRate::Normalized(NormalizedRate::new(10_f64.powf(r)).unwrap());
+        let service = Service::new(Bytes(10_f64.powf(memory) as u64), rate, Millis(1000.0)).unwrap();
+        let service = match working_set {
+            Some(working_set) => service.with_working_set(Bytes(working_set)).unwrap(),
+            None => service,
+        };
+        let targets = Targets::new(Millis(duration), Millis(duration)).unwrap();
+        let bandwidth = BitsPerSec(10_f64.powf(bandwidth) as u64);
+        let request = Request::new(service, bandwidth, targets, Objective::Downtime).unwrap();
+        let request = request.within(Limits { iterations });
         if overlay { request } else { request.without_overlay() }
     }
 }
@@ -99,6 +126,37 @@ proptest! {
         // However little the link carries, what is expected is a figure.
         let expected = Trajectory::new(&model, request.service(), request.bandwidth(), overlay);
         prop_assert!(expected.expected(3).duration.0.is_finite());
+    }
+
+    #[test]
+    fn enough_rounds_are_the_fewest_that_are_as_good(profile in profile(), request in roomy()) {
+        let model = Model::new(&profile);
+        let paper = plan(&model, &request.choosing(RoundsRule::Paper));
+        let enough = plan(&model, &request.choosing(RoundsRule::Enough));
+        prop_assert_eq!(paper.iterations, paper.rounds.map(|rounds| rounds.chosen));
+        prop_assert_eq!(paper.iterations, paper.rounds.map(|rounds| rounds.most));
+        prop_assert_eq!(paper.iterations, enough.rounds.map(|rounds| rounds.most));
+        // What is promised of the downtime, and whether the targets are met, does not depend on the rule.
+        prop_assert_eq!(paper.bound.downtime, enough.bound.downtime);
+        prop_assert!(enough.bound.duration <= paper.bound.duration);
+        prop_assert_eq!((paper.downtime.met(), paper.duration.met()), (enough.downtime.met(), enough.duration.met()));
+        prop_assert_eq!(paper.nearest, enough.nearest);
+        let Some((chosen, most)) = enough.iterations.zip(paper.iterations) else {
+            prop_assert_eq!(paper.strategy, Moved::Cold);
+            prop_assert_eq!(paper.why, enough.why);
+            return Ok(());
+        };
+        prop_assert!(chosen <= most);
+        let overlay = enough.components.overlay.0 > 0.0;
+        let course = Trajectory::new(&model, request.service(), request.bandwidth(), overlay);
+        let downtimes: Vec<f64> = (0..=most).map(|n| course.expected(n).downtime.0).collect();
+        let least = downtimes.iter().copied().fold(f64::INFINITY, f64::min);
+        let wanted = least + RoundsRule::slack(Millis(least)).0;
+        let rounding = 1e-9 * least;
+        prop_assert!(downtimes[chosen as usize] <= wanted + rounding, "{} of {}", chosen, most);
+        for fewer in &downtimes[..chosen as usize] {
+            prop_assert!(*fewer > wanted - rounding, "{} of {}", chosen, most);
+        }
     }
 
     #[test]
@@ -173,5 +231,32 @@ proptest! {
             }
             Err(error) => prop_assert!(!error.to_string().is_empty()),
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn files_cost_time_and_more_that_is_written_costs_more(
+        size in 0_u64..1 << 34, written in 0_u64..1 << 26, bandwidth in 1_000_000_u64..10_000_000_000,
+    ) {
+        let model = Model::new(&Profile::tnsm2024());
+        let service = || {
+            Service::new(Bytes(10_000_000), DirtyRate::Measured(PagesPerSec(100.0)), Millis(1000.0)).unwrap()
+        };
+        let targets = Targets::new(Millis(1e6), Millis(1e9)).unwrap();
+        let planned = |service: Service| {
+            let request =
+                Request::new(service, BitsPerSec(bandwidth), targets, mose_pam::Objective::Downtime).unwrap();
+            plan(&model, &request.within(Limits { iterations: 3 }))
+        };
+        let without = planned(service());
+        let still = planned(service().with_files(Bytes(size), Bytes(0)));
+        let busy = planned(service().with_files(Bytes(size), Bytes(written)));
+        // What is never written to is no part of the downtime, and all of it travels once.
+        prop_assert_eq!(still.bound.downtime, without.bound.downtime);
+        let once = Millis(size as f64 * 1538.0 / 1448.0 * 8e3 / bandwidth as f64);
+        prop_assert!((still.components.files.0 - once.0).abs() <= once.0 * 1e-9);
+        prop_assert!(busy.bound.downtime.0 >= still.bound.downtime.0);
+        prop_assert!(busy.components.files_changed.0 <= once.0 * (1.0 + 1e-9));
     }
 }

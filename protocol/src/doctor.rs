@@ -117,7 +117,7 @@ pub fn bounded(mut checks: Vec<Check>) -> Vec<Check> {
 }
 
 /// A text on one line, of a length that people read: much of it is what other programs print.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut line = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
         if !line.is_empty() {

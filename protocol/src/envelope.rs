@@ -8,6 +8,9 @@ use crate::{Refusal, RefusalCode};
 /// The version of this protocol. Peers of another version are seen, named, and not spoken to.
 pub const PROTOCOL_VERSION: u32 = 2;
 
+/// The oldest version whose recordings and histories are read: since then things were only added.
+pub const OLDEST_READ: u32 = 1;
+
 /// The largest message, in bytes. Bulk data does not travel in messages.
 pub const MAX_MESSAGE: usize = 4 << 20;
 
@@ -112,7 +115,9 @@ mod tests {
 
     #[test]
     fn rubbish_is_an_error_not_a_panic() {
-        for bytes in [&b""[..], b"{", b"\xff\xfe", b"{\"version\":1}", b"{\"version\":1,\"body\":7}"] {
+        let bare = format!("{{\"version\":{PROTOCOL_VERSION}}}");
+        let number = format!("{{\"version\":{PROTOCOL_VERSION},\"body\":7}}");
+        for bytes in [&b""[..], b"{", b"\xff\xfe", bare.as_bytes(), number.as_bytes()] {
             assert_eq!(open::<Request>(bytes).unwrap_err().code, RefusalCode::Malformed);
         }
     }

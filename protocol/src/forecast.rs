@@ -1,7 +1,7 @@
 //! What a plan was made from, and what it promises: kept beside what was measured, so that a bound can be seen to hold.
 
 use mose_pam::{
-    BitsPerSec, Bytes, Components, Kpis, Millis, Objective, PagesPerSec, Proposal, Request, Targets,
+    BitsPerSec, Bytes, Components, Kpis, Millis, Objective, PagesPerSec, Proposal, Request, Rounds, Targets,
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,9 @@ pub struct Forecast {
     pub components: Components,
     /// Why the plan is as it is.
     pub why: String,
+    /// How many rounds were chosen, among how many and by which rule. None for a cold migration, and from older consoles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<Rounds>,
 }
 
 impl Forecast {
@@ -77,6 +80,7 @@ impl Forecast {
             expected: proposal.expected.into(),
             components: proposal.components,
             why: proposal.why.to_string(),
+            rounds: proposal.rounds,
         }
     }
 

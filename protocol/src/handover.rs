@@ -173,17 +173,43 @@ pub struct Restored {
     pub overflowed: u64,
 }
 
-/// The figures of a client's watch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The time in which a service stood still, on the clock of the clients' host, as far as it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    /// From when on it answered nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// When it was back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// What a clients' host saw of a service, at one of its endpoints. Times are on that host's clock.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Watched {
-    /// The longest silence.
-    pub silence: Millis,
-    /// When it began, on the watcher's clock.
+    /// Connections that asked for something, or received a stream.
+    pub asked: u64,
+    /// The longest that one of them heard nothing while something was outstanding; of waits that are over.
+    pub wait: Option<Millis>,
+    /// When that began.
     pub since: Option<Timestamp>,
-    /// When the last packet came; `None` before the first.
+    /// When the longest wait began that is not over. Once the service is back, only of those that wait since before.
+    pub waiting_since: Option<Timestamp>,
+    /// How many of those there are.
+    pub waiting: u64,
+    /// When a client first asked while the service stood still.
+    pub first_ask: Option<Timestamp>,
+    /// The longest silence of the service as a whole: the measure where nobody asks.
+    pub silence: Millis,
+    /// When the last packet of the service came; `None` before the first.
     pub last: Option<Timestamp>,
-    /// Packets seen.
+    /// The host's clock when this was told.
+    pub now: Option<Timestamp>,
+    /// Packets of the service seen.
     pub packets: u64,
+    /// Packets that the watch did not see, or could not follow since there were too many connections.
+    pub missed: u64,
     /// Resets among them.
     pub resets: u64,
     /// Connections accepted among them.

@@ -4,6 +4,7 @@
 //! anything of it is parsed into a message.
 
 pub mod agent;
+pub mod check;
 pub mod doctor;
 pub mod envelope;
 pub mod forecast;

@@ -17,6 +17,16 @@ pub struct DirtyFigures {
     pub worst: PagesPerSec,
 }
 
+/// What of a service lies in files beside its root file system, and moves with it: volumes and shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FileFigures {
+    /// What they take on the disk or in memory.
+    pub size: Bytes,
+    /// The most that the service wrote to files in a second, in the last minute, in bytes.
+    pub written_per_s: Bytes,
+}
+
 /// A service's profile.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -39,4 +49,7 @@ pub struct ServiceMetrics {
     pub tracker: String,
     /// The share of the service's time that measuring takes, as estimated from the tracker's own figures.
     pub cost: f64,
+    /// Of its volumes and shared memory; none where it has none, or nothing is known of them yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FileFigures>,
 }

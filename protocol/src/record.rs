@@ -3,8 +3,8 @@
 use mose_pam::{Bytes, Millis, Plan};
 use serde::{Deserialize, Serialize};
 
-use crate::forecast::Forecast;
-use crate::step::{Round, Step};
+use crate::forecast::{Figures, Forecast};
+use crate::step::{Round, Step, ended_early};
 use crate::time::ClockOffset;
 use crate::transfer::TransportKind;
 use crate::{HostName, MigrationId, Refusal, ServiceName, Timestamp};
@@ -18,10 +18,14 @@ pub enum Outcome {
     Done,
     /// Nothing was changed.
     Refused,
-    /// The service runs at the source, as before.
+    /// It failed; the service runs at the source, as before.
     RolledBack,
+    /// The operator aborted it; the service runs at the source, as before. Where it had stood still, the downtime says for how long.
+    Aborted,
     /// The source cannot learn whether the destination runs it, and waits.
     InDoubt,
+    /// The operator had the source discard its copy of a service in doubt, and nobody has said that another one lives.
+    GivenUp,
 }
 
 impl Outcome {
@@ -32,9 +36,15 @@ impl Outcome {
             Self::Done => "done",
             Self::Refused => "refused",
             Self::RolledBack => "rolled back",
+            Self::Aborted => "aborted",
             Self::InDoubt => "in doubt",
+            Self::GivenUp => "given up",
         }
     }
+
+    /// Every outcome.
+    pub const ALL: [Self; 6] =
+        [Self::Done, Self::Refused, Self::RolledBack, Self::Aborted, Self::InDoubt, Self::GivenUp];
 }
 
 /// One step as it was.
@@ -75,20 +85,58 @@ pub struct CriuTimes {
     pub pages_written: Option<u64>,
 }
 
-/// What the client's host saw of the service, by its packets.
+/// What a clients' host saw of the service, by its packets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ClientGap {
-    /// The client's host.
+    /// The clients' host.
     pub host: HostName,
-    /// The longest silence of the service, on that host's own clock.
-    pub gap: Millis,
+    /// The longest that a connection with a request outstanding heard nothing, on that host's own clock; where nobody asked,
+    /// the longest silence of the service. `None`: unknown.
+    #[serde(default)]
+    pub gap: Option<Millis>,
+    /// Whether it was at least that long: some connection had heard nothing when the watch ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
+    /// Why the gap is unknown, or what may be wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Connections that asked for something while it was watched, or received a stream.
+    #[serde(default)]
+    pub asked: u64,
+    /// Of those, the ones that had waited since before the service was back when the watch ended.
+    #[serde(default)]
+    pub unanswered: u64,
     /// Packets from the service that were seen while it was watched.
     pub packets: u64,
     /// Resets (TCP RST) among them.
     pub resets: u64,
     /// Connections that were accepted anew (SYN-ACK) among them.
     pub accepted: u64,
+}
+
+/// The worst client's gap, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Silence {
+    /// No client was watched.
+    Unwatched,
+    /// It was watched, and what was seen says nothing that can be told.
+    Unknown,
+    /// At least that long.
+    AtLeast(Millis),
+    /// That long.
+    Known(Millis),
+}
+
+impl std::fmt::Display for Silence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unwatched => f.pad("–"),
+            Self::Unknown => f.pad("unknown"),
+            Self::AtLeast(ms) => f.pad(&format!("at least {ms}")),
+            Self::Known(ms) => f.pad(&ms.to_string()),
+        }
+    }
 }
 
 /// The three clocks of a downtime.
@@ -106,10 +154,30 @@ pub struct Downtime {
 }
 
 impl Downtime {
-    /// The longest gap that any client saw.
+    /// The longest gap that any client saw. Where one of several is unknown, so is the longest.
+    #[must_use]
+    pub fn silence(&self) -> Silence {
+        let mut worst = Silence::Unwatched;
+        for client in &self.clients {
+            let Some(gap) = client.gap else { return Silence::Unknown };
+            let longer = match worst {
+                Silence::Known(so_far) | Silence::AtLeast(so_far) => gap.0 > so_far.0,
+                Silence::Unwatched | Silence::Unknown => true,
+            };
+            if longer {
+                worst = if client.at_least { Silence::AtLeast(gap) } else { Silence::Known(gap) };
+            }
+        }
+        worst
+    }
+
+    /// The longest gap that any client saw, if it is known, or what it was at least.
     #[must_use]
     pub fn client_gap(&self) -> Option<Millis> {
-        self.clients.iter().map(|c| c.gap).max_by(|a, b| a.0.total_cmp(&b.0))
+        match self.silence() {
+            Silence::Known(gap) | Silence::AtLeast(gap) => Some(gap),
+            Silence::Unwatched | Silence::Unknown => None,
+        }
     }
 }
 
@@ -134,32 +202,148 @@ pub struct Record {
     pub transport: Option<TransportKind>,
     /// When it began, on the source's clock.
     pub started_at: Timestamp,
-    /// From the order until the service was back; where it never was, until the end.
+    /// From the order until the service was back; where it was never away, or never came back, until the end.
     pub duration: Millis,
     /// How it ended.
     pub outcome: Outcome,
     /// Why, where it did not end well.
     pub reason: Option<Refusal>,
-    /// CRIU's images and the root file system changes: the bytes that travelled.
+    /// CRIU's images and the root file system changes: the bytes that travelled, however the migration ended.
     pub image: Bytes,
     /// The three clocks.
     pub downtime: Downtime,
     /// What the designer promised, if the plan is its.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Box<Forecast>>,
-    /// The rounds of pre-copy.
+    /// The rounds of pre-copy that were made: the plan may have had more (see its `end_early`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rounds: Vec<Round>,
     /// Every step.
     pub steps: Vec<StepTime>,
 }
 
+/// What a measured figure says of what was promised and of what was wanted. `None` is no answer: the figure is unknown, nothing
+/// was promised, or the migration was not done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it stayed within the worst case that the plan promised.
+    pub worst_case: Option<bool>,
+    /// Whether it met the target.
+    pub target: Option<bool>,
+}
+
 impl Record {
-    /// Whether the bounds of downtime and duration held; `None` where there were none, or nothing to hold against them.
+    /// The downtime (the agents' blackout, of which the worst case is told) against its worst case and its target.
+    #[must_use]
+    pub fn downtime_verdict(&self) -> Verdict {
+        self.verdict(self.downtime.blackout, |figures| figures.downtime)
+    }
+
+    /// The duration against its worst case and its target.
+    #[must_use]
+    pub fn duration_verdict(&self) -> Verdict {
+        self.verdict(Some(self.duration), |figures| figures.duration)
+    }
+
+    fn verdict(&self, measured: Option<Millis>, which: impl Fn(&Figures) -> Millis) -> Verdict {
+        let judged = |measured: Millis, forecast: &Forecast| Verdict {
+            worst_case: Some(measured.0 <= which(&forecast.bound).0),
+            target: Some(measured.0 <= which(&forecast.targets).0),
+        };
+        let measured = measured.filter(|measured| measured.0.is_finite() && measured.0 >= 0.0);
+        let forecast = self.forecast.as_deref().filter(|_| self.outcome == Outcome::Done);
+        measured
+            .zip(forecast)
+            .map_or_else(Verdict::default, |(measured, forecast)| judged(measured, forecast))
+    }
+
+    /// The record as this release tells it: the first one told a service that was given up as done, or as rolled back.
+    #[must_use]
+    pub fn as_told_now(mut self) -> Self {
+        let given_up = |reason: &Refusal| {
+            reason.reason.ends_with("the operator gave the service up on the source")
+                || reason.reason.ends_with("; and the operator gave the service up")
+        };
+        if matches!(self.outcome, Outcome::Done | Outcome::RolledBack)
+            && self.reason.as_ref().is_some_and(given_up)
+        {
+            self.outcome = Outcome::GivenUp;
+        }
+        self
+    }
+
+    /// Whether the targets were met, in words; `None` where that is unknown or there were none.
+    #[must_use]
+    pub fn targets_met(&self) -> Option<&'static str> {
+        match (self.downtime_verdict().target, self.duration_verdict().target) {
+            (Some(true), Some(true)) => Some("met"),
+            (Some(false), Some(false)) => Some("both missed"),
+            (Some(false), _) => Some("downtime missed"),
+            (_, Some(false)) => Some("duration missed"),
+            (None, _) | (_, None) => None,
+        }
+    }
+
+    /// The round after which the rounds ended early (see [`ended_early`]).
+    #[must_use]
+    pub fn ended_early(&self) -> Option<u32> {
+        ended_early(&self.plan, &self.rounds)
+    }
+
+    /// How many iterations were made after the pre-dump.
+    #[must_use]
+    pub fn iterations_made(&self) -> u32 {
+        self.rounds.iter().map(|round| round.number).max().unwrap_or(0)
+    }
+
+    /// Whether downtime and duration stayed within their worst cases; `None` where either is unknown.
     #[must_use]
     pub fn bounds_held(&self) -> Option<(bool, bool)> {
-        let forecast = self.forecast.as_ref().filter(|_| self.outcome == Outcome::Done)?;
-        let downtime = self.downtime.blackout?;
-        Some((downtime.0 <= forecast.bound.downtime.0, self.duration.0 <= forecast.bound.duration.0))
+        self.downtime_verdict().worst_case.zip(self.duration_verdict().worst_case)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(gap: Option<f64>, at_least: bool) -> ClientGap {
+        ClientGap {
+            host: "uav".parse().expect("a name"),
+            gap: gap.map(Millis),
+            at_least,
+            note: None,
+            asked: 1,
+            unanswered: 0,
+            packets: 1,
+            resets: 0,
+            accepted: 0,
+        }
+    }
+
+    fn silence(clients: &[(Option<f64>, bool)]) -> Silence {
+        let clients = clients.iter().map(|(gap, at_least)| client(*gap, *at_least)).collect();
+        Downtime { clients, ..Downtime::default() }.silence()
+    }
+
+    #[test]
+    fn the_worst_client_counts_and_one_that_is_unknown_makes_the_worst_unknown() {
+        assert_eq!(silence(&[]), Silence::Unwatched);
+        assert_eq!(silence(&[(Some(2.0), false), (Some(9.0), true)]), Silence::AtLeast(Millis(9.0)));
+        assert_eq!(silence(&[(Some(9.0), false), (Some(2.0), true)]), Silence::Known(Millis(9.0)));
+        assert_eq!(silence(&[(Some(9.0), false), (None, false)]), Silence::Unknown);
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_release_is_read() {
+        let told = r#"{"host":"uav","gap":203.4,"packets":5,"resets":0,"accepted":0}"#;
+        let client: ClientGap = serde_json::from_str(told).expect("the earlier form");
+        assert_eq!((client.gap, client.at_least, client.asked), (Some(Millis(203.4)), false, 0));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_told_as_a_number() {
+        assert_eq!(silence(&[(None, false)]).to_string(), "unknown");
+        assert!(silence(&[(Some(26_700.0), true)]).to_string().starts_with("at least "));
     }
 }

@@ -39,6 +39,8 @@ pub enum RefusalCode {
     OutOfTurn,
     /// No plan meets the targets, and only one that does was wanted.
     Targets,
+    /// The operator aborted it: nothing failed.
+    Aborted,
     /// Something failed on the way that no other code names.
     Failed,
 }

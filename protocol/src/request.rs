@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{Hello, Location, ServiceInfo};
+use crate::check::{Arrival, Report};
 use crate::doctor::Check;
-use crate::handover::{HandoverState, Prepare, Prepared, Task, WatchTarget, Watched};
+use crate::handover::{HandoverState, Outage, Prepare, Prepared, Task, WatchTarget, Watched};
 use crate::link::{LinkMetrics, ProbeOffer, ProbeOrder};
 use crate::metrics::ServiceMetrics;
 use crate::record::Record;
@@ -61,6 +62,13 @@ pub enum Request {
     Withdraw(MigrationId),
     /// Destination: the source has cleaned up, the journal may be closed.
     Close(MigrationId),
+    /// Source: what became, at the destination, of a hand-over whose record does not know it: the operator gave it up first.
+    Became {
+        /// The migration.
+        migration: MigrationId,
+        /// What the destination says of it.
+        state: Box<HandoverState>,
+    },
     /// Client's host: watch the service's packets.
     Watch {
         /// The migration.
@@ -74,6 +82,9 @@ pub enum Request {
         migration: MigrationId,
         /// Whether to stop watching.
         stop: bool,
+        /// When the service stood still.
+        #[serde(default)]
+        outage: Outage,
     },
     /// How large is this service's state, and how fast is it dirtied?
     Profile(ServiceName),
@@ -94,6 +105,15 @@ pub enum Request {
     OpenProbe(ProbeOrder),
     /// Look at your host for what usually breaks.
     Doctor,
+    /// Can this service move as it is now, and to that host?
+    Check {
+        /// The service.
+        service: ServiceName,
+        /// The host that is asked too, if there is one.
+        to: Option<HostName>,
+    },
+    /// Destination: what stands in the way of this service?
+    Compare(Box<Arrival>),
     /// Settle a service in doubt by hand: `keep` true restores it here, false gives it up here.
     Settle {
         /// The migration.
@@ -126,6 +146,7 @@ impl Request {
             Self::Inquire(_) => "inquire",
             Self::Withdraw(_) => "withdraw",
             Self::Close(_) => "close",
+            Self::Became { .. } => "became",
             Self::Watch { .. } => "watch",
             Self::Watched { .. } => "watched",
             Self::Profile(_) => "profile",
@@ -135,6 +156,8 @@ impl Request {
             Self::ProbeLink(_) => "probe-link",
             Self::OpenProbe(_) => "open-probe",
             Self::Doctor => "doctor",
+            Self::Check { .. } => "check",
+            Self::Compare(_) => "compare",
             Self::Settle { .. } => "settle",
         }
     }
@@ -152,6 +175,15 @@ pub enum Reply {
     Clock(Timestamp),
     /// To `Services`.
     Services(Vec<ServiceInfo>),
+    /// To `Services`, where the engine does not answer now: what it told last.
+    LastServices {
+        /// When that was, on the host's clock.
+        at: Timestamp,
+        /// What ran there then.
+        services: Vec<ServiceInfo>,
+        /// Why there is nothing newer.
+        refused: Refusal,
+    },
     /// To `Locations`.
     Locations(Vec<Location>),
     /// To `Steps`.
@@ -176,6 +208,8 @@ pub enum Reply {
     Probe(Option<ProbeOffer>),
     /// To `Doctor`.
     Doctor(Vec<Check>),
+    /// To `Check` and `Compare`.
+    Check(Box<Report>),
 }
 
 /// A reply, or why there is none.

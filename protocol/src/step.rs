@@ -1,6 +1,6 @@
 //! The events of a migration: lossless and in order per migration and host.
 
-use mose_pam::{Bytes, Millis};
+use mose_pam::{Bytes, Millis, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::handover::Task;
@@ -95,6 +95,16 @@ pub enum Phase {
     Finished,
     /// It failed; the detail tells why.
     Failed,
+    /// It was left undone because the operator aborted the migration: nothing failed.
+    Aborted,
+}
+
+impl Phase {
+    /// Whether the step is over, well or not.
+    #[must_use]
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Aborted)
+    }
 }
 
 /// What a round of pre-copy did.
@@ -113,6 +123,15 @@ pub struct Round {
     pub took: Millis,
     /// Whether it left less to send than the round before: otherwise further rounds only lengthen the migration.
     pub pays: bool,
+}
+
+/// The round after which a plan's rounds ended early, so that only the last one, right before the freeze, was made after it:
+/// the first that no longer paid. `None` where all that were planned were made, or nothing says otherwise yet.
+#[must_use]
+pub fn ended_early<'a>(plan: &Plan, rounds: impl IntoIterator<Item = &'a Round>) -> Option<u32> {
+    let planned = plan.iterations.filter(|_| plan.end_early)?;
+    let is_end = |round: &&Round| !round.pays && (1..planned.saturating_sub(1)).contains(&round.number);
+    rounds.into_iter().find(is_end).map(|round| round.number)
 }
 
 /// One event of one step.
@@ -143,4 +162,46 @@ pub struct StepEvent {
     /// The order, where the source begins the whole: whoever follows learns from it what is moved, and whereto.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Box<Task>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mose_pam::Strategy;
+
+    #[test]
+    fn rounds_end_at_the_first_that_no_longer_pays_where_that_leaves_any_out() {
+        let plan = |iterations: u32, end_early: bool| Plan {
+            strategy: Strategy::IterativePrecopy,
+            iterations: Some(iterations),
+            end_early,
+            ..Plan::cold()
+        };
+        let rounds = |pays: &[bool]| -> Vec<Round> {
+            let round = |(number, pays): (u32, &bool)| {
+                let (bytes, took) = (Bytes(4096), Millis(1.0));
+                Round { number, pages: 1, sent: 1, bytes, took, pays: *pays }
+            };
+            (0..).zip(pays).map(round).collect()
+        };
+        let (first, never) = (rounds(&[true, true, false, false]), rounds(&[true, true, true]));
+        assert_eq!(ended_early(&plan(5, true), &first), Some(2));
+        assert_eq!(ended_early(&plan(4, true), &first), Some(2));
+        // The third of three is the last one, which is made in any case.
+        assert_eq!(ended_early(&plan(3, true), &first), None);
+        assert_eq!(ended_early(&plan(5, false), &first), None);
+        assert_eq!(ended_early(&plan(5, true), &never), None);
+        assert_eq!(ended_early(&plan(0, true), &first), None);
+        assert_eq!(ended_early(&Plan::cold(), &first), None);
+    }
+
+    #[test]
+    fn an_order_of_an_older_console_has_all_its_iterations_made() {
+        let old = r#"{"strategy":"iterative-precopy","iterations":7,"bandwidth":null}"#;
+        let plan: Plan = serde_json::from_str(old).unwrap();
+        assert!(!plan.end_early);
+        assert_eq!(serde_json::to_string(&plan).unwrap(), old);
+        let early = Plan { end_early: true, ..plan };
+        assert_eq!(serde_json::from_str::<Plan>(&serde_json::to_string(&early).unwrap()).unwrap(), early);
+    }
 }

@@ -13,11 +13,11 @@ pub enum Action {
     Migrate,
     /// Choose the destination.
     ChooseDestination,
-    /// Break the shown migration off.
+    /// Abort the selected service's migration.
     Abort,
-    /// Decide a service in doubt for its source.
+    /// Resume a service in doubt at its source.
     KeepAtSource,
-    /// Decide a service in doubt against its source.
+    /// Discard the source's copy of a service in doubt.
     GiveUpAtSource,
     /// Measure the two hosts anew.
     Recalibrate,
@@ -156,7 +156,7 @@ pub struct Spec {
     pub description: &'static str,
     /// Where help lists it.
     pub group: Group,
-    /// Whether it is asked about before it is done.
+    /// Whether it cannot be undone: it is asked about before it is done, and Enter cancels.
     pub destructive: bool,
     /// Whether it changes anything at the agents: with `--read-only` it is refused.
     pub changes: bool,
@@ -192,21 +192,21 @@ pub const ACTIONS: &[Spec] = &[
         A::Abort,
         "abort",
         "abort",
-        "break the migration off, before its commit point",
+        "abort the migration, before its commit point",
         G::Migration,
     )),
     destructive(row(
         A::KeepAtSource,
         "keep-at-source",
-        "keep",
-        "a service in doubt: its source takes it back",
+        "resume",
+        "a service in doubt: resume it at the source, from its own images",
         G::Migration,
     )),
     destructive(row(
         A::GiveUpAtSource,
         "give-up-at-source",
-        "give up",
-        "a service in doubt: its source removes what it has of it",
+        "discard",
+        "a service in doubt: discard the source's copy, for good",
         G::Migration,
     )),
     change(row(
@@ -251,7 +251,13 @@ pub const ACTIONS: &[Spec] = &[
     row(A::Last, "last", "last", "to the last", G::Movement),
     row(A::Open, "open", "open", "open what is selected", G::Movement),
     row(A::Compare, "compare", "compare", "mark a record, then compare another with it", G::History),
-    row(A::CriuLog, "criu-log", "CRIU log", "CRIU's own log of the failed step", G::History),
+    row(
+        A::CriuLog,
+        "criu-log",
+        "why",
+        "why a migration failed, with CRIU's own log if it has one",
+        G::History,
+    ),
     row(A::Export, "export", "export", "write the history to a file", G::History),
     row(A::Record, "record", "record", "begin or end a recording", G::History),
     row(A::ReplayPause, "replay-pause", "pause", "let the replay stand still, or go on", G::History),
@@ -273,6 +279,18 @@ impl Action {
     pub fn spec(self) -> &'static Spec {
         // A test holds that every action has a row.
         ACTIONS.iter().find(|spec| spec.action == self).unwrap_or(&ACTIONS[0])
+    }
+
+    /// What it does, as the answer to whether it shall be done.
+    #[must_use]
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Abort => "abort the migration",
+            Self::KeepAtSource => "resume at the source",
+            Self::GiveUpAtSource => "discard the source's copy",
+            Self::StopService => "stop it, and lose its state",
+            _ => self.spec().title,
+        }
     }
 
     /// The action of that name.

@@ -1,7 +1,7 @@
 //! What an operator may set. `assets/config.toml` is the commented default, which `Config::default()` equals; the JSON schema
 //! comes from the types.
 
-use mose_pam::{FramesPerSec, Handovers, MetresPerSec, Millis, Objective, Vehicle};
+use mose_pam::{FramesPerSec, Handovers, MetresPerSec, Millis, Objective, RoundsRule, Vehicle};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,10 @@ pub struct Targets {
     /// What to minimise while both are met: "downtime" or "resources".
     #[schemars(with = "String", extend("enum" = Objective::ALL.map(Objective::name)))]
     pub objective: Objective,
+    /// How many rounds of pre-copy where the downtime is minimised: "enough", the fewest with which the expected downtime is as
+    /// good as the best, or "paper", all that fit into the duration.
+    #[schemars(with = "String", extend("enum" = RoundsRule::ALL.map(RoundsRule::name)))]
+    pub rounds_rule: RoundsRule,
 }
 
 /// D = v·(T_down + T_v + T_proc) + v²·m/(2·F_b).
@@ -171,7 +175,12 @@ impl Default for Paths {
 
 impl Default for Targets {
     fn default() -> Self {
-        Self { downtime: Millis(500.0), duration: Millis(5000.0), objective: Objective::Downtime }
+        Self {
+            downtime: Millis(500.0),
+            duration: Millis(5000.0),
+            objective: Objective::Downtime,
+            rounds_rule: RoundsRule::Enough,
+        }
     }
 }
 

@@ -56,6 +56,15 @@ pub enum Effect {
         /// The destination.
         to: HostName,
     },
+    /// Ask whether a service can move.
+    AskCheck {
+        /// Which.
+        service: ServiceName,
+        /// Where it runs.
+        from: HostName,
+        /// Whereto.
+        to: HostName,
+    },
     /// Measure two hosts anew.
     Calibrate {
         /// The one.

@@ -1,6 +1,7 @@
 //! What can happen to the console.
 
 use mose_protocol::agent::{Hello, Telemetry};
+use mose_protocol::check::Report;
 use mose_protocol::record::Record;
 use mose_protocol::step::StepEvent;
 use mose_protocol::{HostName, MigrationId, Refusal, Timestamp};
@@ -42,6 +43,8 @@ pub enum Wire {
         /// What it keeps.
         known: Known,
     },
+    /// Whether a service can move to a host.
+    Checked(Box<Report>),
 }
 
 /// What an agent keeps of migrations to another.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mose_protocol::envelope::PROTOCOL_VERSION;
+use mose_protocol::envelope::{OLDEST_READ, PROTOCOL_VERSION};
 use mose_protocol::{HostName, MigrationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -62,8 +62,8 @@ pub enum RecordingError {
     },
     /// Another protocol.
     #[error(
-        "the recording speaks protocol {found}, and this release {PROTOCOL_VERSION}: replay it with the release that wrote it \
-         ({release})"
+        "the recording speaks protocol {found}, and this release reads {OLDEST_READ} to {PROTOCOL_VERSION}: replay it with the \
+         release that wrote it ({release})"
     )]
     OtherProtocol {
         /// What it says.
@@ -105,7 +105,7 @@ impl Recording {
         if header.mose_recording != FORM {
             return Err(RecordingError::OtherForm { found: header.mose_recording });
         }
-        if header.protocol != PROTOCOL_VERSION {
+        if !(OLDEST_READ..=PROTOCOL_VERSION).contains(&header.protocol) {
             return Err(RecordingError::OtherProtocol { found: header.protocol, release: header.release });
         }
         let mut lines: Vec<Line> = Vec::new();
@@ -201,6 +201,18 @@ mod tests {
         assert!(Recording::parse(&broken).unwrap_err().to_string().starts_with("line 2"));
         let other = text(&[(1, "a")]).replace("\"mose_recording\":1", "\"mose_recording\":7");
         assert!(matches!(Recording::parse(&other), Err(RecordingError::OtherForm { found: 7 })));
+        let speaking = |version: u32| {
+            text(&[(1, "a")])
+                .replace(&format!("\"protocol\":{PROTOCOL_VERSION}"), &format!("\"protocol\":{version}"))
+        };
+        for version in [OLDEST_READ - 1, PROTOCOL_VERSION + 1] {
+            let refused = Recording::parse(&speaking(version));
+            assert!(
+                matches!(refused, Err(RecordingError::OtherProtocol { found, .. }) if found == version),
+                "{version}: {refused:?}"
+            );
+        }
+        assert!(Recording::parse(&speaking(OLDEST_READ)).is_ok(), "what an earlier release wrote is read");
     }
 
     #[test]

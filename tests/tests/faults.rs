@@ -113,7 +113,7 @@ fn a_destination_that_stays_silent_leaves_the_service_in_doubt_until_it_speaks()
 }
 
 #[test]
-fn an_order_broken_off_before_the_commit_point_changes_nothing() {
+fn an_order_aborted_before_the_commit_point_changes_nothing_and_is_told_as_that() {
     let Some(testbed) = slow_counter("50mbit") else { return };
     let client = testbed.client(ClientKind::Counter, 1);
     let mut migration = Underway::order("counter", "edge-a", "edge-b", &[]);
@@ -125,8 +125,39 @@ fn an_order_broken_off_before_the_commit_point_changes_nothing() {
     let id = migration_id(&testbed);
     let aborted = mose_tests::mose(&["abort", &id, "--from", "edge-a"]);
     assert!(aborted.status.success(), "{}", mose_tests::text(&aborted));
+    // It is told once it is so.
+    assert!(mose_tests::text(&aborted).contains("aborted in"), "{}", mose_tests::text(&aborted));
     let (record, code) = migration.end();
-    assert_eq!(code, 4, "{record}");
+    assert_eq!((code, &record["outcome"]), (7, &"aborted".into()), "{record}");
+    assert_eq!(record["reason"]["code"], "aborted", "{record}");
+    assert!(
+        record["reason"]["reason"].as_str().unwrap().ends_with("while the service stood still"),
+        "{record}"
+    );
+    assert!(
+        record["image"].as_u64().unwrap() > 0 && record["downtime"]["blackout"].as_f64().unwrap() > 0.0,
+        "{record}"
+    );
+    lives_on(&testbed, "counter", "edge-a", client);
+}
+
+#[test]
+fn a_service_in_doubt_is_resumed_by_hand_and_that_is_told_once_it_is_so() {
+    let Some(testbed) = slow_counter("1gbit") else { return };
+    let client = testbed.client(ClientKind::Counter, 2);
+    let mut migration = Underway::order("counter", "edge-a", "edge-b", &[]);
+    migration.until("relinquish", "finished");
+    kill(testbed.agent_pid("edge-b"));
+    testbed.lab.hold_daemon("edge-b", "mose-agent", true).unwrap();
+    let (record, code) = migration.end();
+    assert_eq!(code, 5, "{record}");
+    let id = record["migration"].as_str().unwrap();
+    let settled = mose_tests::mose(&["settle", id, "--from", "edge-a", "--decision", "keep"]);
+    let told = mose_tests::text(&settled);
+    assert!(settled.status.success(), "{told}");
+    assert!(told.contains("rolled back in") && told.contains("had the service resumed at edge-a"), "{told}");
+    assert_eq!(testbed.running_on("counter"), ["edge-a"], "it is told after it has happened: {told}");
+    testbed.lab.hold_daemon("edge-b", "mose-agent", false).unwrap();
     lives_on(&testbed, "counter", "edge-a", client);
 }
 

@@ -244,9 +244,17 @@ fn steps_are_printed_as_they_happen_and_kept_in_the_history() {
     let output = mose(&["migrate", "sockperf", "--to", "edge-b"]);
     assert!(output.status.success(), "{}", text(&output));
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
-    for word in
-        ["prepare", "freeze", "dump", "transfer", "relinquish", "restore", "release", "blackout", "done"]
-    {
+    for word in [
+        "prepare",
+        "freeze",
+        "dump",
+        "transfer",
+        "relinquish",
+        "restore",
+        "release",
+        "service stopped",
+        "done",
+    ] {
         assert!(shown.contains(word), "{word} is missing: {shown}");
     }
     let output = mose(&["--json", "history"]);

@@ -60,6 +60,32 @@ fn the_rounds_asked_for_are_made_and_the_state_arrives_whole() {
     });
 }
 
+/// A plan for an idle service makes hardly any rounds, unless the paper's rule is asked for: then it makes all that fit.
+#[test]
+fn an_idle_service_is_not_copied_over_and_over() {
+    let Some(testbed) = Testbed::up() else { return };
+    testbed.start("sockperf", "edge-a", &[], &[]);
+    let planned = ["--target-downtime", "2500ms", "--target-duration", "2500ms", "--bandwidth", "1Gbps"];
+    let (record, code) = testbed.migrate_with("sockperf", "edge-a", "edge-b", &planned);
+    assert_eq!((code, &record["outcome"]), (0, &"done".into()), "{record}");
+    let rounds = &record["forecast"]["rounds"];
+    let most = rounds["most"].as_u64().unwrap();
+    assert!(most >= 3, "there is room for rounds: {record}");
+    assert_eq!(rounds["rule"], "enough", "{record}");
+    assert!(
+        record["rounds"].as_array().unwrap().len() <= 2,
+        "the first copy, and one round at most: {record}"
+    );
+
+    let paper = [&planned[..], &["--rounds-rule", "paper"]].concat();
+    let (record, code) = testbed.migrate_with("sockperf", "edge-b", "edge-a", &paper);
+    assert_eq!((code, &record["outcome"]), (0, &"done".into()), "{record}");
+    let rounds = &record["forecast"]["rounds"];
+    assert_eq!((&rounds["rule"], &rounds["chosen"]), (&"paper".into(), &rounds["most"]), "{record}");
+    let made = record["rounds"].as_array().unwrap().len() as u64;
+    assert!(made >= 4 && Some(made - 1) == rounds["chosen"].as_u64(), "all that were planned: {record}");
+}
+
 /// A counter whose pre-dump takes ten seconds.
 fn long_pre_dump() -> Option<Testbed> {
     let testbed = Testbed::with(&["--edge-link", "100mbit"])?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use mose_coat::{Change, EndpointSpec, Route};
 use mose_pam::Bytes;
-use mose_protocol::handover::{HandoverState, ImagePolicy, Prepare, Prepared};
+use mose_protocol::handover::{HandoverState, ImagePolicy, Place, Prepare, Prepared};
 use mose_protocol::step::Step;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{MigrationId, Refusal, RefusalCode, ServiceName};
@@ -129,7 +129,8 @@ impl Agent {
             return inner.prepared.clone().ok_or_else(|| out_of_turn(&migration, &known.said()));
         }
         let service = prepare.task.service.clone();
-        self.check_free(&prepare).await?;
+        self.end_earlier(&prepare).await;
+        self.check_free(&service, &prepare.place).await?;
         self.engine.admit(&prepare.task, &described(&prepare)).await?;
         let needs_image = !self.engine.has_image(&prepare.image_id).await?;
         if needs_image && prepare.task.image_policy == ImagePolicy::Require {
@@ -163,8 +164,7 @@ impl Agent {
     }
 
     /// Refuses what would collide with something that is here already.
-    async fn check_free(&self, prepare: &Prepare) -> Result<(), Refusal> {
-        let service = &prepare.task.service;
+    pub(crate) async fn check_free(&self, service: &ServiceName, place: &Place) -> Result<(), Refusal> {
         let conflict = |what: String, remedy: &str| Err(Refusal::new(RefusalCode::Conflict, what, remedy));
         if self.busy_with(service).is_some() {
             return conflict(
@@ -183,9 +183,10 @@ impl Agent {
             Err(refusal) => return Err(refusal),
         }
         let endpoints = self.overlay.endpoints().await.map_err(|error| overlay_refusal(&error))?;
-        if let Some(taken) = endpoints.iter().find(|e| {
-            e.spec.name == prepare.place.name || e.spec.address.addr() == prepare.place.address.addr()
-        }) {
+        if let Some(taken) = endpoints
+            .iter()
+            .find(|e| e.spec.name == place.name || e.spec.address.addr() == place.address.addr())
+        {
             return conflict(
                 format!(
                     "{} already has the endpoint {} with {}",
@@ -362,7 +363,7 @@ pub(crate) fn tree_names(description: &serde_json::Value) -> impl Iterator<Item 
 }
 
 /// A place as the overlay knows it.
-pub(crate) fn endpoint_spec(place: &mose_protocol::handover::Place) -> Result<EndpointSpec, Refusal> {
+pub(crate) fn endpoint_spec(place: &Place) -> Result<EndpointSpec, Refusal> {
     Ok(EndpointSpec {
         name: place.name.clone(),
         address: place.address,

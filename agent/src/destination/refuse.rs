@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mose_protocol::agent::Location;
-use mose_protocol::handover::{HandoverState, Prepare, Restored};
-use mose_protocol::record::Outcome;
+use mose_protocol::handover::{HandoverState, Prepare, Restored, Task};
+use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp};
 
 use super::{IDLE_DEADLINE, Incoming, Inner, remove_file};
@@ -153,6 +153,7 @@ impl Agent {
                 let record = self.requests.ask(&source, &Request::Record(migration.clone()), QUICK).await;
                 if let Ok(Reply::Record(Some(record))) = record
                     && record.outcome != Outcome::InDoubt
+                    && self.told_source(&record).await
                 {
                     self.close(&migration).await;
                 }
@@ -160,10 +161,25 @@ impl Agent {
         }
     }
 
-    /// Drops a preparation whose source has fallen silent. It can do no harm: the service is not ours yet.
+    /// Tells the source what became of a hand-over that its operator decided about without knowing; whether there is nothing
+    /// more to tell.
+    async fn told_source(&self, record: &Record) -> bool {
+        let state = self.inquire(&record.migration).await;
+        let news = match record.outcome {
+            Outcome::GivenUp => true,
+            // It was taken back there, by hand, and runs here.
+            Outcome::RolledBack => matches!(state, HandoverState::Restored(_)),
+            _ => false,
+        };
+        let became = Request::Became { migration: record.migration.clone(), state: Box::new(state) };
+        !news || self.requests.ask(&record.from, &became, QUICK).await.is_ok()
+    }
+
+    /// Drops a preparation whose source has fallen silent, or has ended it without our hearing of it. It can do no harm: the
+    /// service is not ours yet.
     pub(super) async fn drop_if_idle(self: Arc<Self>, migration: MigrationId) {
         loop {
-            tokio::time::sleep(IDLE_DEADLINE / 4).await;
+            tokio::time::sleep(SETTLED_PERIOD).await;
             let Some(incoming) = self.incoming(&migration) else { return };
             if !incoming.is_open() {
                 return;
@@ -177,7 +193,8 @@ impl Agent {
                 inner.progress = progress;
                 inner.touched = tokio::time::Instant::now();
             }
-            if inner.touched.elapsed() > IDLE_DEADLINE {
+            let idle = inner.touched.elapsed();
+            if idle > IDLE_DEADLINE {
                 let reason = Refusal::new(
                     RefusalCode::Unreachable,
                     format!("the source was silent for {IDLE_DEADLINE:?}"),
@@ -188,7 +205,62 @@ impl Agent {
                 }
                 return;
             }
+            drop(inner);
+            if idle >= SETTLED_PERIOD {
+                self.end_if_settled(&incoming).await;
+            }
         }
+    }
+
+    /// Before another hand-over of the same service from the same source: ends those that have ended there. Their end was not
+    /// heard here where the link was cut.
+    pub(super) async fn end_earlier(self: &Arc<Self>, prepare: &Prepare) {
+        let task = &prepare.task;
+        let earlier: Vec<Arc<Incoming>> = {
+            let incoming = self.incoming.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let same = |other: &Arc<Incoming>| {
+                let theirs = &other.prepare.task;
+                other.is_open()
+                    && theirs.service == task.service
+                    && theirs.from == task.from
+                    && theirs.migration != task.migration
+            };
+            incoming.values().filter(|other| same(other)).cloned().collect()
+        };
+        for incoming in earlier {
+            self.end_if_settled(&incoming).await;
+        }
+    }
+
+    /// Ends a preparation here if its source says that the migration is over. The new order alone does not say so: it may be
+    /// an old one that was long on its way.
+    async fn end_if_settled(self: &Arc<Self>, incoming: &Arc<Incoming>) {
+        let Task { migration, from, .. } = &incoming.prepare.task;
+        if incoming.said() != HandoverState::Preparing {
+            return;
+        }
+        let record = self.requests.ask(from, &Request::Record(migration.clone()), QUICK).await;
+        let Ok(Reply::Record(Some(record))) = record else { return };
+        if record.outcome == Outcome::InDoubt {
+            return;
+        }
+        let Ok(mut inner) = tokio::time::timeout(QUICK, incoming.inner.lock()).await else { return };
+        if incoming.said() == HandoverState::Preparing {
+            let reason = Refusal::new(
+                RefusalCode::Failed,
+                format!(
+                    "the migration ended at {from} ({}), which was not heard here",
+                    record.outcome.name()
+                ),
+                "",
+            );
+            if let Err(refusal) = self.refuse(incoming, &mut inner, &reason).await {
+                tracing::error!(%refusal, "a preparation cannot be removed");
+                return;
+            }
+        }
+        drop(inner);
+        self.close(migration).await;
     }
 
     /// Takes up the hand-overs to this host that an earlier life of the agent left open. Until one is settled it is

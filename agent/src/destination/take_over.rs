@@ -4,15 +4,16 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use mose_coat::{Change, Route};
+use mose_coat::{Change, CoatError, Route};
 use mose_protocol::handover::{HandoverState, Prepare, Restored};
 use mose_protocol::record::CriuTimes;
 use mose_protocol::step::Step;
 use mose_protocol::{MigrationId, Refusal, RefusalCode, Timestamp};
+use tokio::sync::oneshot;
 
 use super::{Inner, out_of_turn, transfer_refusal};
 use crate::agent::{Agent, overlay_refusal};
-use crate::engine::{Container, Moments, Stage};
+use crate::engine::{Container, Moment, Moments, Stage};
 use crate::steps::Note;
 
 /// How long after the last byte the digest may take.
@@ -185,15 +186,47 @@ impl Agent {
     ) -> Result<Release, Refusal> {
         while let Some(moment) = moments.recv().await {
             if moment.stage == Stage::PreResume {
-                let release = self.release(address, endpoint, epoch).await;
-                let verdict = release.as_ref().map(|_| ()).map_err(ToString::to_string);
-                let _ = moment.answer.send(verdict);
-                return release;
+                return self.release_and_resume(moment, address, endpoint, epoch).await;
             }
             let _ = moment.answer.send(Ok(()));
         }
         // No more moments: the restore's own answer tells what happened.
         std::future::pending().await
+    }
+
+    /// Has CRIU let the service run as soon as its packets are on their way.
+    async fn release_and_resume(
+        &self,
+        moment: Moment,
+        address: Ipv4Addr,
+        endpoint: &str,
+        epoch: u64,
+    ) -> Result<Release, Refusal> {
+        let (begins, begun) = oneshot::channel();
+        let route = || Route::Endpoint(endpoint.to_owned());
+        let turning = self.overlay.release(address, route(), epoch, begins);
+        tokio::pin!(turning);
+        tokio::select! {
+            Ok(()) = begun => {
+                let at = Timestamp::now();
+                let _ = moment.answer.send(Ok(()));
+                // It runs, and clients may have heard it: a switch that fails now is asked again.
+                let turned = match turning.await {
+                    Ok(change) => Ok(change),
+                    Err(error) => {
+                        tracing::warn!(%error, "the route is turned once more");
+                        self.overlay.route(address, route(), epoch).await
+                    }
+                };
+                Ok(Release { at, ..released(address, turned)? })
+            }
+            turned = &mut turning => {
+                let release = released(address, turned);
+                let verdict = release.as_ref().map(|_| ()).map_err(ToString::to_string);
+                let _ = moment.answer.send(verdict);
+                release
+            }
+        }
     }
 
     pub(super) async fn release(
@@ -202,22 +235,23 @@ impl Agent {
         endpoint: &str,
         epoch: u64,
     ) -> Result<Release, Refusal> {
-        let change = self
-            .overlay
-            .route(address, Route::Endpoint(endpoint.to_owned()), epoch)
-            .await
-            .map_err(|error| overlay_refusal(&error))?;
-        let (held, overflowed) = match change {
-            Change::Applied { released, overflowed } => (released, overflowed),
-            Change::Unchanged => (0, 0),
-            Change::Stale { current } => {
-                return Err(Refusal::new(
-                    RefusalCode::Overlay,
-                    format!("a newer hand-over (epoch {current}) has the address {address}"),
-                    "",
-                ));
-            }
-        };
-        Ok(Release { at: Timestamp::now(), held, overflowed })
+        let route = Route::Endpoint(endpoint.to_owned());
+        released(address, self.overlay.route(address, route, epoch).await)
     }
+}
+
+/// What a change of route let go, now.
+fn released(address: Ipv4Addr, turned: Result<Change, CoatError>) -> Result<Release, Refusal> {
+    let (held, overflowed) = match turned.map_err(|error| overlay_refusal(&error))? {
+        Change::Applied { released, overflowed } => (released, overflowed),
+        Change::Unchanged => (0, 0),
+        Change::Stale { current } => {
+            return Err(Refusal::new(
+                RefusalCode::Overlay,
+                format!("a newer hand-over (epoch {current}) has the address {address}"),
+                "",
+            ));
+        }
+    };
+    Ok(Release { at: Timestamp::now(), held, overflowed })
 }

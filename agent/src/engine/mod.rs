@@ -10,18 +10,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use mose_pam::Bytes;
+use mose_protocol::check::Machine;
 use mose_protocol::doctor::Check;
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::secret::Secret;
 use mose_protocol::{Refusal, ServiceName};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use crate::check::Looked;
 use crate::transfer::{TakePage, TransferError};
 
 /// A container that a hand-over is about.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Container {
     /// The engine's identity of it.
     pub id: String,
@@ -185,6 +188,18 @@ pub trait Engine: Send + Sync {
         Vec::new()
     }
 
+    /// What of a running container could not be dumped or restored as it is now, or would stay behind; nothing where it has no
+    /// processes that are real. The container goes on meanwhile.
+    async fn look(&self, container: &Container) -> Result<Looked, Refusal> {
+        let _ = container;
+        Ok(Looked::default())
+    }
+
+    /// What a host has that processes depend on; `None` where no process is real.
+    fn machine(&self) -> Option<Machine> {
+        None
+    }
+
     /// All containers.
     async fn list(&self) -> Result<Vec<Listed>, Refusal>;
 
@@ -216,6 +231,12 @@ pub trait Engine: Send + Sync {
     async fn adopt(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
         let _ = (task, description);
         Ok(())
+    }
+
+    /// What the container's [`Engine::state_trees`] take without copied bind mounts; `None` where it has none.
+    async fn files_size(&self, container: &Container) -> Result<Option<Bytes>, Refusal> {
+        let _ = container;
+        Ok(None)
     }
 
     /// The inode numbers of the files that the container's processes have mapped shared and writable: their times do not tell
@@ -311,6 +332,24 @@ pub trait Engine: Send + Sync {
 
     /// Lets them go on.
     fn thaw(&self, container: &Container) -> Result<(), Refusal>;
+
+    /// Returns once the dump of a container that was frozen has made no progress for `patience`, with what it hangs in; where that
+    /// cannot be told, never.
+    async fn hangs(&self, container: &Container, patience: Duration) -> Refusal {
+        let _ = (container, patience);
+        std::future::pending().await
+    }
+
+    /// Ends whatever is being done with a container's running processes, without harm to them, and lets them go on; whether they
+    /// are still there. To be called once nobody waits for the moments any more. It asks nobody who may hang himself, and has
+    /// a deadline.
+    async fn let_go(&self, container: &Container) -> Result<bool, Refusal> {
+        let container = self.inspect(&container.name).await?;
+        if container.running {
+            self.thaw(&container)?;
+        }
+        Ok(container.running)
+    }
 
     /// Watches for the end of the container's last process; to be asked for while it runs.
     fn exit_watch(&self, container: &Container) -> Result<Box<dyn ExitWatch>, Refusal>;

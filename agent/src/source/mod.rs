@@ -7,6 +7,7 @@
 mod clients;
 mod files;
 mod hand_over;
+mod late;
 pub(crate) mod pre_copy;
 mod ready;
 mod stop_and_copy;
@@ -30,13 +31,18 @@ use crate::journal::{Journal, SourceState};
 use crate::report::Measured;
 use crate::steps::Steps;
 use crate::transfer::{Sender, Sent, check_bandwidth};
+use clients::Watcher;
 use files::Files;
 use pre_copy::Rounds;
+
+/// How long the engine may take to say how its dump ended, once CRIU is gone. A Podman that hangs is not waited for.
+const ENGINE_GRACE: Duration = Duration::from_secs(5);
 
 /// A migration that leaves this host, as others may see and influence it.
 pub(crate) struct Control {
     task: Task,
-    abort: watch::Sender<bool>,
+    /// Whether it can still be aborted, and whether it was.
+    course: watch::Sender<Course>,
     in_doubt: AtomicBool,
     /// What the operator decided for a service in doubt: whether this host keeps it.
     settled: watch::Sender<Option<bool>>,
@@ -46,7 +52,7 @@ impl Control {
     pub(crate) fn new(task: Task) -> Arc<Self> {
         Arc::new(Self {
             task,
-            abort: watch::Sender::new(false),
+            course: watch::Sender::new(Course::Open),
             in_doubt: AtomicBool::new(false),
             settled: watch::Sender::new(None),
         })
@@ -64,6 +70,42 @@ impl Control {
     pub(crate) fn in_doubt(&self) -> bool {
         self.in_doubt.load(Ordering::Relaxed)
     }
+
+    /// Whether the operator has aborted it.
+    pub(crate) fn is_aborted(&self) -> bool {
+        *self.course.borrow() == Course::Aborted
+    }
+
+    /// Returns when the operator aborts the migration.
+    async fn abort(&self) -> Refusal {
+        let mut course = self.course.subscribe();
+        // The sender lives in `self`, so that waiting cannot fail.
+        let _ = course.wait_for(|course| *course == Course::Aborted).await;
+        aborted()
+    }
+
+    /// Sets the course, unless it is set already; whether it is this one now. What aborts and what commits cannot both win.
+    fn set(&self, course: Course) -> bool {
+        self.course.send_if_modified(|now| {
+            let open = *now == Course::Open;
+            if open {
+                *now = course;
+            }
+            open
+        });
+        *self.course.borrow() == course
+    }
+}
+
+/// Whether a migration can still be aborted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// It can be.
+    Open,
+    /// It was.
+    Aborted,
+    /// It cannot be any more: the service is about to be relinquished.
+    Committed,
 }
 
 /// How a migration ended, for its record.
@@ -77,6 +119,9 @@ pub(crate) struct Source {
     pub(crate) measured: Measured,
     /// The service's volumes, which are removed here once it lives elsewhere.
     pub(crate) volumes: Vec<String>,
+    watchers: Vec<Watcher>,
+    /// What leaves, as it was inspected; known without asking the engine again, which may hang.
+    pub(crate) container: Option<Container>,
 }
 
 /// Everything that is ready before the freeze.
@@ -166,17 +211,29 @@ impl Agent {
             steps: self.steps.of(&control.task.migration),
             measured: Measured::default(),
             volumes: Vec::new(),
+            watchers: Vec::new(),
             agent: self.clone(),
+            container: None,
             control,
         };
         tokio::spawn(async move { Box::pin(source.run()).await });
         Ok(())
     }
 
-    /// Breaks a migration off before its commit point.
+    /// Aborts a migration before its commit point.
     pub(crate) fn abort(&self, migration: &MigrationId) -> Result<(), Refusal> {
-        self.control(migration)?.abort.send_replace(true);
-        Ok(())
+        let control = self.control(migration)?;
+        if control.set(Course::Aborted) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefusalCode::OutOfTurn,
+            format!(
+                "migration {migration} cannot be aborted any more: its service was handed to {}",
+                control.task.to
+            ),
+            "wait for its end (`mose watch`)",
+        ))
     }
 
     /// Settles a service in doubt as the operator decides.
@@ -207,6 +264,8 @@ impl Agent {
     /// A fresh pen, clock and control for a migration that is taken up again.
     pub(crate) fn resume(self: &Arc<Self>, task: Task, begun: Timestamp) -> Source {
         let control = Control::new(task);
+        // What its earlier life had begun is brought to its end, one way or the other.
+        control.set(Course::Committed);
         self.outgoing
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -215,7 +274,9 @@ impl Agent {
             steps: self.steps.resumed(&control.task.migration, begun),
             measured: Measured::default(),
             volumes: Vec::new(),
+            watchers: Vec::new(),
             agent: self.clone(),
+            container: None,
             control,
         }
     }
@@ -239,21 +300,25 @@ impl Source {
     }
 
     fn aborted(&self) -> Result<(), Refusal> {
-        if *self.control.abort.borrow() { Err(broken_off()) } else { Ok(()) }
+        if self.control.is_aborted() { Err(aborted()) } else { Ok(()) }
     }
 
-    /// Returns when the operator breaks the migration off.
-    async fn broken_off(&self) -> Refusal {
-        let mut abort = self.control.abort.subscribe();
-        // The sender lives in `self.control`, so that waiting cannot fail.
-        let _ = abort.wait_for(|abort| *abort).await;
-        broken_off()
+    /// The ending of a migration after which the service runs here as before.
+    fn back_at_source(&self, otherwise: Outcome, mut reason: Refusal) -> Ending {
+        if reason.code != RefusalCode::Aborted {
+            return (otherwise, Some(reason));
+        }
+        reason.reason = match self.measured.was_frozen() {
+            false => "the operator aborted it before the service was frozen".to_owned(),
+            true => "the operator aborted it while the service stood still".to_owned(),
+        };
+        (Outcome::Aborted, Some(reason))
     }
 
     async fn attempt(&mut self) -> Ending {
         let ready = match self.make_ready().await {
             Ok(ready) => ready,
-            Err(refusal) => return (Outcome::Refused, Some(refusal)),
+            Err(refusal) => return self.back_at_source(Outcome::Refused, refusal),
         };
         let Ready { container, mut journal, place, epoch, sender, rounds, files } = ready;
         let mut dump = None;
@@ -265,9 +330,13 @@ impl Source {
                 dumped.sent.digest.to_string()
             }
             Err(mut refusal) => {
+                // Whatever hangs, the service goes on first. Where it cannot yet, taking it back says so and tries again.
+                if let Err(kept) = self.agent.engine.let_go(&container).await {
+                    tracing::error!(%kept, "the engine does not let go of the service");
+                }
                 // Where the engine failed, its own words say more than that its call ended.
                 if let Some(dump) = dump
-                    && let Ok(Err(said)) = dump.await
+                    && let Some(Err(said)) = engines_end(dump).await
                     && refusal.code == RefusalCode::Engine
                 {
                     refusal = said;
@@ -276,24 +345,37 @@ impl Source {
                 return self.take_back(journal, &place, epoch, refusal).await;
             }
         };
+        if !self.control.set(Course::Committed) {
+            if let Some(dump) = dump {
+                let _ = dump.await;
+            }
+            return self.take_back(journal, &place, epoch, aborted()).await;
+        }
         self.steps.started(Step::Relinquish);
         let written = journal.write(&SourceState::Relinquished { digest: digest.clone() });
         if let Err(refusal) = self.steps.end(Step::Relinquish, written) {
             if let Some(dump) = dump {
-                let _ = dump.await;
+                let _ = engines_end(dump).await;
             }
             return self.take_back(journal, &place, epoch, refusal).await;
         }
         let settled = self.hand_over(&digest).await;
         if let Some(dump) = dump {
-            match dump.await {
-                Ok(Ok(criu)) => self.measured.criu_dump(criu),
-                Ok(Err(refusal)) => tracing::warn!(%refusal, "the engine's checkpoint call ended badly"),
-                Err(error) => tracing::warn!(%error, "the engine's checkpoint call was lost"),
+            match engines_end(dump).await {
+                Some(Ok(criu)) => self.measured.criu_dump(criu),
+                Some(Err(refusal)) => tracing::warn!(%refusal, "the engine's checkpoint call ended badly"),
+                None => {
+                    tracing::warn!("the engine has not ended its checkpoint call; its times are not known")
+                }
             }
         }
         self.settled(settled, journal, &place, epoch).await
     }
+}
+
+/// What the engine says of its dump, where it says so soon enough: by then CRIU has ended, one way or the other.
+async fn engines_end(dump: JoinHandle<Result<CriuTimes, Refusal>>) -> Option<Result<CriuTimes, Refusal>> {
+    tokio::time::timeout(ENGINE_GRACE, dump).await.ok()?.ok()
 }
 
 /// Pre-copy iterations beyond which a plan is a mistake.
@@ -320,6 +402,6 @@ fn check_plan(plan: &Plan) -> Result<(), Refusal> {
     }
 }
 
-fn broken_off() -> Refusal {
-    Refusal::new(RefusalCode::Failed, "the operator broke the migration off", "")
+fn aborted() -> Refusal {
+    Refusal::new(RefusalCode::Aborted, "the operator aborted the migration", "")
 }

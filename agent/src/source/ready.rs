@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mose_pam::{Bytes, Strategy};
 use mose_protocol::agent::Capability;
-use mose_protocol::handover::{Place, Prepare, Prepared, WatchTarget};
+use mose_protocol::handover::{Place, Prepare, Prepared};
 use mose_protocol::step::Step;
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{Refusal, RefusalCode, Reply, Request};
@@ -28,15 +28,23 @@ impl Source {
     pub(super) async fn make_ready(&mut self) -> Result<Ready, Refusal> {
         let steps = self.steps.clone();
         steps.started(Step::Inspect);
-        let inspected = steps.end(Step::Inspect, self.inspect().await)?;
-        let (container, journal, prepare) = inspected;
-        let ready = self.make_destination_ready(&container, &prepare).await;
+        let inspected = self.inspect().await.inspect_err(|refusal| steps.failed(Step::Inspect, refusal))?;
+        let (container, journal, prepare, left_behind) = inspected;
+        steps.finished(Step::Inspect, Note { detail: left_behind, ..Note::default() });
+        let control = self.control.clone();
+        let ready = tokio::select! {
+            // Where a round is aborted, it says itself how far it was.
+            biased;
+            ready = self.make_destination_ready(&container, &prepare) => ready,
+            refusal = control.abort() => Err(refusal),
+        };
         match ready {
             Ok((sender, rounds, files)) => {
                 let (place, epoch) = (prepare.place, prepare.epoch);
                 Ok(Ready { container, journal, place, epoch, sender, rounds, files })
             }
             Err(refusal) => {
+                steps.end_open(&refusal);
                 // A destination that cannot be reached drops its preparation by itself.
                 if self.task().plan.strategy != Strategy::Cold
                     && let Err(left) = self.agent.engine.drop_images(&container).await
@@ -51,10 +59,14 @@ impl Source {
         }
     }
 
-    pub(super) async fn inspect(&mut self) -> Result<(Container, Journal<SourceState>, Prepare), Refusal> {
+    /// The container, a journal, what the destination is asked, and what stays behind.
+    pub(super) async fn inspect(
+        &mut self,
+    ) -> Result<(Container, Journal<SourceState>, Prepare, Option<String>), Refusal> {
         let agent = self.agent.clone();
         let task = self.task().clone();
         let container = agent.engine.inspect(&task.service).await?;
+        self.container = Some(container.clone());
         if !container.running {
             return Err(Refusal::new(
                 RefusalCode::NotRunning,
@@ -84,14 +96,16 @@ impl Source {
         let address = endpoint.spec.address.addr();
         let routes = agent.overlay.routes().await.map_err(|error| overlay_refusal(&error))?;
         let current = routes.iter().find(|entry| entry.address == address).map_or(0, |entry| entry.epoch);
+        let place = Place {
+            name: endpoint.spec.name,
+            address: endpoint.spec.address,
+            mac: endpoint.spec.mac.to_string(),
+        };
+        let left_behind = agent.may_move(&container, &described.container, &place, &task).await?;
         let prepare = Prepare {
             task: task.clone(),
             epoch: current.max(endpoint.epoch) + 1,
-            place: Place {
-                name: endpoint.spec.name,
-                address: endpoint.spec.address,
-                mac: endpoint.spec.mac.to_string(),
-            },
+            place,
             container: described.container,
             secrets: described.secrets,
             image_id: container.image_id.clone(),
@@ -104,8 +118,9 @@ impl Source {
             place: prepare.place.clone(),
             started_at: self.measured.started_at(),
             volumes: self.volumes.clone(),
+            container: Some(container.clone()),
         })?;
-        Ok((container, journal, prepare))
+        Ok((container, journal, prepare, left_behind))
     }
 
     pub(super) async fn make_destination_ready(
@@ -113,7 +128,6 @@ impl Source {
         container: &Container,
         prepare: &Prepare,
     ) -> Result<(Sender, Option<Rounds>, Files), Refusal> {
-        let migration = self.task().migration.clone();
         let mut files = self.files(container, prepare).await?;
         let clock: ClockOffset = self.agent.requests.clock_offset(&self.task().to).await?;
         self.measured.clock(clock);
@@ -122,17 +136,14 @@ impl Source {
         let prepared = self.steps.end(Step::Prepare, prepared)?;
         self.measured.transport(prepared.offer.kind());
         let mut sender = self.open(&prepared).await?;
-        let target = WatchTarget { address: prepare.place.address.addr() };
-        for peer in self.watchers() {
-            let request = Request::Watch { migration: migration.clone(), target };
-            if let Err(refusal) = self.agent.requests.ask(&peer, &request, QUICK).await {
-                tracing::warn!(%peer, %refusal, "the clients there are not watched");
-            }
-        }
+        self.measured.sending(sender.sent());
+        self.watch_clients(prepare.place.address.addr()).await;
         self.precopy_rootfs(&mut files, &mut sender).await?;
         self.precopy_beside(&mut files, &mut sender).await?;
         let rounds = self.pre_copy(container, &mut files, &mut sender).await?;
         self.await_accepted(container).await?;
+        // Descriptors come and go.
+        self.agent.still_movable(container).await?;
         self.aborted()?;
         Ok((sender, rounds, files))
     }

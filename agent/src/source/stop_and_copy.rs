@@ -1,10 +1,12 @@
 //! From the freeze to the verified images at the destination: the part that the service stands still for.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use mose_coat::{Change, Route};
 use mose_pam::Bytes;
 use mose_protocol::agent::Location;
+use mose_protocol::forecast::Forecast;
 use mose_protocol::handover::Place;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::step::Step;
@@ -30,6 +32,13 @@ const ACCEPT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the freeze waits for a connection that came at the last moment.
 const ACCEPT_GRACE: Duration = Duration::from_millis(50);
 
+/// How long CRIU may do nothing at all while the service stands still, where no plan says what that costs: it writes to its log
+/// or its images, or computes, all the time.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The least and the most of that where there is a plan.
+const QUIET_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(30);
+
 /// How long a container's processes may take to end once CRIU kills them.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -51,6 +60,7 @@ impl Source {
         steps.started(Step::Checkpoint);
         *dump = Some(tokio::spawn({
             let (agent, container, steps) = (agent.clone(), container.clone(), steps.clone());
+            let control = self.control.clone();
             let previous = rounds.as_ref().is_some_and(Rounds::dumps_with_previous);
             async move {
                 let begun = SystemTime::now();
@@ -61,6 +71,11 @@ impl Source {
                 };
                 let dumped = dumped
                     .map_err(|refusal| refusal.with_log(agent.engine.criu_log(&container, begun).as_deref()));
+                // A dump that fails because the migration was aborted under it is no failure of its own.
+                if control.is_aborted() && dumped.is_err() {
+                    steps.failed(Step::Checkpoint, &super::aborted());
+                    return dumped;
+                }
                 steps.end(Step::Checkpoint, dumped)
             }
         }));
@@ -76,6 +91,7 @@ impl Source {
         let (dumped, signal) = dump_signal();
         // What lies in memory vanishes with the container's processes, which the dump ends.
         let (beside, beside_sent) = tokio::sync::oneshot::channel();
+        let before = self.measured.sent();
         steps.started(Step::Transfer);
         let images = async {
             let mut volumes = files.final_beside(&mut sender, false).await?;
@@ -94,8 +110,14 @@ impl Source {
             steps.finished(Step::Transfer, Note { bytes, detail: Some(detail), ..Note::default() });
             Ok::<_, Refusal>(sent)
         };
+        let patience = patience(self.task().forecast.as_deref());
         let stopped = async {
-            await_dumped(&mut moments, beside_sent).await?;
+            let moment = tokio::select! {
+                moment = last_image_written(&mut moments) => moment?,
+                // From then on CRIU waits for the answer, and has every reason to do nothing.
+                hang = agent.engine.hangs(container, patience) => return Err(hang),
+            };
+            let_die(moment, beside_sent).await?;
             steps.done(Step::Dump);
             dumped.done();
             steps.started(Step::Stop);
@@ -103,17 +125,16 @@ impl Source {
         };
         let moved = tokio::select! {
             moved = futures_util::future::try_join(images, stopped) => moved,
-            refusal = self.broken_off() => Err(refusal),
+            refusal = self.control.abort() => Err(refusal),
         };
         let sent = match moved {
             Ok((sent, ())) => sent,
             Err(refusal) => {
-                steps.failed(Step::Transfer, &refusal);
+                let moved = self.measured.sent().0.saturating_sub(before.0);
+                steps.failed_after(Step::Transfer, &refusal, Some(Bytes(moved)));
                 return Err(refusal);
             }
         };
-        self.measured.image(Bytes(sent.bytes));
-        self.aborted()?;
         let Some(dump) = dump.take() else {
             return Err(Refusal::new(RefusalCode::Failed, "the dump was lost", ""));
         };
@@ -188,6 +209,9 @@ impl Source {
                 _ => Ok(()),
             })
             .and_then(|()| self.agent.engine.freeze(container));
+        if frozen.is_ok() {
+            self.measured.stands_still_at(Timestamp::now());
+        }
         let verdict = frozen.as_ref().copied().map_err(ToString::to_string);
         self.steps.end(Step::Freeze, frozen)?;
         self.steps.started(Step::Dump);
@@ -220,30 +244,37 @@ impl Source {
     }
 }
 
+/// How long CRIU may do nothing: as long as the service may stand still by its plan's worst case, within bounds.
+fn patience(forecast: Option<&Forecast>) -> Duration {
+    forecast.map_or(QUIET, |forecast| {
+        // An order's forecast was checked: its figures are finite.
+        let worst = Duration::try_from_secs_f64(forecast.bound.downtime.0 / 1e3).unwrap_or(QUIET);
+        worst.clamp(*QUIET_BOUNDS.start(), *QUIET_BOUNDS.end())
+    })
+}
+
 fn late(reason: &str) -> Refusal {
     Refusal::new(RefusalCode::Engine, format!("the dump did not begin: {reason}"), "see CRIU's log")
 }
 
-/// Waits for CRIU to have written its last image file and for `beside` to be sent, and lets CRIU kill the tasks.
-async fn await_dumped(
-    moments: &mut Moments,
-    beside: tokio::sync::oneshot::Receiver<()>,
-) -> Result<(), Refusal> {
-    let mut beside = Some(beside);
+/// Waits for CRIU to have written its last image file.
+async fn last_image_written(moments: &mut Moments) -> Result<Moment, Refusal> {
     while let Some(moment) = moments.recv().await {
-        if moment.stage == Stage::PostDump
-            && let Some(beside) = beside.take()
-            && beside.await.is_err()
-        {
-            // The transfer has failed, and says why.
-            std::future::pending::<()>().await;
-        }
-        let answered = moment.answer.send(Ok(()));
         if moment.stage == Stage::PostDump {
-            return answered.map_err(|_| lost_hook());
+            return Ok(moment);
         }
+        let _ = moment.answer.send(Ok(()));
     }
     Err(Refusal::new(RefusalCode::Engine, "the dump failed", "see CRIU's log on the source"))
+}
+
+/// Waits for `beside` to be sent, and lets CRIU kill the tasks.
+async fn let_die(moment: Moment, beside: tokio::sync::oneshot::Receiver<()>) -> Result<(), Refusal> {
+    if beside.await.is_err() {
+        // The transfer has failed, and says why.
+        std::future::pending::<()>().await;
+    }
+    moment.answer.send(Ok(())).map_err(|_| lost_hook())
 }
 
 fn lost_hook() -> Refusal {

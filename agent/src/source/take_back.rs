@@ -2,10 +2,10 @@
 
 use mose_coat::Route;
 use mose_protocol::agent::Location;
-use mose_protocol::handover::Place;
+use mose_protocol::handover::{HandoverState, Place};
 use mose_protocol::record::Outcome;
 use mose_protocol::step::Step;
-use mose_protocol::{Refusal, RefusalCode, Request, Timestamp};
+use mose_protocol::{Refusal, RefusalCode, Reply, Request, Timestamp};
 
 use super::{Ending, Source};
 use crate::agent::overlay_refusal;
@@ -51,29 +51,29 @@ impl Source {
                 _ = settled.changed() => {}
             }
             if *settled.borrow_and_update() == Some(false) {
-                self.clean_up(journal, place, epoch).await;
-                return (
-                    Outcome::RolledBack,
-                    Some(
-                        Refusal::new(
-                            RefusalCode::Failed,
-                            format!("{reason}; and the operator gave the service up"),
-                            "",
-                        )
-                        .with_log(reason.log.as_deref()),
+                let (from, why) = (&self.task().from, &reason.reason);
+                let lost = Refusal::new(
+                    RefusalCode::Failed,
+                    format!(
+                        "{why}; {from} could not take the service back, and the operator gave it up: it is lost"
                     ),
+                    "start it anew",
                 );
+                return self.give_up(journal, place, epoch, lost.with_log(reason.log.as_deref())).await;
             }
         }
         // Again: who was met while the service was being restored has not been told.
         let here =
             Location { address: place.address.addr(), host: self.task().from.clone(), epoch: epoch + 1 };
         let _ = self.agent.announce(&here, None, QUICK).await;
-        let _ = self.ask(&Request::Withdraw(self.task().migration.clone()), QUICK).await;
-        let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
+        let said = self.ask(&Request::Withdraw(self.task().migration.clone()), QUICK).await;
+        // One that runs it too, as the operator had it resumed here without knowing, is not told to forget it: it says so.
+        if !matches!(said, Ok(Reply::Handover(HandoverState::Restored(_)))) {
+            let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
+        }
         self.measure_clients().await;
         journal.close();
-        (Outcome::RolledBack, Some(reason))
+        self.back_at_source(Outcome::RolledBack, reason)
     }
 
     /// Returns when the service runs here again, and when that was.
@@ -81,7 +81,15 @@ impl Source {
         let agent = &self.agent;
         let address = place.address.addr();
         let here = Location { address, host: agent.config.host.clone(), epoch };
-        let container = agent.engine.inspect(&self.task().service).await?;
+        // Whether its processes still stand is not asked of an engine that may hang, and is true even where it does.
+        let standing = match &self.container {
+            Some(known) if agent.engine.let_go(known).await? => Some(known.clone()),
+            _ => None,
+        };
+        let container = match standing {
+            Some(container) => container,
+            None => agent.engine.inspect(&self.task().service).await?,
+        };
         if container.running {
             agent.engine.thaw(&container)?;
             let route = Route::Endpoint(place.name.clone());

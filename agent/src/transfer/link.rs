@@ -128,8 +128,8 @@ pub(crate) struct Flow {
     /// What a frame counts for at least.
     least: u64,
     stall: Duration,
-    /// Bytes of content sent, for messages.
-    pub(crate) content: AtomicU64,
+    /// Bytes of content sent so far.
+    pub(crate) content: Arc<AtomicU64>,
     on_fail: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
@@ -142,7 +142,7 @@ impl Flow {
             window: window as u64,
             least: (chunk / SMALLEST) as u64,
             stall,
-            content: AtomicU64::new(0),
+            content: Arc::default(),
             on_fail: Mutex::new(None),
         })
     }

@@ -49,7 +49,7 @@ pub(crate) use link::{same_secret, token};
 pub use pace::{LEAST_BANDWIDTH, check_bandwidth};
 pub use pages::{PAGE, Place, ReadPages, RoundSent, TakePage};
 pub use receiver::Receiver;
-pub use sender::Sender;
+pub use sender::{Sender, SentSoFar};
 pub use tree::{Reread, Root};
 
 /// What a transfer may cost, and how long silence is borne.

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Queue, RecvTimeoutError, Sender as QueueSender, channel};
 use std::thread;
 use std::time::Duration;
 
+use mose_pam::Bytes;
 use mose_protocol::transfer::TransportOffer;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, oneshot};
@@ -40,6 +42,18 @@ enum Piece {
     Idle,
     End,
     Failed(TransferError),
+}
+
+/// The bytes of content that a transfer has sent so far, however it ends.
+#[derive(Debug, Clone, Default)]
+pub struct SentSoFar(Arc<AtomicU64>);
+
+impl SentSoFar {
+    /// How many.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        Bytes(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// A transfer that is sent, one call after another. Dropping it, or one of its calls halfway, aborts it.
@@ -113,6 +127,11 @@ impl Sender {
         let started = thread::Builder::new().name("mose-bulk-send".into()).spawn(move || run(engine, &queue));
         started.map_err(|e| TransferError::io("start a thread for", "a transfer", e))?;
         Ok(Self { commands, flow, keepalive })
+    }
+
+    /// What counts the bytes of content that this transfer sends; the count stays when the transfer is gone.
+    pub fn sent(&self) -> SentSoFar {
+        SentSoFar(Arc::clone(&self.flow.content))
     }
 
     /// Sends a container image's archive; returns its bytes.

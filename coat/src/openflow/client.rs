@@ -297,6 +297,20 @@ impl OfClient {
         }
     }
 
+    /// Waits until the switch has done everything it was told before.
+    pub(crate) async fn barrier(&self, what: &str) -> Result<(), CoatError> {
+        let shared = &*self.shared;
+        let sender = shared.sender()?;
+        let mut registered = Registered { shared, xids: Vec::with_capacity(1) };
+        let (done, barrier) = oneshot::channel();
+        sender.send(wire::barrier(registered.add(Waiter::Barrier(done))));
+        match tokio::time::timeout(self.deadline, barrier).await {
+            Err(_) => Err(self.late(what)),
+            Ok(Err(_)) => Err(shared.broken()),
+            Ok(Ok(())) => Ok(()),
+        }
+    }
+
     /// Every flow of the bridge.
     pub(crate) async fn flows(&self) -> Result<Vec<FlowEntry>, CoatError> {
         let shared = &*self.shared;

@@ -42,7 +42,10 @@ impl Inner {
         links.delete(&link).await?;
         link::make_namespace(&spec.name).await?;
         match self.make_endpoint(&links, &link, &spec, epoch).await {
-            Ok(port) => self.set_output(Route::Endpoint(spec.name.clone()), Some(port)),
+            Ok(port) => {
+                self.set_output(Route::Endpoint(spec.name.clone()), Some(port));
+                self.lengthen_queues();
+            }
             Err(error) => {
                 self.unmake_endpoint(&links, &link, &spec.name).await;
                 return Err(error);
@@ -153,6 +156,7 @@ impl Inner {
         match made.await {
             Ok(port) => {
                 self.set_output(Route::Tunnel(host.to_owned()), Some(port));
+                self.lengthen_queues();
                 Ok(())
             }
             Err(error) => {

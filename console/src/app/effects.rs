@@ -19,6 +19,7 @@ use super::attach::{Attachment, Start, send};
 use super::recorder::Recorder;
 use crate::calibrate::staleness;
 use crate::fleet::{Fleet, Seen};
+use crate::movable;
 
 /// How long a command of the lab may take.
 const COMMAND: Duration = Duration::from_secs(600);
@@ -87,6 +88,12 @@ impl Hands {
                         let _ = events.send(Event::Wire(Wire::Calibration { from, to, known })).await;
                     }
                     Err(refusal) => send(&events, Answer::Unknown { from, to, refusal }).await,
+                }
+            }),
+            Effect::AskCheck { service, from, to } => self.ask(move |fleet, events| async move {
+                // A host that cannot say is asked again; the migration asks anyway.
+                if let Ok(report) = movable::check(&fleet, &service, &from, Some(&to)).await {
+                    let _ = events.send(Event::Wire(Wire::Checked(Box::new(report)))).await;
                 }
             }),
             Effect::Calibrate { from, to } => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mose_protocol::agent::Telemetry;
 use mose_protocol::record::Outcome;
-use mose_protocol::step::{Phase, Step, StepEvent};
+use mose_protocol::step::{Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, envelope, keys};
 use mose_screen::event::{Event, Wire};
 use tokio::sync::mpsc;
@@ -217,7 +217,7 @@ fn note(open: &mut HashMap<MigrationId, Open>, event: &StepEvent) -> bool {
         heard: Instant::now(),
         doubt_told: false,
     });
-    matches!(event.phase, Phase::Finished | Phase::Failed)
+    event.phase.is_end()
 }
 
 async fn record(fleet: &Fleet, source: &HostName, migration: &MigrationId, out: &Out) {

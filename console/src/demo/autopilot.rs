@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mose_pam::Limits;
+use mose_pam::{Limits, RoundsRule};
 use mose_protocol::agent::{ServiceState, Telemetry};
 use mose_protocol::handover::ImagePolicy;
 use mose_protocol::record::{Outcome, Record};
@@ -154,6 +154,7 @@ impl Pilot {
             targets: *targets,
             objective: *objective,
             limits: Limits::default(),
+            rounds: RoundsRule::default(),
             profile: None,
             given: Given::default(),
         };

@@ -198,6 +198,7 @@ impl Member {
             window: Millis(60_000.0),
             tracker: "simulated".to_owned(),
             cost: 0.0,
+            files: None,
         }
     }
 

@@ -3,9 +3,7 @@
 use mose_protocol::doctor::{Check, CheckState};
 
 use super::Report;
-
-/// Columns of a line; what is longer goes on in the next one.
-const WIDTH: usize = 110;
+use crate::table::wrapped;
 
 /// Everything that was found, and a last line that counts.
 #[must_use]
@@ -60,35 +58,11 @@ fn entry(check: &Check, widest: usize) -> String {
     text
 }
 
-/// `text` after `head`, in lines that begin at `margin`.
-fn wrapped(head: &str, text: &str, margin: usize) -> String {
-    let mut lines = head.trim_end().to_owned();
-    let mut column = head.chars().count();
-    lines.extend(std::iter::repeat_n(' ', column - lines.chars().count()));
-    let mut first = true;
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        if !first && column + 1 + length > WIDTH {
-            lines.push('\n');
-            lines.extend(std::iter::repeat_n(' ', margin));
-            column = margin;
-        } else if !first {
-            lines.push(' ');
-            column += 1;
-        }
-        lines.push_str(word);
-        column += length;
-        first = false;
-    }
-    lines.truncate(lines.trim_end().len());
-    lines.push('\n');
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::HostReport;
     use super::*;
+    use crate::table::WIDTH;
 
     #[test]
     fn each_check_is_shown_with_what_is_used_instead_and_the_remedy() {

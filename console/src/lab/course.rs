@@ -85,15 +85,24 @@ impl<'a> Runner<'a> {
         address: Ipv4Addr,
         arguments: &[String],
     ) -> color_eyre::Result<Self> {
-        let mut options = ServiceOptions::of(workload);
-        options.address = address;
-        options.arguments = arguments.to_vec();
+        let options =
+            ServiceOptions { address, arguments: arguments.to_vec(), ..ServiceOptions::of(workload) };
+        Self::start_with(lab, workload, options, &spec_of(workload, address)?)
+    }
+
+    /// The same with all options of the service, and a client of one's own.
+    pub(super) fn start_with(
+        lab: &'a Lab,
+        workload: &str,
+        options: ServiceOptions,
+        spec: &ClientSpec,
+    ) -> color_eyre::Result<Self> {
         for host in EDGES {
             stop_service(lab, host, &options.name)?;
         }
         start_service(lab, workload, EDGES[0], &options)?;
         let mut runner = Self { lab, options, client: None };
-        runner.client = Some(start_client(lab, workload, address)?);
+        runner.client = Some(started(lab, spec)?);
         Ok(runner)
     }
 
@@ -117,8 +126,17 @@ impl Drop for Runner<'_> {
 
 /// Starts the client of a workload.
 pub(super) fn start_client(lab: &Lab, workload: &str, address: Ipv4Addr) -> color_eyre::Result<Client> {
-    let port = Workload::named(workload)?.port;
-    let spec = ClientSpec::new(client_kind(workload)?, (address, port).into(), Duration::from_secs(3600));
+    started(lab, &spec_of(workload, address)?)
+}
+
+/// The usual client of a workload.
+pub(super) fn spec_of(workload: &str, address: Ipv4Addr) -> color_eyre::Result<ClientSpec> {
+    let target = (address, Workload::named(workload)?.port).into();
+    Ok(ClientSpec::new(client_kind(workload)?, target, Duration::from_secs(3600)))
+}
+
+/// Starts a client.
+fn started(lab: &Lab, spec: &ClientSpec) -> color_eyre::Result<Client> {
     let begun = std::time::Instant::now();
     loop {
         let mut client = Client::start(spec.clone(), &|argv: &[String]| among_clients(lab, argv))?;

@@ -17,13 +17,8 @@ pub(crate) fn run(deadline: u64, files: &[String], argv: &[String]) -> color_eyr
     let here = std::env::current_exe().wrap_err("this program's own place is not known")?;
     config.binaries.insert("mose".to_owned(), here);
     let guest = Guest::prepare(&config, &mut crate::lab::show)?;
-    let mut stdout = std::io::stdout();
-    let mut show = |bytes: &[u8]| {
-        // Nobody reading any more is no reason to end what runs.
-        let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
-    };
     let script = format!("exec {}\n", argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "));
-    let output = guest.run(&script, &files, Duration::from_secs(deadline), &mut show)?;
+    let output = guest.run(&script, &files, Duration::from_secs(deadline), &mut show_output)?;
     eprintln!(
         "the guest ({}) booted in {:.1} s and ended after {:.1} s",
         if output.accelerated { "KVM" } else { "no KVM" },
@@ -31,6 +26,13 @@ pub(crate) fn run(deadline: u64, files: &[String], argv: &[String]) -> color_eyr
         output.took.as_secs_f64()
     );
     Ok(ExitCode::from(u8::try_from(output.code).unwrap_or(mose_console::exit::FAILED)))
+}
+
+/// Prints what a guest printed.
+pub(super) fn show_output(bytes: &[u8]) {
+    let mut stdout = std::io::stdout();
+    // Nobody reading any more is no reason to end what runs.
+    let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }
 
 fn guest_file(words: &str) -> color_eyre::Result<GuestFile> {

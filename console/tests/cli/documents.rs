@@ -12,7 +12,7 @@ fn schema(name: &str) -> Value {
 }
 
 #[track_caller]
-fn fits(name: &str, document: &Value) {
+pub(crate) fn fits(name: &str, document: &Value) {
     let found = violations(&schema(name), document);
     assert!(found.is_empty(), "{name}: {found:#?}\nin {document:#}");
 }
@@ -48,6 +48,9 @@ fn what_the_commands_print_fits_their_schemas() {
     let doctor = document(&["doctor", "edge-a"]);
     assert_eq!(doctor["hosts"][0]["host"], "edge-a");
     fits("doctor", &doctor);
+    let check = document(&["check", "web"]);
+    assert_eq!(check["findings"][0]["severity"], "left-behind");
+    fits("check", &check);
     let mut lines = print(&[&["migrate", "web", "--to", "edge-b"], &targets[..]].concat());
     let record = lines.pop().unwrap();
     assert_eq!(record["outcome"], "done");
@@ -80,7 +83,7 @@ fn what_was_refused_fits_its_schema() {
 
 #[test]
 fn records_steps_and_telemetry_with_all_they_can_have_fit_and_leave_nothing_undescribed() {
-    for outcome in [Outcome::Done, Outcome::Refused, Outcome::RolledBack, Outcome::InDoubt] {
+    for outcome in Outcome::ALL {
         fits("record", &serde_json::to_value(full_record(outcome)).unwrap());
     }
     for (name, document) in [
@@ -137,12 +140,13 @@ fn printed(document: &impl serde::Serialize) -> Value {
 #[test]
 fn what_the_lab_prints_fits_its_schemas() {
     use mose_console::experiments::{
-        Compared, Comparison, Fitted, Held, Lap, Laps, Profiling, Promise, Promises, Series, Slowed,
-        Strategies, Told,
+        Answered, Compared, Comparison, Connections, Crossing, Fitted, Held, Lap, Laps, Profiling, Promise,
+        Promises, RoundsCompared, RuleFigures, RulesRun, SentAgain, Series, Slowed, Strategies, Told,
+        VolumeSeries, Volumes,
     };
     use mose_lab::baseline::{Breakdown, Row};
-    use mose_lab::client::{ClientReport, Gap};
-    use mose_pam::{BitsPerSec, Bytes, Millis, Pass, Profile, Sample, Strategy};
+    use mose_lab::client::{ClientReport, Gap, Wait};
+    use mose_pam::{BitsPerSec, Bytes, Millis, Pass, Profile, RoundsRule, Sample, Strategy};
 
     let gap = Gap { at_unix_ms: 1, ms: 203.4 };
     let client = || ClientReport { workload: "counter".into(), gaps: vec![gap], ..ClientReport::default() };
@@ -153,6 +157,16 @@ fn what_the_lab_prints_fits_its_schemas() {
         client: client(),
     };
     fits("lab-laps", &printed(&laps));
+    let wait = Wait { connection: 3, sent_at_unix_us: 1, ms: 210.0, answered: true, needed_again: 1 };
+    let again = SentAgain { segments: 5, needless: 3 };
+    let crossing = Crossing::of(record(), Some(again), [wait, Wait { ms: 30.0, ..wait }].iter());
+    assert_eq!((crossing.waited, crossing.after_own, crossing.worst_ms), (2, 2, Some(210.0)));
+    let crowd = ClientReport { waits: vec![wait], ..client() };
+    let summary = Answered::of(std::slice::from_ref(&crossing), &crowd);
+    assert_eq!(summary.after_resend, 4, "two by the client's kernel, two by the service's");
+    let migrations = vec![crossing];
+    let connections = Connections { connections: 1000, rate: 2, summary, migrations, client: crowd };
+    fits("lab-connections", &printed(&connections));
     let series = Series {
         strategy: Strategy::Cold,
         blackout_ms: Some(1.0),
@@ -169,11 +183,38 @@ fn what_the_lab_prints_fits_its_schemas() {
         client: client(),
     };
     fits("lab-strategies", &printed(&strategies));
+    let series = VolumeSeries {
+        volume: true,
+        downtime_ms: Some(1.0),
+        duration_ms: None,
+        client: client(),
+        records: vec![record()],
+    };
+    let volumes =
+        Volumes { size_bytes: 1, files: 2, changed_percent: 3, series: vec![series], ratio: Some(1.1) };
+    fits("lab-volumes", &printed(&volumes));
     let forecast = *record().forecast.expect("the full record has one");
     let promises = vec![Promise { service: "small", forecast, record: record() }];
     let summary = Held::of(&promises);
     assert_eq!(summary.migrations, 1);
-    fits("lab-targets", &printed(&Promises { summary, migrations: promises }));
+    let figures =
+        || RuleFigures::of(RoundsRule::Enough, [&record(), &full_record(Outcome::RolledBack)].into_iter());
+    assert_eq!((figures().migrations, figures().rounds_at_most), (1, 1));
+    fits("lab-targets", &printed(&Promises { summary, rules: vec![figures()], migrations: promises }));
+    let none = RuleFigures::of(RoundsRule::Paper, std::iter::empty());
+    let compared = RoundsCompared::of(&figures(), &figures());
+    assert_eq!((compared.downtime_difference_ms, compared.duration_ratio), (Some(0.0), Some(1.0)));
+    assert_eq!(RoundsCompared::of(&figures(), &none).downtime_difference_ms, None);
+    let rules = RulesRun {
+        workload: "sockperf".into(),
+        arguments: Vec::new(),
+        max_duration_ms: 5000.0,
+        rules: vec![figures(), none],
+        compared,
+        client: client(),
+        migrations: vec![record()],
+    };
+    fits("lab-rounds", &printed(&rules));
     let told = Told {
         asked: 100,
         rewritten: 99.0,

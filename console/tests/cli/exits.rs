@@ -2,9 +2,10 @@
 
 use mose_console::exit;
 use mose_protocol::record::Outcome;
+use mose_protocol::{Refusal, RefusalCode, Reply, Request, Timestamp};
 
 use crate::script::{Ending, edges};
-use crate::support::{free_port, json_lines, mose, stderr, stdout};
+use crate::support::{Agents, free_port, json_lines, mose, stderr, stdout};
 
 const MIGRATE: [&str; 4] = ["migrate", "web", "--to", "edge-b"];
 
@@ -15,6 +16,8 @@ fn each_outcome_of_a_migration_has_its_exit_code() {
         (Outcome::Refused, exit::REFUSED),
         (Outcome::RolledBack, exit::ROLLED_BACK),
         (Outcome::InDoubt, exit::IN_DOUBT),
+        (Outcome::GivenUp, exit::GIVEN_UP),
+        (Outcome::Aborted, exit::ABORTED),
     ] {
         let (agents, tasks) = edges(Ending::Record(outcome));
         let output = agents.mose(&MIGRATE);
@@ -65,6 +68,26 @@ fn a_wrong_command_line_is_usage_and_names_what_is_wrong() {
         (&["migrate", "web"][..], "--to"),
         (&["migrate", "web", "--to", "edge/b"], "`edge/b` is not a host name"),
         (&["migrate", "web", "--to", "b", "--strict"], "--target-downtime"),
+        (&["migrate", "web", "--to", "b", "--rounds-rule", "paper"], "--target-downtime"),
+        (
+            &[
+                "migrate",
+                "web",
+                "--to",
+                "b",
+                "--target-downtime",
+                "1s",
+                "--target-duration",
+                "5s",
+                "--rounds-rule",
+                "most",
+            ],
+            "`most` is no rule for rounds: choose enough",
+        ),
+        (&["lab", "rounds", "-n", "0"], "0 is not in 1..=1000"),
+        (&["lab", "rounds", "--max-duration", "5"], "it has no unit"),
+        (&["lab", "rounds", "--max-duration", "-5s"], "it is negative"),
+        (&["lab", "rounds", "--max-duration", "0s"], "give a --max-duration such as 5s"),
         (&["migrate", "web", "--to", "b", "--bandwidth", "1GB"], "`1GB` is not a bandwidth such as"),
         (
             &["migrate", "web", "--to", "b", "--target-downtime", "800", "--target-duration", "5s"],
@@ -125,12 +148,56 @@ fn a_name_that_nobody_has_is_answered_with_those_that_there_are() {
 }
 
 #[test]
-fn an_order_by_hand_is_answered_with_where_to_look_next() {
+fn an_order_by_hand_tells_what_came_of_it_and_not_what_was_meant() {
     let (agents, _) = edges(Ending::Record(Outcome::Done));
+    // The record of `m1` says done: an abort came too late, and a decision was not needed.
     let aborted = agents.mose(&["abort", "m1", "--from", "edge-a"]);
-    assert!(stdout(&aborted).contains("`mose history m1` tells how it ended"), "{}", stdout(&aborted));
+    assert_eq!(aborted.status.code(), Some(exit::FAILED.into()), "{}", stderr(&aborted));
+    assert!(stdout(&aborted).contains("web: edge-a → edge-b done"), "{}", stdout(&aborted));
+    assert!(stderr(&aborted).contains("before the order took effect: done"), "{}", stderr(&aborted));
     let settled = agents.mose(&["settle", "m1", "--from", "edge-a", "--decision", "give-up"]);
-    assert!(stdout(&settled).contains("the service is given up on edge-a"), "{}", stdout(&settled));
-    let quiet = agents.mose(&["abort", "m1", "--from", "edge-a", "--json"]);
-    assert!(quiet.status.success() && quiet.stdout.is_empty());
+    assert_eq!(settled.status.code(), Some(0), "{}", stderr(&settled));
+    assert!(stdout(&settled).contains("web: edge-a → edge-b done"), "{}", stdout(&settled));
+    let printed =
+        json_lines(&agents.mose(&["settle", "m1", "--from", "edge-a", "--decision", "keep", "--json"]));
+    assert_eq!((printed.len(), &printed[0]["outcome"]), (1, &"done".into()));
+}
+
+#[test]
+fn a_host_that_does_not_answer_keeps_the_others_from_nothing_and_is_named() {
+    let agents = Agents::start(&["edge-a", "edge-b"], |host, request| {
+        let refuse = || Err(Refusal::new(RefusalCode::Engine, "Podman does not answer", "look at it"));
+        match (host.as_str(), request) {
+            ("edge-b", Request::Services) => {
+                let (at, services) = (Timestamp(1_000_000), Vec::new());
+                let refused = Refusal::new(RefusalCode::Engine, "Podman does not answer", "look at it");
+                Some((Ok(Reply::LastServices { at, services, refused }), Vec::new()))
+            }
+            ("edge-b", _) => Some((refuse(), Vec::new())),
+            (_, request) => crate::script::answer_as_source(host, request),
+        }
+    });
+    agents.silent("edge-0");
+    let last = stderr(&agents.mose(&["services"]));
+    assert!(
+        last.contains("edge-b is missing") && last.contains("at 00:00:01 UTC nothing ran there"),
+        "{last}"
+    );
+    for (words, has) in [(&["services"][..], "web"), (&["links"], "edge-b"), (&["history"], "m1")] {
+        let printed = agents.mose(words);
+        assert_eq!(printed.status.code(), Some(exit::INCOMPLETE.into()), "{words:?}: {}", stderr(&printed));
+        assert!(stdout(&printed).contains(has), "{words:?}: {}", stdout(&printed));
+        let missing = stderr(&printed);
+        assert!(missing.contains("edge-b is missing in this list: Podman does not answer"), "{missing}");
+        assert!(
+            missing.contains("edge-0 is missing in this list: the agent on edge-0 did not answer"),
+            "{missing}"
+        );
+        let lines = json_lines(&agents.mose(&[words, &["--json"]].concat()));
+        let list = lines[0].as_array().unwrap();
+        let missing: Vec<_> = list.iter().filter(|line| line.get("refused").is_some()).collect();
+        assert_eq!(missing.len(), 2, "{list:?}");
+        assert_eq!((&missing[0]["host"], &missing[1]["host"]), (&"edge-0".into(), &"edge-b".into()));
+        crate::documents::fits(words[0], &lines[0]);
+    }
 }

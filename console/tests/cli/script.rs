@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use mose_pam::{
-    BitsPerSec, Bytes, Components, Metres, MetresPerSec, Millis, Objective, PagesPerSec, Plan, Strategy,
+    BitsPerSec, Bytes, Components, Metres, MetresPerSec, Millis, Objective, PagesPerSec, Plan, Rounds,
+    RoundsRule, Strategy,
 };
 use mose_protocol::agent::{
     ClientInfo, Heading, MessagesPerSec, Position, ServiceInfo, ServiceState, Telemetry,
 };
+use mose_protocol::check::{Finding, Process, Report, Severity};
 use mose_protocol::doctor::Check;
 use mose_protocol::forecast::{Figures, Forecast};
 use mose_protocol::handover::Task;
@@ -17,7 +19,7 @@ use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, Ste
 use mose_protocol::step::{Phase, Round, Step, StepEvent};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
-use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp};
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, ServiceName, Timestamp};
 
 use crate::support::Agents;
 
@@ -44,6 +46,11 @@ pub(crate) fn edges(ending: Ending) -> (Agents, Tasks) {
     (agents, tasks)
 }
 
+/// What the source answers that has moved its service already.
+pub(crate) fn answer_as_source(host: &HostName, request: &Request) -> Option<(Response, Vec<StepEvent>)> {
+    answer(host, request, Ending::Record(Outcome::Done), &Tasks::default())
+}
+
 fn answer(
     host: &HostName,
     request: &Request,
@@ -62,6 +69,7 @@ fn answer(
             Check::ok("CRIU", "CRIU 4.2.1 on kernel 6.18"),
             Check::fallback("soft-dirty", "the kernel has none", "live pre-copy", "another kernel"),
         ]),
+        Request::Check { service, to } => Reply::Check(Box::new(checked(service, to.as_ref()))),
         Request::History(_) => {
             Reply::History(if at_source { vec![full_record(Outcome::Done)] } else { Vec::new() })
         }
@@ -93,6 +101,23 @@ fn answer(
         _ => return None,
     };
     Some((Ok(reply), Vec::new()))
+}
+
+/// What stands in the way of `web`: something towards edge-b, and nothing while nobody asks whereto.
+fn checked(service: &ServiceName, to: Option<&HostName>) -> Report {
+    let process = Process { pid: 7, command: "node".into() };
+    let ring = Finding::new(Severity::Blocks, "descriptor 12 (io_uring)", "CRIU cannot dump it", "use epoll");
+    let session =
+        Finding::new(Severity::LeftBehind, "exec session", "it does not move", "start it again there");
+    let blocking = to.map(|_| ring.of(&process));
+    Report {
+        service: service.clone(),
+        from: "edge-a".parse().unwrap(),
+        to: to.cloned(),
+        processes: 2,
+        descriptors: 40,
+        findings: blocking.into_iter().chain([session]).collect(),
+    }
 }
 
 fn event(task: &Task, seq: u64, phase: Phase) -> StepEvent {
@@ -150,6 +175,7 @@ fn profile(host: &HostName) -> ServiceMetrics {
         window: Millis(60_000.0),
         tracker: "write-protection".into(),
         cost: 0.001,
+        files: None,
     }
 }
 
@@ -245,6 +271,8 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
         prepare: part,
         predump: part,
         transfer_predump: part,
+        files: part,
+        files_changed: part,
         round: part,
         dump: part,
         transfer_dump: part,
@@ -260,6 +288,7 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
             strategy: Strategy::IterativePrecopy,
             iterations: Some(1),
             bandwidth: Some(BitsPerSec(100_000_000)),
+            end_early: true,
         },
         transport: Some(TransportKind::Tcp),
         started_at: Timestamp(1_000_000),
@@ -281,7 +310,11 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
             clock: ClockOffset { offset_us: -12, uncertainty_us: 40 },
             clients: vec![ClientGap {
                 host: "uav".parse().unwrap(),
-                gap: Millis(233.0),
+                gap: Some(Millis(233.0)),
+                at_least: false,
+                note: None,
+                asked: 1,
+                unanswered: 0,
                 packets: 400,
                 resets: 0,
                 accepted: 0,
@@ -299,6 +332,7 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
             expected: figures,
             components: parts,
             why: "it fits".into(),
+            rounds: Some(Rounds { rule: RoundsRule::Enough, chosen: 1, most: 7 }),
         })),
         rounds: vec![round()],
         steps: vec![StepTime {

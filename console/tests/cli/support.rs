@@ -96,6 +96,24 @@ impl Agents {
         Self { endpoint, session, runtime }
     }
 
+    /// One more host whose agent is there, hears every request, and never answers.
+    pub(crate) fn silent(&self, host: &str) {
+        let host: HostName = host.parse().unwrap();
+        self.runtime.block_on(async {
+            let heard = std::sync::Mutex::new(Vec::new());
+            let queryable = self
+                .session
+                .declare_queryable(keys::requests(&host))
+                .complete(true)
+                // As long as a query is kept, whoever asked waits.
+                .callback(move |query| heard.lock().unwrap().push(query))
+                .await
+                .unwrap();
+            let token = self.session.liveliness().declare_token(keys::live(&host)).await.unwrap();
+            std::mem::forget((queryable, token));
+        });
+    }
+
     /// Runs the program with these agents named.
     pub(crate) fn mose(&self, words: &[&str]) -> Output {
         mose(&[&["--connect", &self.endpoint], words].concat())

@@ -1,6 +1,6 @@
 //! `mose-counter`: a service whose every fault shows, and the client that looks.
 
-use mose_lab::counter::{ping, protocol::Protocol, server, wire};
+use mose_lab::counter::{crowd, ping, protocol::Protocol, server, wire};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -14,11 +14,14 @@ mose-counter serve  [--listen 0.0.0.0:7070] [--state-size 64MiB] [--dirty-rate P
                     [--write-file PATH] [--write-rate RECORDS/S] [--seed N]
 mose-counter ping   --connect ADDR:PORT [--protocol counter|redis|memcached] [--rate 200] [--duration 10s|forever]
                     [--connections N] [--window N] [--timeout 60s] [--grace 5s] [--json PATH|-]
+mose-counter crowd  --connect ADDR:PORT [--protocol redis|counter|memcached] [--connections 1000] [--rate 2]
+                    [--duration 10s|forever] [--grace 30s] [--json PATH|-]
 mose-counter stat   --connect ADDR:PORT [--over 1s]
 mose-counter verify --connect ADDR:PORT
 
-`ping` ends with 0 if nothing was wrong, 3 if a message or a connection was lost, repeated, reordered or damaged, 1 if it
-could not run; `verify` likewise. SIGTERM and SIGINT end `ping` cleanly, with its report.
+`ping` takes a thread for each connection; `crowd` has many in one thread and lists every request that waited for its reply.
+`ping` and `crowd` end with 0 if nothing was wrong, 3 if a message or a connection was lost, repeated, reordered or damaged, 1 if it
+could not run; `verify` likewise. SIGTERM and SIGINT end `ping` and `crowd` cleanly, with their report.
 ";
 
 /// Set by the first signal; the client ends and writes its report.
@@ -158,18 +161,43 @@ fn ping(mut flags: Flags) -> Result<Outcome, String> {
     let json = flags.take("json", parsed::<String>)?.unwrap_or_else(|| "-".to_owned());
     flags.finish()?;
     on_signals(stop);
-    let ready = || {
-        // Told on the error stream, since the output is the report; whoever started the client may wait for this line.
-        let _ = writeln!(std::io::stderr(), "connected to {}", config.connect);
+    let report = ping::run(&config, &STOP, || connected(config.connect))
+        .map_err(|e| format!("cannot connect to {}: {e}", config.connect))?;
+    tell(&json, &report, report.is_clean())
+}
+
+fn crowd(mut flags: Flags) -> Result<Outcome, String> {
+    let usual = crowd::Config::default();
+    let until = |text: &str| if text == "forever" { Ok(None) } else { duration(text).map(Some) };
+    let config = crowd::Config {
+        connect: target(&mut flags)?,
+        protocol: flags.take("protocol", parsed::<Protocol>)?.unwrap_or(usual.protocol),
+        connections: flags.take("connections", parsed)?.unwrap_or(usual.connections),
+        rate: flags.take("rate", parsed)?.unwrap_or(usual.rate),
+        duration: flags.take("duration", until)?.unwrap_or(usual.duration),
+        grace: flags.take("grace", duration)?.unwrap_or(usual.grace),
     };
-    let report =
-        ping::run(&config, &STOP, ready).map_err(|e| format!("cannot connect to {}: {e}", config.connect))?;
-    let text = serde_json::to_string(&report).map_err(|e| e.to_string())?;
-    match json.as_str() {
+    let json = flags.take("json", parsed::<String>)?.unwrap_or_else(|| "-".to_owned());
+    flags.finish()?;
+    on_signals(stop);
+    let report = crowd::run(&config, &STOP, || connected(config.connect))
+        .map_err(|e| format!("cannot open {} connections to {}: {e}", config.connections, config.connect))?;
+    tell(&json, &report, report.is_clean())
+}
+
+/// Tells that all connections are open: on the error stream, since the output is the report; whoever started the client may wait
+/// for this line.
+fn connected(to: SocketAddr) {
+    let _ = writeln!(std::io::stderr(), "connected to {to}");
+}
+
+fn tell(json: &str, report: &impl serde::Serialize, clean: bool) -> Result<Outcome, String> {
+    let text = serde_json::to_string(report).map_err(|e| e.to_string())?;
+    match json {
         "-" => print(&text)?,
         path => std::fs::write(path, text + "\n").map_err(|e| format!("cannot write {path}: {e}"))?,
     }
-    Ok(if report.is_clean() { Outcome::Sound } else { Outcome::Unsound })
+    Ok(if clean { Outcome::Sound } else { Outcome::Unsound })
 }
 
 fn target(flags: &mut Flags) -> Result<SocketAddr, String> {
@@ -221,6 +249,7 @@ fn main() -> ExitCode {
         "--help" | "-h" | "help" => print(USAGE.trim_end()).map(|()| Outcome::Sound),
         "serve" => Flags::parse(args).and_then(serve),
         "ping" => Flags::parse(args).and_then(ping),
+        "crowd" => Flags::parse(args).and_then(crowd),
         "stat" => Flags::parse(args).and_then(|flags| stat(flags, wire::Kind::Stat)),
         "verify" => Flags::parse(args).and_then(|flags| stat(flags, wire::Kind::Verify)),
         "" => Err(format!("what shall it do?\n\n{USAGE}")),

@@ -5,9 +5,11 @@
 //! caller's business: a function makes a [`Command`] of an argument list.
 
 mod counter;
+mod crowd;
 mod iperf3;
 mod sockperf;
 
+pub use crate::counter::crowd::Wait;
 pub use crate::counter::ping::Gap;
 use crate::counter::ping::unix_ms;
 use crate::counter::protocol::Protocol;
@@ -91,6 +93,8 @@ pub enum ClientKind {
     Redis,
     /// `mose-counter ping` with memcached as its service.
     Memcached,
+    /// `mose-counter crowd`: many connections to Redis.
+    Crowd,
 }
 
 impl ClientKind {
@@ -102,6 +106,7 @@ impl ClientKind {
             Self::Counter => "counter",
             Self::Redis => "redis",
             Self::Memcached => "memcached",
+            Self::Crowd => "crowd",
         }
     }
 
@@ -109,7 +114,7 @@ impl ClientKind {
         match self {
             Self::Sockperf | Self::Iperf3 => None,
             Self::Counter => Some(Protocol::Counter),
-            Self::Redis => Some(Protocol::Redis),
+            Self::Redis | Self::Crowd => Some(Protocol::Redis),
             Self::Memcached => Some(Protocol::Memcached),
         }
     }
@@ -184,6 +189,9 @@ pub struct ClientReport {
     pub longest_gap_ms: f64,
     /// Silences over 50 ms (iperf3: idle runs), in order of time.
     pub gaps: Vec<Gap>,
+    /// Requests that waited over 20 ms for their reply, in order of time; only a crowd lists them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Wait>,
     /// Begin of the time in which a gap would have been seen, in ms since 1970.
     pub from_unix_ms: u64,
     /// End of that time.
@@ -287,6 +295,7 @@ impl Client {
             ClientKind::Sockperf => sockperf::recipe(&spec),
             ClientKind::Iperf3 => iperf3::recipe(&spec, iperf3::streams_json(launch)),
             ClientKind::Counter | ClientKind::Redis | ClientKind::Memcached => counter::recipe(&spec),
+            ClientKind::Crowd => crowd::recipe(&spec),
         };
         let program = spec.kind.name().to_owned();
         let spawned = launch(&recipe.argv)
@@ -365,6 +374,7 @@ impl Client {
             ClientKind::Counter | ClientKind::Redis | ClientKind::Memcached => {
                 counter::read(&self.spec, &output)
             }
+            ClientKind::Crowd => crowd::read(&self.spec, &output),
         };
         report.map_err(|why| {
             let why = format!("{why}; its last lines: {}", tail(&output));

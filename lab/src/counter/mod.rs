@@ -4,8 +4,11 @@
 //! holds state that can be verified, dirties it at a known rate, and numbers its replies in memory, so a client sees a
 //! service that was started anew, answered twice, or lost a page.
 
+pub mod crowd;
 pub mod ping;
 pub mod protocol;
+mod readable;
+mod sent_again;
 pub mod server;
 pub mod state;
 pub mod wire;

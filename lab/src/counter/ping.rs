@@ -134,7 +134,12 @@ impl Report {
 
 /// Now, in ms since 1970.
 pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+    unix_us() / 1000
+}
+
+/// Now, in µs since 1970.
+pub(crate) fn unix_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
 }
 
 fn ms(duration: Duration) -> f64 {

@@ -67,10 +67,11 @@ fn every_setting_of_the_commented_file_is_explained_and_has_its_effect() {
         let before = COMMENTED.lines().nth(at - 1).unwrap();
         assert!(before.starts_with("# ") || before.contains('='), "line {}: {line}", at + 1);
     }
-    let text = "theme = 'light'\nunit = 'deviation'\n[targets]\ndowntime = '0.2s'\n[vehicle]\nspeed = '18 km/h'\nmass = 4";
+    let text = "theme = 'light'\nunit = 'deviation'\n[targets]\ndowntime = '0.2s'\nrounds-rule = 'paper'\n[vehicle]\nspeed = '18 km/h'\nmass = 4";
     let config = Config::parse(text, "config.toml").unwrap();
     assert_eq!((config.theme.as_str(), config.unit), ("light", Unit::Deviation));
     assert_eq!(config.targets.downtime, Millis(200.0));
+    assert_eq!(config.targets.rounds_rule, RoundsRule::Paper);
     assert_eq!(config.vehicle(), Vehicle { mass: 4.0, ..Vehicle::uav(MetresPerSec(5.0)) });
     assert_eq!(config.frame_rate(), FramesPerSec(30.0));
     assert_eq!(config.handovers(), Handovers { count: 10, window: Millis(3.6e6) });
@@ -104,6 +105,7 @@ fn what_cannot_be_is_named_with_its_place_and_a_remedy() {
         ("unit = 'feet'", "1:8", "known here: `seconds`, `deviation`, `frames`, `availability`"),
         ("stale-after = '0s'", "1:15", "`stale-after` must be"),
         ("[targets]\nobjective = 'speed'", "2:13", "known here: `downtime`, `resources`"),
+        ("[targets]\nrounds-rule = 'most'", "2:15", "known here: `enough`, `paper`"),
         ("[targets]\ndowntime = '0ms'", "2:12", "`targets.downtime` must be from 1ms to 1h"),
         ("vehicle = { mass = -1 }", "1:20", "`vehicle.mass` must be above zero"),
         ("vehicle.braking-force = nan", "1:25", "`vehicle.braking-force` must be above zero"),
@@ -134,6 +136,7 @@ fn the_schema_knows_every_setting_and_its_meaning() {
     assert_eq!(properties.len(), default.as_object().unwrap().len());
     let targets = &schema["$defs"]["Targets"]["properties"];
     assert_eq!(targets["objective"]["enum"], serde_json::json!(["downtime", "resources"]));
+    assert_eq!(targets["rounds-rule"]["enum"], serde_json::json!(["enough", "paper"]));
 }
 
 proptest! {

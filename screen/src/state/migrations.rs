@@ -32,6 +32,16 @@ pub struct Bar {
     pub detail: Option<String>,
     /// Whether it failed; the detail tells why.
     pub failed: bool,
+    /// Whether it was left undone as the operator aborted the migration.
+    pub aborted: bool,
+}
+
+impl Bar {
+    /// Whether it came to its good end.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.ended.is_some() && !self.failed && !self.aborted
+    }
 }
 
 /// A bar on the console's clock.
@@ -118,6 +128,15 @@ impl Track {
         self.bars.iter().any(|bar| matches!(bar.step, Step::Relinquish | Step::Restore))
     }
 
+    /// Whether the operator has aborted it, by what was heard so far.
+    #[must_use]
+    pub fn is_aborted(&self) -> bool {
+        match self.outcome() {
+            Some(outcome) => outcome == Outcome::Aborted,
+            None => self.bars.iter().any(|bar| bar.aborted),
+        }
+    }
+
     /// The step that failed, and why.
     #[must_use]
     pub fn failure(&self) -> Option<&Bar> {
@@ -156,17 +175,17 @@ impl Track {
     /// For how long it has been going on, or went on.
     #[must_use]
     pub fn elapsed(&self, now: Timestamp) -> Millis {
-        if let Some(record) = &self.record {
+        if let Some(record) = self.record.as_deref().filter(|_| !self.is_in_doubt()) {
             return record.duration;
         }
-        let end = if self.over { self.last_heard } else { now };
+        let end = if self.has_ended() { self.last_heard } else { now };
         Millis(end.since(self.begun()).0.max(0.0))
     }
 
     /// Its steps on one clock: the console's, as far as that can be told from when they were heard.
     pub fn placed(&self, now: Timestamp) -> impl Iterator<Item = Placed<'_>> {
         let begun = self.begun();
-        let open = if self.over { self.last_heard } else { now };
+        let open = if self.has_ended() { self.last_heard } else { now };
         self.bars.iter().map(move |bar| {
             let start = self.on_console(&bar.host, bar.begun).since(begun).0.max(0.0);
             let end = bar.ended.map_or(open, |ended| self.on_console(&bar.host, ended));
@@ -174,15 +193,38 @@ impl Track {
         })
     }
 
+    /// Whether nothing more will come of it: in doubt it goes on, and the service stands still.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.over && !self.is_in_doubt()
+    }
+
     /// From the freeze to the release (or now), after the begin: while the service stood still.
     #[must_use]
     pub fn frozen(&self, now: Timestamp) -> Option<(Millis, Millis)> {
+        let (freeze, back) = self.stopped(now)?;
+        let whole = if self.has_ended() { self.last_heard } else { now }.since(self.begun());
+        Some((freeze, Millis(back.unwrap_or(whole).0.max(freeze.0))))
+    }
+
+    /// When the service was frozen, and when it was back, if it was: by what was heard, after the begin. Only a release or a
+    /// taking back that came to its good end brings it back.
+    pub(super) fn stopped(&self, now: Timestamp) -> Option<(Millis, Option<Millis>)> {
         let placed: Vec<Placed<'_>> = self.placed(now).collect();
-        let freeze = placed.iter().find(|p| p.bar.step == Step::Freeze)?.start;
-        let release = placed.iter().find(|p| matches!(p.bar.step, Step::Release | Step::Reclaim));
-        let whole = if self.over { self.last_heard } else { now }.since(self.begun());
-        let end = release.map_or(whole, |p| if p.bar.ended.is_some() { p.end } else { whole });
-        Some((freeze, Millis(end.0.max(freeze.0))))
+        // Where the freeze itself was missed, what comes after it says that the service stands still since then at the latest.
+        let still = |step| {
+            matches!(
+                step,
+                Step::Freeze | Step::Dump | Step::Transfer | Step::Stop | Step::Relinquish | Step::Restore
+            )
+        };
+        let starts = placed.iter().filter(|p| still(p.bar.step)).map(|p| p.start);
+        let freeze = starts.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let back = placed
+            .iter()
+            .find(|p| matches!(p.bar.step, Step::Release | Step::Reclaim) && p.bar.is_done())
+            .map(|p| Millis(p.end.0.max(freeze.0)));
+        Some((freeze, back))
     }
 
     fn take(&mut self, event: StepEvent, now: Timestamp) {
@@ -196,7 +238,7 @@ impl Track {
         if let Some(task) = event.task {
             self.task = Some(*task);
         }
-        if event.step == Step::Migration && matches!(event.phase, Phase::Finished | Phase::Failed) {
+        if event.step == Step::Migration && event.phase.is_end() {
             self.over = true;
         }
         // One step of a kind at a time on a host.
@@ -216,6 +258,7 @@ impl Track {
                     round: None,
                     detail: None,
                     failed: false,
+                    aborted: false,
                 });
                 let Some(bar) = self.bars.last_mut() else { return };
                 bar
@@ -225,9 +268,10 @@ impl Track {
         bar.bytes = event.bytes.or(bar.bytes);
         bar.round = event.round.or(bar.round);
         bar.detail = event.detail.or(bar.detail.take());
-        if matches!(event.phase, Phase::Finished | Phase::Failed) {
+        if event.phase.is_end() {
             bar.ended = Some(event.at);
             bar.failed = event.phase == Phase::Failed;
+            bar.aborted = event.phase == Phase::Aborted;
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What the console knows, and how it is shown. One loop owns it: events change it, views read it.
 
+pub mod checks;
 pub mod fleet;
 pub mod migrations;
 pub mod notices;
 pub mod past;
 pub mod planning;
 pub mod series;
+pub mod still;
 pub mod ui;
 
 use mose_protocol::agent::{Role, ServiceInfo, ServiceState};
@@ -22,6 +24,7 @@ pub use notices::{Level, Notice, Notices};
 pub use past::Past;
 pub use planning::{Field, Planning};
 pub use series::Series;
+pub use still::Still;
 pub use ui::{Dialog, Ui};
 
 /// Where what is shown comes from.
@@ -121,11 +124,12 @@ impl Data {
             Wire::Telemetry(telemetry) => self.fleet.telemetry(*telemetry, now),
             Wire::Step(event) => self.migrations.step(*event, now),
             Wire::Record(record) => {
+                let record = record.as_told_now();
                 self.migrations.record(&record);
-                self.past.take(*record);
+                self.past.take(record);
             }
             // Of the plan, not of what happens.
-            Wire::Calibration { .. } => {}
+            Wire::Calibration { .. } | Wire::Checked(_) => {}
         }
     }
 }
@@ -281,15 +285,17 @@ impl State {
         self.data.migrations.newest_of(service).filter(doubtful)
     }
 
-    /// The failure that CRIU's log is shown of: the selected record's, else the shown migration's, else the last one's.
+    /// The failure that is explained: the selected record's, else the shown migration's, else the last one's.
     #[must_use]
     pub fn failure(&self) -> Option<Failure<'_>> {
         let past = &self.shown().past;
-        let of_record = |record: &'_ Record| record.outcome != Outcome::Done && record.reason.is_some();
+        let of_record = |record: &'_ Record| {
+            !matches!(record.outcome, Outcome::Done | Outcome::Aborted) && record.reason.is_some()
+        };
         let recorded = |record| Failure { bar: None, record: Some(record) };
         let selected = self.ui.record.as_ref().and_then(|id| past.get(id)).filter(|record| of_record(record));
         let shown = || {
-            let track = self.track()?;
+            let track = self.track().filter(|track| !track.is_aborted())?;
             Some(Failure { bar: Some(track.failure()?), record: track.record.as_deref() })
         };
         let last = || past.records().iter().find(|record| of_record(record)).map(recorded);

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mose_pam::{
     BitsPerSec, DirtyRate, FramesPerSec, Handovers, InputError, Limits, Metres, Millis, Model, Objective,
-    PagesPerSec, Profile, Proposal, Request, Service, Targets, Vehicle, downtime_for_frames, lost_frames,
-    plan,
+    PagesPerSec, Profile, Proposal, Request, RoundsRule, Service, Targets, Vehicle, downtime_for_frames,
+    lost_frames, plan,
 };
 use mose_protocol::forecast::Forecast;
 use mose_protocol::{HostName, ServiceName};
 
 use super::State;
+use super::checks::Checks;
 use crate::config::Config;
 pub use crate::config::Unit;
 
@@ -193,6 +194,8 @@ pub struct Planning {
     pub duration: Millis,
     /// What is minimised.
     pub objective: Objective,
+    /// How many rounds of those that fit.
+    pub rounds: RoundsRule,
     /// The target that steps and the mouse change.
     pub field: Field,
     /// What θ_down is told in.
@@ -207,6 +210,8 @@ pub struct Planning {
     pub calibrations: BTreeMap<(HostName, HostName), Calibrated>,
     /// Those that were asked for and not told yet.
     pub asked: BTreeSet<(HostName, HostName)>,
+    /// Whether services can move.
+    pub checks: Checks,
 }
 
 impl Default for Planning {
@@ -226,6 +231,7 @@ impl Planning {
             downtime: config.targets.downtime,
             duration: config.targets.duration,
             objective: config.targets.objective,
+            rounds: config.targets.rounds_rule,
             field: Field::Downtime,
             unit: config.unit,
             application: Application::of(config),
@@ -233,6 +239,7 @@ impl Planning {
             axes: 0,
             calibrations: BTreeMap::new(),
             asked: BTreeSet::new(),
+            checks: Checks::default(),
         }
     }
 
@@ -296,19 +303,25 @@ impl Planning {
                 false => format!("{from} was not asked yet what it knows of migrations to {to}"),
             }
         })?;
-        let mut doubts: Vec<String> = calibrated.doubt.iter().cloned().collect();
+        let mut doubts = self.checks.doubts(&(service.clone(), from.clone(), to.clone()));
+        doubts.extend(calibrated.doubt.iter().cloned());
         if !calibrated.own {
             doubts.push(format!("{from} {to} never calibrated: published parameters, bounds may be far off"));
         }
         let (memory, rate) = (metrics.state, metrics.dirty.worst);
         let interval = calibrated.model.between_rounds(memory, available);
         let request = Service::new(memory, DirtyRate::Measured(rate), interval)
+            .map(|service| match metrics.files {
+                Some(files) => service.with_files(files.size, files.written_per_s),
+                None => service,
+            })
             .and_then(|service| {
                 let targets = Targets::new(self.downtime, self.duration)?;
                 Request::new(service, available, targets, self.objective)
             })
             .map_err(|error| error.to_string())?
-            .within(self.limits);
+            .within(self.limits)
+            .choosing(self.rounds);
         Ok(Designed {
             service: service.clone(),
             from: from.clone(),

@@ -75,6 +75,8 @@ pub enum Dialog {
         lines: Vec<String>,
         /// What is done then.
         effect: Box<Effect>,
+        /// Whether Enter does it: what cannot be undone is cancelled by Enter unless that was changed.
+        proceed: bool,
     },
     /// A record.
     Record {

@@ -12,7 +12,7 @@ use crate::effect::{Attach, Effect, Playing};
 use crate::pane::Pane;
 use crate::state::planning::{Field, Unit};
 use crate::state::ui::{Choice, Dialog, Focus, Purpose};
-use crate::state::{Abilities, Level, Source, State};
+use crate::state::{Abilities, Level, Presence, Source, State};
 
 /// Lines of a page, as far as they can be told without the picture.
 const PAGE: usize = 10;
@@ -123,7 +123,8 @@ fn identity(state: &State, now: Timestamp) -> Result<MigrationId, String> {
 
 /// The question before something is ordered, and the order.
 fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String> {
-    let confirm = |lines: Vec<String>, effect| Dialog::Confirm { action, lines, effect: Box::new(effect) };
+    let proceed = !action.spec().destructive;
+    let confirm = |lines, effect| Dialog::Confirm { action, lines, effect: Box::new(effect), proceed };
     match action {
         Action::Migrate => {
             let designed = state.planning.outcome(state)?;
@@ -160,7 +161,7 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
             let from = track.from().cloned().ok_or("its source is not known yet")?;
             let service = track.service().map(ToString::to_string).unwrap_or_default();
             let lines = vec![
-                format!("break the migration of {service} off"),
+                format!("abort the migration of {service}"),
                 format!("it goes on running at {from}; if it stands still already, it is taken back there"),
             ];
             Ok(confirm(lines, Effect::Abort { migration: track.migration.clone(), from }))
@@ -170,17 +171,26 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
             let (from, to) =
                 track.from().cloned().zip(track.to().cloned()).ok_or("its hosts are not known")?;
             let keep = action == Action::KeepAtSource;
+            let service = track.service().map(ToString::to_string).unwrap_or_default();
+            let presence = state.data.fleet.host(&to).map(|host| host.presence(state.data.now));
+            let known = match presence {
+                Some(Presence::Lost) | None => format!("the agent on {to} is disconnected"),
+                Some(_) => format!("{to} has not said what became of it"),
+            };
             let lines = if keep {
                 vec![
-                    format!("{from} takes the service back and runs it from its own images"),
-                    format!(
-                        "if it also runs at {to}, there are two copies: look there first, with podman ps"
-                    ),
+                    format!("resume {service} at {from}, from its images there"),
+                    format!("if {to} runs it too, there are two copies of it"),
+                    format!("{known}: look there first, with podman ps"),
                 ]
             } else {
                 vec![
-                    format!("{from} removes what it has of the service"),
-                    format!("if it does not run at {to}, it is lost: look there first, with podman ps"),
+                    format!("discard the copy of {service} at {from}"),
+                    format!(
+                        "its memory, files and connections are removed there for good (its volumes are kept); unless \
+                         {to} runs it, {service} is lost"
+                    ),
+                    format!("{known}: look there first, with podman ps"),
                 ]
             };
             Ok(confirm(lines, Effect::Settle { migration: track.migration.clone(), from, keep }))

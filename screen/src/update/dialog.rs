@@ -68,15 +68,25 @@ pub(super) fn on_key(
             edit_key(state, (field, input, fault, before), key);
             Vec::new()
         }
-        Dialog::Confirm { action, lines, effect } => match key.code {
+        Dialog::Confirm { action, lines, effect, proceed } => match key.code {
+            KeyCode::Enter if !proceed => Vec::new(),
             KeyCode::Enter | KeyCode::Char('y') => act::confirmed(state, *effect, now),
             KeyCode::Esc | KeyCode::Char('n' | 'q') => Vec::new(),
+            KeyCode::Up
+            | KeyCode::Down
+            | KeyCode::Left
+            | KeyCode::Right
+            | KeyCode::Tab
+            | KeyCode::BackTab => {
+                state.ui.dialogs.push(Dialog::Confirm { action, lines, effect, proceed: !proceed });
+                Vec::new()
+            }
             // Ordering again confirms: the key that asked.
             _ if !action.spec().destructive && (around.keys)(key, state.ui.focus.0) == Some(action) => {
                 act::confirmed(state, *effect, now)
             }
             _ => {
-                state.ui.dialogs.push(Dialog::Confirm { action, lines, effect });
+                state.ui.dialogs.push(Dialog::Confirm { action, lines, effect, proceed });
                 Vec::new()
             }
         },
@@ -346,7 +356,8 @@ pub(crate) const fn hint(dialog: &Dialog) -> &'static [(&'static str, &'static s
             &[("type", "value"), ("↑↓", "step"), ("Tab", "unit"), ("Enter", "keep"), ("Esc", "as before")]
         }
         Dialog::Edit { .. } => &[("type", "value"), ("↑↓", "step"), ("Enter", "keep"), ("Esc", "as before")],
-        Dialog::Confirm { .. } => &[("Enter", "yes"), ("Esc", "no")],
+        Dialog::Confirm { proceed: true, .. } => &[("Enter", "do it"), ("Esc", "cancel"), ("↑↓", "select")],
+        Dialog::Confirm { .. } => &[("Enter", "cancel"), ("y", "do it"), ("↑↓", "select")],
         Dialog::Record { .. } | Dialog::Compare { .. } | Dialog::CriuLog { .. } => {
             &[("↑↓", "scroll"), ("Esc", "close")]
         }
@@ -369,8 +380,11 @@ mod tests {
 
     #[test]
     fn every_dialog_says_its_keys() {
-        let confirm =
-            Dialog::Confirm { action: Action::Quit, lines: Vec::new(), effect: Box::new(Effect::Quit) };
-        assert!(!hint(&confirm).is_empty());
+        for proceed in [true, false] {
+            let (action, effect) = (Action::Quit, Box::new(Effect::Quit));
+            let confirm = Dialog::Confirm { action, lines: Vec::new(), effect, proceed };
+            let enter = if proceed { "do it" } else { "cancel" };
+            assert_eq!(hint(&confirm)[0], ("Enter", enter));
+        }
     }
 }

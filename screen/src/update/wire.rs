@@ -33,8 +33,8 @@ pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effe
             }
         }
         Wire::Record(record) => {
-            let old =
-                state.data.past.get(&record.migration).is_some_and(|known| known.outcome == record.outcome);
+            let told = |known: &Record| known.outcome == record.outcome && known.reason == record.reason;
+            let old = state.data.past.get(&record.migration).is_some_and(told);
             // What was over before anybody looked is no news.
             if !old && state.data.migrations.get(&record.migration).is_some() {
                 let (level, text) = ended(record);
@@ -44,20 +44,55 @@ pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effe
         Wire::Calibration { from, to, known } => {
             calibration::told(state, (from.clone(), to.clone()), known, now);
         }
+        Wire::Checked(report) => state.planning.checks.take((**report).clone()),
         _ => {}
     }
+    // With the figures that a plan is made of, which come once a second.
+    let figures = matches!(told, Wire::Telemetry(_));
     state.data.take(told, now);
-    Vec::new()
+    if figures { ask_check(state, now) } else { Vec::new() }
 }
 
+/// Asks now and then whether the selected service can move, unless it does.
+fn ask_check(state: &mut State, now: Timestamp) -> Vec<Effect> {
+    if state.source.is_replay() || state.under_way().is_some() {
+        return Vec::new();
+    }
+    let Some((service, from)) =
+        state.service().map(|located| (located.info.name.clone(), located.host.name.clone()))
+    else {
+        return Vec::new();
+    };
+    let Some(to) = state.destination().cloned() else { return Vec::new() };
+    let way = (service, from, to);
+    if !state.planning.checks.ask(&way, now) {
+        return Vec::new();
+    }
+    vec![Effect::AskCheck { service: way.0, from: way.1, to: way.2 }]
+}
+
+/// What a migration came to, and how bad that is. What the operator wanted is no error.
 fn ended(record: &Record) -> (Level, String) {
     let way = format!("{} {} → {}", record.service, record.from, record.to);
     let reason = record.reason.as_ref().map(|refusal| format!(": {refusal}")).unwrap_or_default();
     match record.outcome {
         Outcome::Done => {
-            let downtime = record.downtime.client_gap().or(record.downtime.blackout);
+            let downtime = record.downtime.blackout;
             let downtime = downtime.map(|ms| format!(", downtime {}", time(ms))).unwrap_or_default();
-            (Level::Info, format!("{way} done in {}{downtime}", time(record.duration)))
+            let missed = record.targets_met().filter(|targets| *targets != "met");
+            let missed = missed.map(|missed| format!(" ({missed})")).unwrap_or_default();
+            (Level::Info, format!("{way} done in {}{downtime}{missed}{reason}", time(record.duration)))
+        }
+        Outcome::Aborted => {
+            let still = match record.downtime.blackout {
+                Some(still) => format!(", after it stood still for {}", time(still)),
+                None => String::new(),
+            };
+            let (from, sent) = (&record.from, record.image);
+            (
+                Level::Info,
+                format!("{way} aborted by the operator: it runs at {from}{still}; {sent} were sent"),
+            )
         }
         Outcome::Refused => (Level::Error, format!("{way} refused, nothing was changed{reason}")),
         Outcome::RolledBack => {
@@ -67,5 +102,6 @@ fn ended(record: &Record) -> (Level, String) {
             Level::Error,
             format!("{way} is in doubt: look at {} before you decide for a side{reason}", record.to),
         ),
+        Outcome::GivenUp => (Level::Error, format!("{way} given up{reason}")),
     }
 }

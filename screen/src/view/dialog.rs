@@ -74,7 +74,9 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
             }
             super::lines(lines, first, inner, buf);
         }
-        Dialog::Confirm { action, lines, .. } => confirm(scene, *action, lines, area, buf, hits),
+        Dialog::Confirm { action, lines, proceed, .. } => {
+            confirm(scene, (*action, *proceed), lines, area, buf, hits);
+        }
         Dialog::Record { migration, scroll } => {
             let lines = match scene.state.shown().past.get(migration) {
                 Some(found) => record::lines(scene, found, room(area, RECORD)),
@@ -256,7 +258,7 @@ fn help<'a>(scene: &Scene<'_>, filter: &str, room: usize) -> Vec<Line<'a>> {
 
 fn confirm(
     scene: &Scene<'_>,
-    action: Action,
+    (action, proceed): (Action, bool),
     text: &[String],
     area: Rect,
     buf: &mut Buffer,
@@ -285,15 +287,18 @@ fn confirm(
     let bottom = usize::from(inner.height);
     if bottom >= 2 {
         let at = |row: usize| Rect { y: inner.y + row as u16, height: 1, ..inner };
-        for (index, (row, key, word)) in
-            [(bottom - 2, "Enter", "yes"), (bottom - 1, "Esc", "no, as it was")].into_iter().enumerate()
-        {
+        let (do_it, cancel) = if proceed { ("Enter", "Esc") } else { ("y", "Enter") };
+        let answers = [(bottom - 2, do_it, action.verb(), proceed), (bottom - 1, cancel, "cancel", !proceed)];
+        for (index, (row, key, word, selected)) in answers.into_iter().enumerate() {
             hits.note(at(row), Hit::Item(index));
             Clear.render(at(row), buf);
             buf.set_style(at(row), scene.style(Role::Text));
+            let pointer = if selected { scene.theme.glyphs.pointer } else { " " };
+            let role = if index == 0 && destructive { Role::Bad } else { Role::Text };
             Line::from(vec![
-                scene.span(Role::Key, format!(" {key:<6}")),
-                scene.span(if index == 0 && destructive { Role::Bad } else { Role::Text }, word),
+                scene.span(Role::Focus, format!(" {pointer} ")),
+                scene.span(Role::Key, format!("{key:<6}")),
+                scene.span(role, word),
             ])
             .render(at(row), buf);
         }

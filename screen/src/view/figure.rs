@@ -1,8 +1,11 @@
 //! Figures as people read them: what is unknown is a dash, never a zero.
 
 use mose_pam::Millis;
+use mose_protocol::forecast::Forecast;
+use mose_protocol::record::Silence;
 
 use super::{Scene, Zone};
+use crate::state::Still;
 use crate::theme::Role;
 use ratatui::text::Span;
 
@@ -21,6 +24,29 @@ pub fn time(time: Millis) -> String {
         t if t.abs() < 999.5 => format!("{t:.0} ms"),
         t if t.abs() < 99_950.0 => format!("{:.2} s", t / 1e3),
         t => format!("{:.0} min", t / 60_000.0),
+    }
+}
+
+/// For how long a service stood still; while it lasts, the figure grows.
+#[must_use]
+pub fn still(scene: &Scene<'_>, still: Still) -> (Role, String) {
+    match still {
+        Still::Never => (Role::Text, "none".to_owned()),
+        Still::SoFar(so_far) => (Role::Frozen, format!("{}{}", time(so_far), scene.theme.glyphs.more)),
+        Still::Heard(time) | Still::Measured(time) => (Role::Text, self::time(time)),
+        Still::NotBack => (Role::Bad, "not back".to_owned()),
+        Still::Unknown => (Role::Text, scene.theme.glyphs.gap.to_owned()),
+    }
+}
+
+/// What a client heard nothing for, as far as it is known.
+#[must_use]
+pub fn silence(scene: &Scene<'_>, silence: Silence) -> String {
+    match silence {
+        Silence::Unwatched => scene.theme.glyphs.gap.to_owned(),
+        Silence::Unknown => "unknown".to_owned(),
+        Silence::AtLeast(least) => format!("at least {}", time(least)),
+        Silence::Known(silence) => time(silence),
     }
 }
 
@@ -49,6 +75,27 @@ pub fn verdict(scene: &Scene<'_>, value: Millis, bound: Millis) -> Vec<Span<'sta
         ),
         scene.span(role, mark),
     ]
+}
+
+/// For how long a service stands still already, against its worst case and its target: what is exceeded before the end stays so,
+/// what is not yet exceeded says nothing.
+#[must_use]
+pub fn so_far(scene: &Scene<'_>, still: Still, forecast: Option<&Forecast>) -> Vec<Span<'static>> {
+    let glyphs = &scene.theme.glyphs;
+    let time = still.time().map_or_else(|| glyphs.gap.to_owned(), self::time);
+    let word = if matches!(still, Still::SoFar(_)) { " so far" } else { ", by when it was heard" };
+    let mut spans = vec![scene.span(Role::Frozen, time), scene.span(Role::Dim, word)];
+    let Some(forecast) = forecast else { return spans };
+    let bound = self::time(forecast.bound.downtime);
+    match still.exceeded(forecast) {
+        (false, _) => spans.push(scene.span(Role::Dim, format!("; worst case {bound}"))),
+        (true, _) => spans.push(scene.span(Role::Bad, format!(" > {bound} {}", glyphs.no))),
+    }
+    if still.exceeded(forecast).1 {
+        let target = self::time(forecast.targets.downtime);
+        spans.push(scene.span(Role::Bad, format!(" target {target} missed")));
+    }
+    spans
 }
 
 /// A time of day on the clock of the one who reads.

@@ -1,4 +1,4 @@
-//! Past migrations: predicted and measured, and whether the bounds held.
+//! Past migrations: for how long the service stood still, and for those that were done, whether worst case and targets held.
 
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
@@ -9,6 +9,7 @@ use ratatui::text::{Line, Span};
 use super::{Scene, figure, words};
 use crate::hit::{Hit, Hits};
 use crate::pane::Pane;
+use crate::state::Still;
 use crate::theme::Role;
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
@@ -45,9 +46,9 @@ struct Columns {
     plan: usize,
     downtime: usize,
     duration: usize,
+    targets: usize,
+    client: usize,
     sent: usize,
-    /// Whether bounds stand beside what was measured.
-    bounds: bool,
 }
 
 /// The mark and the time of day.
@@ -70,19 +71,19 @@ impl Columns {
             plan: 15,
             downtime: BOUNDED + 2,
             duration: BOUNDED + 2,
-            sent: 9,
-            bounds: true,
+            targets: 12,
+            client: BARE + 2,
+            sent: BARE + 1,
         };
         // What matters less goes first.
-        let give: [fn(&mut Self); 7] = [
+        let give: [fn(&mut Self); 9] = [
             |columns| columns.sent = 0,
+            |columns| columns.client = 0,
             |columns| columns.plan = 0,
             |columns| columns.duration = BARE + 2,
             |columns| columns.duration = 0,
-            |columns| {
-                columns.downtime = BARE + 2;
-                columns.bounds = false;
-            },
+            |columns| columns.targets = 0,
+            |columns| columns.downtime = BARE + 2,
             |columns| columns.way = columns.way.min(12),
             |columns| columns.downtime = 0,
         ];
@@ -96,7 +97,8 @@ impl Columns {
     }
 
     const fn width(&self) -> usize {
-        FIRST + self.outcome + self.service + self.way + self.plan + self.downtime + self.duration + self.sent
+        let figures = self.downtime + self.duration + self.targets + self.client + self.sent;
+        FIRST + self.outcome + self.service + self.way + self.plan + figures
     }
 
     fn heading<'a>(&self, scene: &Scene<'_>) -> Line<'a> {
@@ -108,13 +110,15 @@ impl Columns {
             ("plan", self.plan, false),
             ("downtime", self.downtime, true),
             ("duration", self.duration, true),
+            ("target", self.targets, false),
+            ("client", self.client, true),
             ("sent", self.sent, true),
         ] {
             match (width, right) {
                 (0, _) => {}
                 (_, true) if width > BARE + 2 => {
                     // Above the figures, and above the bounds.
-                    let figure = format!("{name:>BARE$}   bound");
+                    let figure = format!("{name:>BARE$}   worst case");
                     text.push_str(&words::left(scene, &figure, width));
                 }
                 (_, true) => text.push_str(&words::right(scene, name, width.min(BARE))),
@@ -136,7 +140,9 @@ impl Columns {
             Outcome::Done => (Role::Good, glyphs.yes),
             Outcome::Refused => (Role::Warning, glyphs.gap),
             Outcome::RolledBack => (Role::Warning, glyphs.no),
+            Outcome::Aborted => (Role::Text, glyphs.gap),
             Outcome::InDoubt => (Role::Bad, glyphs.unknown),
+            Outcome::GivenUp => (Role::Bad, glyphs.no),
         };
         let text = if selected { Role::Selected } else { Role::Text };
         let pointer = match (marked, selected) {
@@ -161,15 +167,20 @@ impl Columns {
         if self.plan > 0 {
             spans.push(cell(Role::Text, &plan(record), self.plan));
         }
-        let bound = record.forecast.as_deref().map(|forecast| forecast.bound);
-        // The bound is of the agents' blackout; what the client saw is the headline.
-        let blackout = record.downtime.blackout;
-        let downtime = record.downtime.client_gap().or(blackout);
-        let held = bound.zip(blackout).map(|(bound, blackout)| (bound.downtime, blackout <= bound.downtime));
-        spans.extend(self.measured(scene, downtime, held, self.downtime));
-        let done = record.outcome == Outcome::Done;
-        let held = bound.filter(|_| done).map(|bound| (bound.duration, record.duration <= bound.duration));
-        spans.extend(self.measured(scene, Some(record.duration), held, self.duration));
+        spans.extend(self.downtime(scene, record));
+        let bound = record.forecast.as_deref().map(|forecast| forecast.bound.duration);
+        let held = bound.zip(record.duration_verdict().worst_case);
+        let duration = (Role::Text, figure::time(record.duration));
+        spans.extend(measured(scene, duration, held, self.duration));
+        if self.targets > 0 {
+            let (role, text) = targets(scene, record);
+            spans.push(cell(role, &text, self.targets));
+        }
+        if self.client > 0 {
+            let silence = figure::known(scene, record.downtime.client_gap().map(figure::time));
+            spans.push(scene.span(Role::Text, words::right(scene, &silence, BARE)));
+            spans.push(Span::raw("  "));
+        }
         if self.sent > 0 {
             let sent = Some(record.image).filter(|bytes| bytes.0 > 0);
             spans.push(scene.span(Role::Text, words::right(scene, &figure::known(scene, sent), BARE)));
@@ -177,29 +188,57 @@ impl Columns {
         Line::from(spans)
     }
 
-    /// What was measured, and the bound that was held or not.
-    fn measured<'a>(
-        &self,
-        scene: &Scene<'_>,
-        value: Option<Millis>,
-        bound: Option<(Millis, bool)>,
-        width: usize,
-    ) -> Vec<Span<'a>> {
-        if width == 0 {
-            return Vec::new();
-        }
-        let glyphs = &scene.theme.glyphs;
-        let value = figure::known(scene, value.map(figure::time));
-        let mut spans = vec![scene.span(Role::Text, words::right(scene, &value, BARE))];
-        if let Some((bound, held)) = bound.filter(|_| width > BARE + 2) {
-            let (role, mark) = if held { (Role::Good, glyphs.yes) } else { (Role::Bad, glyphs.no) };
-            let compare = if held { glyphs.at_most } else { ">" };
-            let text = format!(" {compare} {} ", figure::time(bound));
-            spans.extend([scene.span(Role::Dim, text), scene.span(role, mark)]);
-        }
-        let used = words::length(&spans);
-        spans.push(Span::raw(" ".repeat(width.saturating_sub(used))));
-        spans
+    /// For how long the service stood still, and what that says of the worst case: ✔ only of a migration that was done, ✘ also
+    /// while it is in doubt.
+    fn downtime<'a>(&self, scene: &Scene<'_>, record: &Record) -> Vec<Span<'a>> {
+        let data = scene.state.shown();
+        let still = match data.migrations.get(&record.migration).filter(|track| track.is_in_doubt()) {
+            Some(track) => Still::of(track, data.now),
+            None => Still::recorded(record, data.now),
+        };
+        let forecast = record.forecast.as_deref();
+        let held = match still {
+            Still::SoFar(_) => forecast.filter(|forecast| still.exceeded(forecast).0).map(|_| false),
+            _ => record.downtime_verdict().worst_case,
+        };
+        let bound = forecast.map(|forecast| forecast.bound.downtime);
+        measured(scene, figure::still(scene, still), bound.zip(held), self.downtime)
+    }
+}
+
+/// What was measured, and the worst case that it stayed within or not.
+fn measured<'a>(
+    scene: &Scene<'_>,
+    (role, value): (Role, String),
+    bound: Option<(Millis, bool)>,
+    width: usize,
+) -> Vec<Span<'a>> {
+    if width == 0 {
+        return Vec::new();
+    }
+    let glyphs = &scene.theme.glyphs;
+    let mut spans = vec![scene.span(role, words::right(scene, &value, BARE))];
+    if let Some((bound, held)) = bound.filter(|_| width > BARE + 2) {
+        let (role, mark) = if held { (Role::Good, glyphs.yes) } else { (Role::Bad, glyphs.no) };
+        let compare = if held { glyphs.at_most } else { ">" };
+        let text = format!(" {compare} {} ", figure::time(bound));
+        spans.extend([scene.span(Role::Dim, text), scene.span(role, mark)]);
+    }
+    let used = words::length(&spans);
+    spans.push(Span::raw(" ".repeat(width.saturating_sub(used))));
+    spans
+}
+
+/// Whether the targets were met.
+fn targets(scene: &Scene<'_>, record: &Record) -> (Role, String) {
+    let glyphs = &scene.theme.glyphs;
+    let missed = |what: &str| (Role::Bad, format!("{} {what}", glyphs.no));
+    match (record.downtime_verdict().target, record.duration_verdict().target) {
+        (Some(true), Some(true)) => (Role::Good, format!("{} met", glyphs.yes)),
+        (Some(false), Some(false)) => missed("both"),
+        (Some(false), _) => missed("downtime"),
+        (_, Some(false)) => missed("duration"),
+        (None, _) | (_, None) => (Role::Dim, glyphs.gap.to_owned()),
     }
 }
 
@@ -209,6 +248,9 @@ fn way(scene: &Scene<'_>, record: &Record) -> String {
 
 fn plan(record: &Record) -> String {
     match record.plan.iterations {
+        Some(planned) if record.ended_early().is_some() => {
+            format!("iterative I={}/{planned}", record.iterations_made())
+        }
         Some(iterations) if iterations > 0 => format!("iterative I={iterations}"),
         Some(_) => "pre-copy".to_owned(),
         None => record.plan.strategy.to_string().replace("precopy", "pre-copy"),

@@ -1,6 +1,6 @@
 //! The plan: what would be done, what that promises, whether the targets are met, and why it is so.
 
-use mose_pam::{Millis, Proposal, Strategy, Verdict};
+use mose_pam::{Millis, Proposal, Rounds, Strategy, Verdict};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -9,18 +9,24 @@ use super::{Scene, figure, words};
 use crate::action::Action;
 use crate::hit::{Hit, Hits};
 use crate::pane::Pane;
+use crate::state::Still;
 use crate::state::planning::Designed;
 use crate::theme::Role;
 
-/// A plan in a line: strategy, I, L.
+/// A plan in a line: strategy, rounds, L.
 #[must_use]
 pub fn headline(proposal: &Proposal) -> String {
-    let name = named(proposal.strategy);
-    let iterations = match proposal.iterations {
-        Some(iterations) if iterations > 0 => format!("  I = {iterations}"),
-        _ => String::new(),
-    };
-    format!("{name}{iterations}  L = {}", proposal.bandwidth)
+    let rounds = proposal.rounds.as_ref().map(counted).unwrap_or_default();
+    format!("{}{rounds}  L = {}", named(proposal.strategy), proposal.bandwidth)
+}
+
+/// How many rounds are planned, and of how many; empty where none fit.
+fn counted(rounds: &Rounds) -> String {
+    match rounds.most {
+        0 => String::new(),
+        1 => format!("  {rounds} round"),
+        _ => format!("  {rounds} rounds"),
+    }
 }
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
@@ -50,22 +56,41 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
 /// What was ordered, while it is being done.
 fn under_way<'a>(scene: &Scene<'_>, room: usize) -> Option<Vec<Line<'a>>> {
     let state = scene.state;
-    let track = state.shown().migrations.current(state.ui.service.as_ref()?)?;
+    // One in doubt is in progress too: its service stands still.
+    let track =
+        state.shown().migrations.newest_of(state.ui.service.as_ref()?).filter(|track| !track.has_ended())?;
     let task = track.task.as_ref()?;
     let forecast = task.forecast.as_deref()?;
-    let rounds = match task.plan.iterations {
-        Some(count) if count > 0 => format!("  I = {count}"),
-        _ => String::new(),
+    let rounds = match (&forecast.rounds, task.plan.iterations) {
+        (Some(rounds), _) => counted(rounds),
+        (None, Some(count)) if count > 0 => format!("  I = {count}"),
+        (None, _) => String::new(),
     };
     let head = format!("{}{rounds}", named(task.plan.strategy));
-    let end = vec![scene.span(Role::Moving, "under way")];
+    let end = match track.is_in_doubt() {
+        true => vec![scene.span(Role::Bad, "in doubt")],
+        false => vec![scene.span(Role::Moving, "in progress")],
+    };
     let mut lines = vec![words::justified(vec![scene.span(Role::Title, head)], end, room)];
     lines.push(heading(scene));
-    for (name, target, bound, expected) in [
-        ("downtime", forecast.targets.downtime, forecast.bound.downtime, forecast.expected.downtime),
-        ("duration", forecast.targets.duration, forecast.bound.duration, forecast.expected.duration),
+    let (still, elapsed) = (Still::of(track, state.shown().now), track.elapsed(state.shown().now));
+    for (name, so_far, target, bound, expected) in [
+        (
+            "downtime",
+            still.time(),
+            forecast.targets.downtime,
+            forecast.bound.downtime,
+            forecast.expected.downtime,
+        ),
+        (
+            "duration",
+            Some(elapsed),
+            forecast.targets.duration,
+            forecast.bound.duration,
+            forecast.expected.duration,
+        ),
     ] {
-        lines.push(promised(scene, name, &Verdict { target, bound }, expected, room));
+        lines.push(in_progress(scene, name, so_far, &Verdict { target, bound }, expected, room));
     }
     lines.extend(words::labelled(scene, (Role::Dim, "why      "), (Role::Text, &forecast.why), room));
     let from = format!(
@@ -78,6 +103,35 @@ fn under_way<'a>(scene: &Scene<'_>, room: usize) -> Option<Vec<Line<'a>>> {
     );
     lines.extend(words::labelled(scene, (Role::Dim, "from     "), (Role::Dim, &from), room));
     Some(lines)
+}
+
+/// A worst case and a target while the migration is in progress: neither is kept before the end, but each may be exceeded.
+fn in_progress<'a>(
+    scene: &Scene<'_>,
+    name: &str,
+    so_far: Option<Millis>,
+    verdict: &Verdict,
+    expected: Millis,
+    room: usize,
+) -> Line<'a> {
+    let glyphs = &scene.theme.glyphs;
+    let missed = so_far.is_some_and(|so_far| so_far > verdict.target);
+    let exceeded = so_far.is_some_and(|so_far| so_far > verdict.bound);
+    let (role, mark, word) = match (missed, exceeded) {
+        (true, _) => (Role::Bad, glyphs.no, "missed"),
+        (false, true) => (Role::Bad, glyphs.no, "worst case exceeded"),
+        (false, false) => (Role::Dim, " ", ""),
+    };
+    let compare = if verdict.met() { glyphs.at_most } else { ">" };
+    let line = vec![
+        scene.span(role, words::left(scene, mark, words::width(glyphs.yes) + 1)),
+        scene.span(Role::Text, format!("{name:<9}")),
+        scene.span(Role::Title, format!("{:>8}", figure::time(verdict.bound))),
+        scene.span(Role::Dim, format!(" {} ", words::left(scene, compare, words::width(glyphs.at_most)))),
+        scene.span(Role::Text, format!("{:<10}", figure::time(verdict.target))),
+        scene.span(Role::Predicted, format!("{:<8}", figure::time(expected))),
+    ];
+    words::justified(line, vec![scene.span(role, word)], room)
 }
 
 /// What a strategy is called.
@@ -182,11 +236,13 @@ fn parts(scene: &Scene<'_>, proposal: &Proposal) -> String {
     };
     let parts: Vec<String> = [
         ("prepare", c.prepare),
+        ("files", c.files),
         ("pre-dump", c.predump),
         (first, c.transfer_predump),
         (rounds.as_str(), c.round),
         ("dump", c.dump),
         (last, c.transfer_dump),
+        ("files changed", c.files_changed),
         ("restore", c.restore),
         ("overlay", c.overlay),
     ]

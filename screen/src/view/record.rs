@@ -1,44 +1,53 @@
 //! A record in full, and two of them side by side.
 
 use mose_pam::Millis;
-use mose_protocol::record::Record;
+use mose_protocol::record::{Record, Verdict};
 use ratatui::text::Line;
 
 use super::{Scene, figure, words};
+use crate::state::Still;
 use crate::theme::Role;
 
 /// Columns of the names.
-const NAME: usize = 15;
+const NAME: usize = 17;
 
 /// What is told of a record: a name, and the figure.
 fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
     let time = |time: Option<Millis>| time.map_or_else(|| "–".to_owned(), figure::time);
     let criu = &record.downtime.criu;
     let forecast = record.forecast.as_deref();
-    let bounded = |measured: Option<Millis>, bound: Option<Millis>| match (measured, bound) {
-        (Some(measured), Some(bound)) => format!(
-            "{} {} {}",
-            figure::time(measured),
-            if measured <= bound { "≤" } else { ">" },
-            figure::time(bound)
-        ),
-        (measured, _) => time(measured),
+    // A worst case is held against what was measured of a migration that was done, and no other.
+    let glyphs = &scene.theme.glyphs;
+    let bounded = |measured: String, bound: Option<Millis>, verdict: Verdict| {
+        let against = bound.zip(verdict.worst_case).map(|(bound, held)| {
+            let (compare, mark) = if held { (glyphs.at_most, glyphs.yes) } else { (">", glyphs.no) };
+            format!(" {compare} {} {mark}", figure::time(bound))
+        });
+        measured + &against.unwrap_or_default()
     };
+    let still = figure::still(scene, Still::recorded(record, scene.state.shown().now)).1;
     let mut rows = vec![
         ("service", record.service.to_string()),
         ("way", format!("{} → {}", record.from, record.to)),
         ("began", figure::clock(scene, record.started_at)),
         ("outcome", record.outcome.name().to_owned()),
         ("plan", super::plan::named(record.plan.strategy).to_owned()),
-        ("iterations", record.plan.iterations.map_or_else(|| "–".into(), |i| i.to_string())),
+        ("rounds", rounds(record)),
         ("bandwidth", record.plan.bandwidth.map_or_else(|| "all there is".into(), |l| l.to_string())),
         ("transport", record.transport.map_or_else(|| "–".into(), |t| t.to_string())),
         ("sent", record.image.to_string()),
-        ("duration", bounded(Some(record.duration), forecast.map(|f| f.bound.duration))),
-        ("client gap", time(record.downtime.client_gap())),
-        ("blackout", bounded(record.downtime.blackout, forecast.map(|f| f.bound.downtime))),
-        ("CRIU freezing", time(criu.freezing)),
-        ("CRIU frozen", time(criu.frozen)),
+        (
+            "duration",
+            bounded(
+                figure::time(record.duration),
+                forecast.map(|f| f.bound.duration),
+                record.duration_verdict(),
+            ),
+        ),
+        ("service stopped", bounded(still, forecast.map(|f| f.bound.downtime), record.downtime_verdict())),
+        ("client silence", figure::silence(scene, record.downtime.silence())),
+        ("freezing", time(criu.freezing)),
+        ("process frozen", time(criu.frozen)),
         ("CRIU restore", time(criu.restore)),
         ("pages written", criu.pages_written.map_or_else(|| "–".into(), |pages| pages.to_string())),
     ];
@@ -63,6 +72,7 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
                     figure::time(forecast.targets.duration)
                 ),
             ),
+            ("targets met", record.targets_met().unwrap_or(glyphs.gap).to_owned()),
             (
                 "from",
                 format!(
@@ -77,6 +87,20 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         rows.push(("reason", reason.to_string()));
     }
     rows
+}
+
+/// How many rounds were planned, made, and would have fitted.
+fn rounds(record: &Record) -> String {
+    let Some(planned) = record.plan.iterations else { return "–".to_owned() };
+    let mut text = planned.to_string();
+    if let Some(last) = record.ended_early() {
+        text = format!("{} of {planned} planned: round {last} no longer paid", record.iterations_made());
+    }
+    let most = record.forecast.as_ref().and_then(|forecast| forecast.rounds).map(|rounds| rounds.most);
+    match most.filter(|most| *most > planned) {
+        Some(most) => format!("{text}, {most} would fit"),
+        None => text,
+    }
 }
 
 /// A record in full.

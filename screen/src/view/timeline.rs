@@ -3,21 +3,21 @@
 
 mod bars;
 
-use mose_pam::{Bytes, Millis};
+use mose_pam::Bytes;
 use mose_protocol::HostName;
 use mose_protocol::forecast::Forecast;
-use mose_protocol::record::{Downtime, Outcome};
-use mose_protocol::step::Step;
+use mose_protocol::record::{Outcome, Silence};
+use mose_protocol::step::{Step, ended_early};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::text::{Line, Span};
+use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
 use super::{Scene, figure, words};
 use crate::action::Action;
 use crate::hit::{Hit, Hits};
-use crate::state::Track;
 use crate::state::migrations::Placed;
+use crate::state::{Presence, Still, Track};
 use crate::theme::Role;
 use bars::{Lane, Window};
 
@@ -97,10 +97,9 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     let rows = Rows::of(area.height, u16::try_from(hosts.len()).unwrap_or(u16::MAX), forecast.is_some());
     let lanes = Rect { height: (rows.lanes * rows.lane).min(area.height), ..area };
     // What was predicted for a migration that is over would only hide how it was.
-    let ghosts = forecast.filter(|_| !track.over).map(|forecast| {
-        let iterations = track.task.as_ref().and_then(|task| task.plan.iterations);
-        bars::ghosts(forecast, iterations, Some((track, track.elapsed(now))))
-    });
+    let ghosts = forecast
+        .filter(|_| !track.over)
+        .map(|forecast| bars::ghosts(forecast, iterations(track), Some((track, track.elapsed(now)))));
     bars::shade(scene, track, &window, lanes, buf);
     for (place, host) in (0..rows.lanes).zip(&hosts) {
         let lane = Lane {
@@ -134,6 +133,13 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     if let Some(record) = &track.record {
         hits.note(area, Hit::Record(record.migration.clone()));
     }
+}
+
+/// The iterations that are to be made in all: fewer than were planned, once one no longer pays.
+fn iterations(track: &Track) -> Option<u32> {
+    let plan = &track.task.as_ref()?.plan;
+    let ended = ended_early(plan, track.bars.iter().filter_map(|bar| bar.round.as_ref()));
+    ended.map(|number| number + 1).or(plan.iterations)
 }
 
 /// Nothing was moved yet: what would be done.
@@ -196,59 +202,44 @@ fn hosts(track: &Track, placed: &[Placed<'_>]) -> Vec<HostName> {
     hosts
 }
 
-/// The three clocks: CRIU's frozen time, the agents' blackout, the client's gap.
+/// For how long the service stands or stood still, against the worst case and the target; then what the other clocks say.
 fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, room: usize) -> Line<'a> {
     let mut line = vec![scene.span(Role::Frozen, "downtime  ")];
-    let frozen = track.frozen(scene.state.shown().now);
-    match track.record.as_deref().map(|record| (record, &record.downtime)) {
-        Some((record, Downtime { criu, blackout, .. })) => {
-            let bound = forecast.map(|forecast| forecast.bound.downtime);
-            let held: Vec<Span<'a>> = match (blackout, bound) {
-                (Some(blackout), Some(bound)) => figure::verdict(scene, *blackout, bound),
-                _ => vec![scene.span(Role::Text, figure::known(scene, blackout.map(figure::time)))],
-            };
-            let time = |time: Option<Millis>| {
-                vec![scene.span(Role::Title, figure::known(scene, time.map(figure::time)))]
-            };
-            for (name, spans) in [
-                ("client's gap ", time(record.downtime.client_gap())),
-                ("agents' blackout ", held),
-                ("CRIU frozen ", time(criu.frozen)),
-            ] {
-                // Those that do not fit are left out whole.
-                if words::length(&line) + name.len() + words::length(&spans) > room {
-                    break;
-                }
-                line.push(scene.span(Role::Dim, name));
-                line.extend(spans);
-                line.push(Span::raw("    "));
+    let still = Still::of(track, scene.state.shown().now);
+    let done = track.record.as_deref().filter(|record| record.outcome == Outcome::Done);
+    let bound = forecast.map(|forecast| forecast.bound.downtime);
+    match (still, done.and_then(|record| record.downtime.blackout).zip(bound)) {
+        (_, Some((blackout, bound))) => line.extend(figure::verdict(scene, blackout, bound)),
+        (Still::SoFar(_) | Still::Heard(_), None) => line.extend(figure::so_far(scene, still, forecast)),
+        (Still::Never, None) if !track.has_ended() => {
+            line.push(scene.span(Role::Good, "none yet: the service runs"));
+            if let Some(forecast) = forecast {
+                let (bound, expected) = (forecast.bound.downtime, forecast.expected.downtime);
+                let text =
+                    format!("; worst case {}, expected {}", figure::time(bound), figure::time(expected));
+                line.push(scene.span(Role::Dim, text));
             }
         }
-        None => match (frozen, forecast) {
-            (Some((from, to)), forecast) => {
-                line.push(scene.span(Role::Frozen, figure::time(Millis(to.0 - from.0))));
-                line.push(scene.span(Role::Dim, " so far, by when it was heard"));
-                if let Some(forecast) = forecast {
-                    let bound = figure::time(forecast.bound.downtime);
-                    line.push(
-                        scene.span(Role::Dim, format!("; promised {} {bound}", scene.theme.glyphs.at_most)),
-                    );
-                }
-            }
-            (None, forecast) => {
-                line.push(scene.span(Role::Good, "none yet: the service runs"));
-                if let Some(forecast) = forecast {
-                    let (bound, expected) = (forecast.bound.downtime, forecast.expected.downtime);
-                    let text = format!(
-                        "; promised {} {}, expected {}",
-                        scene.theme.glyphs.at_most,
-                        figure::time(bound),
-                        figure::time(expected)
-                    );
-                    line.push(scene.span(Role::Dim, text));
-                }
-            }
-        },
+        (Still::Never, None) => line.push(scene.span(Role::Good, "none: the service ran all the time")),
+        (Still::NotBack, None) => line.push(scene.span(Role::Bad, "the service was not heard of again")),
+        (Still::Unknown, None) => line.push(scene.span(Role::Dim, "not known")),
+        (Still::Measured(_), None) => {
+            let (role, text) = figure::still(scene, still);
+            line.push(scene.span(role, text));
+        }
+    }
+    let Some(record) = track.record.as_deref().filter(|_| track.has_ended()) else { return Line::from(line) };
+    let silence = record.downtime.silence();
+    let silence = (silence != Silence::Unwatched).then(|| figure::silence(scene, silence));
+    for (name, time) in
+        [("client silence ", silence), ("process frozen ", record.downtime.criu.frozen.map(figure::time))]
+    {
+        // What does not fit is left out whole, and what was not measured too.
+        let Some(time) = time else { continue };
+        if words::length(&line) + 4 + name.len() + words::width(&time) > room {
+            break;
+        }
+        line.extend([scene.span(Role::Dim, format!("    {name}")), scene.span(Role::Text, time)]);
     }
     Line::from(line)
 }
@@ -283,23 +274,34 @@ fn figures<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, ro
         (Some(Outcome::Done), Some(forecast)) => {
             line.extend(figure::verdict(scene, elapsed, forecast.bound.duration));
         }
+        // What is exceeded before the end stays so.
+        (None | Some(Outcome::InDoubt), Some(forecast)) if elapsed > forecast.bound.duration => {
+            line.extend(figure::verdict(scene, elapsed, forecast.bound.duration));
+        }
         _ => line.push(scene.span(Role::Text, figure::time(elapsed))),
     }
-    let mut end = Vec::new();
-    if let Some(failure) = track.failure() {
+    if let Some(lost) = lost(scene, track) {
+        let text = format!("    {} the agent on {lost} is disconnected", scene.theme.glyphs.lost);
+        line.push(scene.span(Role::Bad, text));
+        return Line::from(line);
+    }
+    if let Some((what, why)) = ended_badly(track) {
+        let mut end = Vec::new();
         if let Some(key) = (scene.key)(Action::CriuLog) {
-            end = vec![scene.span(Role::Key, format!("[{key}]")), scene.span(Role::Text, " CRIU's log")];
+            let log = track.record.as_ref().and_then(|record| record.reason.as_ref()?.log.as_ref());
+            let word = if log.is_some() { " CRIU's log" } else { " why" };
+            end = vec![scene.span(Role::Key, format!("[{key}]")), scene.span(Role::Text, word)];
         }
-        let why = failure.detail.as_deref().and_then(|detail| detail.lines().next()).unwrap_or_default();
-        let lead = format!("    {} {} failed: ", scene.theme.glyphs.no, failure.step.name());
+        let lead = format!("    {} {what}: ", scene.theme.glyphs.no);
         let taken = words::length(&line) + words::width(&lead) + words::length(&end) + 2;
         let why = words::fit(scene, why, room.saturating_sub(taken));
         line.push(scene.span(Role::Bad, format!("{lead}{why}")));
         return words::justified(line, end, room);
     }
-    let moved = || track.bars.iter().filter(|bar| travels(bar.step)).filter_map(|bar| bar.bytes);
-    // What is on the wire is not trusted to add up.
-    let sent = moved().fold(0_u64, |sum, bytes| sum.saturating_add(bytes.0));
+    if track.is_aborted() {
+        line.push(scene.span(Role::Text, "    aborted by the operator"));
+    }
+    let sent = sent(track);
     if sent > 0 {
         line.push(scene.span(Role::Dim, "    sent "));
         line.push(scene.span(Role::Text, Bytes(sent).to_string()));
@@ -312,5 +314,41 @@ fn figures<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, ro
         line.push(scene.span(Role::Dim, if track.over { ", the last at " } else { ", now at " }));
         line.push(scene.span(Role::Text, rate.to_string()));
     }
-    words::justified(line, end, room)
+    Line::from(line)
+}
+
+/// The bytes that were sent: as the source counted them, or in the steps that were heard of.
+fn sent(track: &Track) -> u64 {
+    let moved = || track.bars.iter().filter(|bar| travels(bar.step)).filter_map(|bar| bar.bytes);
+    // What is on the wire is not trusted to add up.
+    let heard = || moved().fold(0_u64, |sum, bytes| sum.saturating_add(bytes.0));
+    track.record.as_ref().map_or_else(heard, |record| record.image.0)
+}
+
+/// What failed, and why; nothing failed where the operator aborted it.
+fn ended_badly(track: &Track) -> Option<(String, &str)> {
+    if track.is_aborted() {
+        return None;
+    }
+    // What was given up is told by what that means, not by what failed before it.
+    let given_up = track.record.as_deref().filter(|record| record.outcome == Outcome::GivenUp);
+    if let Some(reason) = given_up.and_then(|record| record.reason.as_ref()) {
+        return Some((Outcome::GivenUp.name().to_owned(), first_line(&reason.reason)));
+    }
+    let failure = track.failure()?;
+    let why = failure.detail.as_deref().map(first_line).unwrap_or_default();
+    Some((format!("{} failed", failure.step.name()), why))
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// The host of the two whose agent is gone while the migration is in progress.
+fn lost<'a>(scene: &'a Scene<'_>, track: &'a Track) -> Option<&'a HostName> {
+    let data = scene.state.shown();
+    let gone = |host: &&HostName| {
+        data.fleet.host(host).is_some_and(|host| host.presence(data.now) == Presence::Lost)
+    };
+    track.from().into_iter().chain(track.to()).filter(|_| !track.has_ended()).find(gone)
 }

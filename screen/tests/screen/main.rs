@@ -9,4 +9,5 @@ mod meaning;
 mod properties;
 mod snapshots;
 mod sweep;
+mod truth;
 mod typed;

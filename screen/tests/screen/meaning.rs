@@ -101,7 +101,7 @@ fn every_state_of_a_service_has_its_own_words() {
 
 #[test]
 fn every_outcome_has_its_own_words() {
-    let all = [Outcome::Done, Outcome::Refused, Outcome::RolledBack, Outcome::InDoubt];
+    let all = Outcome::ALL;
     let states: Vec<State> = all
         .into_iter()
         .map(|outcome| {

@@ -112,8 +112,9 @@ fn wire_step() -> impl Strategy<Value = Wire> {
         Step::Release,
         Step::ClientGap,
     ];
-    let phase =
-        proptest::sample::select(&[Phase::Started, Phase::Progress, Phase::Finished, Phase::Failed][..]);
+    let phase = proptest::sample::select(
+        &[Phase::Started, Phase::Progress, Phase::Finished, Phase::Failed, Phase::Aborted][..],
+    );
     let step = proptest::sample::select(&STEPS[..]);
     (0..3_u8, 0..9_u64, named(), step, phase, time(), count(), text(), any::<bool>()).prop_map(
         |(id, seq, name, step, phase, at, bytes, detail, tasked)| {
@@ -135,15 +136,13 @@ fn wire_step() -> impl Strategy<Value = Wire> {
 }
 
 fn wire_record() -> impl Strategy<Value = Wire> {
-    let outcome = proptest::sample::select(
-        &[Outcome::Done, Outcome::Refused, Outcome::RolledBack, Outcome::InDoubt][..],
-    );
+    let outcome = proptest::sample::select(&Outcome::ALL[..]);
     (0..4_u8, outcome, time(), figure(), figure(), count()).prop_map(
         |(id, outcome, at, duration, downtime, image)| {
             let mut told = record(&format!("m-{id}"), outcome, NOW, 2000.0);
             (told.started_at, told.duration, told.image) = (at, Millis(duration), Bytes(image));
             told.downtime.blackout = Some(Millis(downtime));
-            told.downtime.clients.iter_mut().for_each(|client| client.gap = Millis(downtime));
+            told.downtime.clients.iter_mut().for_each(|client| client.gap = Some(Millis(downtime)));
             if image == 0 {
                 (told.steps, told.rounds, told.forecast) = (Vec::new(), Vec::new(), None);
             } else if let Some(forecast) = &mut told.forecast {

@@ -132,7 +132,7 @@ fn a_migration_is_ordered_with_two_keys_as_it_was_planned() {
         ("sockperf", "edge-a", "edge-b")
     );
     assert_eq!(task.plan, planned.proposal.plan());
-    typist.shows("under way");
+    typist.shows("in progress");
     // It cannot be ordered twice.
     assert_eq!(typist.types("m Enter"), []);
 }
@@ -167,22 +167,28 @@ fn what_is_destructive_is_asked_about_and_done_only_then() {
     let mut typist = Typist::at(moments::round_three());
     assert_eq!(typist.types("a Esc"), []);
     assert_eq!(typist.types("a"), []);
-    typist.shows("break the migration of sockperf off");
-    let effects = typist.types("Enter");
+    typist.shows("abort the migration of sockperf");
+    assert_eq!(typist.types("Enter"), [], "Enter cancels what cannot be undone");
+    typist.hides("abort the migration of sockperf");
+    let effects = typist.types("a y");
     assert!(matches!(&effects[..], [Effect::Abort { from, .. }] if from.as_str() == "edge-a"), "{effects:?}");
 
     let mut typist = Typist::at(moments::in_doubt());
-    for (key, kept, warning) in [("K", true, "two copies"), ("X", false, "it is lost")] {
+    for (key, kept, warning) in [("K", true, "there are two copies of it"), ("X", false, "sockperf is lost")]
+    {
         assert_eq!(typist.types(key), []);
         typist.shows(warning);
-        let effects = typist.types("Enter");
+        assert_eq!(typist.types("Enter"), [], "Enter cancels");
+        assert_eq!(typist.types(key), []);
+        // Another answer is selected, and taken.
+        let effects = typist.types("Up Enter");
         assert!(matches!(&effects[..], [Effect::Settle { keep, .. }] if *keep == kept), "{effects:?}");
     }
 
     let mut typist = Typist::at(in_lab());
     assert_eq!(typist.types("Delete"), []);
     typist.shows("its state is lost");
-    let effects = typist.types("Enter");
+    let effects = typist.types("y");
     assert!(matches!(&effects[..], [Effect::StopService { .. }]), "{effects:?}");
     typist.types("C");
     let effects = typist.types("Enter");
@@ -250,7 +256,7 @@ fn the_past_is_sorted_opened_and_compared() {
     typist.types("S");
     assert_ne!(typist.text(), newest);
     typist.types("Down Enter");
-    typist.shows("CRIU frozen");
+    typist.shows("process frozen");
     typist.types("Esc c Down c");
     typist.shows(" | m-");
     typist.types("Esc");

@@ -78,6 +78,7 @@ pub(crate) fn profile(
         window: Millis(30_000.0),
         tracker: "write-protect (async)".into(),
         cost: 0.0031,
+        files: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A migration step by step, cut at a moment.
 
-use mose_pam::{Bytes, Components, Millis, Plan, Strategy};
+use mose_pam::{Bytes, Components, Millis, Plan, Rounds, RoundsRule, Strategy, Why};
 use mose_protocol::forecast::{Figures, Forecast};
 use mose_protocol::handover::{ImagePolicy, Task};
 use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
@@ -63,6 +63,16 @@ pub(crate) fn forecast() -> Forecast {
         bound: Figures { downtime: Millis(310.0), duration: Millis(3240.0) },
         components: parts(),
         expected: Figures { downtime: Millis(228.0), duration: Millis(2310.0) },
+        why: Why::Enough {
+            rounds: 5,
+            most: 14,
+            downtime: Millis(228.0),
+            least: Millis(225.0),
+            target: forecast.targets.duration,
+            capped: false,
+        }
+        .to_string(),
+        rounds: Some(Rounds { rule: RoundsRule::Enough, chosen: 5, most: 14 }),
         ..forecast
     }
 }
@@ -73,6 +83,8 @@ fn parts() -> Components {
         prepare: Millis(340.0),
         predump: Millis(610.0),
         transfer_predump: Millis(94.0),
+        files: Millis(0.0),
+        files_changed: Millis(0.0),
         round: Millis(350.0),
         dump: Millis(92.0),
         transfer_dump: Millis(27.0),
@@ -97,7 +109,12 @@ pub(crate) fn task(migration: &str) -> Task {
 }
 
 pub(crate) fn plan(iterations: u32) -> Plan {
-    Plan { strategy: Strategy::IterativePrecopy, iterations: Some(iterations), bandwidth: None }
+    Plan {
+        strategy: Strategy::IterativePrecopy,
+        iterations: Some(iterations),
+        end_early: true,
+        ..Plan::cold()
+    }
 }
 
 /// Tells the steps up to `until` ms after the begin, which is set so that this is now.
@@ -147,7 +164,11 @@ pub(crate) fn run(state: &mut State, until: f64) {
 pub(crate) fn end(state: &mut State, outcome: Outcome, at: f64) {
     let now = state.data.now;
     let record = record("m-7f3a", outcome, now, at);
-    let phase = if outcome == Outcome::Done { Phase::Finished } else { Phase::Failed };
+    let phase = match outcome {
+        Outcome::Done => Phase::Finished,
+        Outcome::Aborted => Phase::Aborted,
+        _ => Phase::Failed,
+    };
     let event = |seq, step, phase, detail: Option<&str>| StepEvent {
         migration: id("m-7f3a"),
         seq,
@@ -174,7 +195,12 @@ pub(crate) fn end(state: &mut State, outcome: Outcome, at: f64) {
             state.data.take(Wire::Step(Box::new(event(901, Step::Reclaim, Phase::Started, None))), now);
             state.data.take(Wire::Step(Box::new(event(902, Step::Reclaim, Phase::Finished, None))), now);
         }
-        Outcome::InDoubt => {
+        Outcome::Aborted => {
+            let told = "the operator aborted the migration";
+            let event = event(900, Step::Iteration, Phase::Aborted, Some(told));
+            state.data.take(Wire::Step(Box::new(StepEvent { bytes: Some(Bytes(210_000)), ..event })), now);
+        }
+        Outcome::InDoubt | Outcome::GivenUp => {
             let detail = "edge-b did not answer within 10 s after ownership was given up";
             let failed = event(900, Step::Relinquish, Phase::Failed, Some(detail));
             state.data.take(Wire::Step(Box::new(failed)), now);
@@ -223,10 +249,18 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
                 reason(RefusalCode::Failed, "CRIU could not dump sockperf", "read CRIU's log below")
                     .map(|reason| reason.with_log(Some(CRIU_LOG)))
             }
+            Outcome::Aborted => {
+                reason(RefusalCode::Aborted, "the operator aborted it before the service was frozen", "")
+            }
             Outcome::InDoubt => reason(
                 RefusalCode::Unreachable,
                 "edge-b did not answer within 10 s",
                 "look whether it runs there, then decide for a side",
+            ),
+            Outcome::GivenUp => reason(
+                RefusalCode::Failed,
+                "the operator had edge-a discard its copy, and edge-b has not said that it runs the service",
+                "look at edge-b with podman ps",
             ),
         },
         image: Bytes(if outcome == Outcome::Refused { 0 } else { 12_780_000 }),
@@ -243,7 +277,17 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
             clock: ClockOffset { offset_us: 120, uncertainty_us: 90 },
             clients: if done {
                 let gap = Millis(203.4);
-                vec![ClientGap { host: host("uav"), gap, packets: 8123, resets: 0, accepted: 0 }]
+                vec![ClientGap {
+                    host: host("uav"),
+                    gap: Some(gap),
+                    at_least: false,
+                    note: None,
+                    asked: 1,
+                    unanswered: 0,
+                    packets: 8123,
+                    resets: 0,
+                    accepted: 0,
+                }]
             } else {
                 Vec::new()
             },

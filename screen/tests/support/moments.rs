@@ -28,6 +28,10 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
         ("done", done()),
         ("rolled-back", rolled_back()),
         ("in-doubt", in_doubt()),
+        ("in-doubt-long", in_doubt_long()),
+        ("lost", lost()),
+        ("aborted", aborted()),
+        ("given-up", given_up()),
         ("missed", missed()),
         ("replay", replay()),
         ("long-names", crowd::long_names()),
@@ -37,7 +41,16 @@ pub(crate) fn all() -> Vec<(&'static str, State)> {
 
 /// Some past, of every outcome.
 pub(crate) fn with_past(mut state: State) -> State {
-    let outcomes = [Outcome::Done, Outcome::Done, Outcome::RolledBack, Outcome::Refused, Outcome::InDoubt];
+    let outcomes = [
+        Outcome::Done,
+        Outcome::Done,
+        Outcome::RolledBack,
+        Outcome::Refused,
+        Outcome::InDoubt,
+        Outcome::Done,
+        Outcome::Aborted,
+        Outcome::GivenUp,
+    ];
     for (number, outcome) in outcomes.into_iter().cycle().take(14).enumerate() {
         let at = ago(60_000 + 83_000 * number as u64);
         let mut record = record(&format!("m-{number:04x}"), outcome, at, 2240.0 + 310.0 * number as f64);
@@ -74,6 +87,9 @@ fn vary(record: &mut Record, number: usize) {
         }
         3 => record.downtime.clients.clear(),
         _ => {}
+    }
+    if matches!(record.outcome, Outcome::RolledBack) {
+        record.downtime.blackout = Some(Millis(1312.0));
     }
     if number == 5 {
         record.downtime.blackout = Some(Millis(412.0));
@@ -154,6 +170,41 @@ pub(crate) fn in_doubt() -> State {
     let at = frozen_at() + 114.0;
     run(&mut state, at);
     end(&mut state, Outcome::InDoubt, at);
+    state
+}
+
+/// In doubt for longer than was promised and wanted.
+pub(crate) fn in_doubt_long() -> State {
+    let mut state = in_doubt();
+    state.data.now = mose_protocol::Timestamp(fleet::NOW.0 + 11_400_000);
+    state
+}
+
+/// The destination's agent is lost in the middle of the restore.
+pub(crate) fn lost() -> State {
+    let mut state = moving(frozen_at() + 170.0);
+    let later = mose_protocol::Timestamp(fleet::NOW.0 + 2_300_000);
+    state.data.take(Wire::Gone(host("edge-b")), later);
+    state
+}
+
+/// Aborted by the operator in a round of pre-copy.
+pub(crate) fn aborted() -> State {
+    let at = 1650.0;
+    let mut state = with_past(quiet());
+    run(&mut state, at);
+    end(&mut state, Outcome::Aborted, at);
+    state
+}
+
+/// Given up while it was in doubt.
+pub(crate) fn given_up() -> State {
+    let mut state = in_doubt_long();
+    let now = state.data.now;
+    let given_up = record("m-7f3a", Outcome::GivenUp, now, frozen_at() + 114.0);
+    state.data.take(Wire::Record(Box::new(given_up)), now);
+    minute(&mut state, &LOADS[1..], &[]);
+    state.data.now = now;
     state
 }
 
@@ -251,6 +302,7 @@ pub(crate) fn dialogs() -> Vec<(&'static str, Dialog)> {
                     "downtime at most 310 ms, duration at most 3240 ms",
                 ]),
                 effect: Box::new(order.clone()),
+                proceed: true,
             },
         ),
         (
@@ -258,10 +310,24 @@ pub(crate) fn dialogs() -> Vec<(&'static str, Dialog)> {
             Dialog::Confirm {
                 action: Action::Abort,
                 lines: lines(&[
-                    "break the migration of sockperf off",
+                    "abort the migration of sockperf",
                     "it goes on running at edge-a; if it stands still already, it is taken back there",
                 ]),
+                effect: Box::new(order.clone()),
+                proceed: false,
+            },
+        ),
+        (
+            "confirm-discard",
+            Dialog::Confirm {
+                action: Action::GiveUpAtSource,
+                lines: lines(&[
+                    "discard the copy of sockperf at edge-a",
+                    "its memory, files and connections are removed there for good; unless edge-b runs it, sockperf is lost",
+                    "the agent on edge-b is disconnected: look there first, with podman ps",
+                ]),
                 effect: Box::new(order),
+                proceed: false,
             },
         ),
         ("record", Dialog::Record { migration: id("m-0000"), scroll: 0 }),

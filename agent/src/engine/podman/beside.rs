@@ -6,11 +6,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mose_pam::Bytes;
 use mose_protocol::Refusal;
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
-use super::{io_refusal, own_files, processes, volumes};
+use super::{io_refusal, own_files, processes, space, volumes};
 use crate::engine::{Container, StateTree};
 
 /// What the tree of `/dev/shm` is called.
@@ -41,6 +42,25 @@ fn log(inspect: &Value) -> Option<StateTree> {
     let names = [in_file.then_some("ctr.log"), Some("healthcheck.log")];
     let only = Some(names.into_iter().flatten().map(OsString::from).collect());
     Some(StateTree { name: LOG.to_owned(), path, only, until_gone: true })
+}
+
+/// What trees take on their disks and in memory; `None` where there are none, or they are empty.
+pub(super) async fn size(trees: Vec<StateTree>) -> Result<Option<Bytes>, Refusal> {
+    let sizes = tokio::task::spawn_blocking(move || {
+        trees
+            .iter()
+            .map(|tree| match &tree.only {
+                None => space::taken(&tree.path).map(|(bytes, _)| bytes.0),
+                Some(names) => {
+                    let found = names.iter().filter_map(|name| fs::metadata(tree.path.join(name)).ok());
+                    Ok(found.map(|file| file.len()).sum())
+                }
+            })
+            .sum::<std::io::Result<u64>>()
+    });
+    let size = sizes.await.map_err(std::io::Error::other).and_then(|size| size);
+    let size = size.map_err(|error| io_refusal("the service's files cannot be measured", &error))?;
+    Ok((size > 0).then_some(Bytes(size)))
 }
 
 /// Where Podman keeps the container's `/dev/shm`, if it is Podman's own tmpfs: CRIU takes that for the host's, and leaves its files

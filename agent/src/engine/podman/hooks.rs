@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,7 +32,8 @@ const PRE_RESTORE: &str = "pre-restore";
 /// How long a hook may take to say what it wants.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
 
-type Waiting = Arc<Mutex<HashMap<String, mpsc::Sender<Moment>>>>;
+/// Who waits for the moments of a container, by its id, and the number of that wait.
+type Waiting = Arc<Mutex<HashMap<String, (u64, mpsc::Sender<Moment>)>>>;
 
 /// What the engine itself does at a stage.
 type Deed = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
@@ -44,6 +46,7 @@ pub(super) struct Hooks {
     folder: PathBuf,
     waiting: Waiting,
     deeds: Deeds,
+    waits: AtomicU64,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -96,14 +99,15 @@ impl Hooks {
         let listener = UnixListener::bind(&socket).map_err(refusal)?;
         let (waiting, deeds) = (Waiting::default(), Deeds::default());
         let server = tokio::spawn(serve(listener, waiting.clone(), deeds.clone()));
-        Ok(Self { folder: folder.to_owned(), waiting, deeds, server })
+        Ok(Self { folder: folder.to_owned(), waiting, deeds, waits: AtomicU64::default(), server })
     }
 
     /// From now on CRIU waits for the agent at every stage of the container `id`, until the receiver is dropped
     /// and [`Hooks::forget`] is called.
     pub(super) fn expect(&self, id: &str) -> Result<Moments, Refusal> {
         let (sender, receiver) = mpsc::channel(4);
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), sender);
+        let number = self.waits.fetch_add(1, Ordering::Relaxed);
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), (number, sender));
         std::fs::write(self.folder.join(id), []).map_err(|error| failed(&self.folder, &error))?;
         Ok(receiver)
     }
@@ -126,6 +130,18 @@ impl Hooks {
 
     fn put(&self, id: &str, stage: &'static str, deed: Deed) {
         self.deeds.lock().unwrap_or_else(PoisonError::into_inner).insert((id.to_owned(), stage), deed);
+    }
+
+    /// The number of the wait for the container `id`.
+    pub(super) fn wait_of(&self, id: &str) -> Option<u64> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(id).map(|(number, _)| *number)
+    }
+
+    /// As [`Hooks::forget`], unless it waits for something later.
+    pub(super) fn forget_wait(&self, id: &str, number: Option<u64>) {
+        if self.wait_of(id) == number {
+            self.forget(id);
+        }
     }
 
     /// CRIU no longer waits for the agent about the container `id`.
@@ -188,8 +204,8 @@ async fn answer(mut stream: UnixStream, waiting: &Waiting, deeds: &Deeds) -> std
 
 /// Asks whoever moves the container.
 async fn ask(waiting: &Waiting, stage: Stage, id: &str) -> Result<(), String> {
-    let sender = waiting.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-    let sender = sender.ok_or_else(|| format!("nobody moves container {id}"))?;
+    let found = waiting.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+    let (_, sender) = found.ok_or_else(|| format!("nobody moves container {id}"))?;
     let (answer, verdict) = oneshot::channel();
     let broken_off = || "the migration was broken off".to_owned();
     sender.send(Moment { stage, answer }).await.map_err(|_| broken_off())?;
@@ -242,6 +258,20 @@ mod tests {
         hooks.before_restore("abc", || Err(std::io::Error::other("no room")));
         hooks.forget("abc");
         assert_eq!(ask(folder.path(), "pre-restore abc\n").await, "ok\n");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_of_an_old_dump_does_not_end_the_wait_for_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let hooks = Hooks::listen(folder.path()).unwrap();
+        drop(hooks.expect("abc").unwrap());
+        let old = hooks.wait_of("abc");
+        let mut moments = hooks.expect("abc").unwrap();
+        hooks.forget_wait("abc", old);
+        assert!(folder.path().join("abc").exists());
+        hooks.forget_wait("abc", hooks.wait_of("abc"));
+        assert!(!folder.path().join("abc").exists());
+        assert!(moments.recv().await.is_none());
     }
 
     #[tokio::test(flavor = "multi_thread")]

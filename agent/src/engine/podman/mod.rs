@@ -4,6 +4,7 @@
 //! it has its OCI configuration; CRIU's images are put into its own checkpoint folder, and libpod restores it from
 //! there. No archive of its state is packed or unpacked.
 
+mod at_work;
 mod beside;
 mod binds;
 mod cgroup_image;
@@ -12,45 +13,53 @@ mod conmon;
 mod criu_log;
 mod description;
 mod doctor;
+mod dump;
+mod freezer;
 mod health;
 pub mod hooks;
+mod images;
 mod inspect;
 mod live;
+mod looked;
 mod making;
 mod own_files;
 mod processes;
 mod removable;
-mod said;
 mod sampling;
 mod socket;
 mod space;
 mod volumes;
+mod wording;
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use mose_pam::{Bytes, Millis};
+use mose_protocol::check::Machine;
 use mose_protocol::doctor::Check;
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use podman_api::Podman;
-use podman_api::opts::{ContainerCheckpointOpts, ContainerDeleteOpts, ContainerListOpts};
+use podman_api::opts::{ContainerDeleteOpts, ContainerListOpts};
 use serde_json::Value;
 
+use self::at_work::AtWork;
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
 use self::description::{essence, netns, secrets};
 use self::hooks::Hooks;
 use self::inspect::{container, is_running, pid};
-use self::said::in_short;
 use self::socket::Socket;
+use self::wording::{in_short, repository_and_tag};
 use super::{
     Container, Described, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped, Sampling, StateTree,
 };
+use crate::check::{self, Looked};
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
 const CRIU_DEADLINE: Duration = Duration::from_secs(300);
@@ -62,7 +71,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(30);
 pub struct PodmanEngine {
     socket: Socket,
     podman: Podman,
-    hooks: Hooks,
+    hooks: Arc<Hooks>,
     chains: Chains,
     /// Whose turn it is to have Podman write down a container's configuration.
     describing: tokio::sync::Mutex<()>,
@@ -77,7 +86,7 @@ impl PodmanEngine {
         Ok(Self {
             socket: Socket::new(socket),
             podman: Podman::unix(socket),
-            hooks: Hooks::listen(Path::new(hooks::FOLDER))?,
+            hooks: Arc::new(Hooks::listen(Path::new(hooks::FOLDER))?),
             chains: Chains::default(),
             describing: tokio::sync::Mutex::default(),
         })
@@ -102,25 +111,21 @@ impl PodmanEngine {
         }
     }
 
-    /// Dumps a container, all of it or what was written to since the newest link of its chain.
-    async fn checkpoint(&self, container: &Container, with_previous: bool) -> Result<CriuTimes, Refusal> {
-        if removable::is_removable(&runtime_config(container)?) {
-            let dumped = removable::dump(&self.hooks, container, with_previous).await;
-            self.hooks.forget(&container.id);
-            return dumped;
-        }
-        let options = ContainerCheckpointOpts::builder()
-            .keep(true)
-            .tcp_established(true)
-            .file_locks(true)
-            .print_stats(true)
-            .with_previous(with_previous)
-            .build();
-        let handle = self.podman.containers().get(container.id.as_str());
-        let what = format!("dump {}", container.name);
-        let report = self.call(&what, CRIU_DEADLINE, handle.checkpoint(&options)).await;
-        self.hooks.forget(&container.id);
-        report.map(|report| criu_times(&report))
+    /// What Podman says of a dump or a restore is that a command failed; CRIU's log says why.
+    pub(super) fn by_criu(&self, container: &Container, since: SystemTime, refusal: Refusal) -> Refusal {
+        let Some(log) = self.criu_log(container, since) else { return refusal };
+        let refusal = match criu_log::reason(&log) {
+            Some(reason) => Refusal {
+                reason: format!("CRIU failed on {}: {reason}", container.name),
+                remedy: format!(
+                    "mose check {} says what CRIU cannot move; its log says more",
+                    container.name
+                ),
+                ..refusal
+            },
+            None => refusal,
+        };
+        refusal.with_log(Some(&log))
     }
 
     /// Gives an image a name; whether it can bear one.
@@ -142,17 +147,6 @@ impl PodmanEngine {
                 _ => refusal,
             },
         )
-    }
-}
-
-/// `host:5000/a/b:tag` as `host:5000/a/b` and `tag`; `None` for a name by digest, which needs no tag.
-fn repository_and_tag(name: &str) -> Option<(&str, &str)> {
-    if name.contains('@') {
-        return None;
-    }
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => Some((repository, tag)),
-        _ => Some((name, "latest")),
     }
 }
 
@@ -205,6 +199,14 @@ impl Engine for PodmanEngine {
 
     async fn doctor(&self, room: Bytes) -> Vec<Check> {
         doctor::checks(&self.socket, room).await
+    }
+
+    async fn look(&self, container: &Container) -> Result<Looked, Refusal> {
+        looked::look(container).await
+    }
+
+    fn machine(&self) -> Option<Machine> {
+        Some(check::machine())
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Refusal> {
@@ -261,6 +263,11 @@ impl Engine for PodmanEngine {
 
     async fn adopt(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
         binds::adopt(task, &binds::described(description)?)
+    }
+
+    async fn files_size(&self, container: &Container) -> Result<Option<Bytes>, Refusal> {
+        let inspect = self.inspect_raw(&container.id).await?;
+        beside::size(beside::trees(&inspect, &runtime_config(container)?)).await
     }
 
     fn mapped_files(&self, container: &Container) -> HashSet<u64> {
@@ -345,6 +352,8 @@ impl Engine for PodmanEngine {
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal> {
         cgroup_image::adopt(&container.checkpoint, &container.id)
             .map_err(|error| io_refusal("CRIU's cgroup image cannot be adapted", &error))?;
+        images::mend(&container.checkpoint)
+            .map_err(|error| io_refusal("CRIU's images cannot be put right", &error))?;
         chain::join(&container.checkpoint).map_err(|error| {
             io_refusal(&format!("the images of {} cannot be used", container.name), &error)
         })?;
@@ -359,10 +368,11 @@ impl Engine for PodmanEngine {
             "/containers/{}/restore?keep=true&tcpEstablished=true&fileLocks=true&printStats=true",
             container.id
         );
+        let begun = SystemTime::now();
         let report =
             self.socket.post(&format!("restore {}", container.name), &path, None, CRIU_DEADLINE).await;
         self.hooks.forget(&container.id);
-        let report = report?;
+        let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
         health::go_on(&self.socket, &container.name);
         Ok(criu_times(&report))
     }
@@ -384,7 +394,7 @@ impl Engine for PodmanEngine {
     }
 
     fn freeze(&self, container: &Container) -> Result<(), Refusal> {
-        processes::freeze(pid_of(container)?)
+        freezer::freeze(pid_of(container)?)
             .map_err(|error| io_refusal(&format!("{} cannot be frozen", container.name), &error))
     }
 
@@ -393,8 +403,16 @@ impl Engine for PodmanEngine {
         if let Some(conmon) = Conmon::over(pid) {
             conmon.go_on();
         }
-        processes::thaw(pid)
+        freezer::thaw(pid)
             .map_err(|error| io_refusal(&format!("{} cannot be thawed", container.name), &error))
+    }
+
+    async fn hangs(&self, container: &Container, patience: Duration) -> Refusal {
+        AtWork::on(container).hangs(patience).await
+    }
+
+    async fn let_go(&self, container: &Container) -> Result<bool, Refusal> {
+        AtWork::on(container).let_go().await
     }
 
     fn exit_watch(&self, container: &Container) -> Result<Box<dyn ExitWatch>, Refusal> {
@@ -441,18 +459,5 @@ impl Engine for PodmanEngine {
 
     fn connections(&self, pid: u32) -> Option<u32> {
         processes::connections(pid)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_images_port_is_no_tag() {
-        assert_eq!(repository_and_tag("localhost/x:v1"), Some(("localhost/x", "v1")));
-        assert_eq!(repository_and_tag("host:5000/x"), Some(("host:5000/x", "latest")));
-        assert_eq!(repository_and_tag("host:5000/x:v1"), Some(("host:5000/x", "v1")));
-        assert_eq!(repository_and_tag("x@sha256:00"), None);
     }
 }

@@ -1,97 +1,16 @@
-//! A container's processes as the kernel sees them: freezer cgroup, end of life, memory.
+//! A container's processes as the kernel sees them: run state, end of life, memory.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use async_trait::async_trait;
 use mose_coat::sockets::TcpSockets;
 use mose_pam::Bytes;
 use tokio::io::unix::AsyncFd;
 
-use crate::engine::ExitWatch;
-
-/// How long tasks may take to freeze; they do it at once unless they hang in the kernel.
-const FREEZE_DEADLINE: Duration = Duration::from_secs(2);
-
-/// The control file of the freezer of a process's cgroup, and what to write to it.
-struct Freezer {
-    control: PathBuf,
-    state: PathBuf,
-    v2: bool,
-}
-
-impl Freezer {
-    /// The freezer of the cgroup of `pid` (cgroup-v1/freezer-subsystem, cgroup-v2 `cgroup.freeze`).
-    fn of(pid: u32) -> io::Result<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-        let path_of = |wanted: &dyn Fn(&str) -> bool| {
-            text.lines().find_map(|line| {
-                let mut parts = line.splitn(3, ':').skip(1);
-                let controllers = parts.next()?;
-                let path = parts.next()?;
-                wanted(controllers).then(|| path.trim_start_matches('/').to_owned())
-            })
-        };
-        let v1 = Path::new("/sys/fs/cgroup/freezer");
-        if v1.is_dir()
-            && let Some(path) = path_of(&|c| c.split(',').any(|name| name == "freezer"))
-        {
-            let folder = v1.join(path);
-            let control = folder.join("freezer.state");
-            return Ok(Self { state: control.clone(), control, v2: false });
-        }
-        let path = path_of(&|c: &str| c.is_empty())
-            .ok_or_else(|| io::Error::other(format!("process {pid} is in no freezer cgroup")))?;
-        let folder = Path::new("/sys/fs/cgroup").join(path);
-        Ok(Self { control: folder.join("cgroup.freeze"), state: folder.join("cgroup.events"), v2: true })
-    }
-
-    fn set(&self, frozen: bool) -> io::Result<()> {
-        let value = match (self.v2, frozen) {
-            (false, true) => "FROZEN",
-            (false, false) => "THAWED",
-            (true, true) => "1",
-            (true, false) => "0",
-        };
-        fs::write(&self.control, value)
-    }
-
-    fn is(&self, frozen: bool) -> io::Result<bool> {
-        let text = fs::read_to_string(&self.state)?;
-        Ok(match (self.v2, frozen) {
-            (false, true) => text.trim() == "FROZEN",
-            (false, false) => text.trim() == "THAWED",
-            (true, true) => text.lines().any(|line| line == "frozen 1"),
-            (true, false) => text.lines().any(|line| line == "frozen 0"),
-        })
-    }
-}
-
-/// Freezes the cgroup of `pid` and returns when every task stands.
-pub(super) fn freeze(pid: u32) -> io::Result<()> {
-    let freezer = Freezer::of(pid)?;
-    freezer.set(true)?;
-    let deadline = Instant::now() + FREEZE_DEADLINE;
-    while !freezer.is(true)? {
-        if Instant::now() > deadline {
-            freezer.set(false)?;
-            return Err(io::Error::other(format!("its tasks did not freeze within {FREEZE_DEADLINE:?}")));
-        }
-        std::thread::yield_now();
-    }
-    Ok(())
-}
-
-/// Lets the cgroup of `pid` go on; a process that is gone needs no thawing.
-pub(super) fn thaw(pid: u32) -> io::Result<()> {
-    match Freezer::of(pid).and_then(|freezer| freezer.set(false)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
+use crate::engine::{Container, ExitWatch};
 
 /// The TCP sockets in the network namespace of `pid`.
 fn sockets(pid: u32) -> io::Result<TcpSockets> {
@@ -169,6 +88,32 @@ impl ExitWatch for PidWatch {
     }
 }
 
+/// The run state of a thread or process, as proc_pid_stat(5) has it; `None` where it is gone.
+pub(super) fn state(id: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// A number of `/proc/PID/status`, in the base in which it stands there.
+pub(super) fn status_number(id: u32, field: &str, base: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    u64::from_str_radix(line.split_whitespace().next()?, base).ok()
+}
+
+/// Whether the container's first process is there and will go on: it is the container's (pids are used again), has its
+/// memory, and nobody has killed it.
+pub(super) fn stands(container: &Container) -> bool {
+    const KILLED: u64 = 1 << (libc::SIGKILL - 1);
+    let Some(pid) = container.pid else { return false };
+    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let pending = status_number(pid, "SigPnd", 16);
+    cgroup.contains(&container.id)
+        && state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+        && pending.is_some_and(|pending| pending & KILLED == 0)
+        && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+}
+
 /// The processes below (and with) `pid`.
 pub(super) fn tree(pid: u32) -> Vec<u32> {
     let mut todo = vec![pid];
@@ -200,6 +145,8 @@ pub(super) fn memory(pid: u32) -> Option<(Bytes, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -240,6 +187,30 @@ mod tests {
         let _other = listener.accept().unwrap();
         assert!(connections(std::process::id()).unwrap() >= 2, "both ends are in this namespace");
         assert_eq!(connections(u32::MAX), None);
+    }
+
+    #[test]
+    fn a_process_stands_until_it_ends_and_only_in_its_container() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
+        let container = |id: &str| Container {
+            id: id.to_owned(),
+            name: "s".parse().unwrap(),
+            running: true,
+            pid: Some(child.id()),
+            netns: None,
+            image: String::new(),
+            image_id: String::new(),
+            rootfs_changes: Path::new("/").into(),
+            checkpoint: Path::new("/").into(),
+        };
+        let (own, other) = (container(cgroup.trim()), container("of-another-container"));
+        assert!(stands(&own) && !stands(&other));
+        child.kill().unwrap();
+        assert!(!stands(&own), "its end is on its way, or over");
+        child.wait().unwrap();
+        assert!(!stands(&own));
+        assert_eq!(state(u32::MAX), None);
     }
 
     #[test]

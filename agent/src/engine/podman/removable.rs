@@ -18,7 +18,7 @@ use tokio::process::Command;
 
 use super::conmon::Conmon;
 use super::hooks::{self, Hooks};
-use super::said::in_short;
+use super::wording::in_short;
 use super::{CRIU_DEADLINE, criu_times, description, io_refusal, pid_of};
 use crate::engine::Container;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use mose_coat::gap::{GapReport, GapWatch};
+use mose_coat::gap::{GapReport, GapWatch, Outage as Away, Wait, Waits};
 use mose_coat::{Change, CoatError, Endpoint, EndpointSpec, MemoryOverlay, Overlay, Route, RouteEntry};
 use mose_protocol::{HostName, ServiceName};
 
@@ -145,7 +145,7 @@ fn heard(
 }
 
 impl GapWatch for ClientWatch {
-    fn report(&self) -> GapReport {
+    fn report(&self, _: Away) -> GapReport {
         let nothing = GapReport::nothing();
         let Some(service) = &self.service else { return nothing };
         let state = self.world.state();
@@ -155,20 +155,34 @@ impl GapWatch for ClientWatch {
         };
         let now = Instant::now();
         let (packets, silence, since, last) = heard(client, found.outages.iter().copied(), self.began, now);
+        let since = self.world.system_time(since);
+        let down = found.outages.back().is_some_and(|outage| outage.up.is_none());
+        let open = last.filter(|_| down).map(|last| Wait {
+            length: now.saturating_duration_since(last),
+            since: self.world.system_time(last),
+        });
+        let connections = u64::from(client.connections);
         GapReport {
+            waits: Waits {
+                asked: connections,
+                longest: Some(Wait { length: silence, since }),
+                open,
+                waiting: if down { connections } else { 0 },
+                ..Waits::default()
+            },
             packets,
             payload_packets: packets,
             longest_silence: silence,
             longest_payload_silence: Some(silence),
-            silence_started_at: self.world.system_time(since),
+            silence_started_at: since,
             last_packet_at: last.map(|last| self.world.system_time(last)),
             silent_at_end: last.map(|last| now.saturating_duration_since(last)),
             ..nothing
         }
     }
 
-    fn stop(self: Box<Self>) -> GapReport {
-        self.report()
+    fn stop(self: Box<Self>, away: Away) -> GapReport {
+        self.report(away)
     }
 }
 

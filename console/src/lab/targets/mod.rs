@@ -1,5 +1,5 @@
-//! `mose lab targets`: services migrated for a row of targets under both objectives, with what each plan promised held against
-//! what was measured (the journal version's Fig. 6).
+//! `mose lab targets`: services migrated for a row of targets under both objectives, where the downtime is minimised by both rules
+//! for rounds in turn, with what each plan promised held against what was measured (the journal version's Fig. 6).
 
 mod plot;
 
@@ -8,14 +8,14 @@ use std::process::ExitCode;
 
 use color_eyre::eyre::{WrapErr, eyre};
 use mose_console::design::{Given, Wanted};
-use mose_console::experiments::{Held, Promise, Promises};
+use mose_console::experiments::{Held, Promise, Promises, RuleFigures};
 use mose_console::{exit, table};
 use mose_lab::{Lab, ServiceOptions};
-use mose_pam::{Limits, Millis, Objective, Targets};
+use mose_pam::{Limits, Millis, Objective, RoundsRule, Targets};
 use mose_protocol::record::Outcome;
 
 use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients};
-use super::open;
+use super::{open, rounds};
 use crate::cli;
 use crate::commands::print_json;
 
@@ -65,11 +65,13 @@ pub(super) fn run(options: &cli::TargetsRun) -> color_eyre::Result<ExitCode> {
     write("targets.csv", csv(&points))?;
     write("targets.svg", plot::svg(&points)?)?;
     let summary = Held::of(&points);
+    let rules: Vec<RuleFigures> =
+        RoundsRule::ALL.map(|rule| RuleFigures::of(rule, by_rule(&points, rule))).into();
     let done = points.iter().all(|point| point.record.outcome == Outcome::Done);
     if options.json {
-        print_json(&Promises { summary, migrations: points });
+        print_json(&Promises { summary, rules, migrations: points });
     } else {
-        print(&points, &summary);
+        print(&points, &summary, &rules);
     }
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
@@ -83,10 +85,19 @@ fn measure(lab: &Lab, options: &cli::TargetsRun) -> color_eyre::Result<Vec<Promi
         let runner = Runner::start(lab, subject.workload, address, &arguments)?;
         std::thread::sleep(PAUSE);
         for objective in Objective::ALL {
-            for targets in row(&orders, subject, objective, options)? {
-                for (from, to) in [(EDGES[0], EDGES[1]), (EDGES[1], EDGES[0])] {
+            let rules = match objective {
+                Objective::Downtime => &RoundsRule::ALL[..],
+                // Cold: there are no rounds.
+                Objective::Resources => &[RoundsRule::Enough],
+            };
+            let row = row(&orders, subject, objective, options)?;
+            for (targets, rule) in
+                row.into_iter().flat_map(|targets| rules.iter().map(move |r| (targets, *r)))
+            {
+                let wanted = wanted(targets, objective, rule, options);
+                for way in [(EDGES[0], EDGES[1]), (EDGES[1], EDGES[0])] {
                     std::thread::sleep(PAUSE / 2);
-                    points.push(once(&orders, subject, (from, to), targets, objective, options)?);
+                    points.push(once(&orders, subject, way, &wanted)?);
                     if let Some(point) = points.last().filter(|_| !options.json) {
                         eprintln!("{:>3}  {}", points.len(), line(point).join("  "));
                     }
@@ -117,7 +128,7 @@ fn row(
         Objective::Resources => {
             // With all there is: what no bandwidth can go below.
             let tight = targets(GREATEST_DOWNTIME, LOOSE_DURATION)?;
-            let wanted = wanted(tight, Objective::Resources, options);
+            let wanted = wanted(tight, Objective::Resources, RoundsRule::Enough, options);
             let design = orders.design(subject.workload, EDGES[0], EDGES[1], &wanted)?;
             let model = mose_pam::Model::new(&design.profile);
             let costs =
@@ -133,20 +144,24 @@ fn row(
     }
 }
 
-fn wanted(targets: Targets, objective: Objective, options: &cli::TargetsRun) -> Wanted {
+fn wanted(targets: Targets, objective: Objective, rounds: RoundsRule, options: &cli::TargetsRun) -> Wanted {
     let given = Given { bandwidth: options.bandwidth, ..Given::default() };
-    Wanted { targets, objective, limits: Limits::default(), profile: None, given }
+    Wanted { targets, objective, limits: Limits::default(), rounds, profile: None, given }
+}
+
+/// The records of the plans whose rounds were chosen by a rule.
+fn by_rule(points: &[Promise], rule: RoundsRule) -> impl Iterator<Item = &mose_protocol::record::Record> {
+    let chosen = move |point: &&Promise| point.forecast.rounds.is_some_and(|rounds| rounds.rule == rule);
+    points.iter().filter(chosen).map(|point| &point.record)
 }
 
 fn once(
     orders: &Orders,
     subject: &Subject,
     (from, to): (&str, &str),
-    targets: Targets,
-    objective: Objective,
-    options: &cli::TargetsRun,
+    wanted: &Wanted,
 ) -> color_eyre::Result<Promise> {
-    let design = orders.design(subject.workload, from, to, &wanted(targets, objective, options))?;
+    let design = orders.design(subject.workload, from, to, wanted)?;
     let forecast = design.forecast();
     let how = How { plan: design.plan(), forecast: Some(Box::new(forecast.clone())), ..How::default() };
     let record = orders.migrate(subject.workload, from, to, &how)?;
@@ -161,14 +176,16 @@ fn csv(points: &[Promise]) -> String {
     let mut text = String::from(
         "service,objective,from,to,target_downtime_ms,target_duration_ms,strategy,iterations,bandwidth_bps,\
          bound_downtime_ms,downtime_ms,downtime_held,bound_duration_ms,duration_ms,duration_held,state_bytes,\
-         dirty_pages_per_s,normalized_dirty_rate,rounds,client_gap_ms\n",
+         dirty_pages_per_s,normalized_dirty_rate,rounds,client_gap_ms,rounds_rule,most_rounds\n",
     );
     for Promise { service, forecast, record } in points {
         let held = record.bounds_held();
         let shown = |value: Option<Millis>| value.map_or_else(String::new, |ms| format!("{:.1}", ms.0));
+        let rule = forecast.rounds.map_or("", |rounds| rounds.rule.name());
+        let most = forecast.rounds.map_or_else(String::new, |rounds| rounds.most.to_string());
         let _ = writeln!(
             text,
-            "{service},{},{},{},{:.1},{:.1},{},{},{},{:.1},{},{},{:.1},{:.1},{},{},{:.1},{:.4},{},{}",
+            "{service},{},{},{},{:.1},{:.1},{},{},{},{:.1},{},{},{:.1},{:.1},{},{},{:.1},{:.4},{},{},{rule},{most}",
             forecast.objective,
             record.from,
             record.to,
@@ -205,7 +222,8 @@ fn line(point: &Promise) -> Vec<String> {
         forecast.targets.downtime.to_string(),
         forecast.targets.duration.to_string(),
         record.plan.strategy.to_string(),
-        record.plan.iterations.map_or_else(|| "–".into(), |iterations| iterations.to_string()),
+        forecast.rounds.map_or_else(|| "–".into(), |rounds| rounds.rule.to_string()),
+        table::known(forecast.rounds),
         table::known(record.plan.bandwidth),
         against(record.downtime.blackout, forecast.bound.downtime),
         against(Some(record.duration), forecast.bound.duration),
@@ -213,9 +231,11 @@ fn line(point: &Promise) -> Vec<String> {
 }
 
 #[expect(clippy::print_stdout, reason = "a command line prints")]
-fn print(points: &[Promise], summary: &Held) {
-    let head = ["service", "objective", "θ_down", "θ_mig", "strategy", "I", "L", "downtime", "duration"];
-    println!("{}", table::table(&head, &[2, 3, 5, 6, 7, 8], &points.iter().map(line).collect::<Vec<_>>()));
+fn print(points: &[Promise], summary: &Held, rules: &[RuleFigures]) {
+    let head =
+        ["service", "objective", "θ_down", "θ_mig", "strategy", "rule", "I", "L", "downtime", "duration"];
+    println!("{}", table::table(&head, &[2, 3, 6, 7, 8, 9], &points.iter().map(line).collect::<Vec<_>>()));
+    println!("\npre-copies by how their rounds were chosen, medians:\n{}", rounds::table_of(rules));
     let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
     println!(
         "\n{} migrations: downtime within its bound in {:.1} %, duration in {:.1} %; bound / measured, medians: downtime {}, \

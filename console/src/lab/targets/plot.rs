@@ -1,14 +1,15 @@
 //! The experiment as a picture: what was chosen for each target, and what was measured beside what was promised.
 
 use color_eyre::eyre::eyre;
-use mose_pam::{Millis, Objective};
+use mose_pam::{Millis, Objective, RoundsRule};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use mose_console::experiments::Promise;
 
 /// Colour-blind safe (Okabe and Ito).
-const COLOURS: [RGBColor; 2] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0)];
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -26,13 +27,20 @@ fn draw(area: &Area<'_>, points: &[Promise]) -> Result<(), Box<dyn std::error::E
     area.fill(&WHITE)?;
     let panels = area.split_evenly((2, 2));
     let of = |objective: Objective| points.iter().filter(move |point| point.forecast.objective == objective);
-    let chosen: Vec<(&str, f64, f64)> = of(Objective::Downtime)
-        .map(|point| {
+    // A cold plan has no rule: it is the first point of both lines.
+    let by_rule: Vec<(String, f64, f64)> = of(Objective::Downtime)
+        .flat_map(|point| {
+            let rounds = point.forecast.rounds;
+            let rules = RoundsRule::ALL.into_iter().filter(move |r| rounds.is_none_or(|of| of.rule == *r));
             let iterations = point.record.plan.iterations.map_or(-1.0, f64::from);
-            (point.service, point.forecast.targets.duration.0 / 1e3, iterations)
+            rules.map(move |rule| {
+                let name = format!("{}, {rule}", point.service);
+                (name, point.forecast.targets.duration.0 / 1e3, iterations)
+            })
         })
         .collect();
-    steps(&panels[0], "iterations chosen (-1: cold)", "target duration (s)", &chosen)?;
+    let chosen: Vec<(&str, f64, f64)> = by_rule.iter().map(|(name, x, y)| (name.as_str(), *x, *y)).collect();
+    steps(&panels[0], "rounds planned, by rule (-1: cold)", "max duration (s)", &chosen)?;
     let allotted: Vec<(&str, f64, f64)> = of(Objective::Resources)
         .map(|point| {
             let bandwidth = point.record.plan.bandwidth.map_or(0.0, |bandwidth| bandwidth.0 as f64 / 1e6);

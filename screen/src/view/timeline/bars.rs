@@ -61,6 +61,9 @@ pub(super) fn ghosts(
     if begun(Step::Prepare) == 0 && !frozen {
         then(true, "prepare", c.prepare.0, false);
     }
+    if begun(Step::VolumePrecopy) == 0 && !frozen {
+        then(false, "volumes", c.files.0, false);
+    }
     if iterations.is_some() && begun(Step::PreDump) + begun(Step::Iteration) == 0 && !frozen {
         then(false, "pre-dump", c.predump.0 + c.transfer_predump.0, false);
     }
@@ -69,10 +72,10 @@ pub(super) fn ghosts(
     let rounds = iterations.unwrap_or(0).saturating_sub(made);
     if rounds > 0 && !frozen {
         let name = if rounds == 1 { "last round" } else { "rounds" };
-        then(false, name, f64::from(rounds) * (c.round.0 + c.transfer_dump.0), false);
+        then(false, name, f64::from(rounds) * (c.round.0 + c.transfer_dump.0 + c.files_changed.0), false);
     }
     if !frozen {
-        then(false, "dump", c.dump.0 + c.transfer_dump.0, true);
+        then(false, "dump", c.dump.0 + c.transfer_dump.0 + c.files_changed.0, true);
     }
     if begun(Step::Restore) == 0 {
         then(true, "restore", c.restore.0 + c.overlay.0, true);

@@ -12,6 +12,7 @@ use mose_protocol::doctor::Check;
 
 use super::hooks;
 use super::socket::Socket;
+use crate::check::{self, Options};
 use crate::doctor::late;
 
 /// For one answer of Podman, CRIU or the kernel.
@@ -28,6 +29,8 @@ pub(super) async fn checks(socket: &Socket, room: Bytes) -> Vec<Check> {
     let mut checks = podman;
     checks.extend(criu.into_checks(means.as_deref()));
     checks.push(tracker);
+    checks.push(Options::read(&hooks::CRIU_CONFIGURATIONS).check());
+    checks.push(check::limits());
     checks.push(hook());
     checks
 }
@@ -58,6 +61,8 @@ mod tests {
             "soft-dirty",
             "network lock",
             "dirty-page tracker",
+            "CRIU options",
+            "process limits",
             "CRIU hook",
         ];
         assert_eq!(names, expected);

@@ -1,0 +1,130 @@
+//! The packet queues of a switch that runs in user space.
+//!
+//! Such a switch (`datapath_type=netdev`) reads each of its devices through a packet socket, and leaves that at the kernel's default
+//! length (`net.core.rmem_default`, 208 KiB): less than 300 small packets, as each counts with its whole buffer. What comes while
+//! the switch is elsewhere is lost, such as the answers of a thousand connections that were let go. The kernel lets one who may
+//! trace a process share its descriptors (`pidfd_getfd`, Linux 5.6), so the sockets are made longer here.
+
+use std::{
+    fs, io,
+    mem::size_of,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::Path,
+};
+
+/// Bytes that a socket is to queue, as the kernel counts them: some 10 000 small packets.
+const WANTED: libc::c_int = 8 << 20;
+/// Descriptors of the switch that are looked at.
+const MOST: usize = 4096;
+
+/// Makes the packet sockets of the switch with this pid file long enough; how many it made longer.
+///
+/// # Errors
+/// If the switch is not found, or may not be asked.
+pub(super) fn lengthen(pidfile: &Path) -> io::Result<usize> {
+    let pid: libc::pid_t = fs::read_to_string(pidfile)?
+        .trim()
+        .parse()
+        .map_err(|_| io::Error::other("no process id in its file"))?;
+    // The file may be older than a process that has the number now.
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"))?;
+    if name.trim() != "ovs-vswitchd" {
+        return Err(io::Error::other(format!("process {pid} is {}, not ovs-vswitchd", name.trim())));
+    }
+    lengthen_of(pid)
+}
+
+fn lengthen_of(pid: libc::pid_t) -> io::Result<usize> {
+    let process = opened(descriptor(|| {
+        // SAFETY: no memory is involved.
+        unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }
+    })?)?;
+    let mut made = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.take(MOST) {
+        let entry = entry?;
+        let socket = fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"));
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<libc::c_int>().ok())
+        else {
+            continue;
+        };
+        if !socket {
+            continue;
+        }
+        let shared = descriptor(|| {
+            // SAFETY: no memory is involved; the descriptor is open.
+            unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) }
+        });
+        match shared {
+            Ok(raw) => made += usize::from(longer(&opened(raw)?)?),
+            // It was closed meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(made)
+}
+
+/// A descriptor that a call makes, as a number.
+fn descriptor(call: impl FnOnce() -> libc::c_long) -> io::Result<libc::c_long> {
+    match call() {
+        result if result < 0 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    }
+}
+
+fn opened(raw: libc::c_long) -> io::Result<OwnedFd> {
+    let raw = libc::c_int::try_from(raw).map_err(io::Error::other)?;
+    // SAFETY: the kernel just made the descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Makes a packet socket longer; whether it was one and was short.
+fn longer(socket: &OwnedFd) -> io::Result<bool> {
+    // The kernel tells twice of what was asked for, as it counts its own part.
+    if option(socket, libc::SO_DOMAIN)? != libc::AF_PACKET || option(socket, libc::SO_RCVBUF)? >= WANTED {
+        return Ok(false);
+    }
+    let asked = WANTED / 2;
+    // SAFETY: the pointer and the length are those of a live integer, which the kernel copies.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const asked).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(true) }
+}
+
+fn option(socket: &OwnedFd, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointers are those of live integers, and the length is the value's.
+    let done = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut length)
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_packet_socket_is_left_alone() {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(!longer(&OwnedFd::from(one)).unwrap());
+    }
+
+    #[test]
+    fn a_process_that_is_no_switch_is_left_alone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), std::process::id().to_string()).unwrap();
+        let error = lengthen(file.path()).unwrap_err().to_string();
+        assert!(error.contains("not ovs-vswitchd"), "{error}");
+        fs::write(file.path(), "nonsense").unwrap();
+        assert!(lengthen(file.path()).is_err());
+    }
+}

@@ -1,0 +1,178 @@
+//! PostgreSQL: pgbench with 8 clients; afterwards its books balance, hold every transaction that it was told was committed, and
+//! every index and page is sound.
+
+use std::process::Stdio;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::events::{Contents, Events};
+use super::site::{Site, finish};
+use super::{Moment, Trial};
+use crate::counter::ping::{Gap, unix_ms};
+use crate::error::{Context, LabError};
+
+const CLIENTS: &str = "8";
+/// How long pgbench may take until its clients are connected.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// One line: the sums of the books, and how many transactions they hold.
+const BOOKS: &str = "SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers), \
+    (SELECT sum(bbalance) FROM pgbench_branches), (SELECT coalesce(sum(delta), 0) FROM pgbench_history), \
+    (SELECT count(*) FROM pgbench_history)";
+/// pgbench, and then its log: a line for each transaction.
+const BENCH: &str = "cd /tmp && pgbench -h \"$0\" -U postgres -n -c \"$1\" -j 2 -T \"$2\" -l --log-prefix=t postgres && \
+    cat t.*";
+
+pub(super) struct Postgres<'a> {
+    site: Site<'a>,
+    seconds: u64,
+    bench: Option<(JoinHandle<Result<String, LabError>>, u64)>,
+    committed: u64,
+}
+
+impl<'a> Postgres<'a> {
+    /// With a pgbench of so many seconds.
+    pub(super) fn new(site: Site<'a>, seconds: u64) -> Self {
+        Self { site, seconds, bench: None, committed: 0 }
+    }
+
+    fn address(&self) -> String {
+        self.site.endpoint().ip().to_string()
+    }
+
+    /// A query's answer, asked in the container itself.
+    fn ask(&self, host: &str, query: &str) -> Result<String, LabError> {
+        let psql = ["psql", "-h", "/tmp", "-U", "postgres", "-X", "-A", "-t", "-F", " ", "-c", query];
+        self.site.inside(host, "asking PostgreSQL", &psql).map(|said| said.trim().to_owned())
+    }
+}
+
+impl Trial for Postgres<'_> {
+    fn prepare(&mut self, _host: &str) -> Result<(), LabError> {
+        let address = self.address();
+        let init = ["pgbench", "-h", &address, "-U", "postgres", "-i", "-q", "-s", "1", "postgres"];
+        let child = self
+            .site
+            .client("trial-pgbench", &init)?
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .doing("start pgbench")?;
+        finish("pgbench -i", child).map(drop)
+    }
+
+    fn begin(&mut self) -> Result<(), LabError> {
+        let (address, seconds) = (self.address(), self.seconds.to_string());
+        let child = self
+            .site
+            .client("trial-pgbench", &["sh", "-c", BENCH, &address, CLIENTS, &seconds])?
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .doing("start pgbench")?;
+        let bench = std::thread::spawn(move || finish("pgbench", child));
+        self.bench = Some((bench, 0));
+        let begun = Instant::now();
+        // It is under way when transactions are being committed.
+        while !self.bench.as_ref().is_some_and(|(bench, _)| bench.is_finished()) {
+            let host = "edge-a";
+            let connected = self.ask(host, "SELECT count(*) FROM pgbench_history")?;
+            if connected.parse::<u64>().is_ok_and(|count| count > 8) {
+                if let Some((_, from)) = &mut self.bench {
+                    *from = unix_ms();
+                }
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let why = self.end().map_or_else(|error| error.to_string(), |_| "it committed nothing".to_owned());
+        Err(LabError::Trial { what: "starting pgbench".to_owned(), why })
+    }
+
+    /// Waits until pgbench's time is over.
+    fn end(&mut self) -> Result<Events, LabError> {
+        let Some((bench, from_unix_ms)) = self.bench.take() else { return Ok(Events::default()) };
+        let said = bench.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let mut events = read(&said);
+        events.from_unix_ms = from_unix_ms;
+        self.committed = events.answered.len() as u64;
+        Ok(events)
+    }
+
+    fn compare(&mut self, host: &str, _moment: Moment) -> Result<Contents, LabError> {
+        let mut contents = Contents::of("transactions");
+        let books = self.ask(host, BOOKS)?;
+        let (sums, count) = books.rsplit_once(' ').unwrap_or_default();
+        let sums: Vec<&str> = sums.split(' ').collect();
+        let balanced = sums.len() == 4 && sums.iter().all(|sum| *sum == sums[0]);
+        contents.compare(balanced, || format!("the books do not balance: {books}"));
+        let count: u64 = count.parse().unwrap_or_default();
+        contents.expected += self.committed;
+        contents.good += self.committed.min(count);
+        if count != self.committed {
+            contents
+                .faults
+                .push(format!("{} transactions were committed, the books hold {count}", self.committed));
+        }
+        let check = [
+            "pg_amcheck",
+            "-h",
+            "/tmp",
+            "-U",
+            "postgres",
+            "--install-missing",
+            "--heapallindexed",
+            "postgres",
+        ];
+        let checked = self.site.inside(host, "checking tables and indexes", &check);
+        contents.compare(checked.is_ok(), || format!("pg_amcheck: {checked:?}"));
+        Ok(contents)
+    }
+}
+
+/// Reads what pgbench printed and logged: `client number microseconds script seconds microseconds` for each transaction.
+fn read(said: &str) -> Events {
+    let mut events = Events::default();
+    for line in said.lines() {
+        if let Some(count) = line.strip_prefix("number of failed transactions: ") {
+            let count: u64 = count.split(' ').next().and_then(|count| count.parse().ok()).unwrap_or(1);
+            (0..count).for_each(|_| events.failure("a transaction failed"));
+        } else if let Some((took_us, ended_us)) = transaction(line) {
+            events.answered.push(ended_us / 1000);
+            events.to_unix_ms = events.to_unix_ms.max(ended_us / 1000);
+            events.silences.push(Gap {
+                at_unix_ms: (ended_us - took_us.min(ended_us)) / 1000,
+                ms: took_us as f64 / 1e3,
+            });
+        } else if line.contains("aborted") || line.contains("error:") {
+            events.failure(line);
+        }
+    }
+    events
+}
+
+/// How long a transaction took and when it ended, in µs; since 1970.
+fn transaction(line: &str) -> Option<(u64, u64)> {
+    let words: Vec<u64> = line.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let &[_, _, took_us, _, seconds, us, ..] = words.as_slice() else { return None };
+    Some((took_us, seconds * 1_000_000 + us))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pgbenchs_log_is_read_transaction_by_transaction() {
+        let said = "pgbench (17.0)\nnumber of transactions actually processed: 2\nnumber of failed transactions: 1 (0.100%)\n\
+                    0 199 2241 0 1175850568 995598\n3 200 1500000 0 1175850570 995598\nclient 3 aborted in command 4\n";
+        let events = read(said);
+        assert_eq!(events.answered, [1_175_850_568_995, 1_175_850_570_995]);
+        assert_eq!((events.failed.len(), events.to_unix_ms), (2, 1_175_850_570_995));
+        assert!((events.silence_between(1_175_850_569_600, 1_175_850_569_700) - 1500.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,36 @@
+//! Hundreds of connections that speak while their service moves: each is answered, and the gap told is the worst of theirs.
+
+use mose_tests::{Testbed, mose, text};
+use serde_json::Value;
+
+#[test]
+fn every_connection_is_answered_and_the_gap_told_is_the_worst() {
+    let Some(_testbed) = Testbed::up() else { return };
+    let output = mose(&["lab", "connections", "-n", "1", "--connections", "200", "--rate", "2", "--json"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let client = &told["client"];
+    for fault in ["lost", "repeated", "corrupted", "resets"] {
+        assert_eq!(client[fault], 0, "{fault}: {client}");
+    }
+    assert_eq!((&client["connections"], &client["streams"]), (&200.into(), &200.into()));
+    let migrations = told["migrations"].as_array().unwrap();
+    assert_eq!(migrations.len(), 2);
+    for migration in migrations {
+        let record = &migration["record"];
+        assert_eq!(record["outcome"], "done", "{record}");
+        assert_eq!(migration["unanswered"], 0, "{migration}");
+        let seen = &record["downtime"]["clients"][0];
+        assert_eq!(
+            (&seen["resets"], &seen["accepted"], &seen["unanswered"]),
+            (&0.into(), &0.into(), &0.into())
+        );
+        assert!(seen["asked"].as_u64().unwrap() >= 190, "they were all followed: {seen}");
+        let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("no figure in {migration}"));
+        let (gap, worst) = (number(&seen["gap"]), number(&migration["worst_ms"]));
+        // Four hundred requests a second: one was sent within a few milliseconds of the freeze.
+        let blackout = number(&record["downtime"]["blackout"]);
+        assert!(gap >= blackout - 20.0, "a gap of {gap} in a blackout of {blackout}: {seen}");
+        assert!((gap - worst).abs() <= worst * 0.1 + 20.0, "{gap} told, {worst} by the client's own log");
+    }
+}
