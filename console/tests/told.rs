@@ -177,7 +177,12 @@ async fn until(fleet: &Fleet, plan: Plan, far: impl Fn(&StepEvent) -> bool) -> M
 #[tokio::test(flavor = "multi_thread")]
 async fn an_abort_is_no_failure_and_tells_what_was_sent() {
     let (demo, fleet) = started().await;
-    let plan = Plan { strategy: Strategy::IterativePrecopy, iterations: Some(40), bandwidth: None };
+    let plan = Plan {
+        strategy: Strategy::IterativePrecopy,
+        iterations: Some(40),
+        bandwidth: None,
+        end_early: false,
+    };
     let begun = |event: &StepEvent| event.step == Step::Iteration && event.phase == Phase::Started;
     let migration = until(&fleet, plan, begun).await;
     let aborted = match decide::abort(&fleet, &host("edge-a"), &migration).await.unwrap() {
