@@ -52,7 +52,8 @@ impl PodmanEngine {
         let volumes = volumes::described(&described.container)?;
         volumes::admit(&self.socket, &volumes, task.files.overwrite).await?;
         secrets::admit(&self.socket, &task.service, &described.secrets).await?;
-        let info = self.socket.get("say what its runtime is", "/info").await?;
+        // Podman cannot say while its storage changes; what comes out is compared again once it is made.
+        let Ok(info) = self.socket.get("say what its runtime is", "/info").await else { return Ok(()) };
         let (wanted, found) = (&description.config["runtime"], &info["host"]["ociRuntime"]["name"]);
         if wanted == found {
             return Ok(());
@@ -74,7 +75,8 @@ impl PodmanEngine {
         let Description { mut config, essence: wanted, .. } = Description::read(&described.container)?;
         let volumes = volumes::described(&described.container)?;
         let binds = binds::described(&described.container)?;
-        self.look_at(task, described).await?;
+        binds::admit(task, &binds)?;
+        volumes::admit(&self.socket, &volumes, task.files.overwrite).await?;
         binds::make(task, &binds)?;
         volumes::make(&self.socket, &volumes, &task.migration).await?;
         volumes::tell_anonymous(&volumes, &mut config);
