@@ -158,12 +158,14 @@ impl Journals {
         Journal::begin(self.path(&head.task.migration, "source"), head, &SourceState::Preparing)
     }
 
-    /// Begins the destination's journal of a migration.
+    /// Begins the destination's journal of a migration. Secrets are not kept in it: an agent that comes back restores nothing,
+    /// and what it must remove it knows by label.
     ///
     /// # Errors
     /// Where the disk does not take it.
     pub fn begin_destination(&self, head: &Prepare) -> Result<Journal<DestinationState>, Refusal> {
-        Journal::begin(self.path(&head.task.migration, "destination"), head, &HandoverState::Preparing)
+        let path = self.path(&head.task.migration, "destination");
+        Journal::begin(path, &head.without_secrets(), &HandoverState::Preparing)
     }
 
     /// The source's journals that were left open.
@@ -218,6 +220,8 @@ fn read<H: DeserializeOwned, S: DeserializeOwned>(path: &Path) -> io::Result<Fou
 
 #[cfg(test)]
 mod tests {
+    use mose_protocol::secret::{Confidential, Secret};
+
     use super::*;
 
     fn outgoing(id: &str) -> Outgoing {
@@ -257,6 +261,30 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].head, outgoing("m1"));
         assert_eq!(found[0].state, SourceState::Dumping);
+    }
+
+    #[test]
+    fn a_journal_holds_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let journals = Journals::open(folder.path()).unwrap();
+        let Outgoing { task, epoch, place, .. } = outgoing("m1");
+        let value = Confidential::new(*b"hunter2");
+        let secret = Secret { name: "token".into(), value, labels: Default::default(), given: None };
+        let prepare = Prepare {
+            task,
+            epoch,
+            place,
+            container: serde_json::json!({"image": "x"}),
+            secrets: vec![secret],
+            image_id: "1".into(),
+            limit: mose_pam::Bytes(1),
+        };
+        journals.begin_destination(&prepare).unwrap();
+        let found = journals.destinations().pop().unwrap();
+        assert_eq!(found.head, prepare.without_secrets());
+        let written = fs::read_to_string(folder.path().join("m1.destination")).unwrap();
+        let hexadecimal = "68756e74657232";
+        assert!(!written.contains("hunter2") && !written.contains(hexadecimal), "{written}");
     }
 
     #[test]

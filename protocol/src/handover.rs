@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::forecast::Forecast;
+use crate::secret::Secret;
 use crate::transfer::{TransportKind, TransportOffer};
 use crate::{HostName, MigrationId, Refusal, ServiceName, Timestamp};
 
@@ -105,12 +106,29 @@ pub struct Prepare {
     pub epoch: u64,
     /// Where the service is on the overlay.
     pub place: Place,
-    /// The container, as libpod's `SpecGenerator`.
+    /// The container, as the source's engine describes it to another. Its image's name is under `image`.
     pub container: Value,
+    /// The secrets that it was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Secret>,
     /// Its image's id (the digest of its configuration).
     pub image_id: String,
     /// The most that will be sent, in bytes.
     pub limit: Bytes,
+}
+
+impl Prepare {
+    /// The same without its secrets: what may be kept on disk.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        Self { secrets: Vec::new(), ..self.clone() }
+    }
+
+    /// The name of the container's image; `None` where the description tells none.
+    #[must_use]
+    pub fn image_name(&self) -> Option<&str> {
+        self.container["image"].as_str()
+    }
 }
 
 /// Destination to source: ready.

@@ -16,6 +16,7 @@ pub mod name;
 pub mod record;
 pub mod refusal;
 pub mod request;
+pub mod secret;
 pub mod step;
 pub mod time;
 pub mod transfer;

@@ -23,7 +23,7 @@ const RUNNING_DEADLINE: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     let Ok(stage) = env::var("CRTOOLS_SCRIPT_ACTION") else { return ExitCode::SUCCESS };
-    if !matches!(stage.as_str(), "pre-dump" | "post-dump" | "pre-resume") {
+    if !matches!(stage.as_str(), "pre-dump" | "post-dump" | "pre-restore" | "pre-resume") {
         return ExitCode::SUCCESS;
     }
     let Some(id) = container() else { return ExitCode::SUCCESS };

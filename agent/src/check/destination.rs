@@ -10,6 +10,7 @@ use mose_protocol::{Refusal, RefusalCode};
 use serde_json::Value;
 
 use crate::agent::Agent;
+use crate::engine::Described;
 
 /// How long the engine may take to look at what it stands on.
 const DOCTOR_DEADLINE: Duration = Duration::from_secs(6);
@@ -30,7 +31,9 @@ impl Agent {
             if let Err(refusal) = self.check_free(&arrival.task.service, &arrival.place).await {
                 findings.push(Finding::refused(self.config.host.as_str(), &refusal));
             }
-            if let Err(refusal) = self.engine.admit(&arrival.task, &arrival.container).await {
+            // The values of secrets travel with an order only.
+            let described = Described { container: arrival.container.clone(), secrets: Vec::new() };
+            if let Err(refusal) = self.engine.admit(&arrival.task, &described).await {
                 findings.push(Finding::refused(self.config.host.as_str(), &refusal));
             }
             findings.extend(self.image(arrival).await);
@@ -156,7 +159,7 @@ fn numbers(version: &str) -> Option<(u64, u64)> {
 
 /// AppArmor's profile of the container, where it is not one that Podman loads itself.
 fn confinement(container: &Value, host: &str) -> Option<Finding> {
-    let profile = container["runtime"]["process"]["apparmorProfile"].as_str()?;
+    let profile = container["config"]["spec"]["process"]["apparmorProfile"].as_str()?;
     if profile.is_empty() || profile == "unconfined" || profile.starts_with("containers-default") {
         return None;
     }
@@ -231,7 +234,8 @@ mod tests {
 
     #[test]
     fn only_a_profile_of_the_operators_own_must_be_loaded() {
-        let with = |profile: &str| json!({ "runtime": { "process": { "apparmorProfile": profile } } });
+        let with =
+            |profile: &str| json!({ "config": { "spec": { "process": { "apparmorProfile": profile } } } });
         assert!(confinement(&with("containers-default-0.62"), "edge-b").is_none());
         assert!(confinement(&json!({}), "edge-b").is_none());
         assert!(confinement(&with("mine"), "edge-b").unwrap().resource.contains("mine"));

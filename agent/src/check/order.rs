@@ -77,7 +77,7 @@ impl Agent {
         };
         let task = task_of(service, &self.config.host, to.unwrap_or(&self.config.host))?;
         let description = match self.engine.describe(&task, &container).await {
-            Ok(description) => Some(description),
+            Ok(described) => Some(described.container),
             Err(refusal) if refusal.code == RefusalCode::Unmovable => {
                 findings.push(Finding::refused("container", &refusal));
                 None

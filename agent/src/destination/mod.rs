@@ -19,7 +19,7 @@ use mose_protocol::{MigrationId, Refusal, RefusalCode, ServiceName};
 use tokio::sync::Mutex;
 
 use crate::agent::{Agent, overlay_refusal};
-use crate::engine::Container;
+use crate::engine::{Container, Described};
 use crate::journal::{DestinationState, Journal};
 use crate::transfer::{Folders, Limits, Progress, Receiver, TreeFolder};
 
@@ -131,7 +131,7 @@ impl Agent {
         let service = prepare.task.service.clone();
         self.end_earlier(&prepare).await;
         self.check_free(&service, &prepare.place).await?;
-        self.engine.admit(&prepare.task, &prepare.container).await?;
+        self.engine.admit(&prepare.task, &described(&prepare)).await?;
         let needs_image = !self.engine.has_image(&prepare.image_id).await?;
         if needs_image && prepare.task.image_policy == ImagePolicy::Require {
             return Err(Refusal::new(
@@ -139,7 +139,7 @@ impl Agent {
                 format!(
                     "{} lacks the image {} of {service}",
                     self.config.host,
-                    prepare.container["spec"]["raw_image_name"].as_str().unwrap_or(&prepare.image_id)
+                    prepare.image_name().unwrap_or(&prepare.image_id)
                 ),
                 "pull or load it there, or migrate without --require-image so that the source sends it",
             ));
@@ -272,7 +272,7 @@ impl Agent {
                 inner.receiver.take().ok_or_else(|| out_of_turn(migration, &incoming.said()))?;
             let archive = receiver.stream_received().await.map_err(|error| transfer_refusal(&error))?;
             receiver.finished().await.map_err(|error| transfer_refusal(&error))?;
-            let name = prepare.container["spec"]["raw_image_name"].as_str().unwrap_or("localhost/unnamed");
+            let name = prepare.image_name().unwrap_or("localhost/unnamed");
             self.engine.import_image(&archive, &prepare.image_id, name).await?;
             remove_file(&archive);
             let _ = std::fs::remove_dir(self.no_images(migration));
@@ -293,7 +293,7 @@ impl Agent {
         let made = async {
             let spec = endpoint_spec(&prepare.place)?;
             self.overlay.attach(&spec, prepare.epoch).await.map_err(|error| overlay_refusal(&error))?;
-            let container = self.engine.create(&prepare.task, &prepare.container).await?;
+            let container = self.engine.create(&prepare.task, &described(prepare)).await?;
             let folders = Folders {
                 stream: self.image_archive(&prepare.task.migration),
                 images: container.checkpoint.clone(),
@@ -350,6 +350,11 @@ impl Agent {
             )),
         }
     }
+}
+
+/// What came of a container, for the engine.
+fn described(prepare: &Prepare) -> Described {
+    Described { container: prepare.container.clone(), secrets: prepare.secrets.clone() }
 }
 
 /// The names of the trees beside the root file system, in the order of their numbers.

@@ -14,6 +14,7 @@ use mose_protocol::check::Machine;
 use mose_protocol::doctor::Check;
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
+use mose_protocol::secret::Secret;
 use mose_protocol::{Refusal, ServiceName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -64,6 +65,15 @@ impl StateTree {
     pub fn whole(name: &str, path: PathBuf) -> Self {
         Self { name: name.to_owned(), path, only: None, until_gone: false }
     }
+}
+
+/// What another host's engine needs to create the same container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Described {
+    /// The container, in the engine's own words; its image's name is under `image`.
+    pub container: Value,
+    /// The secrets that it was given.
+    pub secrets: Vec<Secret>,
 }
 
 /// One line of a listing.
@@ -198,7 +208,7 @@ pub trait Engine: Send + Sync {
 
     /// What another host's engine needs to create the same container, or why it cannot be moved. Its `trees` name the
     /// container's [`Engine::state_trees`].
-    async fn describe(&self, task: &Task, container: &Container) -> Result<Value, Refusal>;
+    async fn describe(&self, task: &Task, container: &Container) -> Result<Described, Refusal>;
 
     /// The state of a container that lies beside its root file system and moves with it, where it is on the order's source.
     async fn state_trees(&self, task: &Task, container: &Container) -> Result<Vec<StateTree>, Refusal> {
@@ -236,9 +246,10 @@ pub trait Engine: Send + Sync {
         HashSet::new()
     }
 
-    /// Looks whether a container of another host's description could be created here; changes nothing.
-    async fn admit(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
-        let _ = (task, description);
+    /// Looks whether a container of another host's description could be created here, as far as that shows without its image;
+    /// changes nothing.
+    async fn admit(&self, task: &Task, described: &Described) -> Result<(), Refusal> {
+        let _ = (task, described);
         Ok(())
     }
 
@@ -277,8 +288,9 @@ pub trait Engine: Send + Sync {
         name: &str,
     ) -> Result<(), Refusal>;
 
-    /// Creates a container from another host's description, ready for its images, not running.
-    async fn create(&self, task: &Task, description: &Value) -> Result<Container, Refusal>;
+    /// Creates a container from another host's description, ready for its images, not running. Secrets that the store here
+    /// lacks are put there, and removed by [`Engine::discard`].
+    async fn create(&self, task: &Task, described: &Described) -> Result<Container, Refusal>;
 
     /// The moments of the dump or restore of a container that is about to begin. Until the receiver is
     /// dropped, CRIU fails rather than goes on without an answer.
@@ -342,7 +354,8 @@ pub trait Engine: Send + Sync {
     /// Watches for the end of the container's last process; to be asked for while it runs.
     fn exit_watch(&self, container: &Container) -> Result<Box<dyn ExitWatch>, Refusal>;
 
-    /// Removes the container, its processes and its images; none of them being there is no error.
+    /// Removes the container, its processes, its images and the secrets that came with it and that nobody else uses; none of
+    /// them being there is no error.
     async fn discard(&self, name: &ServiceName) -> Result<(), Refusal>;
 
     /// Removes CRIU's images of a container, links of a chain of pre-dumps included.

@@ -92,7 +92,7 @@ impl Source {
                 "choose an edge host",
             ));
         }
-        let description = agent.engine.describe(&task, &container).await?;
+        let described = agent.engine.describe(&task, &container).await?;
         let address = endpoint.spec.address.addr();
         let routes = agent.overlay.routes().await.map_err(|error| overlay_refusal(&error))?;
         let current = routes.iter().find(|entry| entry.address == address).map_or(0, |entry| entry.epoch);
@@ -101,12 +101,13 @@ impl Source {
             address: endpoint.spec.address,
             mac: endpoint.spec.mac.to_string(),
         };
-        let left_behind = agent.may_move(&container, &description, &place, &task).await?;
+        let left_behind = agent.may_move(&container, &described.container, &place, &task).await?;
         let prepare = Prepare {
             task: task.clone(),
             epoch: current.max(endpoint.epoch) + 1,
             place,
-            container: description,
+            container: described.container,
+            secrets: described.secrets,
             image_id: container.image_id.clone(),
             limit: STATE_LIMIT,
         };

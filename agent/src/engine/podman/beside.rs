@@ -1,6 +1,8 @@
-//! The state of a container that lies beside its root file system: volumes, and the files of `/dev/shm`.
+//! The state of a container that lies beside its root file system: volumes, the files of `/dev/shm`, its log, and what Podman makes
+//! for it.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,11 +11,14 @@ use mose_protocol::Refusal;
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
-use super::{io_refusal, processes, space, volumes};
+use super::{io_refusal, own_files, processes, space, volumes};
 use crate::engine::{Container, StateTree};
 
 /// What the tree of `/dev/shm` is called.
 const SHM: &str = "/dev/shm";
+
+/// What the tree of a container's log is called.
+const LOG: &str = "log";
 
 /// The trees of a container, by its inspection and its OCI configuration.
 pub(super) fn trees(inspect: &Value, runtime: &Value) -> Vec<StateTree> {
@@ -24,7 +29,19 @@ pub(super) fn trees(inspect: &Value, runtime: &Value) -> Vec<StateTree> {
     for (name, path) in volumes::places(inspect) {
         trees.push(StateTree::whole(&volumes::tree_name(&name), path));
     }
+    trees.extend(own_files::trees(runtime, inspect["Id"].as_str().unwrap_or_default()));
+    trees.extend(log(inspect));
     trees
+}
+
+/// The log of a container, if it is a file of Podman's, and that of its health: conmon and Podman write them until its end.
+fn log(inspect: &Value) -> Option<StateTree> {
+    let path = PathBuf::from(inspect["StaticDir"].as_str()?);
+    let driver = inspect["HostConfig"]["LogConfig"]["Type"].as_str().unwrap_or_default();
+    let in_file = matches!(driver, "k8s-file" | "json-file");
+    let names = [in_file.then_some("ctr.log"), Some("healthcheck.log")];
+    let only = Some(names.into_iter().flatten().map(OsString::from).collect());
+    Some(StateTree { name: LOG.to_owned(), path, only, until_gone: true })
 }
 
 /// What trees take on their disks and in memory; `None` where there are none, or they are empty.
@@ -32,7 +49,13 @@ pub(super) async fn size(trees: Vec<StateTree>) -> Result<Option<Bytes>, Refusal
     let sizes = tokio::task::spawn_blocking(move || {
         trees
             .iter()
-            .map(|tree| space::taken(&tree.path).map(|(bytes, _)| bytes.0))
+            .map(|tree| match &tree.only {
+                None => space::taken(&tree.path).map(|(bytes, _)| bytes.0),
+                Some(names) => {
+                    let found = names.iter().filter_map(|name| fs::metadata(tree.path.join(name)).ok());
+                    Ok(found.map(|file| file.len()).sum())
+                }
+            })
             .sum::<std::io::Result<u64>>()
     });
     let size = sizes.await.map_err(std::io::Error::other).and_then(|size| size);
@@ -98,7 +121,20 @@ mod tests {
         assert_eq!(with(own)[0].path, Path::new("/s/userdata/shm"));
         let tmpfs = json!({"destination": "/dev/shm", "type": "tmpfs", "source": "tmpfs"});
         let hosts = json!({"destination": "/dev/shm", "type": "bind", "source": "/dev/shm"});
-        assert!(with(tmpfs).is_empty() && with(hosts).is_empty());
+        for other in [tmpfs, hosts] {
+            assert!(with(other).iter().all(|tree| tree.name != SHM));
+        }
+    }
+
+    #[test]
+    fn a_log_is_a_tree_where_it_is_a_file() {
+        let names = |driver: &str| {
+            let log = json!({"LogConfig": {"Type": driver}});
+            let trees = trees(&json!({"StaticDir": "/s", "HostConfig": log}), &Value::Null);
+            trees.into_iter().find(|tree| tree.name == LOG).and_then(|tree| tree.only).unwrap()
+        };
+        assert_eq!(names("k8s-file"), ["ctr.log", "healthcheck.log"]);
+        assert_eq!(names("journald"), ["healthcheck.log"]);
     }
 
     #[test]

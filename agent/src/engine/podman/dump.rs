@@ -6,7 +6,7 @@ use mose_protocol::Refusal;
 use mose_protocol::record::CriuTimes;
 use podman_api::opts::ContainerCheckpointOpts;
 
-use super::{CRIU_DEADLINE, PodmanEngine, criu_times};
+use super::{CRIU_DEADLINE, PodmanEngine, criu_times, removable, runtime_config};
 use crate::engine::Container;
 
 /// How long CRIU may take to come to its hook when the Podman that started it was killed meanwhile.
@@ -19,6 +19,12 @@ impl PodmanEngine {
         container: &Container,
         with_previous: bool,
     ) -> Result<CriuTimes, Refusal> {
+        if removable::is_removable(&runtime_config(container)?) {
+            let begun = SystemTime::now();
+            let dumped = removable::dump(&self.hooks, container, with_previous).await;
+            self.hooks.forget(&container.id);
+            return dumped.map_err(|refusal| self.by_criu(container, begun, refusal));
+        }
         let options = ContainerCheckpointOpts::builder()
             .keep(true)
             .tcp_established(true)

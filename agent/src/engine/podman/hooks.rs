@@ -25,16 +25,27 @@ pub const FOLDER: &str = "/run/mose/criu";
 /// The longest question of a hook, in bytes.
 const MAX_QUESTION: usize = 512;
 
+/// CRIU's names of the stages at which the engine itself does something.
+const POST_DUMP: &str = "post-dump";
+const PRE_RESTORE: &str = "pre-restore";
+
 /// How long a hook may take to say what it wants.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Who waits for the moments of a container, by its id, and the number of that wait.
 type Waiting = Arc<Mutex<HashMap<String, (u64, mpsc::Sender<Moment>)>>>;
 
+/// What the engine itself does at a stage.
+type Deed = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
+
+/// By the container's id and the stage.
+type Deeds = Arc<Mutex<HashMap<(String, &'static str), Deed>>>;
+
 /// The agent's end of the hooks.
 pub(super) struct Hooks {
     folder: PathBuf,
     waiting: Waiting,
+    deeds: Deeds,
     waits: AtomicU64,
     server: tokio::task::JoinHandle<()>,
 }
@@ -86,9 +97,9 @@ impl Hooks {
             _ => {}
         }
         let listener = UnixListener::bind(&socket).map_err(refusal)?;
-        let waiting = Waiting::default();
-        let server = tokio::spawn(serve(listener, waiting.clone()));
-        Ok(Self { folder: folder.to_owned(), waiting, waits: AtomicU64::default(), server })
+        let (waiting, deeds) = (Waiting::default(), Deeds::default());
+        let server = tokio::spawn(serve(listener, waiting.clone(), deeds.clone()));
+        Ok(Self { folder: folder.to_owned(), waiting, deeds, waits: AtomicU64::default(), server })
     }
 
     /// From now on CRIU waits for the agent at every stage of the container `id`, until the receiver is dropped
@@ -99,6 +110,26 @@ impl Hooks {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), (number, sender));
         std::fs::write(self.folder.join(id), []).map_err(|error| failed(&self.folder, &error))?;
         Ok(receiver)
+    }
+
+    /// Has `deed` done when CRIU is about to restore the container `id`; CRIU fails where it fails. To be called after
+    /// [`Hooks::expect`].
+    pub(super) fn before_restore(
+        &self,
+        id: &str,
+        deed: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+    ) {
+        self.put(id, PRE_RESTORE, Box::new(deed));
+    }
+
+    /// Has `deed` done when the container `id` is dumped and CRIU is about to end it; CRIU lets it go on where it fails. To be called
+    /// after [`Hooks::expect`].
+    pub(super) fn after_dump(&self, id: &str, deed: impl FnOnce() -> std::io::Result<()> + Send + 'static) {
+        self.put(id, POST_DUMP, Box::new(deed));
+    }
+
+    fn put(&self, id: &str, stage: &'static str, deed: Deed) {
+        self.deeds.lock().unwrap_or_else(PoisonError::into_inner).insert((id.to_owned(), stage), deed);
     }
 
     /// The number of the wait for the container `id`.
@@ -116,6 +147,7 @@ impl Hooks {
     /// CRIU no longer waits for the agent about the container `id`.
     pub(super) fn forget(&self, id: &str) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.deeds.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _), _| known != id);
         match std::fs::remove_file(self.folder.join(id)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(container = id, %error, "a hook's marker cannot be removed");
@@ -125,13 +157,13 @@ impl Hooks {
     }
 }
 
-async fn serve(listener: UnixListener, waiting: Waiting) {
+async fn serve(listener: UnixListener, waiting: Waiting, deeds: Deeds) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let waiting = waiting.clone();
+                let (waiting, deeds) = (waiting.clone(), deeds.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &waiting).await {
+                    if let Err(error) = answer(stream, &waiting, &deeds).await {
                         tracing::warn!(%error, "a CRIU hook went unanswered");
                     }
                 });
@@ -144,7 +176,7 @@ async fn serve(listener: UnixListener, waiting: Waiting) {
     }
 }
 
-async fn answer(mut stream: UnixStream, waiting: &Waiting) -> std::io::Result<()> {
+async fn answer(mut stream: UnixStream, waiting: &Waiting, deeds: &Deeds) -> std::io::Result<()> {
     let mut question = [0; MAX_QUESTION];
     let mut length = 0;
     while !question[..length].contains(&b'\n') && length < MAX_QUESTION {
@@ -156,28 +188,34 @@ async fn answer(mut stream: UnixStream, waiting: &Waiting) -> std::io::Result<()
     }
     let question = String::from_utf8_lossy(&question[..length]);
     let (stage, id) = question.trim().split_once(' ').unwrap_or_default();
-    let stage = match stage {
-        "pre-dump" => Stage::PreDump,
-        "post-dump" => Stage::PostDump,
-        "pre-resume" => Stage::PreResume,
+    let verdict = match stage {
+        PRE_RESTORE => act(deeds, id, PRE_RESTORE),
+        "pre-dump" => ask(waiting, Stage::PreDump, id).await,
+        POST_DUMP => ask(waiting, Stage::PostDump, id).await.and_then(|()| act(deeds, id, POST_DUMP)),
+        "pre-resume" => ask(waiting, Stage::PreResume, id).await,
         other => return Err(std::io::Error::other(format!("`{other}` is no stage"))),
-    };
-    let sender = waiting.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-    let verdict = match sender {
-        None => Err(format!("nobody moves container {id}")),
-        Some((_, sender)) => {
-            let (answer, verdict) = oneshot::channel();
-            match sender.send(Moment { stage, answer }).await {
-                Ok(()) => verdict.await.unwrap_or_else(|_| Err("the migration was broken off".into())),
-                Err(_) => Err("the migration was broken off".into()),
-            }
-        }
     };
     let line = match verdict {
         Ok(()) => "ok\n".to_owned(),
         Err(reason) => format!("{}\n", reason.replace('\n', " ")),
     };
     stream.write_all(line.as_bytes()).await
+}
+
+/// Asks whoever moves the container.
+async fn ask(waiting: &Waiting, stage: Stage, id: &str) -> Result<(), String> {
+    let found = waiting.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+    let (_, sender) = found.ok_or_else(|| format!("nobody moves container {id}"))?;
+    let (answer, verdict) = oneshot::channel();
+    let broken_off = || "the migration was broken off".to_owned();
+    sender.send(Moment { stage, answer }).await.map_err(|_| broken_off())?;
+    verdict.await.unwrap_or_else(|_| Err(broken_off()))
+}
+
+/// Does what is to be done at a stage, if anything is.
+fn act(deeds: &Deeds, id: &str, stage: &'static str) -> Result<(), String> {
+    let deed = deeds.lock().unwrap_or_else(PoisonError::into_inner).remove(&(id.to_owned(), stage));
+    deed.map_or(Ok(()), |deed| deed().map_err(|error| error.to_string()))
 }
 
 #[cfg(test)]
@@ -208,6 +246,18 @@ mod tests {
         assert_eq!(asked.await.unwrap(), "not now\n");
         hooks.forget("abc");
         assert!(!folder.path().join("abc").exists());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_to_be_done_before_a_restore_is_done_once_and_its_failure_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let hooks = Hooks::listen(folder.path()).unwrap();
+        hooks.before_restore("abc", || Err(std::io::Error::other("no room")));
+        assert_eq!(ask(folder.path(), "pre-restore abc\n").await, "no room\n");
+        assert_eq!(ask(folder.path(), "pre-restore abc\n").await, "ok\n");
+        hooks.before_restore("abc", || Err(std::io::Error::other("no room")));
+        hooks.forget("abc");
+        assert_eq!(ask(folder.path(), "pre-restore abc\n").await, "ok\n");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,23 +1,35 @@
 //! The engine on libpod's REST interface, with runc and CRIU beneath it.
 //!
+<<<<<<< HEAD
+//! The fast path: the destination's container is created, initialised and taken down again before the freeze, so that
+//! it has its OCI configuration; CRIU's images are put into its own checkpoint folder, and libpod restores it from
+//! there. No archive of its state is packed or unpacked.
+=======
 //! The destination's container is created, initialised and taken down again before the freeze, so that it has its OCI configuration;
 //! CRIU's images are put into its own checkpoint folder, and libpod restores it from there. Nothing is packed or exported.
+>>>>>>> main
 
 mod at_work;
 mod beside;
 mod binds;
 mod cgroup_image;
 mod chain;
+mod conmon;
 mod criu_log;
-mod describe;
+mod description;
 mod doctor;
 mod dump;
 mod freezer;
+mod health;
 pub mod hooks;
 mod images;
+mod inspect;
 mod live;
 mod looked;
+mod making;
+mod own_files;
 mod processes;
+mod removable;
 mod sampling;
 mod socket;
 mod space;
@@ -26,7 +38,6 @@ mod wording;
 
 use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -39,16 +50,20 @@ use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use podman_api::Podman;
-use podman_api::opts::{ContainerDeleteOpts, ContainerListOpts, ContainerStopOpts};
+use podman_api::opts::{ContainerDeleteOpts, ContainerListOpts};
 use serde_json::Value;
 
 use self::at_work::AtWork;
 use self::chain::Chains;
+use self::conmon::{Conmon, EndWatch};
+use self::description::{essence, netns, secrets};
 use self::hooks::Hooks;
-use self::processes::PidWatch;
+use self::inspect::{container, is_running, pid};
 use self::socket::Socket;
 use self::wording::{in_short, repository_and_tag};
-use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped, Sampling, StateTree};
+use super::{
+    Container, Described, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped, Sampling, StateTree,
+};
 use crate::check::{self, Looked};
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
@@ -63,6 +78,8 @@ pub struct PodmanEngine {
     podman: Podman,
     hooks: Arc<Hooks>,
     chains: Chains,
+    /// Whose turn it is to have Podman write down a container's configuration.
+    describing: tokio::sync::Mutex<()>,
 }
 
 impl PodmanEngine {
@@ -76,6 +93,7 @@ impl PodmanEngine {
             podman: Podman::unix(socket),
             hooks: Arc::new(Hooks::listen(Path::new(hooks::FOLDER))?),
             chains: Chains::default(),
+            describing: tokio::sync::Mutex::default(),
         })
     }
 
@@ -98,31 +116,6 @@ impl PodmanEngine {
         }
     }
 
-    /// Takes an initialised container out of the runtime again; its OCI configuration stays.
-    ///
-    /// REST can only *stop* it, which Podman remembers as the user's will, so that its restart policy would never
-    /// act after the restore. The command behind conmon's exit hook leaves no such memory; where it cannot be run,
-    /// stopping is what there is.
-    async fn take_down(&self, name: &ServiceName) -> Result<(), Refusal> {
-        let cleanup = tokio::process::Command::new("podman")
-            .args(["container", "cleanup", name.as_str()])
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        match tokio::time::timeout(CALL_DEADLINE, cleanup).await {
-            Ok(Ok(output)) if output.status.success() => return Ok(()),
-            Ok(Ok(output)) => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                tracing::warn!(%name, said = said.trim(), "podman container cleanup failed; stopping instead");
-            }
-            Ok(Err(error)) => tracing::warn!(%name, %error, "podman cannot be run; stopping instead"),
-            Err(_) => tracing::warn!(%name, "podman container cleanup took too long; stopping instead"),
-        }
-        let handle = self.podman.containers().get(name.as_str());
-        let stop = ContainerStopOpts::builder().timeout(0).build();
-        self.call(&format!("stop {name}"), CALL_DEADLINE, handle.stop(&stop)).await
-    }
-
     /// What Podman says of a dump or a restore is that a command failed; CRIU's log says why.
     pub(super) fn by_criu(&self, container: &Container, since: SystemTime, refusal: Refusal) -> Refusal {
         let Some(log) = self.criu_log(container, since) else { return refusal };
@@ -140,6 +133,14 @@ impl PodmanEngine {
         refusal.with_log(Some(&log))
     }
 
+    /// Gives an image a name; whether it can bear one.
+    async fn name_image(&self, image_id: &str, name: &str) -> Result<bool, Refusal> {
+        let Some((repo, tag)) = repository_and_tag(name) else { return Ok(false) };
+        let path = format!("/images/{image_id}/tag?repo={repo}&tag={tag}");
+        self.socket.post("name an image", &path, None, CALL_DEADLINE).await?;
+        Ok(true)
+    }
+
     async fn inspect_raw(&self, name: &str) -> Result<Value, Refusal> {
         self.socket.get(&format!("inspect {name}"), &format!("/containers/{name}/json")).await.map_err(
             |refusal| match refusal.code {
@@ -154,43 +155,9 @@ impl PodmanEngine {
     }
 }
 
-fn is_running(inspect: &Value) -> bool {
-    inspect["State"]["Status"] == "running"
-}
-
-fn pid(inspect: &Value) -> Option<u32> {
-    u32::try_from(inspect["State"]["Pid"].as_u64()?).ok().filter(|pid| *pid > 0)
-}
-
-/// A container out of libpod's inspection.
-fn container(name: &ServiceName, inspect: &Value) -> Result<Container, Refusal> {
-    let field = |value: &Value, what: &str| {
-        value.as_str().map(str::to_owned).ok_or_else(|| {
-            Refusal::new(
-                RefusalCode::Engine,
-                format!("Podman's inspection of {name} lacks {what}"),
-                "use Podman 5 with the overlay storage driver",
-            )
-        })
-    };
-    let folder = PathBuf::from(field(&inspect["StaticDir"], "its static folder")?);
-    Ok(Container {
-        id: field(&inspect["Id"], "its id")?,
-        name: name.clone(),
-        running: is_running(inspect),
-        pid: pid(inspect),
-        netns: describe::netns(inspect).map(PathBuf::from),
-        image: field(&inspect["ImageName"], "its image's name")?,
-        image_id: field(&inspect["Image"], "its image's id")?,
-        rootfs_changes: field(&inspect["GraphDriver"]["Data"]["UpperDir"], "the folder of its changes")?
-            .into(),
-        checkpoint: folder.join("checkpoint"),
-    })
-}
-
 /// The OCI configuration of a container, beside its checkpoint folder.
 fn runtime_config(container: &Container) -> Result<Value, Refusal> {
-    describe::runtime_config(&container.checkpoint.with_file_name("config.json"))
+    essence::runtime_config(&container.checkpoint.with_file_name("config.json"))
 }
 
 /// CRIU's statistics (microseconds) out of libpod's report.
@@ -266,7 +233,7 @@ impl Engine for PodmanEngine {
                 running: is_running(&inspect),
                 pid: pid(&inspect),
                 image: inspect["ImageName"].as_str().unwrap_or_default().to_owned(),
-                netns: describe::netns(&inspect).map(PathBuf::from),
+                netns: netns(&inspect).map(PathBuf::from),
             });
         }
         Ok(listed)
@@ -276,19 +243,8 @@ impl Engine for PodmanEngine {
         container(name, &self.inspect_raw(name.as_str()).await?)
     }
 
-    async fn describe(&self, task: &Task, container: &Container) -> Result<Value, Refusal> {
-        hooks::check_configured()?;
-        let inspect = self.inspect_raw(&container.id).await?;
-        let runtime = runtime_config(container)?;
-        let mut description = describe::describe(container.name.as_str(), &inspect, &runtime)?;
-        let volumes = volumes::describe(&self.socket, container.name.as_str(), &inspect).await?;
-        description["spec"]["volumes"] = volumes::spec(&volumes);
-        description["volumes"] = serde_json::to_value(&volumes).unwrap_or_default();
-        let binds = binds::describe(container.name.as_str(), &inspect, task)?;
-        description["binds"] = serde_json::to_value(&binds).unwrap_or_default();
-        let trees = beside::trees(&inspect, &runtime).into_iter().chain(binds::trees(task, &inspect));
-        description["trees"] = trees.map(|tree| tree.name).collect();
-        Ok(description)
+    async fn describe(&self, task: &Task, container: &Container) -> Result<Described, Refusal> {
+        self.describe_whole(task, container).await
     }
 
     async fn state_trees(&self, task: &Task, container: &Container) -> Result<Vec<StateTree>, Refusal> {
@@ -323,9 +279,8 @@ impl Engine for PodmanEngine {
         beside::mapped(container)
     }
 
-    async fn admit(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
-        binds::admit(task, &binds::described(description)?)?;
-        volumes::admit(&self.socket, &volumes::described(description)?, task.files.overwrite).await
+    async fn admit(&self, task: &Task, described: &Described) -> Result<(), Refusal> {
+        self.look_at(task, described).await
     }
 
     async fn keep(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
@@ -372,50 +327,11 @@ impl Engine for PodmanEngine {
             ));
         }
         // An archive asked for by id carries no name.
-        let Some((repo, tag)) = repository_and_tag(name) else { return Ok(()) };
-        let path = format!("/images/{image_id}/tag?repo={repo}&tag={tag}");
-        self.socket.post("name an image", &path, None, CALL_DEADLINE).await?;
-        Ok(())
+        self.name_image(image_id, name).await.map(drop)
     }
 
-    async fn create(&self, task: &Task, description: &Value) -> Result<Container, Refusal> {
-        hooks::check_configured()?;
-        let name = &task.service;
-        let (volumes, binds) = (volumes::described(description)?, binds::described(description)?);
-        binds::admit(task, &binds)?;
-        volumes::admit(&self.socket, &volumes, task.files.overwrite).await?;
-        binds::make(task, &binds)?;
-        volumes::make(&self.socket, &volumes, &task.migration).await?;
-        let spec = &description["spec"];
-        self.socket.post(&format!("create {name}"), "/containers/create", Some(spec), CALL_DEADLINE).await?;
-        volumes::mark_anonymous(&self.socket, &volumes, &task.migration).await?;
-        let handle = self.podman.containers().get(name.as_str());
-        // Initialising writes the OCI configuration that a restore reads; nothing of the service runs by it.
-        self.call(&format!("initialise {name}"), CALL_DEADLINE, handle.init()).await?;
-        self.take_down(name).await?;
-        let inspect = self.inspect_raw(name.as_str()).await?;
-        let container = container(name, &inspect)?;
-        let runtime = runtime_config(&container)?;
-        let differences = describe::differences(description, &runtime);
-        if !differences.is_empty() {
-            return Err(Refusal::new(
-                RefusalCode::Unmovable,
-                format!("{name} would come out different here: {}", differences.join("; ")),
-                "give both hosts the same containers.conf, Podman and kernel features",
-            ));
-        }
-        beside::mount_shm(&inspect, &runtime)?;
-        match fs::remove_dir_all(&container.checkpoint) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(io_refusal("old images cannot be removed", &error));
-            }
-            _ => {}
-        }
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&container.checkpoint)
-            .map_err(|error| io_refusal("the checkpoint folder cannot be made", &error))?;
-        Ok(container)
+    async fn create(&self, task: &Task, described: &Described) -> Result<Container, Refusal> {
+        self.make(task, described).await
     }
 
     async fn moments(&self, container: &Container) -> Result<Moments, Refusal> {
@@ -446,6 +362,13 @@ impl Engine for PodmanEngine {
         chain::join(&container.checkpoint).map_err(|error| {
             io_refusal(&format!("the images of {} cannot be used", container.name), &error)
         })?;
+        self.keep_own_files(container)?;
+        if removable::is_removable(&runtime_config(container)?)
+            && let Some(conmon) = Conmon::of(&self.inspect_raw(&container.id).await?)
+        {
+            // It would have the restored container removed when it goes on.
+            conmon.end();
+        }
         let path = format!(
             "/containers/{}/restore?keep=true&tcpEstablished=true&fileLocks=true&printStats=true",
             container.id
@@ -454,7 +377,9 @@ impl Engine for PodmanEngine {
         let report =
             self.socket.post(&format!("restore {}", container.name), &path, None, CRIU_DEADLINE).await;
         self.hooks.forget(&container.id);
-        report.map(|report| criu_times(&report)).map_err(|refusal| self.by_criu(container, begun, refusal))
+        let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
+        health::go_on(&self.socket, &container.name);
+        Ok(criu_times(&report))
     }
 
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal> {
@@ -479,9 +404,17 @@ impl Engine for PodmanEngine {
     }
 
     fn thaw(&self, container: &Container) -> Result<(), Refusal> {
+<<<<<<< HEAD
+        let Some(pid) = container.pid else { return Ok(()) };
+        if let Some(conmon) = Conmon::over(pid) {
+            conmon.go_on();
+        }
+        freezer::thaw(pid)
+=======
         container
             .pid
             .map_or(Ok(()), freezer::thaw)
+>>>>>>> main
             .map_err(|error| io_refusal(&format!("{} cannot be thawed", container.name), &error))
     }
 
@@ -494,21 +427,26 @@ impl Engine for PodmanEngine {
     }
 
     fn exit_watch(&self, container: &Container) -> Result<Box<dyn ExitWatch>, Refusal> {
-        let watch = PidWatch::of(pid_of(container)?)
+        let watch = EndWatch::of(pid_of(container)?)
             .map_err(|error| io_refusal(&format!("{} cannot be watched", container.name), &error))?;
         Ok(Box::new(watch))
     }
 
     async fn discard(&self, name: &ServiceName) -> Result<(), Refusal> {
-        if let Ok(container) = self.inspect(name).await {
-            self.hooks.forget(&container.id);
+        if let Ok(inspect) = self.inspect_raw(name.as_str()).await {
+            self.hooks.forget(inspect["Id"].as_str().unwrap_or_default());
+            // One that an agent stopped and then died.
+            if let Some(conmon) = Conmon::of(&inspect).filter(|conmon| conmon.is_stopped()) {
+                conmon.end();
+            }
         }
         let handle = self.podman.containers().get(name.as_str());
         let options = ContainerDeleteOpts::builder().force(true).timeout(0).build();
         match self.call(&format!("remove {name}"), CALL_DEADLINE, handle.delete(&options)).await {
-            Err(refusal) if refusal.code != RefusalCode::UnknownService => Err(refusal),
-            _ => Ok(()),
+            Err(refusal) if refusal.code != RefusalCode::UnknownService => return Err(refusal),
+            _ => {}
         }
+        secrets::remove(&self.socket, name).await
     }
 
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal> {

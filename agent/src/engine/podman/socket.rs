@@ -107,6 +107,19 @@ impl Socket {
         self.json_of(what, response).await
     }
 
+    /// `POST path` with bytes of some type as the body, its answer as JSON.
+    pub(super) async fn post_bytes(
+        &self,
+        what: &str,
+        path: &str,
+        content_type: &str,
+        bytes: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<Value, Refusal> {
+        let response = self.send(Method::POST, path, content_type, Body::from(bytes), deadline).await?;
+        self.json_of(what, response).await
+    }
+
     /// `DELETE path`.
     pub(super) async fn delete(&self, what: &str, path: &str) -> Result<Value, Refusal> {
         let deadline = Duration::from_secs(120);
@@ -141,5 +154,29 @@ impl Socket {
         let response =
             self.send(Method::POST, path, "application/x-tar", body, Duration::from_secs(600)).await?;
         self.json_of(what, response).await
+    }
+}
+
+/// For a query (RFC 3986, 2.1).
+pub(super) fn encoded(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::new(), |mut whole, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            whole.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(whole, "%{byte:02X}");
+        }
+        whole
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_keeps_what_a_name_may_hold() {
+        assert_eq!(encoded(r#"{"volume":["a_b"]}"#), "%7B%22volume%22%3A%5B%22a_b%22%5D%7D");
     }
 }

@@ -11,7 +11,7 @@ use mose_protocol::{MigrationId, Refusal, RefusalCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::socket::Socket;
+use super::socket::{Socket, encoded};
 use super::{CALL_DEADLINE, io_refusal, space};
 
 /// The mark's name, in the folder that the volume's `_data` lies in.
@@ -145,20 +145,6 @@ async fn used_by_other(socket: &Socket, volume: &str, inspect: &Value) -> Result
     Ok(other.map(|user| user["Names"][0].as_str().or(user["Id"].as_str()).unwrap_or("?").to_owned()))
 }
 
-/// For a query (RFC 3986, 2.1).
-fn encoded(text: &str) -> String {
-    use std::fmt::Write;
-    text.bytes().fold(String::new(), |mut whole, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            whole.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(whole, "%{byte:02X}");
-        }
-        whole
-    })
-}
-
 /// The volumes of another host's description.
 pub(super) fn described(description: &Value) -> Result<Vec<Volume>, Refusal> {
     match &description["volumes"] {
@@ -173,18 +159,14 @@ pub(super) fn described(description: &Value) -> Result<Vec<Volume>, Refusal> {
     }
 }
 
-/// The volumes as libpod's `SpecGenerator` names them.
-pub(super) fn spec(volumes: &[Volume]) -> Value {
-    let one = |volume: &Volume| {
-        json!({
-            "Name": volume.name,
-            "Dest": volume.destination,
-            "Options": volume.options,
-            "IsAnonymous": volume.anonymous,
-            "SubPath": volume.sub_path.clone().unwrap_or_default(),
-        })
-    };
-    volumes.iter().map(one).collect()
+/// Has a container's configuration say which of its volumes go with it: Podman makes those with it.
+pub(super) fn tell_anonymous(volumes: &[Volume], config: &mut Value) {
+    let Some(named) = config["namedVolumes"].as_array_mut() else { return };
+    for entry in named {
+        if volumes.iter().any(|volume| volume.anonymous && entry["volumeName"] == volume.name.as_str()) {
+            entry["setAnonymous"] = true.into();
+        }
+    }
 }
 
 async fn inspect(socket: &Socket, name: &str) -> Result<Option<Value>, Refusal> {
@@ -351,10 +333,5 @@ mod tests {
     fn owner_and_size_are_plain_options_and_a_mount_is_none() {
         assert!(is_plain("uid=1000,gid=1000") && is_plain("size=10m") && is_plain("noquota"));
         assert!(!is_plain("addr=192.0.2.1,rw") && !is_plain("bind"));
-    }
-
-    #[test]
-    fn a_query_keeps_what_a_name_may_hold() {
-        assert_eq!(encoded(r#"{"volume":["a_b"]}"#), "%7B%22volume%22%3A%5B%22a_b%22%5D%7D");
     }
 }

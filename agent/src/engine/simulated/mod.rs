@@ -22,7 +22,7 @@ use mose_pam::{Bytes, Millis};
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::fault::{Effect, Fault, FaultStep, Lost};
@@ -37,7 +37,9 @@ use self::images::Core;
 use self::live::{SimulatedMemory, SimulatedSampling};
 use self::memory::Pages;
 use self::world::Instance;
-use super::{Container, Engine, ExitWatch, Listed, LiveMemory, Moment, Moments, PreDumped, Sampling, Stage};
+use super::{
+    Container, Described, Engine, ExitWatch, Listed, LiveMemory, Moment, Moments, PreDumped, Sampling, Stage,
+};
 
 /// The parts of the time of preparation that creating a container takes, and CRIU until it stands ready. The rest is what
 /// the agents themselves need.
@@ -227,9 +229,10 @@ impl Engine for SimulatedEngine {
         Ok(self.container(name, instance, &service.spec.image))
     }
 
-    async fn describe(&self, _: &Task, container: &Container) -> Result<Value, Refusal> {
+    async fn describe(&self, _: &Task, container: &Container) -> Result<Described, Refusal> {
         let (core, _) = self.truth(&container.name)?;
-        Ok(json!({ "simulated": true, "pages": core.pages, "spec": { "raw_image_name": container.image } }))
+        let container = json!({ "simulated": true, "pages": core.pages, "image": container.image });
+        Ok(Described { container, secrets: Vec::new() })
     }
 
     /// Every simulated host has every image.
@@ -250,9 +253,9 @@ impl Engine for SimulatedEngine {
         Err(Refusal::new(RefusalCode::Capability, reason, "none is ever missing on a simulated host"))
     }
 
-    async fn create(&self, task: &Task, description: &Value) -> Result<Container, Refusal> {
+    async fn create(&self, task: &Task, described: &Described) -> Result<Container, Refusal> {
         let name = &task.service;
-        if description["simulated"] != true {
+        if described.container["simulated"] != true {
             return Err(Refusal::new(
                 RefusalCode::Capability,
                 format!("{name} is a real container, and {} is simulated", self.host),

@@ -1,0 +1,84 @@
+//! A container as another host must make it: libpod's own configuration of it.
+//!
+//! Podman's checkpoint archives carry a container as this configuration (`config.dump`), and Podman makes a container out of it
+//! again when such an archive is imported. So nothing that Podman knows of a container, from its limits to the way its health is
+//! looked at, is lost on the way or has to be guessed from what `podman inspect` tells; its identity stays as well.
+//!
+//! What comes of a configuration depends on the host all the same. So the destination holds the OCI runtime configuration that
+//! comes of it there against the source's own ([`essence`]), and refuses what would come back different.
+
+mod archive;
+pub(super) mod essence;
+pub(super) mod export;
+pub(super) mod import;
+mod movable;
+pub(super) mod secrets;
+
+use mose_protocol::{Refusal, RefusalCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub(super) use movable::check;
+
+/// A container, described to another host's Podman.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Description {
+    /// The name of its image.
+    pub(super) image: String,
+    /// Its configuration, in libpod's words.
+    pub(super) config: Value,
+    /// What of its OCI runtime configuration must come back the same.
+    pub(super) essence: Value,
+}
+
+impl Description {
+    /// A description that came from another host.
+    pub(super) fn read(described: &Value) -> Result<Self, Refusal> {
+        serde_json::from_value(described.clone()).map_err(|error| {
+            Refusal::new(
+                RefusalCode::Malformed,
+                format!("the container's description cannot be read: {}", without_values(&error)),
+                "run the same release of MOSE on both hosts",
+            )
+        })
+    }
+
+    pub(super) fn write(&self) -> Result<Value, Refusal> {
+        serde_json::to_value(self).map_err(|error| {
+            Refusal::new(RefusalCode::Failed, format!("the container cannot be described: {error}"), "")
+        })
+    }
+}
+
+/// What is wrong with JSON, without a word of it.
+fn without_values(error: &serde_json::Error) -> String {
+    format!("{:?} error in line {}, column {}", error.classify(), error.line(), error.column())
+}
+
+/// The network namespace that the container was given by path.
+pub(super) fn netns(inspect: &Value) -> Option<&str> {
+    inspect["HostConfig"]["NetworkMode"].as_str()?.strip_prefix("ns:")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+/// The elements of an array; none where it is no array.
+fn elements(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_description_that_is_none_is_refused_without_being_quoted() {
+        let refusal = Description::read(&json!({"image": {"env": "hunter2"}})).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::Malformed);
+        assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
+    }
+}
