@@ -1,13 +1,7 @@
 //! The engine on libpod's REST interface, with runc and CRIU beneath it.
 //!
-<<<<<<< HEAD
-//! The fast path: the destination's container is created, initialised and taken down again before the freeze, so that
-//! it has its OCI configuration; CRIU's images are put into its own checkpoint folder, and libpod restores it from
-//! there. No archive of its state is packed or unpacked.
-=======
 //! The destination's container is created, initialised and taken down again before the freeze, so that it has its OCI configuration;
-//! CRIU's images are put into its own checkpoint folder, and libpod restores it from there. Nothing is packed or exported.
->>>>>>> main
+//! CRIU's images are put into its own checkpoint folder, and libpod restores it from there. No archive of its state is packed.
 
 mod at_work;
 mod beside;
@@ -404,17 +398,11 @@ impl Engine for PodmanEngine {
     }
 
     fn thaw(&self, container: &Container) -> Result<(), Refusal> {
-<<<<<<< HEAD
         let Some(pid) = container.pid else { return Ok(()) };
         if let Some(conmon) = Conmon::over(pid) {
             conmon.go_on();
         }
         freezer::thaw(pid)
-=======
-        container
-            .pid
-            .map_or(Ok(()), freezer::thaw)
->>>>>>> main
             .map_err(|error| io_refusal(&format!("{} cannot be thawed", container.name), &error))
     }
 
