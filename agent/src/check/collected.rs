@@ -1,4 +1,6 @@
-//! Findings as they are gathered: what is alike in one process is told once, with the numbers of all.
+//! Findings as they are gathered: what is alike is told once, with the numbers of all and how many processes have it.
+
+use std::collections::BTreeSet;
 
 use mose_protocol::check::{Finding, Process, Severity};
 
@@ -14,6 +16,8 @@ struct Gathered {
     what: String,
     numbers: Vec<String>,
     more: usize,
+    /// Further processes that have the same, as children inherit descriptors.
+    others: BTreeSet<u32>,
     reason: String,
     remedy: String,
 }
@@ -46,12 +50,12 @@ impl Findings {
         remedy: &str,
     ) {
         let same = self.0.iter_mut().find(|other| {
-            other.thing == thing
-                && other.what == what
-                && other.reason == reason
-                && other.process.as_ref() == Some(process)
+            other.thing == thing && other.what == what && other.reason == reason && other.process.is_some()
         });
         match same {
+            Some(same) if same.process.as_ref() != Some(process) => {
+                same.others.insert(process.pid);
+            }
             Some(same) if same.numbers.len() < NAMED => same.numbers.push(number),
             Some(same) => same.more += 1,
             None => self.0.push(Gathered {
@@ -61,6 +65,7 @@ impl Findings {
                 what: what.to_owned(),
                 numbers: vec![number],
                 more: 0,
+                others: BTreeSet::new(),
                 reason: reason.to_owned(),
                 remedy: remedy.to_owned(),
             }),
@@ -76,6 +81,7 @@ impl Findings {
             what: what.to_owned(),
             numbers: Vec::new(),
             more: 0,
+            others: BTreeSet::new(),
             reason: reason.to_owned(),
             remedy: remedy.to_owned(),
         });
@@ -89,6 +95,9 @@ impl Findings {
                 let plural = if found.numbers.len() > 1 { "s" } else { "" };
                 let more = if found.more > 0 { format!(" and {} more", found.more) } else { String::new() };
                 resource = format!("{}{plural} {}{more} ({resource})", found.thing, found.numbers.join(", "));
+            }
+            if !found.others.is_empty() {
+                resource.push_str(&format!(", also of {} more processes", found.others.len()));
             }
             let finding = Finding::new(found.severity, &resource, &found.reason, &found.remedy);
             match &found.process {
@@ -105,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_of_a_kind_in_one_process_are_one_finding() {
+    fn many_of_a_kind_are_one_finding() {
         let mut findings = Findings::default();
         let process = |pid| Process { pid, command: "node".into() };
         for number in 3..1003 {
@@ -125,8 +134,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "process 1 (node): descriptors 3, 4, 5, 6 and 996 more (io_uring): no",
-                "process 2 (node): descriptor 9 (io_uring): no",
+                "process 1 (node): descriptors 3, 4, 5, 6 and 996 more (io_uring), also of 1 more processes: no",
                 "process 2 (node): state: it is stopped",
             ]
         );
