@@ -17,10 +17,11 @@ fn whatever_hangs_the_service_runs_again() {
     after_a_cut_link_the_next_order_is_taken(&testbed);
 }
 
-/// The counter, with a child that does nothing and is stopped.
+/// The counter, with a child that does nothing and is stopped. It sleeps again and again: a sleep under way ends at a restore, since
+/// the kernel keeps where it stood for itself.
 fn start_with_a_stopped_child(testbed: &Testbed) {
     testbed.run("edge-a", &["mose-agent", "attach", "counter", "--address", "10.77.0.20/24"]);
-    let serve = "sleep 100000 & exec mose-counter serve --state-size 16MiB --dirty-rate 100";
+    let serve = "tail -f /dev/null & exec mose-counter serve --state-size 16MiB --dirty-rate 100";
     testbed.run(
         "edge-a",
         &[
@@ -37,7 +38,7 @@ fn start_with_a_stopped_child(testbed: &Testbed) {
             serve,
         ],
     );
-    let stop = "kill -STOP $(busybox pidof sleep)";
+    let stop = "kill -STOP $(busybox pidof tail)";
     eventually_within(Duration::from_secs(10), "the child is there to be stopped", || {
         testbed.try_run("edge-a", &["podman", "exec", "counter", "sh", "-c", stop]).status.success()
     });
@@ -45,7 +46,7 @@ fn start_with_a_stopped_child(testbed: &Testbed) {
 
 /// The run state of that child.
 fn childs_state(testbed: &Testbed, host: &str) -> String {
-    let look = "grep State /proc/$(busybox pidof sleep)/status";
+    let look = "grep State /proc/$(busybox pidof tail)/status";
     testbed.run(host, &["podman", "exec", "counter", "sh", "-c", look])
 }
 
@@ -58,7 +59,7 @@ fn a_stopped_process_moves_and_stays_stopped(testbed: &Testbed) {
         assert_eq!(code, 0, "{record}");
         assert!(childs_state(testbed, to).contains("T (stopped)"), "{}", childs_state(testbed, to));
     }
-    let go_on = "kill -CONT $(busybox pidof sleep)";
+    let go_on = "kill -CONT $(busybox pidof tail)";
     testbed.run("edge-a", &["podman", "exec", "counter", "sh", "-c", go_on]);
     assert!(childs_state(testbed, "edge-a").contains("S (sleeping)"), "{}", childs_state(testbed, "edge-a"));
     lives_on(testbed, "counter", "edge-a", client);

@@ -118,8 +118,9 @@ impl Object for Memory {
                                 || (*address..*address + SIZE).contains(&number(from))
                         })
                     });
-                    // Whether pages were written to since somebody looked is none of the process's state.
-                    let flags = words.filter(|flag| *flag != "sd").collect::<Vec<_>>().join(" ");
+                    // Whether pages were written to since somebody looked, and whether somebody looks, is none of its state.
+                    let flags =
+                        words.filter(|flag| !matches!(*flag, "sd" | "uw")).collect::<Vec<_>>().join(" ");
                     if ours {
                         told.say(format_args!("mapping {mapping}"), flags);
                     }
