@@ -57,9 +57,6 @@ impl Files {
         let mut deleted = open("deleted", 0)?;
         deleted.write_all(b"without a name")?;
         fs::remove_file(path("deleted"))?;
-        let linked = open("linked", 0)?;
-        fs::hard_link(path("linked"), path("linked-2"))?;
-        fs::remove_file(path("linked"))?;
         let mut unnamed =
             OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).open(place)?;
         unnamed.write_all(b"never had one")?;
@@ -99,7 +96,6 @@ impl Files {
             ("by path only", pathed),
             ("a folder", folder),
             ("deleted", deleted),
-            ("deleted, another name left", linked),
             ("without a name", unnamed),
             ("kept over exec", kept),
             ("/dev/null", null),

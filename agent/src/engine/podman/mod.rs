@@ -1,8 +1,7 @@
 //! The engine on libpod's REST interface, with runc and CRIU beneath it.
 //!
-//! The fast path: the destination's container is created, initialised and taken down again before the freeze, so that
-//! it has its OCI configuration; CRIU's images are put into its own checkpoint folder, and libpod restores it from
-//! there. No archive is packed or unpacked, and nothing is exported.
+//! The destination's container is created, initialised and taken down again before the freeze, so that it has its OCI configuration;
+//! CRIU's images are put into its own checkpoint folder, and libpod restores it from there. Nothing is packed or exported.
 
 mod at_work;
 mod beside;
@@ -446,8 +445,9 @@ impl Engine for PodmanEngine {
     }
 
     fn thaw(&self, container: &Container) -> Result<(), Refusal> {
-        let Some(pid) = container.pid else { return Ok(()) };
-        freezer::thaw(pid)
+        container
+            .pid
+            .map_or(Ok(()), freezer::thaw)
             .map_err(|error| io_refusal(&format!("{} cannot be thawed", container.name), &error))
     }
 
