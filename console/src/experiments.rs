@@ -396,6 +396,7 @@ impl Tried {
         self.broken_off.is_none()
             && !self.by.is_empty()
             && self.by.iter().all(TriedBy::good)
+            && self.all.requests > 0
             && self.all.lost + self.all.failed == 0
             && whole(&self.moved)
             && whole(&self.restarted)
@@ -425,7 +426,6 @@ impl TriedBy {
         self.under_load
             && !self.records.is_empty()
             && self.records.iter().all(done)
-            && self.clients.requests > 0
             && self.clients.lost + self.clients.failed == 0
     }
 }

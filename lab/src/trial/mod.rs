@@ -82,7 +82,7 @@ pub fn of<'a>(site: Site<'a>, extent: Extent) -> Box<dyn Trial + 'a> {
         "sqlite" => Box::new(sqlite::Sqlite::new(site)),
         "postgres" => Box::new(postgres::Postgres::new(site, if full { 60 } else { 40 })),
         _ => {
-            let (size, takes) = if full { (1 << 30, 240) } else { (64 << 20, 15) };
+            let (size, takes) = if full { (1 << 30, 60) } else { (64 << 20, 8) };
             Box::new(nginx::Nginx::new(site, size, Duration::from_secs(takes)))
         }
     }

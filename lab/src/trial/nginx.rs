@@ -1,5 +1,5 @@
-//! nginx: 20 clients fetch a file, again and again, each at a pace, so that the server stands with full send buffers; each
-//! copy's checksum is compared.
+//! nginx: 20 clients fetch a file, each at a pace, so that the server stands with full send buffers and every copy is under way
+//! during all moves; each copy's checksum is compared.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -19,13 +19,17 @@ const CLIENTS: u32 = 20;
 const FILE: &str = "/srv/file";
 /// Bytes that are read at a time.
 const CHUNK: usize = 64 << 10;
+/// How often a client that waits looks whether it is to end.
+const GLANCE: Duration = Duration::from_millis(50);
+/// Longer than any trial.
+const LONG: Duration = Duration::from_secs(24 * 3600);
 /// No header of nginx's is longer.
 const MAX_HEADER: u64 = 16 << 10;
 
 pub(super) struct Nginx<'a> {
     site: Site<'a>,
     size: u64,
-    /// How long a client takes for a copy at its pace.
+    /// How long a client takes for the first 63 % of its copy.
     takes: Duration,
     checksum: u128,
     crowd: Option<Crowd<()>>,
@@ -33,7 +37,7 @@ pub(super) struct Nginx<'a> {
 }
 
 impl<'a> Nginx<'a> {
-    /// A file of so many bytes, of which each client reads a copy in about that time.
+    /// A file of so many bytes, and how long a client takes for the first 63 % of its copy.
     pub(super) fn new(site: Site<'a>, size: u64, takes: Duration) -> Self {
         Self { site, size, takes, checksum: 0, crowd: None, copies: 0 }
     }
@@ -104,26 +108,30 @@ fn chunk_at(begin: u64) -> Vec<u8> {
     chunk
 }
 
-/// Fetches the file again and again over one connection until it is to end; the last copy then comes as fast as it can.
+/// Fetches the file, the slower the less of it is left, so that the copy is under way until it is to end; the rest then comes as
+/// fast as it can.
 fn fetch_at_a_pace(member: &mut Member, size: u64, takes: Duration, checksum: u128) {
     let Ok(stream) = member.stream.try_clone() else { return };
     let mut stream = BufReader::with_capacity(CHUNK, stream);
-    while member.goes_on() {
-        let begun = Instant::now();
-        let mut at_pace = |read: u64, silence: Duration| {
-            member.under_way();
-            member.events.silence(silence);
-            let due = takes.mul_f64(read as f64 / size as f64);
-            if member.goes_on() {
-                std::thread::sleep(due.saturating_sub(begun.elapsed()));
-            }
-        };
-        let fetched = fetch(&mut stream, size, checksum, &mut at_pace);
-        // The time since the request is no silence: bytes came all the while, and silences among them were noted.
-        if !member.judge(Instant::now(), fetched) {
-            return;
+    let begun = Instant::now();
+    let mut at_pace = |read: u64, silence: Duration| {
+        member.under_way();
+        member.events.silence(silence);
+        let due = begun + due(read, size, takes);
+        while read < size && member.goes_on() && Instant::now() < due {
+            std::thread::sleep(GLANCE.min(due - Instant::now()));
         }
-    }
+    };
+    let fetched = fetch(&mut stream, size, checksum, &mut at_pace);
+    // The time since the request is no silence: bytes came all the while, and silences among them were noted.
+    member.judge(Instant::now(), fetched);
+}
+
+/// When so much is to have been read. What is left falls off as a charge does, in `takes` to 37 %; the last of it is not due for
+/// long.
+fn due(read: u64, size: u64, takes: Duration) -> Duration {
+    let left = 1.0 - read as f64 / size as f64;
+    if left < 0.02 { LONG } else { takes.mul_f64(-left.ln()).min(LONG) }
 }
 
 /// Fetches the file once. `progress` is told how much has come, and how long it was waited for.
@@ -196,6 +204,14 @@ mod tests {
         );
         assert!(matches!(read("HTTP/1.1 200 OK\r\n\r\n"), Err(Failure::Wrong(_))));
         assert!(matches!(read("HTTP/1.1 200 OK\r\n"), Err(Failure::Broken(_))));
+    }
+
+    #[test]
+    fn a_copy_is_read_ever_slower_and_not_to_its_end() {
+        let due = |share: u64| due(share, 100, Duration::from_secs(10));
+        assert_eq!(due(0), Duration::ZERO);
+        assert!(due(63) < Duration::from_secs(10) && due(64) > Duration::from_secs(10));
+        assert_eq!((due(99), due(100)), (LONG, LONG));
     }
 
     #[test]

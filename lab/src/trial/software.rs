@@ -54,7 +54,7 @@ const LEDGER: &str = include_str!("ledger.py");
 const MOSQUITTO: &str = "listener 1883 0.0.0.0\nallow_anonymous true\nuser root\npersistence true\n\
     persistence_location /mosquitto/data/\nmax_queued_messages 0\nmax_inflight_messages 100\nlog_dest stderr\n";
 const NGINX: &str = "user root;\ndaemon off;\nworker_processes 2;\npid /tmp/nginx.pid;\nerror_log stderr warn;\n\
-    events { worker_connections 256; }\nhttp {\n  access_log off;\n  sendfile on;\n  client_body_temp_path /tmp/body;\n  \
+    events { worker_connections 256; }\nhttp {\n  access_log off;\n  sendfile on;\n  send_timeout 1h;\n  keepalive_timeout 1h;\n  client_body_temp_path /tmp/body;\n  \
     proxy_temp_path /tmp/proxy;\n  fastcgi_temp_path /tmp/fastcgi;\n  uwsgi_temp_path /tmp/uwsgi;\n  scgi_temp_path /tmp/scgi;\n  \
     server { listen 8080; root /srv; }\n}\n";
 /// As the entry point of the image that everybody uses: an empty folder becomes a cluster, with checksums on its pages.
