@@ -77,13 +77,12 @@ pub(crate) fn look(subject: &Subject) -> Looked {
     namespaces::look(&ours, &mut findings);
     processes::strangers(&strangers, &mut findings);
     keys(&subject.keyring, &mut findings);
+    let all = Mounts::of_all(&ours);
     let mut seen = Seen::default();
     for (index, task) in ours.iter().enumerate() {
         processes::look(task, raises_limits, &mut findings);
-        // A process may see mounts of its own.
-        let own = Mounts::of(task).unwrap_or_default();
         let around =
-            Around { pids: &subject.processes, root: &root, mounts: &own, options: &subject.options };
+            Around { pids: &subject.processes, root: &root, mounts: &all, options: &subject.options };
         let most = MOST_DESCRIPTORS.saturating_sub(seen.count);
         descriptors::look((index, task), &around, most, &mut seen, &mut findings);
         mappings::look(task, &around, &mut findings);

@@ -1,6 +1,6 @@
 //! The mounts of the container: kinds of file systems that CRIU cannot restore, and which of them hide others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::collected::Findings;
 use super::task::Task;
 
 /// The most mounts that are looked at.
-const MOST: usize = 4096;
+const MOST: usize = 16_384;
 
 /// File systems that CRIU mounts anew when a service has mounted them itself.
 const KNOWN: [&str; 16] = [
@@ -56,6 +56,20 @@ impl Mounts {
     /// Those that a process sees.
     pub(super) fn of(task: &Task) -> io::Result<Self> {
         Ok(Self::parse(&fs::read_to_string(task.file("mountinfo"))?))
+    }
+
+    /// Those that any of the processes sees: a descriptor may come from a mount namespace that its holder has left.
+    pub(super) fn of_all(tasks: &[Task]) -> Self {
+        let mut known = HashSet::new();
+        let mut text = String::new();
+        for task in tasks {
+            if let Ok(namespace) = fs::read_link(task.file("ns/mnt"))
+                && known.insert(namespace)
+            {
+                text.push_str(&fs::read_to_string(task.file("mountinfo")).unwrap_or_default());
+            }
+        }
+        Self::parse(&text)
     }
 
     fn parse(text: &str) -> Self {

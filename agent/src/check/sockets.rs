@@ -90,7 +90,6 @@ struct Tables {
 
 struct Netlink {
     port: u64,
-    groups: u64,
     unread: u64,
 }
 
@@ -124,9 +123,8 @@ fn queues(line: &str) -> Option<(u64, (u64, u64))> {
 fn netlink(line: &str) -> Option<(u64, Netlink)> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let port = fields.get(2)?.parse().ok()?;
-    let groups = u64::from_str_radix(fields.get(3)?, 16).ok()?;
     let unread = fields.get(4)?.parse().ok()?;
-    Some((fields.get(9)?.parse().ok()?, Netlink { port, groups, unread }))
+    Some((fields.get(9)?.parse().ok()?, Netlink { port, unread }))
 }
 
 /// Looks at the sockets of all processes.
@@ -239,8 +237,10 @@ fn unix_socket(
 
 fn netlink_socket(one: &One<'_>, tables: &Tables, findings: &mut Findings) {
     const WHAT: &str = "netlink socket";
-    let Some(socket) = tables.netlink.get(&one.inode) else { return };
-    if socket.unread > 0 {
+    let groups = one.taken().map(|taken| groups(&taken)).unwrap_or_default();
+    // One that has no address yet stands in no table.
+    let socket = tables.netlink.get(&one.inode);
+    if socket.is_some_and(|socket| socket.unread > 0) {
         let remedy = "have the service read what waits, then migrate";
         one.blocks(
             WHAT,
@@ -249,18 +249,18 @@ fn netlink_socket(one: &One<'_>, tables: &Tables, findings: &mut Findings) {
             findings,
         );
     }
-    if socket.groups != 0 && socket.port == 0 {
+    if groups.iter().any(|word| *word != 0) && socket.is_none_or(|socket| socket.port == 0) {
         let remedy = "the program must bind the socket before it joins groups";
         one.blocks(WHAT, "it is in groups without an address, which CRIU cannot dump", remedy, findings);
     }
-    if one.taken().is_some_and(|taken| in_high_groups(&taken)) {
+    if groups.iter().skip(1).any(|word| *word != 0) {
         let remedy = "have the program leave them; one that needs them cannot be moved";
         one.blocks(WHAT, "it is in groups beyond the first 32, which CRIU cannot dump", remedy, findings);
     }
 }
 
-/// Whether a netlink socket is in a group that does not fit into 32 bits (netlink(7): `NETLINK_LIST_MEMBERSHIPS`).
-fn in_high_groups(socket: &OwnedFd) -> bool {
+/// The groups that a netlink socket is in, a bit each (netlink(7): `NETLINK_LIST_MEMBERSHIPS`).
+fn groups(socket: &OwnedFd) -> [u32; 32] {
     const NETLINK_LIST_MEMBERSHIPS: libc::c_int = 9;
     let mut words = [0_u32; 32];
     let mut length = libc::socklen_t::try_from(size_of_val(&words)).unwrap_or(0);
@@ -274,7 +274,7 @@ fn in_high_groups(socket: &OwnedFd) -> bool {
             &raw mut length,
         )
     };
-    said == 0 && words.iter().skip(1).any(|word| *word != 0)
+    if said == 0 { words } else { [0; 32] }
 }
 
 fn udp_socket(one: &One<'_>, tables: &Tables, findings: &mut Findings) {
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(queues(&udp.replace("00000300", "00000000")), None, "nothing waits");
         let line = "0000000000000000 0   4242       00000001 12       0        0     2        0        815";
         let (inode, found) = netlink(line).unwrap();
-        assert_eq!((inode, found.port, found.groups, found.unread), (815, 4242, 1, 12));
+        assert_eq!((inode, found.port, found.unread), (815, 4242, 12));
         assert!(netlink("sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode").is_none());
         assert_eq!(sessions("TlsCurrTxSw \t2\nTlsCurrRxSw \t1\nTlsTxSw \t90\nTlsDecryptError \t0\n"), 3);
         let igmp = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n1\tlo        :     2      V3\n\

@@ -97,7 +97,6 @@ fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Unmovable {
         ByHand::RestoreFails(reason) => format!("restore fails: {reason}"),
         ByHand::Hangs => "hangs".to_owned(),
     };
-    let fails = by_hand != ByHand::Moves;
     let blocking = report.blocking().count() > 0;
     let worst = report.findings.iter().find(|finding| finding.severity > Severity::Note);
     Unmovable {
@@ -106,8 +105,12 @@ fn told(kind: &Kind, found: Option<(Report, ByHand)>) -> Unmovable {
         check: worst
             .map(|finding| format!("{}: {}", finding.severity.name(), finding.told()))
             .unwrap_or_default(),
-        // What CRIU loses without a word is refused too.
-        agrees: Some(if fails { blocking } else { !blocking || kind.fate == Fate::Refused }),
+        // What CRIU loses without a word is refused too, and what hangs it alone may move with us.
+        agrees: Some(match by_hand {
+            ByHand::Moves => !blocking || kind.fate == Fate::Refused,
+            ByHand::Hangs => blocking || kind.fate == Fate::Moves,
+            ByHand::DumpFails(_) | ByHand::RestoreFails(_) => blocking,
+        }),
     }
 }
 

@@ -132,8 +132,10 @@ pub(super) fn made_device(name: &str, kind: u32, major: u32, minor: u32, flags: 
     let file = path(name);
     let number = libc::makedev(major, minor) as usize;
     let mode = (kind | 0o600) as usize;
-    call("mknod", libc::SYS_mknodat, &[word(libc::AT_FDCWD), file.as_ptr() as usize, mode, number])?;
-    open(name, flags)
+    match call("mknod", libc::SYS_mknodat, &[word(libc::AT_FDCWD), file.as_ptr() as usize, mode, number]) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => open(name, flags),
+    }
 }
 
 /// A pseudo-terminal, both ends.

@@ -18,8 +18,9 @@ const EDGES: [&str; 2] = ["edge-a", "edge-b"];
 const CLIENTS: &str = "uav";
 /// How long a service may take until it answers; initdb takes long where code is translated.
 const READY: Duration = Duration::from_secs(300);
-/// How long a connection may take to be opened, and an answer to come.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a connection may take to be opened, and an answer to come: more than TCP takes to send again what was lost several
+/// times over.
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A service's place.
 #[derive(Debug, Clone, Copy)]
