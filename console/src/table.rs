@@ -242,10 +242,11 @@ fn rounds(record: &Record) -> String {
         (None, Some(number)) => format!("; round {number} no longer paid"),
         (None, None) => String::new(),
     };
-    let last = record.image.0.saturating_sub(record.rounds.iter().map(|round| round.bytes.0).sum());
     // What came after the rounds travelled in the downtime, if there was one.
     match record.outcome {
-        Outcome::Done => format!("rounds    {sent} · then {} in the downtime{note}", Bytes(last)),
+        Outcome::Done => {
+            format!("rounds    {sent} · then {} in the downtime{note}", record.sent_in_downtime())
+        }
         _ => format!("rounds    {sent}{note}"),
     }
 }

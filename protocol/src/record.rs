@@ -233,6 +233,16 @@ pub struct Verdict {
 }
 
 impl Record {
+    /// What travelled in the downtime: all but the rounds, and the passes over files that were made while the service ran.
+    #[must_use]
+    pub fn sent_in_downtime(&self) -> Bytes {
+        let rounds: u64 = self.rounds.iter().map(|round| round.bytes.0).sum();
+        let passes =
+            self.steps.iter().filter(|s| matches!(s.step, Step::RootfsPrecopy | Step::VolumePrecopy));
+        let files: u64 = passes.filter_map(|step| step.bytes).map(|bytes| bytes.0).sum();
+        Bytes(self.image.0.saturating_sub(rounds + files))
+    }
+
     /// The downtime (the agents' blackout, of which the worst case is told) against its worst case and its target.
     #[must_use]
     pub fn downtime_verdict(&self) -> Verdict {
@@ -345,5 +355,23 @@ mod tests {
     fn what_is_not_known_is_not_told_as_a_number() {
         assert_eq!(silence(&[(None, false)]).to_string(), "unknown");
         assert!(silence(&[(Some(26_700.0), true)]).to_string().starts_with("at least "));
+    }
+
+    #[test]
+    fn what_was_sent_while_the_service_ran_was_not_sent_in_the_downtime() {
+        let step = |step: &str, bytes: u64| serde_json::json!({"host": "edge-a", "step": step, "start": 0.0, "took": 1.0, "bytes": bytes});
+        let round = serde_json::json!({
+            "number": 0, "pages": 1, "sent": 1, "bytes": 4_096, "took": 1.0, "pays": true
+        });
+        let record: Record = serde_json::from_value(serde_json::json!({
+            "migration": "m-1", "service": "nginx", "from": "edge-a", "to": "edge-b",
+            "plan": {"strategy": "precopy", "iterations": null, "bandwidth": null},
+            "transport": null, "started_at": 0, "duration": 1.0, "outcome": "done", "reason": null,
+            "image": 100_000, "downtime": Downtime::default(), "rounds": [round],
+            "steps": [step("rootfs-precopy", 10_000), step("volume-precopy", 70_000),
+                step("volume-precopy", 1_000), step("transfer", 14_904)],
+        }))
+        .expect("a record");
+        assert_eq!(record.sent_in_downtime(), Bytes(14_904));
     }
 }

@@ -29,7 +29,6 @@ pub fn sample(record: &Record, memory: Bytes, rate: f64, link: BitsPerSec) -> Op
     let frozen = step(Step::Freeze)?.start.0;
     let dumped = end(step(Step::Transfer)?) - frozen;
     let restore = frozen + blackout - step(Step::Restore)?.start.0;
-    let in_rounds: u64 = record.rounds.iter().map(|round| round.bytes.0).sum();
     let passes: Vec<&StepTime> =
         record.steps.iter().filter(|s| matches!(s.step, Step::PreDump | Step::Iteration)).collect();
     // From the end of one round to the end of the next, the pause between them included.
@@ -52,7 +51,7 @@ pub fn sample(record: &Record, memory: Bytes, rate: f64, link: BitsPerSec) -> Op
         prepare: Some(Millis((record.duration.0 - blackout - spent).max(0.0))),
         predump: if record.plan.strategy == Strategy::Cold { None } else { rounds.next() },
         rounds: rounds.collect(),
-        dump: Some(pass(dumped, record.image.0.saturating_sub(in_rounds))),
+        dump: Some(pass(dumped, record.sent_in_downtime().0)),
         restore: Some(Millis(restore.max(0.0))),
         overlay: Some(Millis((blackout - dumped - restore).max(0.0))),
     })

@@ -78,9 +78,7 @@ fn series(options: &cli::Strategies, records: Vec<Record>) -> Vec<Series> {
             blackout_ms,
             client_gap_ms: of(&|r| r.downtime.client_gap().map(|ms| ms.0)),
             duration_ms: of(&|r| Some(r.duration.0)),
-            bytes_in_downtime: of(&|r| {
-                Some((r.image.0 - r.rounds.iter().map(|round| round.bytes.0).sum::<u64>()) as f64)
-            }),
+            bytes_in_downtime: of(&|r| Some(r.sent_in_downtime().0 as f64)),
             ratio: blackout_ms.zip(first).map(|(this, first)| this / first),
             records,
         });
