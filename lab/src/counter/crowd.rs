@@ -280,6 +280,7 @@ impl Crowd {
     /// What was never answered, and what the kernel says of each connection.
     fn finish(mut self) -> Report {
         let now = Instant::now();
+        let mut needless = vec![false; self.lines.len()];
         for number in 0..self.lines.len() {
             self.account(number, true);
             if let Some((asked, sent_at_unix_us)) = self.lines[number].asked.take() {
@@ -292,10 +293,17 @@ impl Crowd {
                 );
             }
             if let Ok(again) = SentAgain::of(&self.lines[number].stream) {
+                needless[number] = again.needless >= again.segments;
                 self.report.sent_again += u64::from(again.segments);
                 self.report.needlessly += u64::from(again.needless);
             }
             self.report.sent += self.lines[number].sent;
+        }
+        // That a segment was needless may be told after a wait was judged. Where that is so of all of them, none was needed.
+        for wait in &mut self.report.waits {
+            if needless.get(wait.connection as usize) == Some(&true) {
+                wait.needed_again = 0;
+            }
         }
         self.report.waits.sort_by_key(|wait| wait.sent_at_unix_us);
         self.report.ended_at_unix_ms = unix_us() / 1000;
