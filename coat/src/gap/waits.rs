@@ -69,6 +69,8 @@ struct State {
     acknowledged: bool,
     /// The sequence number after the client's newest byte.
     sent: Option<u32>,
+    /// The sequence number after the service's newest byte.
+    heard: Option<u32>,
     /// Bytes from the client since the service's last word.
     up: u64,
     /// Bytes from the service since the client's last word.
@@ -162,7 +164,14 @@ impl State {
 
     /// The service says something; whether the connection is over.
     fn hears(&mut self, packet: &Packet, at: SystemTime, told: &mut Waits) -> bool {
-        let Segment { acknowledged, syn, fin, reset, .. } = packet.segment.unwrap_or_default();
+        let Segment { end, acknowledged, syn, fin, reset } = packet.segment.unwrap_or_default();
+        if packet.segment.is_some() && packet.data > 0 {
+            if self.heard.is_some_and(|heard| !after(end, heard)) && !reset {
+                // Sent again: a restored kernel does so before the service runs, and the client had it.
+                return false;
+            }
+            self.heard = Some(end);
+        }
         let received = match (acknowledged, self.sent) {
             (Some(acknowledged), Some(sent)) => !after(sent, acknowledged),
             _ => true,

@@ -280,7 +280,7 @@ impl Crowd {
     /// What was never answered, and what the kernel says of each connection.
     fn finish(mut self) -> Report {
         let now = Instant::now();
-        let mut needless = vec![false; self.lines.len()];
+        let mut needless = Vec::with_capacity(self.lines.len());
         for number in 0..self.lines.len() {
             self.account(number, true);
             if let Some((asked, sent_at_unix_us)) = self.lines[number].asked.take() {
@@ -292,8 +292,9 @@ impl Crowd {
                     Wait { connection, sent_at_unix_us, ms, answered: false, needed_again: 0 },
                 );
             }
-            if let Ok(again) = SentAgain::of(&self.lines[number].stream) {
-                needless[number] = again.needless >= again.segments;
+            let again = SentAgain::of(&self.lines[number].stream);
+            needless.push(again.as_ref().is_ok_and(|again| again.needless >= again.segments));
+            if let Ok(again) = again {
                 self.report.sent_again += u64::from(again.segments);
                 self.report.needlessly += u64::from(again.needless);
             }

@@ -1,10 +1,13 @@
 //! What waits are made of packets in sequence, by hand and by brute force.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use proptest::prelude::*;
 
 use super::*;
+
+static HEARD: AtomicU32 = AtomicU32::new(0);
 
 fn at(ms: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
@@ -22,7 +25,9 @@ fn says(port: u16, end: u32, data: u32) -> Packet {
 
 /// The service's, which has got the client's up to `acknowledged`.
 fn hears(port: u16, acknowledged: u32, data: u32) -> Packet {
-    let segment = Segment { acknowledged: Some(acknowledged), ..Segment::default() };
+    // Never twice the same.
+    let end = HEARD.fetch_add(data, Relaxed) + data;
+    let segment = Segment { end, acknowledged: Some(acknowledged), ..Segment::default() };
     Packet { flow: Some(flow(port)), heard: true, data, segment: Some(segment) }
 }
 
@@ -84,6 +89,14 @@ fn what_is_sent_again_began_when_it_was_sent_first_and_is_no_request_of_its_own(
 fn an_acknowledgement_is_no_answer() {
     let told = waits(&[(0, says(1, 10, 10)), (500, hears(1, 10, 0)), (520, hears(1, 10, 5))], 600);
     assert_eq!(longest(told), (0, 520));
+}
+
+#[test]
+fn what_the_service_sends_again_is_no_answer() {
+    let answer = hears(1, 10, 5);
+    let packets =
+        [(0, says(1, 10, 10)), (2, answer), (100, says(1, 20, 10)), (600, answer), (700, hears(1, 20, 5))];
+    assert_eq!(longest(waits(&packets, 800)), (100, 600));
 }
 
 #[test]
