@@ -4,11 +4,9 @@ mod lab;
 mod services;
 mod volumes;
 
-use std::ffi::OsString;
-
 use clap::{Parser, Subcommand, ValueEnum};
 use mose_console::documents::Document;
-use mose_lab::{CgroupMode, LinkRate};
+use mose_lab::LinkRate;
 use mose_pam::{BitsPerSec, Millis, Objective, Plan, RoundsRule, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
 

@@ -55,7 +55,7 @@ pub struct Unanswered {
     pub refused: Refusal,
     /// What it told last, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last: Option<LastTold>,
+    pub last: Option<Box<LastTold>>,
 }
 
 /// What ran on a host when its engine last answered.
@@ -346,9 +346,11 @@ impl Fleet {
     pub async fn services(&self) -> Result<Told<ServiceInfo>, Refusal> {
         let services = |host: &HostName, reply| match reply {
             Reply::Services(found) => Ok(found),
-            Reply::LastServices { at, services, refused } => {
-                Err(Unanswered { host: host.clone(), refused, last: Some(LastTold { at, services }) })
-            }
+            Reply::LastServices { at, services, refused } => Err(Unanswered {
+                host: host.clone(),
+                refused,
+                last: Some(Box::new(LastTold { at, services })),
+            }),
             _ => Err(of_another_kind(host)),
         };
         let mut all = self.of_all(&Request::Services, services).await?;

@@ -1,6 +1,5 @@
 //! A program that holds one of every kind of kernel object moves, cold and by iterative pre-copy, and tells the same of all of it
 //! before and after.
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use mose_tests::{Testbed, eventually};
 

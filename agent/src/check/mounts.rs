@@ -90,10 +90,13 @@ impl Mounts {
     /// Whether another mount lies over it, or over a mount that it is on.
     pub(super) fn covered(&self, id: u64) -> bool {
         let mut at = self.get(id);
+        // What lies over a mount does not hide itself, nor what is on it.
+        let mut through = id;
         for _ in 0..MOST {
             let Some(mount) = at else { return false };
             let over = |other: &&Mount| {
                 other.id != mount.id
+                    && other.id != through
                     && (other.parent == mount.id && other.point == mount.point
                         || other.parent == mount.parent
                             && other.point != mount.point
@@ -103,6 +106,7 @@ impl Mounts {
             if self.all.iter().any(|other| over(&other)) {
                 return true;
             }
+            through = mount.id;
             at = self.get(mount.parent).filter(|parent| parent.id != mount.id);
         }
         false

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::Subcommand;
 use mose_lab::{CgroupMode, LinkRate};
 use mose_pam::{BitsPerSec, Strategy};
+use mose_protocol::HostName;
 
 use super::{PreCopy, ServicesRun, Transport, Volumes};
 
