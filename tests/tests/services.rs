@@ -1,6 +1,5 @@
 //! Real services under their real clients, there and back by each strategy: nothing is lost, nothing fails at a client, and
 //! what they hold is what they were given. The command does the work; this holds what it says against what is wanted.
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use mose_tests::{Testbed, mose, text};
 use serde_json::Value;

@@ -1,4 +1,5 @@
 //! `mose-holdall`: a service that holds one of every kind of kernel object, and tells all of it.
+#![expect(clippy::print_stdout, reason = "a command line prints")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -131,7 +131,7 @@ mod tests {
             {"destination": "/run/secrets/token", "source": "/run/c/1a/userdata/secrets/token"},
             {"destination": "/proc", "source": "proc"},
         ]});
-        assert_eq!(places(&runtime, &[Path::new("/run/c")]), [Path::new("/run/c/1a/userdata/hosts")]);
+        assert_eq!(places(&runtime, "1a"), [Path::new("/run/c/1a/userdata/hosts")]);
     }
 
     #[test]
