@@ -249,7 +249,13 @@ fn refusals_come_before_anything_is_touched(testbed: &Testbed) {
         podman run -d --name giver --network none --volume given:/given localhost/busybox busybox sleep 1000; \
         podman export needed | tar -x -C /root/folder";
     testbed.run("edge-a", &["sh", "-c", setup]);
-    let before = testbed.traces("edge-b");
+    // Where an address is, each host knows by a flow: those come with the services, not with the orders.
+    let traces = || {
+        let mut traces = testbed.traces("edge-b");
+        traces.retain(|(what, _)| *what != "flows");
+        traces
+    };
+    let before = traces();
     for (number, &(name, options, says)) in REFUSED.iter().enumerate() {
         start(testbed, name, 40 + number, options);
         let output = mose(&["migrate", name, "--from", "edge-a", "--to", "edge-b"]);
@@ -257,5 +263,5 @@ fn refusals_come_before_anything_is_touched(testbed: &Testbed) {
         assert!(text(&output).contains(says), "{name} does not say `{says}`: {}", text(&output));
         assert_eq!(testbed.running_on(name), ["edge-a"]);
     }
-    assert_eq!(testbed.traces("edge-b"), before);
+    assert_eq!(traces(), before);
 }

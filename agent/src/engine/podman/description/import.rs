@@ -25,7 +25,7 @@ pub(in super::super) async fn import(
     let written = |value: &Value| value.to_string().into_bytes();
     let archive = archive(&[("config.dump", &written(config)), ("spec.dump", &written(&config["spec"]))]);
     let what = format!("create {name}");
-    let path = format!("/containers/{name}/restore?import=true");
+    let path = format!("/containers/{name}/restore?import=true&ignoreVolumes=true");
     match socket.post_bytes(&what, &path, "application/x-tar", archive, CALL_DEADLINE).await {
         Err(refusal) if refusal.reason.contains(NO_CHECKPOINT) => Ok(()),
         Err(refusal) => Err(refusal),
