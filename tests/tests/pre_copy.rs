@@ -106,8 +106,12 @@ fn an_order_broken_off_in_a_round_changes_nothing() {
     let aborted = mose(&["abort", id, "--from", "edge-a"]);
     assert!(aborted.status.success(), "{}", text(&aborted));
     let (record, code) = migration.end();
-    assert_eq!((code, &record["outcome"]), (3, &"refused".into()), "{record}");
-    assert!(record["reason"]["reason"].as_str().unwrap().contains("broke the migration off"), "{record}");
+    assert_eq!((code, &record["outcome"]), (7, &"aborted".into()), "{record}");
+    assert!(
+        record["reason"]["reason"].as_str().unwrap().contains("before the service was frozen"),
+        "{record}"
+    );
+    assert!(record["image"].as_u64().unwrap() > 0, "what was sent is told: {record}");
     lives_on(&testbed, "counter", "edge-a", client);
 }
 

@@ -23,7 +23,14 @@ fn every_test_that_the_inventory_names_exists() {
     let mut code = String::new();
     sources(root, &mut code);
     let mut named = 0;
-    for row in inventory.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| part")) {
+    let mut tells = false;
+    for row in inventory.lines().filter(|line| line.starts_with("| ")) {
+        if row.starts_with("| part") {
+            tells = row.contains("shown by");
+        }
+        if !tells {
+            continue;
+        }
         let shown = row.trim_end_matches('|').rsplit('|').next().unwrap();
         for name in shown.split('`').skip(1).step_by(2) {
             assert!(code.contains(&format!("fn {name}(")), "`{name}` is no test: {row}");
