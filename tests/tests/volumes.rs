@@ -146,7 +146,7 @@ fn a_volume_that_cannot_move_is_refused_and_one_that_did_not_move_is_as_it_was()
     // A restore that fails: the half-sent copy goes, and the service goes on with its own volume.
     testbed.run("edge-b", &["podman", "volume", "rm", "data"]);
     let broken = "mv /usr/sbin/criu /usr/sbin/criu.real && printf '%s\\n' '#!/bin/sh' \
-        'case \"$*\" in *swrk*) exit 1;; esac' 'exec /usr/sbin/criu.real \"$@\"' > /usr/sbin/criu && chmod +x /usr/sbin/criu";
+        'case \"$*\" in *swrk*) grep -q restore /proc/$PPID/cmdline && exit 1;; esac' 'exec /usr/sbin/criu.real \"$@\"' > /usr/sbin/criu && chmod +x /usr/sbin/criu";
     testbed.run("edge-b", &["sh", "-c", broken]);
     let (record, code) = testbed.migrate("box", "edge-a", "edge-b");
     assert_eq!((code, record["outcome"].as_str()), (4, Some("rolled-back")), "{record}");
