@@ -91,7 +91,9 @@ fn what_criu_cannot_move_is_named_and_refused_while_it_runs_and_what_it_can_move
     }
 
     // Everything that can be moved, in one container: nothing is in the way, and it moves.
-    let kinds = [names(Fate::Moves), names(Fate::LeftBehind)].concat();
+    // Not so the device file that one of them makes: CRIU would move what is open, and the file itself is refused before the freeze.
+    let mut kinds = [names(Fate::Moves), names(Fate::LeftBehind)].concat();
+    kinds.retain(|kind| *kind != "device-kmsg");
     let holder = start(&testbed, 22, &kinds);
     let (report, code) = check(&["holder", "--to", "edge-b"]);
     assert_eq!((code, found(&report, "blocks")), (0, Vec::new()), "{report:#}");
