@@ -37,8 +37,8 @@ fn a_real_migration_is_ordered_and_shown_with_its_client_and_agents_look_like_wh
     mose.wait_for("downtime at most");
     mose.keys("\r");
     let done = mose.wait("its end", |text| text.contains("done in"));
-    let gap = done.split("client's gap ").nth(1).unwrap().split("    ").next().unwrap().to_owned();
-    assert!(gap.ends_with(" ms") || gap.ends_with(" s"), "the client's gap is `{gap}`:\n{done}");
+    let gap = done.split("client silence ").nth(1).unwrap().split("    ").next().unwrap().to_owned();
+    assert!(gap.ends_with(" ms") || gap.ends_with(" s"), "the client silence is `{gap}`:\n{done}");
     mose.wait("the service at its new place", |text| text.contains("counter @ edge-b"));
 
     // One that stands still is stale, for a second or two until its token goes: on a busy machine that may be missed. Then it

@@ -3,13 +3,16 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::crowd::{Crowd, Failure, Member, Rhythm, connect, text_of};
 use super::events::{Contents, Events};
 use super::site::Site;
 use super::{Moment, Trial};
 use crate::error::LabError;
+
+/// How long Redis may take to read its file after a start.
+const LOADING: Duration = Duration::from_secs(20);
 
 const CLIENTS: u32 = 8;
 /// Requests per second of each.
@@ -52,7 +55,8 @@ impl Trial for Redis<'_> {
         let (endpoint, kept) = (self.site.endpoint(), &self.kept);
         let compared = self.site.among_clients(|| {
             let mut redis = Connection::new(connect(endpoint)?);
-            compare_all(&mut redis, kept, &mut contents).map_err(|failure| LabError::Trial {
+            let compared = loaded(&mut redis).and_then(|()| compare_all(&mut redis, kept, &mut contents));
+            compared.map_err(|failure| LabError::Trial {
                 what: "reading all keys".to_owned(),
                 why: format!("{failure:?}"),
             })
@@ -104,6 +108,19 @@ fn write_and_read(member: &mut Member) -> u64 {
         rhythm.wait();
     }
     kept
+}
+
+/// Waits until Redis has read its file: for a moment after its start it answers nothing else.
+fn loaded(redis: &mut Connection) -> Result<(), Failure> {
+    let deadline = Instant::now() + LOADING;
+    loop {
+        match redis.ask(&["PING"]) {
+            Err(Failure::Wrong(said)) if said.contains("LOADING") && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            answered => return answered.map(drop),
+        }
+    }
 }
 
 fn compare_all(redis: &mut Connection, kept: &[u64], contents: &mut Contents) -> Result<(), Failure> {
