@@ -279,6 +279,16 @@ fn mark(found: &Value, migration: &MigrationId) -> Result<(), Refusal> {
 pub(super) async fn keep(socket: &Socket, volumes: &[Volume]) -> Result<(), Refusal> {
     for volume in volumes {
         let Some(found) = inspect(socket, &volume.name).await? else { continue };
+        // The source removes its copy once it hears that the service is here: this one must outlive a loss of power by then.
+        let data = data_of(&found);
+        let synced = tokio::task::spawn_blocking(move || {
+            fs::File::open(data).and_then(|folder| nix::unistd::syncfs(folder).map_err(Into::into))
+        });
+        synced
+            .await
+            .map_err(std::io::Error::other)
+            .and_then(|synced| synced)
+            .map_err(|error| io_refusal("a volume cannot be put on the disk", &error))?;
         match fs::remove_file(mark_of(&found)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(io_refusal("a volume's mark cannot be removed", &error));
