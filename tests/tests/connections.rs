@@ -25,11 +25,13 @@ fn every_connection_is_answered_and_the_gap_told_is_the_worst() {
             (&seen["resets"], &seen["accepted"], &seen["unanswered"]),
             (&0.into(), &0.into(), &0.into())
         );
-        assert!(seen["asked"].as_u64().unwrap() >= 190, "they were all followed: {seen}");
         let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("no figure in {migration}"));
         let (gap, worst) = (number(&seen["gap"]), number(&migration["worst_ms"]));
         // Four hundred requests a second: one was sent soon after the freeze, also where the clients get little of a processor.
         let blackout = number(&record["downtime"]["blackout"]);
+        // Each of the 200 asks every 500 ms; half of those that ask in such a blackout, for a client that gets little of a processor.
+        let asking = 200.0 * (blackout / 500.0).min(1.0);
+        assert!(number(&seen["asked"]) >= asking / 2.0, "they were followed: {seen}, {asking} asked in {blackout} ms");
         assert!(gap >= blackout * 0.8 - 20.0, "a gap of {gap} in a blackout of {blackout}: {seen}");
         assert!((gap - worst).abs() <= worst * 0.1 + 20.0, "{gap} told, {worst} by the client's own log");
     }
