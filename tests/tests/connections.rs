@@ -31,7 +31,10 @@ fn every_connection_is_answered_and_the_gap_told_is_the_worst() {
         let blackout = number(&record["downtime"]["blackout"]);
         // Each of the 200 asks every 500 ms; half of those that ask in such a blackout, for a client that gets little of a processor.
         let asking = 200.0 * (blackout / 500.0).min(1.0);
-        assert!(number(&seen["asked"]) >= asking / 2.0, "they were followed: {seen}, {asking} asked in {blackout} ms");
+        assert!(
+            number(&seen["asked"]) >= asking / 2.0,
+            "they were followed: {seen}, {asking} asked in {blackout} ms"
+        );
         assert!(gap >= blackout * 0.8 - 20.0, "a gap of {gap} in a blackout of {blackout}: {seen}");
         assert!((gap - worst).abs() <= worst * 0.1 + 20.0, "{gap} told, {worst} by the client's own log");
     }

@@ -224,9 +224,12 @@ impl Flow {
         Ok(())
     }
 
-    /// Waits until everything that was sent is acknowledged.
-    pub(crate) fn drained(&self) -> Result<(), TransferError> {
-        self.wait("waiting for the destination to have all of a round", |s| s.pending.is_empty()).map(drop)
+    /// Waits until everything that was sent is acknowledged, `within` a time; whether it is.
+    pub(crate) fn drained(&self, within: Duration) -> Result<bool, TransferError> {
+        let open = |s: &mut FlowState| !s.pending.is_empty() && s.failure.is_none();
+        let waited = self.changed.wait_timeout_while(lock(&self.state), within, open);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.failure.clone().map_or(Ok(state.pending.is_empty()), Err)
     }
 
     /// Fails if the transfer failed, or if what is under way has not been acknowledged for too long.

@@ -190,8 +190,12 @@ impl Engine {
     }
 
     /// Waits until the destination has written everything that was sent.
-    pub(crate) fn drain(&self) -> Result<(), TransferError> {
-        self.flow.drained()
+    pub(crate) fn drain(&mut self) -> Result<(), TransferError> {
+        // A destination that settles many files hears meanwhile that we are alive.
+        while !self.flow.drained(self.keepalive)? {
+            self.tick()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn count(&mut self, bytes: usize) -> Result<(), TransferError> {

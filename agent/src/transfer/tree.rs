@@ -123,17 +123,28 @@ impl Scan {
         })
     }
 
-    /// Whether `path` lies at the destination as `now` says, beyond doubt.
-    fn has(&self, path: &RelPath, now: &Seen) -> bool {
+    /// Whether an inode that has this stamp now has not changed since it was seen, beyond doubt.
+    fn is_as_seen(&self, then: &Seen, now: &Stamp) -> bool {
         let doubt = self.began.checked_sub(DOUBT).unwrap_or(UNIX_EPOCH);
         let doubt = doubt.duration_since(UNIX_EPOCH).unwrap_or_default();
         let doubt = (doubt.as_secs().cast_signed(), i64::from(doubt.subsec_nanos()));
+        then.stamp == *now && now.ctime < doubt
+    }
+
+    /// What is at `path`, if it is as it was: an inode's attributes do not change without its ctime.
+    fn entry(&self, path: &RelPath, now: &Stamp) -> Option<Entry> {
+        let then = self.items.get(path)?;
+        let a_name = matches!(then.entry.kind, Kind::Link(_));
+        (!a_name && self.is_as_seen(then, now)).then(|| then.entry.clone())
+    }
+
+    /// Whether `path` lies at the destination as `now` says, beyond doubt.
+    fn has(&self, path: &RelPath, now: &Seen) -> bool {
         self.items.get(path).is_some_and(|then| {
             then.complete
-                && then.stamp == now.stamp
                 && then.entry == now.entry
                 && then.names == now.names
-                && now.stamp.ctime < doubt
+                && self.is_as_seen(then, &now.stamp)
         })
     }
 }
@@ -153,7 +164,7 @@ pub(crate) fn pass(engine: &mut Engine, number: u16, root: &Root, frozen: bool) 
         None => None,
     };
     let mut folder = Folder::open(&root.path)?;
-    let mut scan = scan(engine, &mut folder, root, frozen)?;
+    let mut scan = scan(engine, &mut folder, root, frozen, before.as_ref())?;
     if let Some(before) = &before {
         remove_vanished(engine, section, before, &scan)?;
     }
@@ -180,12 +191,21 @@ pub(crate) fn pass(engine: &mut Engine, number: u16, root: &Root, frozen: bool) 
     }
     engine.seen.insert(section, (root.path.clone(), scan));
     if !frozen {
+        // The next pass, or the freeze, finds a destination that has nothing left to do.
         engine.push(&Record::Settle { section })?;
+        engine.flush()?;
+        engine.drain()?;
     }
     Ok(())
 }
 
-fn scan(engine: &mut Engine, folder: &mut Folder, root: &Root, frozen: bool) -> Result<Scan, TransferError> {
+fn scan(
+    engine: &mut Engine,
+    folder: &mut Folder,
+    root: &Root,
+    frozen: bool,
+    before: Option<&Scan>,
+) -> Result<Scan, TransferError> {
     let began = SystemTime::now();
     let mut items = BTreeMap::new();
     let mut inodes: HashMap<(u64, u64), Vec<RelPath>> = HashMap::new();
@@ -207,7 +227,7 @@ fn scan(engine: &mut Engine, folder: &mut Folder, root: &Root, frozen: bool) -> 
     };
     while let Some((path, depth)) = todo.pop() {
         engine.tick()?;
-        let Some(seen) = look(folder, &path, frozen)? else { continue };
+        let Some(seen) = look(folder, &path, frozen, before)? else { continue };
         let is_dir = seen.1.kind == Kind::Dir;
         if is_dir && depth < MAX_DEPTH {
             folder.forget();
@@ -247,13 +267,19 @@ fn look(
     folder: &mut Folder,
     path: &RelPath,
     frozen: bool,
+    before: Option<&Scan>,
 ) -> Result<Option<(FileStat, Entry)>, TransferError> {
     let found = folder.place(path).and_then(|place| {
         let stat = place.stat()?;
-        Ok((stat, place.describe(&stat)?))
+        // Attributes take most of the time that a look takes.
+        let known = before.and_then(|before| before.entry(path, &Stamp::of(&stat)));
+        match known {
+            Some(entry) => Ok((stat, Some(entry))),
+            None => Ok((stat, place.describe(&stat)?.map(|(kind, meta)| Entry { kind, meta }))),
+        }
     });
     match found {
-        Ok((stat, Some((kind, meta)))) => Ok(Some((stat, Entry { kind, meta }))),
+        Ok((stat, Some(entry))) => Ok(Some((stat, entry))),
         Ok((stat, None)) => {
             let (major, minor) = (libc::major(stat.st_rdev), libc::minor(stat.st_rdev));
             Err(TransferError::Unsupported {
@@ -323,7 +349,7 @@ impl Sending<'_> {
             if !self.frozen {
                 return Ok(false);
             }
-            match look(self.folder, self.path, self.frozen)? {
+            match look(self.folder, self.path, self.frozen, None)? {
                 Some((stat, entry)) if entry.is_file() => {
                     seen.entry = entry;
                     seen.stamp = Stamp::of(&stat);

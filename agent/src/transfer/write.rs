@@ -186,6 +186,11 @@ impl Tree {
         matches!(self.section, Section::Tree(_))
     }
 
+    /// Whether anything was made or changed since it was last made exact.
+    pub(crate) fn has_changed(&self) -> bool {
+        !self.touched.is_empty() || !self.unverified.is_empty()
+    }
+
     /// Makes the folder an exact copy: what is in no manifest goes, folders get their metadata, and everything is read
     /// back; of what was found exact before, only what was changed since. `alive` is called now and then.
     pub(crate) fn complete(
@@ -194,7 +199,7 @@ impl Tree {
         mut alive: impl FnMut() -> Result<(), TransferError>,
     ) -> Result<(), TransferError> {
         // A source that sends nothing of a tree leaves the folder as it is.
-        if self.touched.is_empty() && self.unverified.is_empty() {
+        if !self.has_changed() {
             return Ok(());
         }
         if self.is_tree() {

@@ -79,9 +79,10 @@ fn fill(lab: &Lab, options: &cli::Volumes) -> color_eyre::Result<()> {
 fn measure(lab: &Lab, options: &cli::Volumes) -> color_eyre::Result<Volumes> {
     let start = |(name, address): (&str, Ipv4Addr), volume: bool| {
         let mut service = ServiceOptions { name: name.to_owned(), address, ..ServiceOptions::of(WORKLOAD) };
+        // Both run the writer, which finds no files where there is no volume: what is compared is the volume, not its processes.
+        service.beside = Some(writer(options));
         if volume {
             service.podman = vec!["--volume".into(), format!("{VOLUME}:/files")];
-            service.beside = Some(writer(options));
         }
         Runner::start_with(lab, WORKLOAD, service, &spec_of(WORKLOAD, address)?)
     };

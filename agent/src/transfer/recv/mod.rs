@@ -1,5 +1,6 @@
 //! The destination's writing thread: checks, hashes and writes what arrives, acknowledges it, and judges the whole.
 
+mod settle;
 mod tree;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::transfer::pages::store::PageStore;
 use crate::transfer::path::RelPath;
 use crate::transfer::write::Tree;
 use crate::transfer::{Folders, Progress, Received};
+use settle::{Busy, Flush};
 
 /// Files that a source may have open here at the same time.
 const MAX_OPEN: usize = 128;
@@ -32,8 +34,6 @@ const MAX_DESCRIBED: u64 = 64 << 20;
 /// How often, and in which intervals, a verdict is given while the source does not answer.
 const VERDICTS: u32 = 20;
 const VERDICT_EVERY: Duration = Duration::from_millis(100);
-/// How often the source hears from a destination that is busy verifying.
-const ALIVE: Duration = Duration::from_millis(500);
 
 /// What the rest of the agent sees of a transfer while it runs.
 #[derive(Debug, Default, Clone)]
@@ -101,6 +101,9 @@ pub(crate) struct Sink {
     pub(super) store: Option<PageStore>,
     /// Bytes that were copied out of the store.
     pub(super) reused: u64,
+    /// The tree that is complete for now.
+    settling: Option<u16>,
+    flush: Flush,
     acked: u64,
     described: u64,
     first: Option<(Instant, SystemTime)>,
@@ -141,6 +144,8 @@ impl Sink {
             seed,
             store: None,
             reused: 0,
+            settling: None,
+            flush: Flush::default(),
             acked,
             described,
             first,
@@ -175,6 +180,7 @@ impl Sink {
             }
             let frame = inlet.next(self.counters.total())?;
             let finish = self.frame(&frame, &inlet.peer)?;
+            self.settle_noted(inlet, stop)?;
             self.acked += 1;
             inlet.pool.give(frame);
             self.reply(inlet, &Reply::Ack(self.acked))?;
@@ -404,21 +410,10 @@ impl Sink {
         if let Some(path) = open.chain(self.arriving.values().map(|file| &file.path)).next() {
             return Err(TransferError::malformed(&inlet.peer, format!("no end of {path}")));
         }
-        let acked = self.acked;
-        let mut told = Instant::now();
-        let mut alive = || {
-            if stop.is_stopped() {
-                return Err(TransferError::Cancelled);
-            }
-            if told.elapsed() >= ALIVE {
-                told = Instant::now();
-                inlet.replies.reply(&Reply::Ack(acked))?;
-            }
-            Ok(())
-        };
-        self.images.complete(&self.manifest, &mut alive)?;
+        let mut busy = Busy::new(inlet, stop, self.acked);
+        self.images.complete(&self.manifest, || busy.alive())?;
         for tree in &mut self.trees {
-            tree.complete(&self.manifest, &mut alive)?;
+            tree.complete(&self.manifest, || busy.alive())?;
         }
         let digest = self.manifest.digest();
         let bytes = self.counters.total();

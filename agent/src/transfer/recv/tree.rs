@@ -68,6 +68,11 @@ impl Sink {
         }
         let written = arriving.file.data(bytes);
         written.map_err(|e| TransferError::io("write", arriving.path.as_path(), e))?;
+        if let Section::Tree(number) = arriving.section
+            && let Some(tree) = self.folders.trees.get(usize::from(number))
+        {
+            self.flush.wrote(bytes.len() as u64, &tree.path);
+        }
         self.count(TREES, bytes.len())
     }
 
@@ -91,14 +96,5 @@ impl Sink {
         self.tree(section)?.settle(&path, &entry)?;
         self.manifest.insert(section, path, Item { entry, size, digest, blocks });
         Ok(())
-    }
-
-    /// The tree is complete for now: what was sent of it is settled and read back while the service still runs.
-    pub(super) fn settle(&mut self, section: Section, peer: &str) -> Result<(), TransferError> {
-        let Section::Tree(number) = section else {
-            return Err(TransferError::malformed(peer, "a checkpoint that is to be settled early"));
-        };
-        let Some(tree) = self.trees.get_mut(usize::from(number)) else { return Ok(()) };
-        tree.complete(&self.manifest, || Ok(()))
     }
 }
