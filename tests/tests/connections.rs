@@ -3,6 +3,10 @@
 use mose_tests::{Testbed, mose, text};
 use serde_json::Value;
 
+fn steps(record: &Value) -> impl Iterator<Item = &Value> {
+    record["steps"].as_array().into_iter().flatten()
+}
+
 #[test]
 fn every_connection_is_answered_and_the_gap_told_is_the_worst() {
     let Some(_testbed) = Testbed::up() else { return };
@@ -20,6 +24,16 @@ fn every_connection_is_answered_and_the_gap_told_is_the_worst() {
         let record = &migration["record"];
         assert_eq!(record["outcome"], "done", "{record}");
         assert_eq!(migration["unanswered"], 0, "{migration}");
+        // What was held is counted, and the service's return is the begin of the release, not its end.
+        let of = |name: &str| {
+            steps(record).find(|step| step["step"] == name).unwrap_or_else(|| panic!("no {name}"))
+        };
+        let (restore, release) = (of("restore"), of("release"));
+        let held =
+            release["detail"].as_str().and_then(|detail| detail.split(' ').next()?.parse::<u32>().ok());
+        assert!(held.is_some_and(|held| held > 0), "{release}");
+        let end = restore["start"].as_f64().unwrap() + restore["took"].as_f64().unwrap();
+        assert!(release["start"].as_f64().unwrap() < end, "{restore} {release}");
         let seen = &record["downtime"]["clients"][0];
         assert_eq!(
             (&seen["resets"], &seen["accepted"], &seen["unanswered"]),

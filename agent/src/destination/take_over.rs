@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use mose_coat::{Change, CoatError, Route};
@@ -139,53 +140,56 @@ impl Agent {
         epoch: u64,
     ) -> Result<(CriuTimes, Release), Refusal> {
         let mut moments = self.engine.moments(container).await?;
+        let resumes = AtomicBool::new(false);
         let restore = self.engine.restore(container);
-        let release = self.release_at_resume(&mut moments, address, endpoint, epoch);
+        let release = self.release_at_resume(&mut moments, &resumes, address, endpoint, epoch);
         tokio::pin!(restore);
         tokio::pin!(release);
         let begun = SystemTime::now();
         let with_log = |refusal: Refusal| refusal.with_log(self.engine.criu_log(container, begun).as_deref());
-        tokio::select! {
-            // CRIU waits for the release, so it comes first, unless the restore fails before it.
-            release = &mut release => {
-                let release = match (restore.await, release) {
-                    (Ok(times), Ok(release)) => return Ok((times, release)),
-                    (Ok(_), Err(refusal)) => return Err(refusal),
-                    (Err(refusal), Err(_)) => return Err(with_log(refusal)),
-                    (Err(refusal), Ok(release)) => {
-                        tracing::warn!(%refusal, "the engine's restore call ended badly after the release");
-                        release
-                    }
-                };
-                // It was let go, and may have answered its clients since: if it runs, it is restored.
-                let now = self.engine.inspect(&container.name).await?;
-                if now.running {
-                    return Ok((CriuTimes::default(), release));
-                }
-                Err(with_log(Refusal::new(
-                    RefusalCode::Engine,
-                    format!("{} was restored, and ended at once", container.name),
-                    "see its own log",
-                )))
-            }
-            times = &mut restore => {
-                let times = times.map_err(with_log)?;
+        let (restored, released) = tokio::select! {
+            // CRIU waits for the release to begin, so it comes first, unless the restore fails before it.
+            released = &mut release => (restore.await, released),
+            // The service runs, and what was held for it may still be on its way.
+            restored = &mut restore => match restored {
+                restored if resumes.load(Ordering::Relaxed) => (restored, release.await),
                 // The engine has no moments: the service is back all the same.
-                let release = self.release(address, endpoint, epoch).await?;
-                Ok((times, release))
+                Ok(times) => (Ok(times), self.release(address, endpoint, epoch).await),
+                Err(refusal) => return Err(with_log(refusal)),
             }
+        };
+        let release = match (restored, released) {
+            (Ok(times), Ok(release)) => return Ok((times, release)),
+            (Ok(_), Err(refusal)) => return Err(refusal),
+            (Err(refusal), Err(_)) => return Err(with_log(refusal)),
+            (Err(refusal), Ok(release)) => {
+                tracing::warn!(%refusal, "the engine's restore call ended badly after the release");
+                release
+            }
+        };
+        // It was let go, and may have answered its clients since: if it runs, it is restored.
+        let now = self.engine.inspect(&container.name).await?;
+        if now.running {
+            return Ok((CriuTimes::default(), release));
         }
+        Err(with_log(Refusal::new(
+            RefusalCode::Engine,
+            format!("{} was restored, and ended at once", container.name),
+            "see its own log",
+        )))
     }
 
     async fn release_at_resume(
         &self,
         moments: &mut Moments,
+        resumes: &AtomicBool,
         address: Ipv4Addr,
         endpoint: &str,
         epoch: u64,
     ) -> Result<Release, Refusal> {
         while let Some(moment) = moments.recv().await {
             if moment.stage == Stage::PreResume {
+                resumes.store(true, Ordering::Relaxed);
                 return self.release_and_resume(moment, address, endpoint, epoch).await;
             }
             let _ = moment.answer.send(Ok(()));

@@ -80,7 +80,9 @@ pub fn of<'a>(site: Site<'a>, extent: Extent) -> Box<dyn Trial + 'a> {
         "redis" => Box::new(redis::Redis::new(site)),
         "mosquitto" => Box::new(mosquitto::Mosquitto::new(site)),
         "sqlite" => Box::new(sqlite::Sqlite::new(site)),
-        "postgres" => Box::new(postgres::Postgres::new(site, if full { 60 } else { 40 })),
+        "postgres" => {
+            Box::new(postgres::Postgres::new(site, Duration::from_secs(if full { 60 } else { 20 })))
+        }
         _ => {
             let (size, takes) = if full { (1 << 30, 60) } else { (64 << 20, 8) };
             Box::new(nginx::Nginx::new(site, size, Duration::from_secs(takes)))

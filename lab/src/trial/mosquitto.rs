@@ -265,7 +265,7 @@ impl Trial for Mosquitto<'_> {
             while subscriber.heard.load(Relaxed) < expected && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(20));
             }
-            self.site.end_client(&subscriber.name)?;
+            self.site.signal_client(&subscriber.name, "TERM")?;
             let said = finish(&subscriber.name, subscriber.child);
             let heard = subscriber.reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             judge(&heard, &self.published, &mut events);

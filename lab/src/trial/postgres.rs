@@ -12,27 +12,45 @@ use crate::counter::ping::{Gap, unix_ms};
 use crate::error::{Context, LabError};
 
 const CLIENTS: &str = "8";
+/// The container that pgbench runs in.
+const BENCH_NAME: &str = "trial-pgbench";
 /// How long pgbench may take until its clients are connected.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// One line: the sums of the books, and how many transactions they hold.
 const BOOKS: &str = "SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(tbalance) FROM pgbench_tellers), \
     (SELECT sum(bbalance) FROM pgbench_branches), (SELECT coalesce(sum(delta), 0) FROM pgbench_history), \
     (SELECT count(*) FROM pgbench_history)";
-/// pgbench, and then its log: a line for each transaction.
-const BENCH: &str = "cd /tmp && pgbench -h \"$0\" -U postgres -n -c \"$1\" -j 2 -T \"$2\" -l --log-prefix=t postgres && \
-    cat t.*";
+/// pgbench until it is told to end, and then its log: a line for each transaction. `SIGALRM` is how it hears from its own clock
+/// that its time is over.
+const BENCH: &str = "cd /tmp\npgbench -h \"$0\" -U postgres -n -c \"$1\" -j 2 -T 86400 -l --log-prefix=t postgres &\n\
+    trap \"kill -ALRM $!\" ALRM\nwait $!; code=$?\n\
+    while kill -0 $! 2>/dev/null; do wait $!; code=$?; done\n\
+    [ $code -eq 0 ] && cat t.*";
+/// How long pgbench may take to end: its clients finish the transactions that they are in.
+const ENDING: Duration = Duration::from_secs(120);
+/// Debian keeps most of PostgreSQL's programs here.
+const AMCHECK: &str = "/usr/lib/postgresql/17/bin/pg_amcheck";
 
 pub(super) struct Postgres<'a> {
     site: Site<'a>,
-    seconds: u64,
-    bench: Option<(JoinHandle<Result<String, LabError>>, u64)>,
+    /// How long pgbench runs at least.
+    time: Duration,
+    bench: Option<Bench>,
     committed: u64,
 }
 
+/// pgbench under way.
+struct Bench {
+    said: JoinHandle<Result<String, LabError>>,
+    /// When it was seen to commit.
+    from: Instant,
+    from_unix_ms: u64,
+}
+
 impl<'a> Postgres<'a> {
-    /// With a pgbench of so many seconds.
-    pub(super) fn new(site: Site<'a>, seconds: u64) -> Self {
-        Self { site, seconds, bench: None, committed: 0 }
+    /// With a pgbench that runs as long as its service is moved, and for `time` at least.
+    pub(super) fn new(site: Site<'a>, time: Duration) -> Self {
+        Self { site, time, bench: None, committed: 0 }
     }
 
     fn address(&self) -> String {
@@ -52,7 +70,7 @@ impl Trial for Postgres<'_> {
         let init = ["pgbench", "-h", &address, "-U", "postgres", "-i", "-q", "-s", "1", "postgres"];
         let child = self
             .site
-            .client("trial-pgbench", &init)?
+            .client(BENCH_NAME, &init)?
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -62,41 +80,50 @@ impl Trial for Postgres<'_> {
     }
 
     fn begin(&mut self) -> Result<(), LabError> {
-        let (address, seconds) = (self.address(), self.seconds.to_string());
+        let address = self.address();
         let child = self
             .site
-            .client("trial-pgbench", &["sh", "-c", BENCH, &address, CLIENTS, &seconds])?
+            .client(BENCH_NAME, &["sh", "-c", BENCH, &address, CLIENTS])?
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .doing("start pgbench")?;
-        let bench = std::thread::spawn(move || finish("pgbench", child));
-        self.bench = Some((bench, 0));
+        let said = std::thread::spawn(move || finish("pgbench", child));
         let begun = Instant::now();
         // It is under way when transactions are being committed.
-        while !self.bench.as_ref().is_some_and(|(bench, _)| bench.is_finished()) {
-            let host = "edge-a";
-            let connected = self.ask(host, "SELECT count(*) FROM pgbench_history")?;
-            if connected.parse::<u64>().is_ok_and(|count| count > 8) {
-                if let Some((_, from)) = &mut self.bench {
-                    *from = unix_ms();
-                }
+        while !said.is_finished() && begun.elapsed() < PATIENCE {
+            let committed = self.ask("edge-a", "SELECT count(*) FROM pgbench_history")?;
+            if committed.parse::<u64>().is_ok_and(|count| count > 8) {
+                self.bench = Some(Bench { said, from: Instant::now(), from_unix_ms: unix_ms() });
                 return Ok(());
-            }
-            if begun.elapsed() > PATIENCE {
-                break;
             }
             std::thread::sleep(Duration::from_millis(200));
         }
+        self.bench = Some(Bench { said, from: begun, from_unix_ms: unix_ms() });
         let why = self.end().map_or_else(|error| error.to_string(), |_| "it committed nothing".to_owned());
         Err(LabError::Trial { what: "starting pgbench".to_owned(), why })
     }
 
-    /// Waits until pgbench's time is over.
+    /// Tells pgbench that its time is over, once it had the least that it is to have.
     fn end(&mut self) -> Result<Events, LabError> {
-        let Some((bench, from_unix_ms)) = self.bench.take() else { return Ok(Events::default()) };
-        let said = bench.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let Some(Bench { said, from, from_unix_ms }) = self.bench.take() else {
+            return Ok(Events::default());
+        };
+        let wait = |until: Instant| {
+            while !said.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        };
+        wait(from + self.time);
+        if !said.is_finished() {
+            self.site.signal_client(BENCH_NAME, "ALRM")?;
+            wait(Instant::now() + ENDING);
+        }
+        if !said.is_finished() {
+            self.site.signal_client(BENCH_NAME, "KILL")?;
+        }
+        let said = said.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let mut events = read(&said);
         events.from_unix_ms = from_unix_ms;
         self.committed = events.answered.len() as u64;
@@ -118,16 +145,8 @@ impl Trial for Postgres<'_> {
                 .faults
                 .push(format!("{} transactions were committed, the books hold {count}", self.committed));
         }
-        let check = [
-            "pg_amcheck",
-            "-h",
-            "/tmp",
-            "-U",
-            "postgres",
-            "--install-missing",
-            "--heapallindexed",
-            "postgres",
-        ];
+        let check =
+            [AMCHECK, "-h", "/tmp", "-U", "postgres", "--install-missing", "--heapallindexed", "postgres"];
         let checked = self.site.inside(host, "checking tables and indexes", &check);
         contents.compare(checked.is_ok(), || format!("pg_amcheck: {checked:?}"));
         Ok(contents)

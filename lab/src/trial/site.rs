@@ -217,13 +217,10 @@ impl<'a> Site<'a> {
         )
     }
 
-    /// Asks a client's program to end.
-    pub(super) fn end_client(&self, name: &str) -> Result<(), LabError> {
-        run(
-            &format!("ending {name}"),
-            &mut self.lab.exec(CLIENTS, &["podman", "kill", "--signal", "TERM", name])?,
-        )
-        .map(drop)
+    /// Sends a client's program a signal, such as `TERM`.
+    pub(super) fn signal_client(&self, name: &str, signal: &str) -> Result<(), LabError> {
+        let mut kill = self.lab.exec(CLIENTS, &["podman", "kill", "--signal", signal, name])?;
+        run(&format!("sending SIG{signal} to {name}"), &mut kill).map(drop)
     }
 
     /// Runs something in a thread of its own in the clients' network namespace.
