@@ -224,15 +224,12 @@ impl Inner {
         };
     }
 
-    /// A switch in user space reads its devices through sockets that are too short for a burst: they are made longer, those of a
-    /// new port too. It works without, but loses more.
+    /// The switch's queues are too short for a burst: they are made longer, those of a new port too. It works without, but loses
+    /// more.
     fn lengthen_queues(&self) {
-        if self.config.datapath() != "netdev" {
-            return;
-        }
         match queues::lengthen(&self.config.rundir.join("ovs-vswitchd.pid")) {
-            Ok(made) => tracing::debug!(made, "packet sockets of the switch are long enough"),
-            Err(error) => tracing::warn!(%error, "the switch's packet sockets are left as short as they are"),
+            Ok(made) => tracing::debug!(made, "the switch's queues are long enough"),
+            Err(error) => tracing::warn!(%error, "the switch's queues are left as short as they are"),
         }
     }
 
