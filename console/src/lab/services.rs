@@ -21,7 +21,7 @@ use crate::commands::print_json;
 /// How long clients are left alone between two moves.
 const PAUSE: Duration = Duration::from_millis(700);
 /// How long a guest may take for one service, however slow it is.
-const GUEST: Duration = Duration::from_secs(1800);
+const GUEST: Duration = Duration::from_secs(3600);
 
 pub(super) fn run(options: &cli::ServicesRun) -> color_eyre::Result<ExitCode> {
     let chosen = chosen(options)?;

@@ -5,8 +5,12 @@
 mod table;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Child, Command};
 
-use mose_tests::{Testbed, eventually, mose, text};
+use mose_tests::{Testbed, eventually, mose, programs, text};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use table::{FATES, Fate, MAY_DIFFER, MOVED, REFUSED};
 
@@ -100,6 +104,7 @@ fn seen(testbed: &Testbed, host: &str, name: &str) -> String {
 #[test]
 fn what_podman_can_be_told_of_a_container_moves_or_is_refused() {
     let Some(testbed) = Testbed::up() else { return };
+    let recording = Recording::start();
     every_option_has_its_fate(&testbed);
     for host in ["edge-a", "edge-b"] {
         testbed.run(host, &["sh", "-c", HOST]);
@@ -128,8 +133,10 @@ fn what_podman_can_be_told_of_a_container_moves_or_is_refused() {
     for &(name, _) in MOVED {
         the_log_is_whole_and_goes_on(&testbed, name);
     }
+    what_goes_at_its_end_survives_a_roll_back(&testbed);
     the_verbs_work_as_before(&testbed);
     secrets_are_where_they_belong(&testbed);
+    recording.holds_no_secret();
     refusals_come_before_anything_is_touched(&testbed);
 }
 
@@ -241,6 +248,46 @@ fn secrets_are_where_they_belong(testbed: &Testbed) {
     assert!(!events.contains(TOKEN) && !events.contains(KEY), "{events}");
     let left = testbed.run("edge-b", &["podman", "secret", "ls", "--format", "{{.Name}}"]);
     assert_eq!(left.trim(), "", "secrets that came with a service go with it");
+}
+
+/// `mose record` at work.
+struct Recording {
+    program: Child,
+    _folder: tempfile::TempDir,
+    file: PathBuf,
+}
+
+impl Recording {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recording");
+        let program = Command::new(programs().join("mose")).arg("record").arg(&file).spawn().unwrap();
+        eventually("the recording has begun", || file.exists());
+        Self { program, _folder: folder, file }
+    }
+
+    fn holds_no_secret(mut self) {
+        kill(Pid::from_raw(self.program.id().cast_signed()), Signal::SIGINT).unwrap();
+        assert!(self.program.wait().unwrap().success());
+        let held = std::fs::read_to_string(&self.file).unwrap();
+        assert!(held.contains("trusted") && held.contains("relinquish"), "the migrations are in it");
+        assert!(!held.contains(TOKEN) && !held.contains(KEY) && !held.contains("another-value"));
+    }
+}
+
+/// A container with `--rm` that is dumped and comes back to where it was is none that ended.
+fn what_goes_at_its_end_survives_a_roll_back(testbed: &Testbed) {
+    // CRIU says that all is well, until it is to restore.
+    let broken = "mv /usr/sbin/criu /usr/sbin/criu.real && printf '%s\\n' '#!/bin/sh' \
+        'case \"$*\" in *swrk*) grep -q restore /proc/$PPID/cmdline && exit 1;; esac' 'exec /usr/sbin/criu.real \"$@\"' \
+        >/usr/sbin/criu && chmod +x /usr/sbin/criu";
+    testbed.run("edge-a", &["sh", "-c", broken]);
+    let (record, code) = testbed.migrate("passing", "edge-b", "edge-a");
+    assert_eq!((code, &record["outcome"]), (4, &"rolled-back".into()), "{record}");
+    testbed.run("edge-a", &["mv", "/usr/sbin/criu.real", "/usr/sbin/criu"]);
+    assert_eq!(testbed.running_on("passing"), ["edge-b"]);
+    assert_eq!(inspect(testbed, "edge-b", "passing")["/HostConfig/AutoRemove"], true);
+    the_log_is_whole_and_goes_on(testbed, "passing");
 }
 
 /// Each is refused by name, with its reason, and runs on.
