@@ -14,10 +14,12 @@
 //! rtnetlink: no program is started.
 //!
 //! The pieces: [`Overlay`] is what an agent uses; [`OvsOverlay`] does it, [`MemoryOverlay`] pretends to; [`gap`] measures the
-//! silence that a client saw; [`sockets`] tells of the TCP connections in a namespace.
+//! silence that a client saw; [`sockets`] tells of the TCP connections in a namespace, [`unix`] of the unix sockets, and [`fresh`]
+//! makes a socket there.
 
 mod endpoint;
 mod error;
+pub mod fresh;
 pub mod gap;
 mod health;
 mod hold;

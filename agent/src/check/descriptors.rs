@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use mose_protocol::check::Severity::{Blocks, Note};
+use mose_protocol::check::Severity::{Blocks, LeftBehind, Note};
 
 use super::collected::Findings;
 use super::files;
@@ -95,6 +95,7 @@ impl One<'_> {
             "inotify" | "fanotify" => self.watches(kind, findings),
             "eventpoll" => self.epoll(findings),
             "pidfd" => self.pidfd(findings),
+            "eventfd" => self.eventfd(findings),
             kind if ANONYMOUS.contains(&kind) => {}
             "userfaultfd" if !self.lasts() => {}
             kind => self.blocks(
@@ -136,6 +137,21 @@ impl One<'_> {
                 ),
                 "the program must take a descriptor out of the epoll before it closes it",
                 findings,
+            );
+        }
+    }
+
+    /// A semaphore, where the kernel tells it from another counter.
+    fn eventfd(&self, findings: &mut Findings) {
+        if self.info().lines().any(semaphore) {
+            let number = ("descriptor", self.number.to_string());
+            findings.numbered(
+                LeftBehind,
+                &self.task.told,
+                number,
+                "eventfd with EFD_SEMAPHORE",
+                "CRIU makes a plain counter of it: one read takes all that is counted",
+                "have the program make it anew after the move",
             );
         }
     }
@@ -241,6 +257,11 @@ impl One<'_> {
     }
 }
 
+/// Whether a line of an eventfd's `fdinfo` says that it is a semaphore.
+fn semaphore(line: &str) -> bool {
+    line.strip_prefix("eventfd-semaphore:").is_some_and(|value| value.trim() == "1")
+}
+
 /// What one can do about an anonymous kind.
 fn remedy_of(kind: &str) -> &'static str {
     match kind {
@@ -252,5 +273,41 @@ fn remedy_of(kind: &str) -> &'static str {
         "bpf-map" | "bpf-prog" | "bpf_link" => "run what loads BPF programs outside of the service",
         "seccomp notify" => "end what supervises system calls in the container",
         _ => "have the program close it; one that needs it cannot be moved",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_semaphore_is_told_from_a_counter() {
+        assert!(semaphore("eventfd-semaphore: 1"));
+        assert!(!semaphore("eventfd-semaphore: 0") && !semaphore("eventfd-count:                1"));
+    }
+
+    #[test]
+    fn a_semaphore_of_this_process_is_left_behind_where_the_kernel_tells() {
+        // SAFETY: eventfd(2) takes numbers.
+        let made = unsafe {
+            (libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_SEMAPHORE), libc::eventfd(0, libc::EFD_CLOEXEC))
+        };
+        let task = Task::of(std::process::id()).unwrap();
+        let (mounts, options) = (Mounts::default(), Options::read(&["/nowhere"]));
+        let around = Around { pids: &[task.pid], root: Path::new("/"), mounts: &mounts, options: &options };
+        let said = |number: i32| {
+            let mut findings = Findings::default();
+            let number = u32::try_from(number).unwrap();
+            One { task: &task, number, link: "anon_inode:[eventfd]", around: &around }
+                .anonymous("eventfd", &mut findings);
+            findings.told()
+        };
+        let tells = fs::read_to_string(task.file(&format!("fdinfo/{}", made.0)))
+            .unwrap()
+            .contains("eventfd-semaphore");
+        assert_eq!(said(made.0).len(), usize::from(tells));
+        assert_eq!(said(made.1), []);
+        // SAFETY: both are this test's.
+        unsafe { (libc::close(made.0), libc::close(made.1)) };
     }
 }

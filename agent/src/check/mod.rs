@@ -1,10 +1,13 @@
 //! Can this service move to that host, as it is now? Looked for in `/proc` while the service runs, and never by trying: what CRIU
 //! cannot dump or restore, what stays behind, what the destination lacks. Each finding names process, resource and remedy.
 
+mod attributes;
 mod collected;
 mod descriptors;
 mod destination;
+mod empty_datagram;
 mod files;
+mod lent;
 mod machine;
 mod mappings;
 mod mounts;
@@ -12,6 +15,7 @@ mod namespaces;
 mod options;
 mod order;
 mod processes;
+mod socket_options;
 mod sockets;
 mod task;
 mod watches;
@@ -20,6 +24,7 @@ use std::path::PathBuf;
 
 use mose_protocol::check::{Finding, Severity};
 
+use self::attributes::Usual;
 use self::collected::Findings;
 use self::descriptors::{Around, Seen};
 pub(crate) use self::machine::{check as limits, machine};
@@ -79,8 +84,10 @@ pub(crate) fn look(subject: &Subject) -> Looked {
     keys(&subject.keyring, &mut findings);
     let all = Mounts::of_all(&ours);
     let mut seen = Seen::default();
+    let mut usual = Usual::here();
     for (index, task) in ours.iter().enumerate() {
         processes::look(task, raises_limits, &mut findings);
+        attributes::look(task, &mut usual, &mut findings);
         let around =
             Around { pids: &subject.processes, root: &root, mounts: &all, options: &subject.options };
         let most = MOST_DESCRIPTORS.saturating_sub(seen.count);
@@ -88,6 +95,7 @@ pub(crate) fn look(subject: &Subject) -> Looked {
         mappings::look(task, &around, &mut findings);
     }
     sockets::look(&ours, &seen.sockets, &mut findings);
+    socket_options::look(&ours, &seen.sockets, &mut findings);
     if subject.processes.len() > MOST_PROCESSES || seen.count >= MOST_DESCRIPTORS {
         findings.whole(
             Severity::Note,

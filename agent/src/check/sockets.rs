@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use mose_coat::unix::{UnixSocket, unix};
 use mose_protocol::check::Severity::{Blocks, LeftBehind, Note};
 
 use super::collected::Findings;
+use super::empty_datagram;
+use super::lent::{Lender, option};
 use super::task::Task;
 
 /// The kernel's names of the protocols whose sockets CRIU dumps.
@@ -56,28 +58,8 @@ impl One<'_> {
 
     /// The socket itself, for a moment.
     fn taken(&self) -> Option<OwnedFd> {
-        // SAFETY: both calls take integers only, and return a new descriptor or -1.
-        let taken = unsafe {
-            let pid = libc::syscall(libc::SYS_pidfd_open, self.task.pid, 0);
-            let pid = i32::try_from(pid).ok().filter(|fd| *fd >= 0)?;
-            let pid = OwnedFd::from_raw_fd(pid);
-            libc::syscall(libc::SYS_pidfd_getfd, pid.as_raw_fd(), self.number, 0)
-        };
-        let taken = i32::try_from(taken).ok().filter(|fd| *fd >= 0)?;
-        // SAFETY: the descriptor was just made, and nobody else has it.
-        Some(unsafe { OwnedFd::from_raw_fd(taken) })
+        Lender::of(self.task.pid)?.lends(self.number)
     }
-}
-
-/// An option of a socket that is a number.
-fn option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int) -> Result<libc::c_int, i32> {
-    let mut value: libc::c_int = 0;
-    let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
-    // SAFETY: the value and its length live until the call returns, and it is as long as said.
-    let said = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
-    };
-    if said == 0 { Ok(value) } else { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)) }
 }
 
 /// What the tables of the network namespace tell.
@@ -144,7 +126,11 @@ pub(super) fn look(tasks: &[Task], sockets: &[(usize, u32, u64)], findings: &mut
         let one = One { task, number: *number, inode: *inode };
         let Some(protocol) = one.protocol() else { continue };
         match protocol.as_str() {
-            "UNIX" | "UNIX-STREAM" => unix_socket(&one, &tables, &ours, &waiting, findings),
+            "UNIX" => {
+                unix_socket(&one, &tables, &ours, &waiting, findings);
+                unix_datagrams(&one, &tables, findings);
+            }
+            "UNIX-STREAM" => unix_socket(&one, &tables, &ours, &waiting, findings),
             "NETLINK" => netlink_socket(&one, &tables, findings),
             "UDP" | "UDPv6" | "UDP-Lite" | "UDPLITEv6" => {
                 udp_socket(&one, &tables, findings);
@@ -232,6 +218,22 @@ fn unix_socket(
     {
         let remedy = "have the service read what waits, then migrate";
         one.blocks(WHAT, "credentials wait in its queue, which CRIU cannot dump", remedy, findings);
+    }
+}
+
+/// CRIU takes a datagram without content for the end of the queue.
+fn unix_datagrams(one: &One<'_>, tables: &Tables, findings: &mut Findings) {
+    let may_be_first = tables.unix.get(&one.inode).is_none_or(|socket| !socket.listens && socket.unread == 0);
+    if may_be_first
+        && let Some(taken) = one.taken()
+        && empty_datagram::is_first(&taken)
+    {
+        one.left(
+            "unix socket",
+            "a datagram without content is the first in its queue: CRIU drops it, and what waits behind it",
+            "have the service read what waits, then migrate",
+            findings,
+        );
     }
 }
 

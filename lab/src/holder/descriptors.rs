@@ -84,6 +84,17 @@ pub(super) fn eventfd() -> io::Result<()> {
     call("eventfd", libc::SYS_eventfd2, &[3, 0]).map(drop)
 }
 
+/// A counter of which each read takes one; the kernel must tell it from another.
+pub(super) fn eventfd_semaphore() -> io::Result<()> {
+    let made = call("eventfd", libc::SYS_eventfd2, &[3, word(libc::EFD_SEMAPHORE)])?;
+    let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{made}"))?;
+    if told.contains("eventfd-semaphore") {
+        Ok(())
+    } else {
+        Err(io::Error::other("the kernel does not tell of it"))
+    }
+}
+
 pub(super) fn timerfd() -> io::Result<()> {
     let timer = call("timerfd_create", libc::SYS_timerfd_create, &[1, 0])?;
     let setting = [3600_u64, 0, 3600, 0];

@@ -145,6 +145,12 @@ pub(super) fn tcp_open() -> io::Result<()> {
     write(client, b"not read yet")
 }
 
+/// A connection that gives up after a while without an answer.
+pub(super) fn tcp_user_timeout() -> io::Result<()> {
+    let (client, _) = tcp_pair(7012)?;
+    set_option(client, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, &30_000_i32.to_ne_bytes())
+}
+
 pub(super) fn tls() -> io::Result<()> {
     const SOL_TLS: i32 = 282;
     const TLS_TX: i32 = 1;
@@ -165,6 +171,14 @@ pub(super) fn unix_pairs() -> io::Result<()> {
         write(one, b"not read yet")?;
     }
     Ok(())
+}
+
+/// A datagram without content, and one behind it.
+pub(super) fn unix_datagram_empty() -> io::Result<()> {
+    let [one, _] =
+        pair("socketpair", libc::SYS_socketpair, &[word(libc::AF_UNIX), word(libc::SOCK_DGRAM), 0], &[])?;
+    call("sendto", libc::SYS_sendto, &[one, 0, 0, 0, 0, 0])?;
+    write(one, b"not read yet")
 }
 
 fn unix_listener(name: &str) -> io::Result<usize> {
