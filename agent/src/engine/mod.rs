@@ -143,8 +143,15 @@ pub trait LiveMemory: Send {
     /// How changed pages are found, as people read it.
     fn means(&self) -> String;
 
-    /// Yields the pages that may have changed since the last call, all of them at the first. What is written to
-    /// meanwhile may be yielded torn. Processes that ended are passed over.
+    /// Looks which pages may have changed since the last look: all of them at the first. May take seconds, where many processes
+    /// are looked at for the first time.
+    ///
+    /// # Errors
+    /// Where the memory cannot be looked at.
+    fn look(&mut self) -> Result<(), TransferError>;
+
+    /// Yields the pages that the last look found. What is written to meanwhile may be yielded torn. Processes that ended are
+    /// passed over.
     ///
     /// # Errors
     /// What `take` fails with, or where the memory cannot be read at all.

@@ -12,6 +12,8 @@ pub(super) struct ContainerMemory {
     reader: PageReader,
     /// Says which pages were written to; without one, every page is read each time.
     tracker: Option<Box<dyn Tracker>>,
+    /// What the last look found.
+    found: Vec<(u32, PageSet)>,
 }
 
 impl ContainerMemory {
@@ -29,7 +31,7 @@ impl ContainerMemory {
                 None
             }
         };
-        Self { init, reader: PageReader::new(), tracker }
+        Self { init, reader: PageReader::new(), tracker, found: Vec::new() }
     }
 
     /// The pages that a checkpoint would write and that may have changed since the last call.
@@ -56,8 +58,13 @@ impl LiveMemory for ContainerMemory {
         self.tracker.as_ref().map_or("every page read", |tracker| tracker.means().name()).into()
     }
 
+    fn look(&mut self) -> Result<(), TransferError> {
+        self.found = self.suspects().map_err(|e| unreadable(&e))?;
+        Ok(())
+    }
+
     fn changed(&mut self, take: &mut TakePage<'_>) -> Result<(), TransferError> {
-        for (pid, pages) in self.suspects().map_err(|e| unreadable(&e))? {
+        for (pid, pages) in std::mem::take(&mut self.found) {
             let mut taken = Ok(());
             let read = self.reader.read(pid, &pages, |chunk| {
                 for (address, page) in chunk.pages() {

@@ -49,6 +49,11 @@ impl LiveMemory for SimulatedMemory {
         "simulated".to_owned()
     }
 
+    /// Its pages are found as they are read, at no cost.
+    fn look(&mut self) -> Result<(), TransferError> {
+        Ok(())
+    }
+
     /// Takes the drawn time of a pre-dump, or of an iteration, beside what `take` takes.
     fn changed(&mut self, take: &mut TakePage<'_>) -> Result<(), TransferError> {
         let gone =

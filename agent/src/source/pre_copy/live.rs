@@ -1,6 +1,7 @@
 //! Pre-copy on every kernel: the agent reads the running service's pages, and the dump is sent as what differs.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use mose_protocol::Refusal;
@@ -30,10 +31,17 @@ impl PreCopy for Live {
     }
 
     async fn round(&mut self, sender: &mut Sender) -> Result<RoundSent, Refusal> {
+        let begun = Instant::now();
+        let memory = Arc::clone(&self.memory);
+        // Not on the sending thread, which tells the destination meanwhile that the source lives.
+        let look = move || memory.lock().unwrap_or_else(PoisonError::into_inner).look();
+        let looked = tokio::task::spawn_blocking(look).await;
+        looked.map_err(|error| transfer_refusal(&error))?.map_err(|error| transfer_refusal(&error))?;
         let memory = Arc::clone(&self.memory);
         let read = move |take: &mut crate::transfer::TakePage<'_>| {
             memory.lock().unwrap_or_else(PoisonError::into_inner).changed(take)
         };
-        sender.round(Box::new(read)).await.map_err(|error| transfer_refusal(&error))
+        let sent = sender.round(Box::new(read)).await.map_err(|error| transfer_refusal(&error))?;
+        Ok(RoundSent { elapsed: begun.elapsed(), ..sent })
     }
 }
