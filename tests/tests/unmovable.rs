@@ -65,6 +65,8 @@ fn what_criu_cannot_move_is_named_and_refused_while_it_runs_and_what_it_can_move
         );
         named += 1;
     }
+    // The files of the devices that some of them made, beside the descriptors.
+    assert!(blocking.iter().any(|finding| finding.contains("device file /tmp/")), "{blocking:#?}");
     assert!(named >= 30, "this kernel has too little of it: {:?}", holder.lacks);
     // A migration of it is refused before anything happens to it.
     let before = started_at(&testbed);
@@ -91,7 +93,7 @@ fn what_criu_cannot_move_is_named_and_refused_while_it_runs_and_what_it_can_move
     }
 
     // Everything that can be moved, in one container: nothing is in the way, and it moves.
-    // Not so the device file that one of them makes: CRIU would move what is open, and the file itself is refused before the freeze.
+    // Not so the device file that one of them makes: CRIU would move what is open, and the file itself is refused.
     let mut kinds = [names(Fate::Moves), names(Fate::LeftBehind)].concat();
     kinds.retain(|kind| *kind != "device-kmsg");
     let holder = start(&testbed, 22, &kinds);

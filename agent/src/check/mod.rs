@@ -2,6 +2,7 @@
 //! cannot dump or restore, what stays behind, what the destination lacks. Each finding names process, resource and remedy.
 
 mod attributes;
+mod beside;
 mod collected;
 mod descriptors;
 mod destination;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use mose_protocol::check::{Finding, Severity};
 
 use self::attributes::Usual;
+pub(crate) use self::beside::{device_files, log_that_stays};
 use self::collected::Findings;
 use self::descriptors::{Around, Seen};
 pub(crate) use self::machine::{check as limits, machine};

@@ -6,19 +6,27 @@ use std::time::Duration;
 use mose_protocol::{Refusal, RefusalCode};
 use serde_json::Value;
 
-use super::{freezer, hooks, pid_of, processes, runtime_config};
+use super::{beside, freezer, hooks, pid_of, processes, runtime_config};
 use crate::check::{self, Looked, Options, Subject};
 use crate::engine::Container;
 
 /// How long it may take: a hundred thousand descriptors take a second.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// Looks at the processes of a container.
-pub(super) async fn look(container: &Container) -> Result<Looked, Refusal> {
+/// Looks at the processes of a container, and at what it keeps beside them, by Podman's inspection of it.
+pub(super) async fn look(container: &Container, inspect: &Value) -> Result<Looked, Refusal> {
     let container = container.clone();
     let name = container.name.clone();
+    let trees = beside::trees(inspect, &runtime_config(&container)?);
+    let folders = std::iter::once(container.rootfs_changes.clone())
+        .chain(trees.into_iter().filter(|tree| tree.only.is_none()).map(|tree| tree.path))
+        .collect::<Vec<_>>();
+    let driver = inspect["HostConfig"]["LogConfig"]["Type"].as_str().unwrap_or_default().to_owned();
     let looked = tokio::task::spawn_blocking(move || -> Result<Looked, Refusal> {
-        Ok(check::look(&subject(&container)?))
+        let mut looked = check::look(&subject(&container)?);
+        looked.findings.extend(check::device_files(&folders));
+        looked.findings.extend(check::log_that_stays(&driver));
+        Ok(looked)
     });
     let failed = |reason: String| {
         Refusal::new(

@@ -201,7 +201,7 @@ impl Engine for PodmanEngine {
     }
 
     async fn look(&self, container: &Container) -> Result<Looked, Refusal> {
-        looked::look(container).await
+        looked::look(container, &self.inspect_raw(&container.id).await?).await
     }
 
     fn machine(&self) -> Option<Machine> {
