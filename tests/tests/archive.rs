@@ -71,7 +71,11 @@ fn flatten(path: String, value: &Value, fields: &mut BTreeMap<String, Value>) {
             all.iter().for_each(|(key, value)| flatten(format!("{path}/{key}"), value, fields));
         }
         Value::Array(all) => {
-            all.iter().enumerate().for_each(|(at, value)| flatten(format!("{path}/{at}"), value, fields));
+            for (at, value) in all.iter().enumerate() {
+                // Mounts stand in any order.
+                let name = value["destination"].as_str().map_or_else(|| at.to_string(), str::to_owned);
+                flatten(format!("{path}/{name}"), value, fields);
+            }
         }
         other => {
             fields.insert(path, other.clone());
