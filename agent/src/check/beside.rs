@@ -1,5 +1,5 @@
-//! What a service keeps beside its processes, and does not take along: device files in its files, and what it has written to the
-//! host's journal.
+//! What a service has beside its processes, and does not take along: device files among its files, what it has written to the
+//! host's journal, the timer of its health check.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -37,6 +37,18 @@ pub(crate) fn log_that_stays(driver: &str) -> Option<Finding> {
             "log",
             "what it has written so far stays in this host's journal",
             "run it with --log-driver k8s-file, whose log moves; or read the journals of both hosts",
+        )
+    })
+}
+
+/// A health check that systemd has a timer for; Podman 5.4 makes one when it starts a container, and none when it restores one.
+pub(crate) fn health_timer(has_check: bool, systemd: bool) -> Option<Finding> {
+    (has_check && systemd).then(|| {
+        Finding::new(
+            Severity::LeftBehind,
+            "timer of its health check",
+            "Podman makes none when it restores a container: nobody looks at its health after the move",
+            "run podman healthcheck run from a timer of your own, or restart the service once it may be",
         )
     })
 }
@@ -89,6 +101,12 @@ mod tests {
         }
         let found = device_files(&[folder.path().to_owned()]).unwrap();
         assert_eq!((found.severity, found.resource.as_str()), (Severity::Blocks, "device file /deep/null"));
+    }
+
+    #[test]
+    fn a_health_check_needs_a_timer_where_systemd_runs() {
+        assert_eq!(health_timer(true, true).map(|found| found.severity), Some(Severity::LeftBehind));
+        assert_eq!(health_timer(true, false).or(health_timer(false, true)), None);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use mose_protocol::check::{Finding, Severity};
 
 use self::attributes::Usual;
-pub(crate) use self::beside::{device_files, log_that_stays};
+pub(crate) use self::beside::{device_files, health_timer, log_that_stays};
 use self::collected::Findings;
 use self::descriptors::{Around, Seen};
 pub(crate) use self::machine::{check as limits, machine};

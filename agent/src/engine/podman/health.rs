@@ -1,7 +1,8 @@
 //! Health checks after a restore.
 //!
-//! Podman has systemd's timers run them, and starts such a timer when it starts a container, but not when it restores one. It makes
-//! a timer anew when the interval is changed; so that is changed by a millisecond and back.
+//! Podman has systemd's timers run them, and starts such a timer when it starts a container, but not when it restores one. It may
+//! make a timer anew when the interval is changed; so that is changed by a millisecond and back. Podman 5.4 does not: the check says
+//! that the timer stays behind.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::CALL_DEADLINE;
 use super::socket::Socket;
 
 /// Where systemd runs (sd_booted(3)).
-const SYSTEMD: &str = "/run/systemd/system";
+pub(super) const SYSTEMD: &str = "/run/systemd/system";
 
 /// How far the interval is changed.
 const NUDGE: Duration = Duration::from_millis(1);
@@ -45,7 +46,7 @@ async fn start_timer(socket: &Socket, name: &ServiceName) -> Result<(), Refusal>
 }
 
 /// How often a container's health is looked at; `None` where nothing looks at it by itself.
-fn interval(inspect: &Value) -> Option<Duration> {
+pub(super) fn interval(inspect: &Value) -> Option<Duration> {
     let check = &inspect["Config"]["Healthcheck"];
     if check["Test"][0] == "NONE" {
         return None;
