@@ -19,7 +19,7 @@ fn here(domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     if made < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor was just made, and nobody else has it.
+    // SAFETY: socket(2) returned a new descriptor, which nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(made) })
 }
 

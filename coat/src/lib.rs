@@ -15,7 +15,7 @@
 //!
 //! The pieces: [`Overlay`] is what an agent uses; [`OvsOverlay`] does it, [`MemoryOverlay`] pretends to; [`gap`] measures the
 //! silence that a client saw; [`sockets`] tells of the TCP connections in a namespace, [`unix`] of the unix sockets, and [`fresh`]
-//! makes a socket there.
+//! makes a socket there; [`lent`] borrows another process's.
 
 mod endpoint;
 mod error;
@@ -23,6 +23,7 @@ pub mod fresh;
 pub mod gap;
 mod health;
 mod hold;
+pub mod lent;
 mod link;
 mod mac;
 mod memory;

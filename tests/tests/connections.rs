@@ -49,6 +49,11 @@ fn every_connection_is_answered_and_the_gap_told_is_the_worst() {
             number(&seen["asked"]) >= asking / 2.0,
             "they were followed: {seen}, {asking} asked in {blackout} ms"
         );
+        // Each that waited, by the client's own log, was seen to ask.
+        assert!(
+            number(&seen["asked"]) >= number(&migration["waited"]).min(200.0),
+            "all were followed: {migration}"
+        );
         assert!(gap >= blackout * 0.8 - 20.0, "a gap of {gap} in a blackout of {blackout}: {seen}");
         assert!((gap - worst).abs() <= worst * 0.1 + 20.0, "{gap} told, {worst} by the client's own log");
     }

@@ -15,7 +15,7 @@ use super::task::Task;
 /// The timer slack of a thread that asked for nothing, in nanoseconds (prctl(2): `PR_SET_TIMERSLACK`).
 const SLACK: u64 = 50_000;
 
-/// What a core dump holds where nobody set anything (core(5)).
+/// The default `coredump_filter` (core(5)).
 const CORE_FILTER: u32 = 0x33;
 
 /// The I/O priority that stands for none: best effort, in the middle (ioprio_set(2)).
@@ -205,7 +205,7 @@ mod tests {
             sched_setaffinity(Pid::from_raw(0), &one).unwrap();
             assert_eq!(said(&mut usual(&[])), [""; 0], "they are not known");
             assert_eq!(said(&mut usual(&[all, one])), [""; 0], "the agent has the same");
-            // Where there is one processor only, nobody can be kept to it.
+            // With a single processor there is no affinity to lose.
             let told = said(&mut usual(&[all]));
             assert_eq!(told.len(), usize::from(all != one), "{told:?}");
             assert!(told.iter().all(|told| told.ends_with("(processor affinity)")), "{told:?}");

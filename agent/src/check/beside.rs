@@ -41,14 +41,14 @@ pub(crate) fn log_that_stays(driver: &str) -> Option<Finding> {
     })
 }
 
-/// A health check that systemd has a timer for; Podman 5.4 makes one when it starts a container, and none when it restores one.
-pub(crate) fn health_timer(has_check: bool, systemd: bool) -> Option<Finding> {
-    (has_check && systemd).then(|| {
+/// The timer of a health check: Podman 5.4 makes one when it starts a container, and none when it restores one.
+pub(crate) fn health_timer(has_timer: bool) -> Option<Finding> {
+    has_timer.then(|| {
         Finding::new(
             Severity::LeftBehind,
             "timer of its health check",
-            "Podman makes none when it restores a container: nobody looks at its health after the move",
-            "run podman healthcheck run from a timer of your own, or restart the service once it may be",
+            "Podman makes no timer when it restores a container, so the check does not run after the move",
+            "run `podman healthcheck run` from a timer of your own, or restart the service after the move",
         )
     })
 }
@@ -104,9 +104,9 @@ mod tests {
     }
 
     #[test]
-    fn a_health_check_needs_a_timer_where_systemd_runs() {
-        assert_eq!(health_timer(true, true).map(|found| found.severity), Some(Severity::LeftBehind));
-        assert_eq!(health_timer(true, false).or(health_timer(false, true)), None);
+    fn the_timer_of_a_health_check_stays() {
+        assert_eq!(health_timer(true).map(|found| found.severity), Some(Severity::LeftBehind));
+        assert_eq!(health_timer(false), None);
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl One<'_> {
                 number,
                 "eventfd with EFD_SEMAPHORE",
                 "CRIU makes a plain counter of it: one read takes all that is counted",
-                "have the program make it anew after the move",
+                "have the program create a new one after the move",
             );
         }
     }

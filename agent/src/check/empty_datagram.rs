@@ -4,7 +4,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use super::lent::option;
+use mose_coat::lent::option;
 
 /// How often it must be there: between two questions to a busy socket, one datagram may be read and another come.
 const LOOKS: u32 = 3;

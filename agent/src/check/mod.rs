@@ -8,7 +8,6 @@ mod descriptors;
 mod destination;
 mod empty_datagram;
 mod files;
-mod lent;
 mod machine;
 mod mappings;
 mod mounts;

@@ -7,10 +7,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use libc::c_int;
+use mose_coat::lent::{Lender, option};
 use mose_protocol::check::Severity::LeftBehind;
 
 use super::collected::Findings;
-use super::lent::{Lender, option};
 use super::task::Task;
 
 /// Where an option is what the program made it.
@@ -156,7 +156,8 @@ pub(super) fn look(tasks: &[Task], sockets: &[(usize, u32, u64)], findings: &mut
     compare(tasks, sockets, new, findings);
 }
 
-/// Compares each socket, once whoever shares it, with a new one of its kind. Where that cannot be made, nothing is said.
+/// Compares each socket with a new one of its kind; a socket that several processes share is compared once. Skips kinds of which no
+/// new socket can be made.
 fn compare(
     tasks: &[Task],
     sockets: &[(usize, u32, u64)],
@@ -172,10 +173,10 @@ fn compare(
         }
         let Some(task) = tasks.get(*index) else { continue };
         if lender.as_ref().is_none_or(|(of, _)| of != index) {
-            lender = Some((*index, Lender::of(task.pid)));
+            lender = Some((*index, Lender::of(task.pid).ok()));
         }
         let lends = lender.as_ref().and_then(|(_, lender)| lender.as_ref());
-        let Some(socket) = lends.and_then(|lender| lender.lends(*number)) else { continue };
+        let Some(socket) = lends.and_then(|lender| lender.lends(*number).ok()) else { continue };
         compared.insert(*inode);
         let Some(kind) = Kind::of(&socket) else { continue };
         let defaults = known

@@ -5,12 +5,12 @@ use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
+use mose_coat::lent::{Lender, option};
 use mose_coat::unix::{UnixSocket, unix};
 use mose_protocol::check::Severity::{Blocks, LeftBehind, Note};
 
 use super::collected::Findings;
 use super::empty_datagram;
-use super::lent::{Lender, option};
 use super::task::Task;
 
 /// The kernel's names of the protocols whose sockets CRIU dumps.
@@ -58,7 +58,7 @@ impl One<'_> {
 
     /// The socket itself, for a moment.
     fn taken(&self) -> Option<OwnedFd> {
-        Lender::of(self.task.pid)?.lends(self.number)
+        Lender::of(self.task.pid).ok()?.lends(self.number).ok()
     }
 }
 

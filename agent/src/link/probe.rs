@@ -319,18 +319,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_arrives_whole_with_the_kernels_times() {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-        let sent = measured(3_000_000).await.unwrap();
-        assert_eq!(sent.bytes, 3_000_000);
-        let (last, bytes) = *sent.arrivals.last().unwrap();
-        assert_eq!(bytes, 3_000_000);
-        assert!(last >= now && last < now + 10_000_000_000, "nanoseconds since 1970");
-        assert!(sent.arrivals.is_sorted_by(|one, next| one.0 < next.0 && one.1 < next.1));
-        assert!(
-            sent.arrivals.len() > 5 && sent.arrivals.len() as u64 <= ARRIVALS + 1,
-            "{}",
-            sent.arrivals.len()
-        );
+        // A busy machine reads much of a burst at once, and has few times of it; not each time.
+        let mut most = 0;
+        for _ in 0..20 {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+            let sent = measured(3_000_000).await.unwrap();
+            assert_eq!(sent.bytes, 3_000_000);
+            let (last, bytes) = *sent.arrivals.last().unwrap();
+            assert_eq!(bytes, 3_000_000);
+            assert!(last >= now && last < now + 10_000_000_000, "nanoseconds since 1970");
+            assert!(sent.arrivals.is_sorted_by(|one, next| one.0 < next.0 && one.1 < next.1));
+            assert!(sent.arrivals.len() as u64 <= ARRIVALS + 1, "{}", sent.arrivals.len());
+            most = most.max(sent.arrivals.len());
+            if most > 20 {
+                return;
+            }
+        }
+        panic!("at most {most} times of a burst");
     }
 
     #[tokio::test]

@@ -94,6 +94,11 @@ impl Folder {
     }
 }
 
+/// Writes what is dirty of a folder's file system to its disk (syncfs(2)). Blocks for as long as that takes.
+pub(crate) fn write_back(folder: &Path) -> std::io::Result<()> {
+    Ok(nix::unistd::syncfs(File::open(folder)?)?)
+}
+
 /// The names in an open folder, sorted.
 pub(crate) fn names_of(fd: BorrowedFd<'_>) -> Result<Vec<OsString>, Errno> {
     let errno = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);

@@ -44,6 +44,7 @@ pub use mose_protocol::transfer::{TransportKind, TransportOffer};
 
 pub use digest::Digest;
 pub use error::TransferError;
+pub(crate) use folder::write_back;
 pub use follow::{DumpNotifier, DumpSignal, dump_signal};
 pub(crate) use link::{same_secret, token};
 pub use pace::{LEAST_BANDWIDTH, check_bandwidth};

@@ -8,16 +8,18 @@
 //! than 100 beside it ("dropping packet-in due to queue overflow" in its log). What comes while this process gets no processor is
 //! lost, such as what a thousand connections say again at the same moment.
 //!
-//! The kernel lets one who may trace a process share its descriptors (`pidfd_getfd`, Linux 5.6), so both are made longer here.
+//! The switch's descriptors can be borrowed ([`crate::lent`]), so both are made longer here.
 
 use std::{
     fs, io,
     mem::size_of,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     path::Path,
 };
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use crate::lent::{Lender, option};
 
 /// Bytes that a socket is to queue, as the kernel counts them: some 10 000 small packets.
 const WANTED: libc::c_int = 8 << 20;
@@ -30,7 +32,7 @@ const MOST: usize = 4096;
 /// # Errors
 /// If the switch is not found, or may not be asked.
 pub(super) fn lengthen(pidfile: &Path) -> io::Result<usize> {
-    let pid: libc::pid_t = fs::read_to_string(pidfile)?
+    let pid: u32 = fs::read_to_string(pidfile)?
         .trim()
         .parse()
         .map_err(|_| io::Error::other("no process id in its file"))?;
@@ -42,28 +44,18 @@ pub(super) fn lengthen(pidfile: &Path) -> io::Result<usize> {
     lengthen_of(pid)
 }
 
-fn lengthen_of(pid: libc::pid_t) -> io::Result<usize> {
-    let process = opened(descriptor(|| {
-        // SAFETY: no memory is involved.
-        unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }
-    })?)?;
+fn lengthen_of(pid: u32) -> io::Result<usize> {
+    let lender = Lender::of(pid)?;
     let mut made = 0;
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.take(MOST) {
         let entry = entry?;
         let socket = fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"));
-        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<libc::c_int>().ok())
-        else {
-            continue;
-        };
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         if !socket {
             continue;
         }
-        let shared = descriptor(|| {
-            // SAFETY: no memory is involved; the descriptor is open.
-            unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) }
-        });
-        match shared {
-            Ok(raw) => made += usize::from(longer(&opened(raw)?)?),
+        match lender.lends(number) {
+            Ok(socket) => made += usize::from(longer(&socket)?),
             // It was closed meanwhile.
             Err(error) if error.raw_os_error() == Some(libc::EBADF) => {}
             Err(error) => return Err(error),
@@ -72,23 +64,9 @@ fn lengthen_of(pid: libc::pid_t) -> io::Result<usize> {
     Ok(made)
 }
 
-/// A descriptor that a call makes, as a number.
-fn descriptor(call: impl FnOnce() -> libc::c_long) -> io::Result<libc::c_long> {
-    match call() {
-        result if result < 0 => Err(io::Error::last_os_error()),
-        result => Ok(result),
-    }
-}
-
-fn opened(raw: libc::c_long) -> io::Result<OwnedFd> {
-    let raw = libc::c_int::try_from(raw).map_err(io::Error::other)?;
-    // SAFETY: the kernel just made the descriptor and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
-}
-
 /// Makes a socket longer, if it is one that packets come through; whether it was one and was short.
 fn longer(socket: &OwnedFd) -> io::Result<bool> {
-    match option(socket, libc::SO_DOMAIN)? {
+    match option(socket, libc::SOL_SOCKET, libc::SO_DOMAIN)? {
         libc::AF_PACKET => at_least(socket, libc::SO_RCVBUF, libc::SO_RCVBUFFORCE),
         libc::AF_UNIX if is_ours(socket) => at_least(socket, libc::SO_SNDBUF, libc::SO_SNDBUFFORCE),
         _ => Ok(false),
@@ -102,7 +80,7 @@ fn is_ours(socket: &OwnedFd) -> bool {
 
 fn at_least(socket: &OwnedFd, size: libc::c_int, force: libc::c_int) -> io::Result<bool> {
     // The kernel tells twice of what was asked for, as it counts its own part.
-    if option(socket, size)? >= WANTED {
+    if option(socket, libc::SOL_SOCKET, size)? >= WANTED {
         return Ok(false);
     }
     let asked = WANTED / 2;
@@ -119,16 +97,6 @@ fn at_least(socket: &OwnedFd, size: libc::c_int, force: libc::c_int) -> io::Resu
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(true) }
 }
 
-fn option(socket: &OwnedFd, name: libc::c_int) -> io::Result<libc::c_int> {
-    let mut value: libc::c_int = 0;
-    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the pointers are those of live integers, and the length is the value's.
-    let done = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut length)
-    };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +109,7 @@ mod tests {
         let one = OwnedFd::from(one);
         match longer(&one) {
             Ok(made) => {
-                assert!(made && option(&one, libc::SO_SNDBUF).unwrap() >= WANTED);
+                assert!(made && option(&one, libc::SOL_SOCKET, libc::SO_SNDBUF).unwrap() >= WANTED);
                 assert!(!longer(&one).unwrap());
             }
             Err(error) => eprintln!("SKIPPED: this user may not lengthen queues: {error}"),

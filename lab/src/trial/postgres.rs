@@ -2,7 +2,7 @@
 //! every index and page is sound.
 
 use std::process::Stdio;
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::events::{Contents, Events};
@@ -41,7 +41,8 @@ pub(super) struct Postgres<'a> {
 
 /// pgbench under way.
 struct Bench {
-    said: JoinHandle<Result<String, LabError>>,
+    /// What it prints, once it has ended.
+    said: Receiver<Result<String, LabError>>,
     /// When it was seen to commit.
     from: Instant,
     from_unix_ms: u64,
@@ -62,6 +63,16 @@ impl<'a> Postgres<'a> {
         let psql = ["psql", "-h", "/tmp", "-U", "postgres", "-X", "-A", "-t", "-F", " ", "-c", query];
         self.site.inside(host, "asking PostgreSQL", &psql).map(|said| said.trim().to_owned())
     }
+}
+
+/// pgbench committed nothing.
+fn broken_off(said: Result<String, LabError>) -> LabError {
+    let why = said.map_or_else(|error| error.to_string(), |_| "it committed nothing".to_owned());
+    LabError::Trial { what: "starting pgbench".to_owned(), why }
+}
+
+fn ending(why: &str) -> LabError {
+    LabError::Trial { what: "ending pgbench".to_owned(), why: why.to_owned() }
 }
 
 impl Trial for Postgres<'_> {
@@ -89,20 +100,23 @@ impl Trial for Postgres<'_> {
             .stderr(Stdio::piped())
             .spawn()
             .doing("start pgbench")?;
-        let said = std::thread::spawn(move || finish("pgbench", child));
+        let (ended, said) = mpsc::channel();
+        std::thread::spawn(move || ended.send(finish("pgbench", child)));
         let begun = Instant::now();
         // It is under way when transactions are being committed.
-        while !said.is_finished() && begun.elapsed() < PATIENCE {
+        while begun.elapsed() < PATIENCE {
             let committed = self.ask("edge-a", "SELECT count(*) FROM pgbench_history")?;
             if committed.parse::<u64>().is_ok_and(|count| count > 8) {
                 self.bench = Some(Bench { said, from: Instant::now(), from_unix_ms: unix_ms() });
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(200));
+            match said.recv_timeout(Duration::from_millis(200)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                early => return Err(broken_off(early.unwrap_or_else(|_| Ok(String::new())))),
+            }
         }
-        self.bench = Some(Bench { said, from: begun, from_unix_ms: unix_ms() });
-        let why = self.end().map_or_else(|error| error.to_string(), |_| "it committed nothing".to_owned());
-        Err(LabError::Trial { what: "starting pgbench".to_owned(), why })
+        self.site.signal_client(BENCH_NAME, "KILL")?;
+        Err(broken_off(said.recv_timeout(ENDING).unwrap_or_else(|_| Ok(String::new()))))
     }
 
     /// Tells pgbench that its time is over, once it had the least that it is to have.
@@ -110,20 +124,14 @@ impl Trial for Postgres<'_> {
         let Some(Bench { said, from, from_unix_ms }) = self.bench.take() else {
             return Ok(Events::default());
         };
-        let wait = |until: Instant| {
-            while !said.is_finished() && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(100));
+        let mut ended = said.recv_timeout(self.time.saturating_sub(from.elapsed()));
+        for (signal, time) in [("ALRM", ENDING), ("KILL", ENDING)] {
+            if matches!(ended, Err(RecvTimeoutError::Timeout)) {
+                self.site.signal_client(BENCH_NAME, signal)?;
+                ended = said.recv_timeout(time);
             }
-        };
-        wait(from + self.time);
-        if !said.is_finished() {
-            self.site.signal_client(BENCH_NAME, "ALRM")?;
-            wait(Instant::now() + ENDING);
         }
-        if !said.is_finished() {
-            self.site.signal_client(BENCH_NAME, "KILL")?;
-        }
-        let said = said.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let said = ended.unwrap_or_else(|error| Err(ending(&error.to_string())))?;
         let mut events = read(&said);
         events.from_unix_ms = from_unix_ms;
         self.committed = events.answered.len() as u64;

@@ -372,7 +372,6 @@ impl Engine for PodmanEngine {
             self.socket.post(&format!("restore {}", container.name), &path, None, CRIU_DEADLINE).await;
         self.hooks.forget(&container.id);
         let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
-        health::go_on(&self.socket, &container.name);
         Ok(criu_times(&report))
     }
 

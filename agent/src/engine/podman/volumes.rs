@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::socket::{Socket, encoded};
 use super::{CALL_DEADLINE, io_refusal, space};
+use crate::transfer::write_back;
 
 /// The mark's name, in the folder that the volume's `_data` lies in.
 const MARK: &str = ".mose-incoming";
@@ -281,13 +282,10 @@ pub(super) async fn keep(socket: &Socket, volumes: &[Volume]) -> Result<(), Refu
         let Some(found) = inspect(socket, &volume.name).await? else { continue };
         // The source removes its copy once it hears that the service is here: this one must outlive a loss of power by then.
         let data = data_of(&found);
-        let synced = tokio::task::spawn_blocking(move || {
-            fs::File::open(data).and_then(|folder| nix::unistd::syncfs(folder).map_err(Into::into))
-        });
-        synced
+        tokio::task::spawn_blocking(move || write_back(&data))
             .await
             .map_err(std::io::Error::other)
-            .and_then(|synced| synced)
+            .and_then(|written| written)
             .map_err(|error| io_refusal("a volume cannot be put on the disk", &error))?;
         match fs::remove_file(mark_of(&found)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -1,19 +1,17 @@
 //! Settling a tree while its service still runs: exact, read back and on the disk, so that nothing of it is left for the downtime.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::Sink;
 use crate::transfer::error::TransferError;
+use crate::transfer::folder::write_back;
 use crate::transfer::frame::{Reply, Section};
 use crate::transfer::link::{Inlet, ReplyPort, Stop};
 
 /// How often the source hears from a destination that is busy.
 const TOLD_EVERY: Duration = Duration::from_millis(500);
-/// How often a disk is looked at whether it is done.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// After so many bytes the disk begins, so that the last pass finds little left to be written.
 const BEGIN_AFTER: u64 = 64 << 20;
 /// How long a pass waits for the disk. What is not on it by then is written during the rest of the migration.
@@ -48,7 +46,8 @@ impl<'a> Busy<'a> {
 /// Writing a file system's dirty pages to its disk, beside everything else.
 #[derive(Default)]
 pub(super) struct Flush {
-    under_way: Option<JoinHandle<()>>,
+    /// Closed by the thread that is at it when it is done.
+    under_way: Option<Receiver<()>>,
     /// Bytes that were written since the disk last began.
     written: u64,
 }
@@ -57,27 +56,36 @@ impl Flush {
     /// Counts bytes written below `folder`, and has the disk begin where enough came together.
     pub(super) fn wrote(&mut self, bytes: u64, folder: &Path) {
         self.written += bytes;
-        if self.written >= BEGIN_AFTER && self.done() {
+        if self.written >= BEGIN_AFTER && self.done_within(Duration::ZERO) {
             self.begin(folder);
         }
     }
 
-    fn done(&self) -> bool {
-        self.under_way.as_ref().is_none_or(JoinHandle::is_finished)
+    /// Waits until none is under way; whether that is so.
+    fn done_within(&mut self, time: Duration) -> bool {
+        let at_work = self
+            .under_way
+            .as_ref()
+            .is_some_and(|done| done.recv_timeout(time) == Err(RecvTimeoutError::Timeout));
+        if !at_work {
+            self.under_way = None;
+        }
+        !at_work
     }
 
     fn begin(&mut self, folder: &Path) {
         self.written = 0;
+        let (at_work, done) = mpsc::channel();
         let folder = folder.to_owned();
         let flush = move || {
-            let flushed =
-                File::open(&folder).and_then(|open| nix::unistd::syncfs(open).map_err(std::io::Error::from));
-            if let Err(error) = flushed {
+            if let Err(error) = write_back(&folder) {
                 // Who keeps the files asks again, and has to hear it then.
                 tracing::warn!(folder = %folder.display(), %error, "the files are not on the disk yet");
             }
+            drop::<Sender<()>>(at_work);
         };
-        self.under_way = std::thread::Builder::new().name("flush".into()).spawn(flush).ok();
+        let spawned = std::thread::Builder::new().name("flush".into()).spawn(flush);
+        self.under_way = spawned.is_ok().then_some(done);
     }
 
     /// Waits for the disk to have everything that was written below `folder`; not for longer than a pass is worth.
@@ -88,12 +96,11 @@ impl Flush {
             if again {
                 self.begin(folder);
             }
-            while !self.done() {
+            while !self.done_within(TOLD_EVERY.min(until.saturating_duration_since(Instant::now()))) {
                 if Instant::now() >= until {
                     return Ok(());
                 }
                 busy.alive()?;
-                std::thread::sleep(LOOK_EVERY);
             }
         }
         Ok(())
