@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         .init();
     match command {
         Command::Lab { command } => lab::run(command).unwrap_or_else(|error| fail(&error)),
-        Command::Plan(plan) if plan.service.is_none() => plan::run(&plan, json),
+        Command::Plan(plan) => plan::run(&plan, &arguments.connect, json),
         Command::Demo(options) => testbed::run(&options, json),
         Command::Calibrate(options) => {
             lab::calibrate::run(&options, &arguments.connect, json).unwrap_or_else(|error| fail(&error))

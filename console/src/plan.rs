@@ -16,7 +16,7 @@ use mose_pam::{
 };
 use mose_protocol::{HostName, Refusal, ServiceName};
 
-use crate::commands::print_json;
+use crate::commands::{endpoints, print_json, with_fleet};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -100,14 +100,25 @@ enum PlanError {
     Profile(#[from] LoadError),
 }
 
-/// Plans and prints.
-pub(crate) fn run(arguments: &Arguments, json: bool) -> ExitCode {
-    match arguments.figures().and_then(|figures| show(arguments, &figures, json)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mose: {error}");
-            ExitCode::from(exit::USAGE)
-        }
+/// Plans and prints. What was typed is looked at before any agent is asked.
+pub(crate) fn run(arguments: &Arguments, connect: &[String], json: bool) -> ExitCode {
+    let usage = |error: PlanError| {
+        eprintln!("mose: {error}");
+        ExitCode::from(exit::USAGE)
+    };
+    let Some(service) = &arguments.service else {
+        let shown = arguments.figures().and_then(|figures| show(arguments, &figures, json));
+        return shown.map_or_else(usage, |()| ExitCode::SUCCESS);
+    };
+    let wanted = match arguments.wanted() {
+        Ok(wanted) => wanted,
+        Err(error) => return usage(error),
+    };
+    match endpoints(connect) {
+        Ok((endpoints, _)) => with_fleet(&endpoints, json, async |fleet| {
+            show_measured(fleet, arguments, service, &wanted, json).await
+        }),
+        Err(error) => crate::fail(&error),
     }
 }
 
@@ -151,26 +162,19 @@ impl Arguments {
 }
 
 /// Plans and prints what the agents' figures come to.
-pub(crate) async fn run_measured(
+async fn show_measured(
     fleet: &Fleet,
     arguments: &Arguments,
+    service: &ServiceName,
+    wanted: &Wanted,
     json: bool,
 ) -> Result<ExitCode, Refusal> {
-    let (Some(service), Some(to)) = (&arguments.service, &arguments.to) else {
-        return Ok(ExitCode::from(exit::USAGE));
-    };
-    let wanted = match arguments.wanted() {
-        Ok(wanted) => wanted,
-        Err(error) => {
-            eprintln!("mose: {error}");
-            return Ok(ExitCode::from(exit::USAGE));
-        }
-    };
+    let Some(to) = &arguments.to else { return Ok(ExitCode::from(exit::USAGE)) };
     let from = match &arguments.from {
         Some(from) => from.clone(),
         None => locate(fleet, service).await?,
     };
-    let design = design(fleet, service, &from, to, &wanted).await?;
+    let design = design(fleet, service, &from, to, wanted).await?;
     let check = movable::check(fleet, service, &from, Some(to)).await;
     if json {
         let check = check.as_ref().ok();

@@ -219,6 +219,8 @@ pub struct Machine {
     pub kernel: String,
     /// Whether processes that are not root can be restored with their limits (`CAP_SYS_RESOURCE`).
     pub raises_limits: bool,
+    /// Whether systemd runs, whose timers run the containers' health checks.
+    pub systemd: bool,
 }
 
 #[cfg(test)]

@@ -42,6 +42,12 @@ pub fn turn() -> Option<Lock> {
     Some(Lock::take(&std::env::temp_dir().join("mose-tests.lock")).expect("the tests' lock"))
 }
 
+/// Whether tests that take minutes are to be run whole (`MOSE_WHOLE=1`), and not in the form that `./check` has time for.
+#[must_use]
+pub fn whole() -> bool {
+    std::env::var("MOSE_WHOLE").is_ok_and(|value| value == "1")
+}
+
 /// A lab that is up, and goes down when this is dropped. Only one at a time on a machine.
 pub struct Testbed {
     /// The lab.

@@ -1,5 +1,5 @@
 //! What needs a kernel that the machine may not run: the tests of this file run in a guest with Debian's kernel, in a lab of the
-//! guest's own. Each is there twice: as it is, to be run in the guest only, and as the order to run it there.
+//! guest's own, or under systemd. On the machine they are ignored, but for the one that orders them.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::io::Write;
@@ -11,7 +11,7 @@ use mose_lab::guest::{Guest, GuestFile};
 use mose_tests::{programs, turn};
 
 /// How long a guest may take, from its boot to its end, on a machine that is as slow as ours and busy besides.
-const DEADLINE: Duration = Duration::from_secs(480);
+const DEADLINE: Duration = Duration::from_secs(600);
 /// Where the guest has the project's programs.
 const PROGRAMS: &str = "/usr/local/bin";
 
@@ -24,11 +24,34 @@ printf '[storage]\ndriver="overlay"\nrunroot="/run/containers/storage"\ngraphroo
     /var/cache/mose/image-counter-* >/etc/containers/storage.conf
 printf 'network-lock nftables\naction-script /usr/local/bin/mose-criu-hook\n' >/etc/criu/runc.conf
 modprobe tun
-podman system service --time=0 unix:///run/podman/podman.sock &
 "#;
 
-/// Runs a test of this file, which must be there and be ignored otherwise, in a guest; after the shell lines `first`.
-fn run_in_guest(test: &str, first: &str) {
+/// Runs what comes after it under systemd, the first process of a PID namespace of its own, which Podman has its timers from; with
+/// Podman's service. systemd ends with the code of the tests.
+const UNDER_SYSTEMD: &str = r#"cat >/root/test.sh <<'END'
+podman system service --time=0 unix:///run/podman/podman.sock &
+@TESTS@
+END
+cat >/etc/systemd/system/mose-test.service <<'END'
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+Environment=HOME=/root MOSE_REQUIRE_LAB=1
+StandardOutput=append:/root/said
+StandardError=append:/root/said
+ExecStart=/bin/sh -c 'sh /root/test.sh; code=$?; systemctl exit $code'
+END
+container=mose unshare --pid --fork --mount-proc --kill-child \
+    /lib/systemd/systemd systemd.unit=mose-test.service </dev/null >/dev/null 2>&1 && code=0 || code=$?
+cat /root/said
+exit $code
+"#;
+
+/// Runs the tests of `inside`, which are ignored otherwise, in one guest: its boot takes longer than most of them.
+#[test]
+fn what_needs_debians_kernel_holds_in_a_guest_that_has_it() {
     let Some(_turn) = turn() else { return };
     let mut config = LabConfig::default();
     for name in OWN_BINARIES.into_iter().chain(["mose"]) {
@@ -40,27 +63,29 @@ fn run_in_guest(test: &str, first: &str) {
         // Below the programs, as on the machine.
         to: format!("{PROGRAMS}/deps/guest-tests").into(),
     };
+    let in_a_lab = ["inside::a_service_moves_by_a_chain"];
+    let on_the_host =
+        ["inside::chains_are_made_restored_and_removed", "inside::health_checks_go_on_under_systemd"];
     let script = format!(
-        "{first}\nexport MOSE_REQUIRE_LAB=1\n\
-         exec {PROGRAMS}/deps/guest-tests --ignored --exact --nocapture --test-threads 1 {test}\n"
+        "set -e\nexport MOSE_REQUIRE_LAB=1\n{}\n{HOST}{}",
+        run_tests(&in_a_lab),
+        UNDER_SYSTEMD.replace("@TESTS@", &run_tests(&on_the_host))
     );
     let mut show = |bytes: &[u8]| {
         let _ = std::io::stderr().write_all(bytes);
     };
     let output = guest.run(&script, &[this], DEADLINE, &mut show).unwrap();
     eprintln!("accelerated: {}, booted in {:?}, took {:?}", output.accelerated, output.boot, output.took);
-    assert_eq!(output.code, 0, "the guest's test failed:\n{}", output.output);
-    assert!(output.output.contains("1 passed"), "the guest ran no test:\n{}", output.output);
+    assert_eq!(output.code, 0, "the guest's tests failed:\n{}", output.output);
+    for tests in [&in_a_lab[..], &on_the_host] {
+        let passed = format!("{} passed", tests.len());
+        assert!(output.output.contains(&passed), "the guest did not run {tests:?}:\n{}", output.output);
+    }
 }
 
-#[test]
-fn a_service_moves_under_its_client_by_a_chain_of_pre_dumps() {
-    run_in_guest("inside::a_service_moves_by_a_chain", "");
-}
-
-#[test]
-fn a_chain_of_pre_dumps_is_made_restored_and_removed_by_the_engine() {
-    run_in_guest("inside::chains_are_made_restored_and_removed", HOST);
+/// The command that runs these tests of this file in the guest.
+fn run_tests(tests: &[&str]) -> String {
+    format!("{PROGRAMS}/deps/guest-tests --ignored --exact --nocapture --test-threads 1 {}", tests.join(" "))
 }
 
 mod inside {
@@ -70,7 +95,10 @@ mod inside {
 
     use mose_agent::engine::podman::PodmanEngine;
     use mose_agent::engine::{Container, Engine, Stage};
-    use mose_tests::{ClientKind, Testbed, eventually, text};
+    use mose_tests::{ClientKind, Testbed, eventually, eventually_within, text};
+
+    /// How long a guest whose programs run many times slower may take for what takes a second.
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
 
     /// Runs a command of the guest, which must end well; its output.
     fn run(argv: &[&str]) -> String {
@@ -206,6 +234,42 @@ mod inside {
         engine.drop_images(&container).await.unwrap();
         assert_eq!(traces(&container), Vec::<String>::new());
         run(&["podman", "rm", "-f", "-t", "0", "counter"]);
+    }
+
+    /// When the newest look at a container's health began; empty before the first one.
+    fn looked_at() -> String {
+        let log = run(&["podman", "inspect", "--format", "{{json .State.Health.Log}}", "healthy"]);
+        let log: serde_json::Value = serde_json::from_str(&log).unwrap();
+        let newest = log.as_array().and_then(|log| log.last());
+        newest.and_then(|look| look["Start"].as_str()).unwrap_or_default().to_owned()
+    }
+
+    /// Timers of systemd's that look at a container's health.
+    fn timers() -> usize {
+        let listed = run(&["systemctl", "list-units", "--type", "timer", "--no-legend", "--plain"]);
+        listed.lines().filter(|line| line.contains("podman healthcheck run")).count()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "runs in a guest"]
+    async fn health_checks_go_on_under_systemd() {
+        let engine = engine().await;
+        let check = ["--health-cmd", "true", "--health-interval", "1s"];
+        let first = ["podman", "run", "-d", "--name", "healthy", "--network", "host"];
+        run(&[&first[..], &check, &["localhost/counter", "sleep", "1000"]].concat());
+        eventually_within(PATIENCE, "systemd has its health looked at", || !looked_at().is_empty());
+        let name = "healthy".parse().unwrap();
+        let container = engine.inspect(&name).await.unwrap();
+        engine.dump(&container).await.unwrap();
+        assert!(!engine.inspect(&name).await.unwrap().running);
+        engine.restore(&container).await.unwrap();
+        eventually_within(PATIENCE, "there is one timer again", || timers() == 1);
+        let then = looked_at();
+        eventually_within(PATIENCE, "its health is looked at again", || looked_at() != then);
+        let interval = run(&["podman", "inspect", "--format", "{{.Config.Healthcheck.Interval}}", "healthy"]);
+        assert_eq!(interval.trim(), "1s");
+        run(&["podman", "rm", "-f", "-t", "0", "healthy"]);
+        eventually_within(PATIENCE, "the timer goes with the container", || timers() == 0);
     }
 
     #[test]

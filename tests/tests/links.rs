@@ -5,7 +5,7 @@
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use mose_tests::{Testbed, eventually, eventually_within, mose, text};
+use mose_tests::{Testbed, eventually, eventually_within, mose, text, whole};
 use serde_json::Value;
 
 /// The link from edge-a to edge-b, measured now or as it is known.
@@ -83,8 +83,8 @@ fn what_is_available_is_what_cross_traffic_leaves() {
 #[test]
 fn cross_traffic_does_not_notice_the_measuring() {
     let Some(testbed) = Testbed::up() else { return };
-    // From the beginning, when bursts are most frequent, and over the first of those that come once a minute.
-    let cross = CrossTraffic::start(&testbed, "75");
+    // From the beginning, when bursts are most frequent; the whole test goes on over the first of those that come once a minute.
+    let cross = CrossTraffic::start(&testbed, if whole() { "75" } else { "25" });
     let carried = cross.end(&testbed);
     let link = link(&[]).unwrap();
     eprintln!("cross traffic {carried:.0}; {link}");

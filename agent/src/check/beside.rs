@@ -1,5 +1,5 @@
-//! What a service has beside its processes, and does not take along: device files among its files, what it has written to the
-//! host's journal, the timer of its health check.
+//! What a service has beside its processes, and does not take along: device files among its files, and what it has written to the
+//! host's journal.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -37,18 +37,6 @@ pub(crate) fn log_that_stays(driver: &str) -> Option<Finding> {
             "log",
             "what it has written so far stays in this host's journal",
             "run it with --log-driver k8s-file, whose log moves; or read the journals of both hosts",
-        )
-    })
-}
-
-/// The timer of a health check: Podman 5.4 makes one when it starts a container, and none when it restores one.
-pub(crate) fn health_timer(has_timer: bool) -> Option<Finding> {
-    has_timer.then(|| {
-        Finding::new(
-            Severity::LeftBehind,
-            "timer of its health check",
-            "Podman makes no timer when it restores a container, so the check does not run after the move",
-            "run `podman healthcheck run` from a timer of your own, or restart the service after the move",
         )
     })
 }
@@ -101,12 +89,6 @@ mod tests {
         }
         let found = device_files(&[folder.path().to_owned()]).unwrap();
         assert_eq!((found.severity, found.resource.as_str()), (Severity::Blocks, "device file /deep/null"));
-    }
-
-    #[test]
-    fn the_timer_of_a_health_check_stays() {
-        assert_eq!(health_timer(true).map(|found| found.severity), Some(Severity::LeftBehind));
-        assert_eq!(health_timer(false), None);
     }
 
     #[test]

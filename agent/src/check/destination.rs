@@ -25,6 +25,7 @@ impl Agent {
         if let Some(here) = self.engine.machine() {
             findings.extend(machine(arrival, &here, self.config.host.as_str()));
             findings.extend(confinement(&arrival.container, self.config.host.as_str()));
+            findings.extend(health_check(arrival, &here, self.config.host.as_str()));
         }
         // A hand-over's preparation refuses these by itself, before anything is sent.
         if arrival.thorough {
@@ -175,6 +176,20 @@ fn confinement(container: &Value, host: &str) -> Option<Finding> {
     })
 }
 
+/// Whether its health check, which systemd runs at the source, is run by nobody here.
+fn health_check(arrival: &Arrival, here: &Machine, host: &str) -> Option<Finding> {
+    let check = &arrival.container["config"]["healthcheck"];
+    let periodic = check["Interval"].as_u64().is_some_and(|interval| interval > 0);
+    (periodic && check["Test"][0] != "NONE" && arrival.machine.systemd && !here.systemd).then(|| {
+        Finding::new(
+            Severity::LeftBehind,
+            &format!("{host}: health check"),
+            "no systemd runs there, whose timers run health checks: the check does not run by itself",
+            "have something there run `podman healthcheck run`",
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use mose_protocol::handover::Place;
@@ -200,10 +215,29 @@ mod tests {
                 instructions: ["avx2", "avx512f"].map(str::to_owned).to_vec(),
                 kernel: "6.18.1".into(),
                 raises_limits: true,
+                systemd: true,
             },
             not_root: true,
             thorough: false,
         }
+    }
+
+    #[test]
+    fn a_health_check_needs_a_systemd_where_it_had_one() {
+        let with =
+            |check: Value| Arrival { container: json!({"config": {"healthcheck": check}}), ..arrival() };
+        let periodic = with(json!({"Test": ["CMD", "true"], "Interval": 1_000_000_000_u64}));
+        let without_systemd = Machine { systemd: false, ..periodic.machine.clone() };
+        let finding = health_check(&periodic, &without_systemd, "edge-b").unwrap();
+        assert_eq!(
+            (finding.severity, finding.resource.as_str()),
+            (Severity::LeftBehind, "edge-b: health check")
+        );
+        assert_eq!(health_check(&periodic, &periodic.machine.clone(), "edge-b"), None);
+        let by_hand = with(json!({"Test": ["CMD", "true"], "Interval": 0}));
+        assert_eq!(health_check(&by_hand, &without_systemd, "edge-b"), None);
+        let neither = Arrival { machine: without_systemd.clone(), ..periodic };
+        assert_eq!(health_check(&neither, &without_systemd, "edge-b"), None);
     }
 
     #[test]

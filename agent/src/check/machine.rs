@@ -1,6 +1,7 @@
 //! What this machine has that processes depend on, and CRIU.
 
 use std::fs;
+use std::path::Path;
 
 use mose_protocol::check::Machine;
 use mose_protocol::doctor::Check;
@@ -61,7 +62,13 @@ pub(crate) fn machine() -> Machine {
         instructions: instructions(&read("/proc/cpuinfo")),
         kernel: read("/proc/sys/kernel/osrelease").trim().into(),
         raises_limits: raises_limits(&read("/proc/self/status")),
+        systemd: under_systemd(),
     }
+}
+
+/// Whether systemd runs here, so that Podman has its timers from it (sd_booted(3)).
+pub(crate) fn under_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
 }
 
 fn instructions(cpuinfo: &str) -> Vec<String> {

@@ -25,10 +25,10 @@ use std::path::PathBuf;
 use mose_protocol::check::{Finding, Severity};
 
 use self::attributes::Usual;
-pub(crate) use self::beside::{device_files, health_timer, log_that_stays};
+pub(crate) use self::beside::{device_files, log_that_stays};
 use self::collected::Findings;
 use self::descriptors::{Around, Seen};
-pub(crate) use self::machine::{check as limits, machine};
+pub(crate) use self::machine::{check as limits, machine, under_systemd};
 use self::mounts::Mounts;
 pub(crate) use self::options::Options;
 use self::task::Task;

@@ -1,22 +1,99 @@
-//! Health checks: which of them systemd has a timer for.
+//! Health checks under systemd, whose timers run them.
 //!
-//! Podman has systemd's timers run them, and starts such a timer when it starts a container. When it restores one it does not, and in
-//! Podman 5.4 no update of the container makes one afterwards.
+//! Podman makes such a timer when it starts a container, and none when it restores one, so we make it: named and set as Podman's own
+//! (`libpod/healthcheck_linux.go`), under the name that Podman falls back to when it removes the timer with the container.
 
-use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::process::Command;
 
-/// Where systemd runs (sd_booted(3)).
-const SYSTEMD: &str = "/run/systemd/system";
+use super::socket::Socket;
+use crate::check::under_systemd;
 
-/// Whether systemd looks at a container's health, by Podman's inspection of it.
-pub(super) fn has_timer(inspect: &Value) -> bool {
-    Path::new(SYSTEMD).exists() && is_periodic(&inspect["Config"]["Healthcheck"])
+/// How long systemd may take to make a timer.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Has a restored container's health check go on, if systemd runs here: beside whatever goes on, for the service runs already.
+pub(super) fn go_on(socket: &Socket, container: &str) {
+    if !under_systemd() {
+        return;
+    }
+    let (socket, path) = (socket.clone(), format!("/containers/{container}/json"));
+    tokio::spawn(async move {
+        let made = async {
+            let inspect =
+                socket.get("inspect a container", &path).await.map_err(|refusal| refusal.to_string())?;
+            let Some(timer) = Timer::of(&inspect) else { return Ok(()) };
+            timer.make().await?;
+            tracing::info!(unit = timer.unit, "its health check goes on");
+            Ok::<_, String>(())
+        };
+        let made = tokio::time::timeout(DEADLINE, made).await;
+        if let Err(error) = made.unwrap_or_else(|_| Err("systemd does not answer".into())) {
+            tracing::error!(path, error, "no timer runs its health check: restart the service to have one");
+        }
+    });
 }
 
-fn is_periodic(check: &Value) -> bool {
-    check["Test"][0] != "NONE" && check["Interval"].as_u64().is_some_and(|nanoseconds| nanoseconds > 0)
+/// The timer of one container's health check.
+#[derive(Debug, PartialEq, Eq)]
+struct Timer {
+    container: String,
+    unit: String,
+    interval: Duration,
+}
+
+impl Timer {
+    /// The timer that a container has after its start, by Podman's inspection of it; `None` if its health check is not periodic.
+    fn of(inspect: &Value) -> Option<Self> {
+        let container = inspect["Id"].as_str()?.to_owned();
+        let interval = interval(&inspect["Config"]["Healthcheck"])?;
+        // Podman goes over to the check itself, and to a timer for it, once the startup's check has succeeded.
+        let (unit, interval) = match interval_of_startup(&inspect["Config"]["StartupHealthCheck"]) {
+            Some(interval) => (format!("{container}-startup"), interval),
+            None => (container.clone(), interval),
+        };
+        Some(Self { container, unit, interval })
+    }
+
+    async fn make(&self) -> Result<(), String> {
+        let mut made = Command::new("systemd-run");
+        made.args(["--quiet", "--property", "LogLevelMax=notice", "--unit", &self.unit]);
+        made.arg(format!("--on-unit-inactive={}us", self.interval.as_micros().max(1)));
+        made.arg("--timer-property=AccuracySec=1s");
+        if let Some(path) = std::env::var_os("PATH") {
+            let mut setting = std::ffi::OsString::from("--setenv=PATH=");
+            setting.push(path);
+            made.arg(setting);
+        }
+        run(made.args(["podman", "healthcheck", "run", &self.container])).await?;
+        // It counts from the end of a check, so there must be a first one.
+        run(Command::new("systemctl").args(["--no-block", "restart", &format!("{}.service", self.unit)]))
+            .await
+    }
+}
+
+/// How often a check is made; `None` if it is not made by itself.
+fn interval(check: &Value) -> Option<Duration> {
+    let nanoseconds = check["Interval"].as_u64().filter(|nanoseconds| *nanoseconds > 0)?;
+    (check["Test"][0] != "NONE").then(|| Duration::from_nanos(nanoseconds))
+}
+
+/// The same of a startup's check: Podman's inspection has its fields beside its `Test`.
+fn interval_of_startup(check: &Value) -> Option<Duration> {
+    check["Test"].as_array().filter(|test| !test.is_empty())?;
+    interval(check)
+}
+
+async fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -25,11 +102,25 @@ mod tests {
 
     use super::*;
 
+    fn timer(config: Value) -> Option<Timer> {
+        Timer::of(&json!({"Id": "cafe", "Config": config}))
+    }
+
     #[test]
-    fn only_a_check_with_an_interval_is_periodic() {
-        assert!(is_periodic(&json!({"Test": ["CMD", "true"], "Interval": 30_000_000_000_u64})));
-        assert!(!is_periodic(&json!({"Test": ["CMD", "true"], "Interval": 0})));
-        assert!(!is_periodic(&json!({"Test": ["NONE"], "Interval": 30_000_000_000_u64})));
-        assert!(!is_periodic(&Value::Null));
+    fn only_a_check_with_an_interval_has_a_timer() {
+        let every = |interval: u64| json!({"Test": ["CMD", "true"], "Interval": interval});
+        let made = timer(json!({"Healthcheck": every(30_000_000_000)})).unwrap();
+        assert_eq!((made.unit.as_str(), made.interval), ("cafe", Duration::from_secs(30)));
+        assert_eq!(timer(json!({"Healthcheck": every(0)})), None);
+        assert_eq!(timer(json!({"Healthcheck": {"Test": ["NONE"], "Interval": 30_000_000_000_u64}})), None);
+        assert_eq!(timer(json!({})), None);
+    }
+
+    #[test]
+    fn until_a_startup_succeeded_its_own_check_is_made() {
+        let check = json!({"Test": ["CMD", "true"], "Interval": 30_000_000_000_u64});
+        let startup = json!({"Test": ["CMD", "ready"], "Interval": 2_000_000_000_u64});
+        let made = timer(json!({"Healthcheck": check, "StartupHealthCheck": startup})).unwrap();
+        assert_eq!((made.unit.as_str(), made.interval), ("cafe-startup", Duration::from_secs(2)));
     }
 }

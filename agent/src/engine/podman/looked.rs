@@ -6,7 +6,7 @@ use std::time::Duration;
 use mose_protocol::{Refusal, RefusalCode};
 use serde_json::Value;
 
-use super::{beside, freezer, health, hooks, pid_of, processes, runtime_config};
+use super::{beside, freezer, hooks, pid_of, processes, runtime_config};
 use crate::check::{self, Looked, Options, Subject};
 use crate::engine::Container;
 
@@ -21,13 +21,11 @@ pub(super) async fn look(container: &Container, inspect: &Value) -> Result<Looke
     let folders = std::iter::once(container.rootfs_changes.clone())
         .chain(trees.into_iter().filter(|tree| tree.only.is_none()).map(|tree| tree.path))
         .collect::<Vec<_>>();
-    let has_timer = health::has_timer(inspect);
     let driver = inspect["HostConfig"]["LogConfig"]["Type"].as_str().unwrap_or_default().to_owned();
     let looked = tokio::task::spawn_blocking(move || -> Result<Looked, Refusal> {
         let mut looked = check::look(&subject(&container)?);
         looked.findings.extend(check::device_files(&folders));
         looked.findings.extend(check::log_that_stays(&driver));
-        looked.findings.extend(check::health_timer(has_timer));
         Ok(looked)
     });
     let failed = |reason: String| {

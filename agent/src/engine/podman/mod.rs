@@ -372,6 +372,7 @@ impl Engine for PodmanEngine {
             self.socket.post(&format!("restore {}", container.name), &path, None, CRIU_DEADLINE).await;
         self.hooks.forget(&container.id);
         let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
+        health::go_on(&self.socket, &container.id);
         Ok(criu_times(&report))
     }
 
