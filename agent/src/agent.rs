@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use mose_coat::Overlay;
 use mose_protocol::agent::{Capability, Hello, Role, ServiceInfo, ServiceState, Telemetry};
 use mose_protocol::transfer::TransportKind;
@@ -101,61 +102,63 @@ impl Agent {
     ///
     /// # Errors
     /// Where its state folder or its session cannot be used.
-    pub async fn start(
+    pub fn start(
         config: Config,
         session: Session,
         bulk: Session,
         overlay: Arc<dyn Overlay>,
         engine: Arc<dyn Engine>,
         simulation: Option<Arc<dyn Simulation>>,
-    ) -> Result<Arc<Self>, Refusal> {
-        let journals = Journals::open(&config.state.join("journal"))?;
-        let history = History::open(&config.state);
-        let calibrations = Calibrations::open(&config.state);
-        let tools = engine.tools().await.unwrap_or_else(|refusal| {
-            tracing::warn!(%refusal, "the container engine does not answer yet");
-            Vec::new()
-        });
-        let agent = Arc::new(Self {
-            requests: Requests::new(session.clone()),
-            peers: Peers::default(),
-            steps: StepLog::publishing(config.host.clone(), session.clone()),
-            journals,
-            history,
-            calibrations,
-            profiler: Profiler::default(),
-            outgoing: Mutex::default(),
-            incoming: Mutex::default(),
-            watches: Watches::default(),
-            links: Links::default(),
-            simulation,
-            tools,
-            started_at: Timestamp::now(),
-            listed: Mutex::default(),
-            config,
-            session,
-            bulk,
-            overlay,
-            engine,
-        });
-        agent.reconcile_destinations();
-        agent.serve().await?;
-        agent.follow_peers().await?;
-        agent.reconcile_sources().await;
-        let token = agent
-            .session
-            .liveliness()
-            .declare_token(keys::live(&agent.config.host))
-            .await
-            .map_err(|error| session_refusal(&error))?;
-        // The token lives as long as the session.
-        std::mem::forget(token);
-        tokio::spawn(agent.clone().publish_telemetry());
-        tokio::spawn(agent.clone().close_settled());
-        if agent.config.role == Role::Edge && agent.simulation.is_none() {
-            tokio::spawn(agent.clone().profile_links());
-        }
-        Ok(agent)
+    ) -> BoxFuture<'static, Result<Arc<Self>, Refusal>> {
+        Box::pin(async move {
+            let journals = Journals::open(&config.state.join("journal"))?;
+            let history = History::open(&config.state);
+            let calibrations = Calibrations::open(&config.state);
+            let tools = engine.tools().await.unwrap_or_else(|refusal| {
+                tracing::warn!(%refusal, "the container engine does not answer yet");
+                Vec::new()
+            });
+            let agent = Arc::new(Self {
+                requests: Requests::new(session.clone()),
+                peers: Peers::default(),
+                steps: StepLog::publishing(config.host.clone(), session.clone()),
+                journals,
+                history,
+                calibrations,
+                profiler: Profiler::default(),
+                outgoing: Mutex::default(),
+                incoming: Mutex::default(),
+                watches: Watches::default(),
+                links: Links::default(),
+                simulation,
+                tools,
+                started_at: Timestamp::now(),
+                listed: Mutex::default(),
+                config,
+                session,
+                bulk,
+                overlay,
+                engine,
+            });
+            agent.reconcile_destinations();
+            agent.serve().await?;
+            agent.follow_peers().await?;
+            agent.reconcile_sources().await;
+            let token = agent
+                .session
+                .liveliness()
+                .declare_token(keys::live(&agent.config.host))
+                .await
+                .map_err(|error| session_refusal(&error))?;
+            // The token lives as long as the session.
+            std::mem::forget(token);
+            tokio::spawn(agent.clone().publish_telemetry());
+            tokio::spawn(agent.clone().close_settled());
+            if agent.config.role == Role::Edge && agent.simulation.is_none() {
+                tokio::spawn(agent.clone().profile_links());
+            }
+            Ok(agent)
+        })
     }
 
     /// How this agent introduces itself.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use mose_protocol::agent::Hello;
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};
@@ -29,35 +30,43 @@ impl Requests {
     ///
     /// # Errors
     /// What the agent refused, or `Unreachable` where it does not answer within `deadline`.
-    pub async fn ask(&self, host: &HostName, request: &Request, deadline: Duration) -> Response {
-        let unreachable = |reason: &dyn std::fmt::Display| {
-            Refusal::new(
-                RefusalCode::Unreachable,
-                format!("the agent on {host} did not answer `{}`: {reason}", request.name()),
-                format!("see whether mose-agent runs on {host} (`mose agents`)"),
-            )
-        };
-        let bytes = envelope::seal(request)?;
-        let replies = self
-            .session
-            .get(keys::requests(host))
-            .payload(bytes)
-            .timeout(deadline)
-            .priority(zenoh::qos::Priority::InteractiveHigh)
-            .congestion_control(zenoh::qos::CongestionControl::Block)
-            .express(true)
-            .await
-            .map_err(|error| unreachable(&error))?;
-        let answer = tokio::time::timeout(deadline + Duration::from_millis(200), replies.recv_async()).await;
-        let reply = match answer {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(_)) => return Err(unreachable(&"no agent listens there")),
-            Err(_) => return Err(unreachable(&format!("nothing came within {deadline:?}"))),
-        };
-        match reply.result() {
-            Ok(sample) => envelope::open::<Response>(&sample.payload().to_bytes())?,
-            Err(error) => Err(unreachable(&String::from_utf8_lossy(&error.payload().to_bytes()))),
-        }
+    pub fn ask<'a>(
+        &'a self,
+        host: &'a HostName,
+        request: &'a Request,
+        deadline: Duration,
+    ) -> BoxFuture<'a, Response> {
+        Box::pin(async move {
+            let unreachable = |reason: &dyn std::fmt::Display| {
+                Refusal::new(
+                    RefusalCode::Unreachable,
+                    format!("the agent on {host} did not answer `{}`: {reason}", request.name()),
+                    format!("see whether mose-agent runs on {host} (`mose agents`)"),
+                )
+            };
+            let bytes = envelope::seal(request)?;
+            let replies = self
+                .session
+                .get(keys::requests(host))
+                .payload(bytes)
+                .timeout(deadline)
+                .priority(zenoh::qos::Priority::InteractiveHigh)
+                .congestion_control(zenoh::qos::CongestionControl::Block)
+                .express(true)
+                .await
+                .map_err(|error| unreachable(&error))?;
+            let answer =
+                tokio::time::timeout(deadline + Duration::from_millis(200), replies.recv_async()).await;
+            let reply = match answer {
+                Ok(Ok(reply)) => reply,
+                Ok(Err(_)) => return Err(unreachable(&"no agent listens there")),
+                Err(_) => return Err(unreachable(&format!("nothing came within {deadline:?}"))),
+            };
+            match reply.result() {
+                Ok(sample) => envelope::open::<Response>(&sample.payload().to_bytes())?,
+                Err(error) => Err(unreachable(&String::from_utf8_lossy(&error.payload().to_bytes()))),
+            }
+        })
     }
 
     /// How far the clock of `host` is ahead: the exchange with the shortest round trip of a few tells it best.

@@ -1,5 +1,6 @@
 //! How a Zenoh session is set up for agents: what its defaults get wrong for them.
 
+use futures_util::future::BoxFuture;
 use mose_protocol::Refusal;
 use zenoh::{Config, Session};
 
@@ -24,7 +25,17 @@ const ATTEMPTS: u32 = 16;
 /// Where an endpoint is not one, or cannot be listened on.
 pub async fn open(listen: &[String], connect: &[String]) -> Result<Session, Refusal> {
     let config = configuration(listen, connect).map_err(|error| session_refusal(&error))?;
-    zenoh::open(config).await.map_err(|error| session_refusal(&error))
+    configured(config).await.map_err(|error| session_refusal(&error))
+}
+
+/// A session with this configuration as it is.
+///
+/// Boxed, so that Zenoh's start, which is large, is compiled here, and not again in each program that opens a session.
+///
+/// # Errors
+/// What Zenoh refuses.
+pub fn configured(config: Config) -> BoxFuture<'static, zenoh::Result<Session>> {
+    Box::pin(async move { zenoh::open(config).await })
 }
 
 /// A session that listens at `listen`, or on a free port of `127.0.0.1`, and its endpoint. It meets nobody but those that connect to it and
@@ -45,7 +56,7 @@ pub async fn open_alone(listen: Option<&str>, connect: &[String]) -> Result<(Ses
             config.insert_json5(key, "false").map_err(|error| session_refusal(&error))?;
         }
         attempts += 1;
-        match zenoh::open(config).await {
+        match configured(config).await {
             Ok(session) => return Ok((session, endpoint)),
             // Somebody else took the port meanwhile.
             Err(error) if attempts < ATTEMPTS => tracing::debug!(%error, endpoint, "another port is tried"),
@@ -78,7 +89,7 @@ pub async fn open_bulk(listen: &[String], connect: &[String]) -> Result<Session,
     ] {
         config.insert_json5(key, value).map_err(|error| session_refusal(&error))?;
     }
-    zenoh::open(config).await.map_err(|error| session_refusal(&error))
+    configured(config).await.map_err(|error| session_refusal(&error))
 }
 
 /// `tcp/10.0.0.1:7447` as `tcp/10.0.0.1:7448`. Port 0, which the system chooses, stays.

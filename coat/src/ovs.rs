@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use crate::gap::{GapProbe, GapWatch};
@@ -139,33 +140,35 @@ impl OvsOverlay {
     ///
     /// # Errors
     /// [`CoatError::Unreachable`] if Open vSwitch does not run, [`CoatError::Config`] and what Open vSwitch or the kernel refuses.
-    pub async fn start(config: OvsConfig) -> Result<Self, CoatError> {
-        config.validate()?;
-        let schema = Schema {
-            client: OvsdbClient::new(config.rundir.join("db.sock"), config.ovsdb_deadline),
-            bridge: config.bridge.clone(),
-            patience: config.port_deadline,
-        };
-        schema.ensure_bridge(config.datapath()).await?;
-        let guard = Arc::new(Guard { holds: HoldTable::new(config.hold), strays: AtomicU64::new(0) });
-        let socket = config.rundir.join(format!("{}.mgmt", config.bridge));
-        let sink: Arc<dyn PacketSink> = Arc::clone(&guard) as _;
-        let of = OfClient::start(&socket, config.openflow_deadline, sink)?;
-        of.up(config.port_deadline).await?;
-        let inner = Arc::new(Inner {
-            config,
-            schema,
-            of,
-            guard,
-            outputs: Mutex::default(),
-            routes: tokio::sync::Mutex::default(),
-            changing: tokio::sync::Mutex::default(),
-        });
-        let generation = inner.of.generation();
-        inner.tidy().await?;
-        inner.adopt().await?;
-        tokio::spawn(keep_in_step(Arc::downgrade(&inner), generation));
-        Ok(Self { inner })
+    pub fn start(config: OvsConfig) -> BoxFuture<'static, Result<Self, CoatError>> {
+        Box::pin(async move {
+            config.validate()?;
+            let schema = Schema {
+                client: OvsdbClient::new(config.rundir.join("db.sock"), config.ovsdb_deadline),
+                bridge: config.bridge.clone(),
+                patience: config.port_deadline,
+            };
+            schema.ensure_bridge(config.datapath()).await?;
+            let guard = Arc::new(Guard { holds: HoldTable::new(config.hold), strays: AtomicU64::new(0) });
+            let socket = config.rundir.join(format!("{}.mgmt", config.bridge));
+            let sink: Arc<dyn PacketSink> = Arc::clone(&guard) as _;
+            let of = OfClient::start(&socket, config.openflow_deadline, sink)?;
+            of.up(config.port_deadline).await?;
+            let inner = Arc::new(Inner {
+                config,
+                schema,
+                of,
+                guard,
+                outputs: Mutex::default(),
+                routes: tokio::sync::Mutex::default(),
+                changing: tokio::sync::Mutex::default(),
+            });
+            let generation = inner.of.generation();
+            inner.tidy().await?;
+            inner.adopt().await?;
+            tokio::spawn(keep_in_step(Arc::downgrade(&inner), generation));
+            Ok(Self { inner })
+        })
     }
 
     /// Packets that came to this process for an address without a route, or that would have gone back where they came from.

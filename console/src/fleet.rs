@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use mose_agent::peers::Requests;
 use mose_agent::session;
 use mose_protocol::agent::{Capability, Hello, ServiceInfo};
@@ -179,64 +180,66 @@ impl Fleet {
     ///
     /// # Errors
     /// Where the session fails.
-    pub async fn agents(&self, wanted: &[HostName]) -> Result<Vec<Seen>, Refusal> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Refusal::new(RefusalCode::Failed, format!("the agents cannot be looked for: {error}"), "")
-        };
-        let subscriber = self
-            .session
-            .liveliness()
-            .declare_subscriber(keys::LIVE_ALL)
-            .history(true)
-            .await
-            .map_err(|error| failed(&error))?;
-        let patience = if self.expected() > 0 { PATIENCE } else { LOOK_AROUND };
-        let mut deadline = tokio::time::Instant::now() + patience;
-        // All are asked at once: one that does not answer keeps nobody else out.
-        let mut introductions = JoinSet::new();
-        let mut live: BTreeSet<HostName> = BTreeSet::new();
-        let mut seen: BTreeMap<HostName, Seen> = BTreeMap::new();
-        loop {
-            tokio::select! {
-                token = tokio::time::timeout_at(deadline, subscriber.recv_async()) => {
-                    let Ok(Ok(sample)) = token else { break };
-                    let Some(host) = keys::host_of_live(sample.key_expr().as_str()) else { continue };
-                    if sample.kind() == zenoh::sample::SampleKind::Delete {
-                        live.remove(&host);
-                        continue;
+    pub fn agents<'a>(&'a self, wanted: &'a [HostName]) -> BoxFuture<'a, Result<Vec<Seen>, Refusal>> {
+        Box::pin(async move {
+            let failed = |error: &dyn std::fmt::Display| {
+                Refusal::new(RefusalCode::Failed, format!("the agents cannot be looked for: {error}"), "")
+            };
+            let subscriber = self
+                .session
+                .liveliness()
+                .declare_subscriber(keys::LIVE_ALL)
+                .history(true)
+                .await
+                .map_err(|error| failed(&error))?;
+            let patience = if self.expected() > 0 { PATIENCE } else { LOOK_AROUND };
+            let mut deadline = tokio::time::Instant::now() + patience;
+            // All are asked at once: one that does not answer keeps nobody else out.
+            let mut introductions = JoinSet::new();
+            let mut live: BTreeSet<HostName> = BTreeSet::new();
+            let mut seen: BTreeMap<HostName, Seen> = BTreeMap::new();
+            loop {
+                tokio::select! {
+                    token = tokio::time::timeout_at(deadline, subscriber.recv_async()) => {
+                        let Ok(Ok(sample)) = token else { break };
+                        let Some(host) = keys::host_of_live(sample.key_expr().as_str()) else { continue };
+                        if sample.kind() == zenoh::sample::SampleKind::Delete {
+                            live.remove(&host);
+                            continue;
+                        }
+                        if live.insert(host.clone()) {
+                            let requests = self.requests.clone();
+                            introductions.spawn(async move {
+                                let hello = introduction(&requests, &host).await;
+                                Seen { host, hello }
+                            });
+                        }
+                        // Those that were named are there; others, which they know, are given a moment.
+                        if wanted.is_empty() && self.expected() > 0 && live.len() >= self.expected() {
+                            deadline = deadline.min(tokio::time::Instant::now() + OTHERS);
+                        }
                     }
-                    if live.insert(host.clone()) {
-                        let requests = self.requests.clone();
-                        introductions.spawn(async move {
-                            let hello = introduction(&requests, &host).await;
-                            Seen { host, hello }
-                        });
-                    }
-                    // Those that were named are there; others, which they know, are given a moment.
-                    if wanted.is_empty() && self.expected() > 0 && live.len() >= self.expected() {
-                        deadline = deadline.min(tokio::time::Instant::now() + OTHERS);
+                    Some(introduced) = introductions.join_next() => {
+                        if let Ok(agent) = introduced {
+                            seen.insert(agent.host.clone(), agent);
+                        }
                     }
                 }
-                Some(introduced) = introductions.join_next() => {
-                    if let Ok(agent) = introduced {
-                        seen.insert(agent.host.clone(), agent);
-                    }
+                if !wanted.is_empty() && wanted.iter().all(|host| seen.contains_key(host)) {
+                    break;
                 }
             }
-            if !wanted.is_empty() && wanted.iter().all(|host| seen.contains_key(host)) {
-                break;
+            // Each has a deadline of its own.
+            while let Some(introduced) = introductions.join_next().await {
+                if wanted.is_empty()
+                    && let Ok(agent) = introduced
+                {
+                    seen.insert(agent.host.clone(), agent);
+                }
             }
-        }
-        // Each has a deadline of its own.
-        while let Some(introduced) = introductions.join_next().await {
-            if wanted.is_empty()
-                && let Ok(agent) = introduced
-            {
-                seen.insert(agent.host.clone(), agent);
-            }
-        }
-        seen.retain(|host, _| live.contains(host));
-        Ok(seen.into_values().collect())
+            seen.retain(|host, _| live.contains(host));
+            Ok(seen.into_values().collect())
+        })
     }
 
     /// How one agent introduces itself, if it speaks the same protocol.

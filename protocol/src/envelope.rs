@@ -3,7 +3,9 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Refusal, RefusalCode};
+use crate::agent::Telemetry;
+use crate::step::StepEvent;
+use crate::{Refusal, RefusalCode, Request, Response};
 
 /// The version of this protocol. Peers of another version are seen, named, and not spoken to.
 pub const PROTOCOL_VERSION: u32 = 2;
@@ -30,19 +32,55 @@ struct VersionOnly {
     version: u32,
 }
 
+/// What travels in an envelope. The code that writes and reads it is large, and is compiled in this crate, not again in each that
+/// sends or receives it.
+pub trait Message: Sized {
+    /// This, for the wire, by a peer that speaks `version`.
+    ///
+    /// # Errors
+    /// Where it cannot be written as JSON or is larger than [`MAX_MESSAGE`].
+    fn seal_as(&self, version: u32) -> Result<Vec<u8>, Refusal>;
+
+    /// The message in `bytes`.
+    ///
+    /// # Errors
+    /// Where it is too large, of another version, or not what it should be.
+    fn open(bytes: &[u8]) -> Result<Self, Refusal>;
+}
+
+macro_rules! messages {
+    ($($kind:ty),*) => {$(
+        impl Message for $kind {
+            fn seal_as(&self, version: u32) -> Result<Vec<u8>, Refusal> {
+                write(version, self)
+            }
+
+            fn open(bytes: &[u8]) -> Result<Self, Refusal> {
+                read(bytes)
+            }
+        }
+    )*};
+}
+
+messages!(Request, Response, Telemetry, StepEvent);
+
 /// `body` as bytes for the wire.
 ///
 /// # Errors
-/// Where the body cannot be written as JSON or is larger than [`MAX_MESSAGE`].
-pub fn seal<T: Serialize>(body: &T) -> Result<Vec<u8>, Refusal> {
-    seal_as(PROTOCOL_VERSION, body)
+/// As [`Message::seal_as`].
+pub fn seal(body: &impl Message) -> Result<Vec<u8>, Refusal> {
+    body.seal_as(PROTOCOL_VERSION)
 }
 
-/// Like [`seal`], claiming another version: what a peer of that version would send.
+/// The message in `bytes`.
 ///
 /// # Errors
-/// As [`seal`].
-pub fn seal_as<T: Serialize>(version: u32, body: &T) -> Result<Vec<u8>, Refusal> {
+/// As [`Message::open`].
+pub fn open<T: Message>(bytes: &[u8]) -> Result<T, Refusal> {
+    T::open(bytes)
+}
+
+fn write<T: Serialize>(version: u32, body: &T) -> Result<Vec<u8>, Refusal> {
     let bytes =
         serde_json::to_vec(&Sealed { version, body }).map_err(|error| malformed(&error.to_string()))?;
     if bytes.len() > MAX_MESSAGE {
@@ -51,11 +89,7 @@ pub fn seal_as<T: Serialize>(version: u32, body: &T) -> Result<Vec<u8>, Refusal>
     Ok(bytes)
 }
 
-/// The message in `bytes`.
-///
-/// # Errors
-/// Where it is too large, of another version, or not what it should be.
-pub fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     if bytes.len() > MAX_MESSAGE {
         return Err(too_large(bytes.len()));
     }
@@ -101,7 +135,7 @@ mod tests {
 
     #[test]
     fn another_version_is_named_before_the_body_is_looked_at() {
-        let bytes = seal_as(99, &"a body that this version does not know").unwrap();
+        let bytes = write(99, &"a body that this version does not know").unwrap();
         let refusal = open::<Request>(&bytes).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::Version);
         assert!(refusal.reason.contains("99"), "{refusal}");

@@ -1,6 +1,7 @@
 //! An agent of another protocol version: it is there, introduces itself, and cannot be spoken to.
 
 use mose_protocol::agent::{Hello, Role};
+use mose_protocol::envelope::Message as _;
 use mose_protocol::{HostName, Reply, Response, Timestamp, envelope, keys};
 use tokio::runtime::Runtime;
 
@@ -39,7 +40,7 @@ impl Stranger {
             simulated: false,
         };
         let answer: Response = Ok(Reply::Hello(Box::new(hello)));
-        let bytes = envelope::seal_as(envelope::PROTOCOL_VERSION + 1, &answer).expect("it is small");
+        let bytes = answer.seal_as(envelope::PROTOCOL_VERSION + 1).expect("it is small");
         session
             .declare_queryable(&keys::requests(&host))
             .callback(move |query| {

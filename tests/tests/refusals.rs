@@ -2,6 +2,7 @@
 
 use std::process::Output;
 
+use mose_protocol::envelope::Message as _;
 use mose_protocol::{Request, Response, envelope, keys};
 use mose_tests::stranger::Stranger;
 use mose_tests::{Testbed, eventually, kill, mose, text};
@@ -195,7 +196,7 @@ fn an_agent_answers_a_request_of_another_version_with_the_reason() {
             let session = mose_agent::session::open(&[], &["tcp/10.99.0.11:7447".into()]).await.unwrap();
             let key = keys::requests(&"edge-a".parse().unwrap());
             for payload in [
-                envelope::seal_as(99, &Request::Hello).unwrap(),
+                Request::Hello.seal_as(99).unwrap(),
                 b"rubbish".to_vec(),
                 vec![b'['; envelope::MAX_MESSAGE + 1],
             ] {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use mose_protocol::transfer::{TransportKind, TransportOffer};
 use tokio::sync::watch;
 
@@ -32,48 +33,50 @@ impl Receiver {
     ///
     /// [`TransferError::Setup`] if the checkpoint folder is not empty, `session` is missing, or the migration's name cannot
     /// be part of a key; [`TransferError::Io`] for folders and sockets.
-    pub async fn open(
+    pub fn open(
         kind: TransportKind,
         bind: Ipv4Addr,
         session: Option<::zenoh::Session>,
         migration: &str,
         folders: Folders,
         limits: Limits,
-    ) -> Result<(Self, TransportOffer), TransferError> {
-        let bounds = limits.bounds();
-        let stall = Duration::from_millis(bounds.stall_ms);
-        let (counters, stop) = (Arc::<Counters>::default(), Arc::<Stop>::default());
-        let (publish, state) = watch::channel(State::default());
-        let token = token()?;
-        let sink = Sink::open(folders, bounds, seed(&token), Arc::clone(&counters), publish.clone())?;
-        let stopping = Arc::clone(&stop);
-        let offer = match kind {
-            TransportKind::Tcp => {
-                let (listener, address) = tcp::listen(bind).await?;
-                let secret = token.clone();
-                tokio::spawn(async move {
-                    let inlet = tcp::accept(listener, &secret, bounds, stall, &stopping).await;
-                    start(inlet, sink, stopping, &publish);
-                });
-                TransportOffer::Tcp { address, token, bounds }
-            }
-            TransportKind::Zenoh => {
-                let session = session.ok_or_else(|| {
-                    TransferError::setup(
-                        "a transfer over Zenoh needs a session",
-                        "pass the agent's bulk session",
-                    )
-                })?;
-                let prefix = zenoh::prefix(migration)?;
-                let listening = zenoh::listen(&session, &prefix, &token, bounds, stall, &stop).await?;
-                tokio::spawn(async move {
-                    let inlet = listening.accept(&stopping).await;
-                    start(inlet, sink, stopping, &publish);
-                });
-                TransportOffer::Zenoh { prefix, token, bounds }
-            }
-        };
-        Ok((Self { stop, counters, state }, offer))
+    ) -> BoxFuture<'_, Result<(Self, TransportOffer), TransferError>> {
+        Box::pin(async move {
+            let bounds = limits.bounds();
+            let stall = Duration::from_millis(bounds.stall_ms);
+            let (counters, stop) = (Arc::<Counters>::default(), Arc::<Stop>::default());
+            let (publish, state) = watch::channel(State::default());
+            let token = token()?;
+            let sink = Sink::open(folders, bounds, seed(&token), Arc::clone(&counters), publish.clone())?;
+            let stopping = Arc::clone(&stop);
+            let offer = match kind {
+                TransportKind::Tcp => {
+                    let (listener, address) = tcp::listen(bind).await?;
+                    let secret = token.clone();
+                    tokio::spawn(async move {
+                        let inlet = tcp::accept(listener, &secret, bounds, stall, &stopping).await;
+                        start(inlet, sink, stopping, &publish);
+                    });
+                    TransportOffer::Tcp { address, token, bounds }
+                }
+                TransportKind::Zenoh => {
+                    let session = session.ok_or_else(|| {
+                        TransferError::setup(
+                            "a transfer over Zenoh needs a session",
+                            "pass the agent's bulk session",
+                        )
+                    })?;
+                    let prefix = zenoh::prefix(migration)?;
+                    let listening = zenoh::listen(&session, &prefix, &token, bounds, stall, &stop).await?;
+                    tokio::spawn(async move {
+                        let inlet = listening.accept(&stopping).await;
+                        start(inlet, sink, stopping, &publish);
+                    });
+                    TransportOffer::Zenoh { prefix, token, bounds }
+                }
+            };
+            Ok((Self { stop, counters, state }, offer))
+        })
     }
 
     /// Bytes received so far.

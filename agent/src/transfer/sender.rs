@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver as Queue, RecvTimeoutError, Sender as QueueSender
 use std::thread;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use mose_pam::Bytes;
 use mose_protocol::transfer::TransportOffer;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -70,63 +71,66 @@ impl Sender {
     ///
     /// [`TransferError::Setup`] if the offer, the session or the bandwidth does not fit; [`TransferError::Connect`],
     /// [`TransferError::Refused`] or [`TransferError::Stalled`] if nobody, or somebody else, answers.
-    pub async fn connect(
-        offer: &TransportOffer,
+    pub fn connect<'a>(
+        offer: &'a TransportOffer,
         session: Option<::zenoh::Session>,
-        migration: &str,
+        migration: &'a str,
         limits: Limits,
-    ) -> Result<Self, TransferError> {
-        let mut bounds = limits.meet(offer.bounds())?;
-        let mut stall = limits.stall;
-        if let Some(limit) = limits.bandwidth {
-            pace::check_bandwidth(limit)?;
-            bounds = pace::bounds_at(bounds, limit);
-            stall += pace::patience_at(limit, bounds.chunk as usize);
-        }
-        let (chunk, window) = (bounds.chunk as usize, bounds.window as usize);
-        // The destination's queue is measured in its own chunks.
-        let theirs = usize::try_from(offer.bounds().chunk).unwrap_or(usize::MAX);
-        let pool = Pool::new(chunk);
-        let token = offer.token().to_owned();
-        if token.len() < 32 || !token.bytes().all(|b| b.is_ascii_hexdigit()) || token.len() > 256 {
-            return Err(TransferError::setup(
-                "the offer's token is too short",
-                "update the destination's agent",
-            ));
-        }
-        let (tag, seed) = (tag(&token), pages::seed(&token));
-        let (outlet, flow) = match offer {
-            TransportOffer::Tcp { address, .. } => {
-                let flow = Flow::new(address.to_string(), window, theirs, stall);
-                let (address, flow2, pool2) = (*address, Arc::clone(&flow), pool.clone());
-                let connecting = tokio::task::spawn_blocking(move || {
-                    tcp::connect(address, &token, &flow2, pool2, limits.stall, limits.bandwidth)
-                });
-                (connecting.await.unwrap_or(Err(TransferError::Cancelled))?, flow)
+    ) -> BoxFuture<'a, Result<Self, TransferError>> {
+        Box::pin(async move {
+            let mut bounds = limits.meet(offer.bounds())?;
+            let mut stall = limits.stall;
+            if let Some(limit) = limits.bandwidth {
+                pace::check_bandwidth(limit)?;
+                bounds = pace::bounds_at(bounds, limit);
+                stall += pace::patience_at(limit, bounds.chunk as usize);
             }
-            TransportOffer::Zenoh { prefix, .. } => {
-                let session = session.ok_or_else(|| {
-                    TransferError::setup(
-                        "a transfer over Zenoh needs a session",
-                        "pass the agent's bulk session",
-                    )
-                })?;
-                if *prefix != zenoh::prefix(migration)? {
-                    return Err(TransferError::setup(
-                        format!("the offer's key {prefix} is not of migration {migration}"),
-                        "ask the destination for a fresh offer",
-                    ));
+            let (chunk, window) = (bounds.chunk as usize, bounds.window as usize);
+            // The destination's queue is measured in its own chunks.
+            let theirs = usize::try_from(offer.bounds().chunk).unwrap_or(usize::MAX);
+            let pool = Pool::new(chunk);
+            let token = offer.token().to_owned();
+            if token.len() < 32 || !token.bytes().all(|b| b.is_ascii_hexdigit()) || token.len() > 256 {
+                return Err(TransferError::setup(
+                    "the offer's token is too short",
+                    "update the destination's agent",
+                ));
+            }
+            let (tag, seed) = (tag(&token), pages::seed(&token));
+            let (outlet, flow) = match offer {
+                TransportOffer::Tcp { address, .. } => {
+                    let flow = Flow::new(address.to_string(), window, theirs, stall);
+                    let (address, flow2, pool2) = (*address, Arc::clone(&flow), pool.clone());
+                    let connecting = tokio::task::spawn_blocking(move || {
+                        tcp::connect(address, &token, &flow2, pool2, limits.stall, limits.bandwidth)
+                    });
+                    (connecting.await.unwrap_or(Err(TransferError::Cancelled))?, flow)
                 }
-                let flow = Flow::new(prefix.clone(), window, theirs, stall);
-                (zenoh::connect(&session, prefix, &token, &flow, pool.clone(), limits.stall).await?, flow)
-            }
-        };
-        let engine = Engine::new(outlet, Arc::clone(&flow), pool, tag, bounds, limits, seed);
-        let keepalive = engine.keepalive();
-        let (commands, queue) = channel();
-        let started = thread::Builder::new().name("mose-bulk-send".into()).spawn(move || run(engine, &queue));
-        started.map_err(|e| TransferError::io("start a thread for", "a transfer", e))?;
-        Ok(Self { commands, flow, keepalive })
+                TransportOffer::Zenoh { prefix, .. } => {
+                    let session = session.ok_or_else(|| {
+                        TransferError::setup(
+                            "a transfer over Zenoh needs a session",
+                            "pass the agent's bulk session",
+                        )
+                    })?;
+                    if *prefix != zenoh::prefix(migration)? {
+                        return Err(TransferError::setup(
+                            format!("the offer's key {prefix} is not of migration {migration}"),
+                            "ask the destination for a fresh offer",
+                        ));
+                    }
+                    let flow = Flow::new(prefix.clone(), window, theirs, stall);
+                    (zenoh::connect(&session, prefix, &token, &flow, pool.clone(), limits.stall).await?, flow)
+                }
+            };
+            let engine = Engine::new(outlet, Arc::clone(&flow), pool, tag, bounds, limits, seed);
+            let keepalive = engine.keepalive();
+            let (commands, queue) = channel();
+            let started =
+                thread::Builder::new().name("mose-bulk-send".into()).spawn(move || run(engine, &queue));
+            started.map_err(|e| TransferError::io("start a thread for", "a transfer", e))?;
+            Ok(Self { commands, flow, keepalive })
+        })
     }
 
     /// What counts the bytes of content that this transfer sends; the count stays when the transfer is gone.

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use mose_agent::session;
 use mose_agent::transfer::{
     Folders, Limits, Receiver, Sender, TransferError, TransportKind, TransportOffer, TreeFolder,
 };
@@ -21,7 +22,7 @@ pub(crate) struct Pair {
     pub(crate) limits: Limits,
 }
 
-pub(crate) async fn session(listen: Option<u16>, connect: Option<u16>) -> zenoh::Session {
+pub(crate) async fn opened(listen: Option<u16>, connect: Option<u16>) -> zenoh::Session {
     let mut config = zenoh::Config::default();
     let list = |port: Option<u16>| match port {
         Some(port) => format!(r#"["tcp/127.0.0.1:{port}"]"#),
@@ -31,14 +32,14 @@ pub(crate) async fn session(listen: Option<u16>, connect: Option<u16>) -> zenoh:
     config.insert_json5("scouting/multicast/enabled", "false").unwrap();
     config.insert_json5("listen/endpoints", &list(listen)).unwrap();
     config.insert_json5("connect/endpoints", &list(connect)).unwrap();
-    zenoh::open(config).await.unwrap()
+    session::configured(config).await.unwrap()
 }
 
 pub(crate) async fn linked_sessions() -> (zenoh::Session, zenoh::Session) {
     for _ in 0..20 {
         let port = TcpListener::bind((LOCAL, 0)).await.unwrap().local_addr().unwrap().port();
-        let one = session(Some(port), None).await;
-        let two = session(None, Some(port)).await;
+        let one = opened(Some(port), None).await;
+        let two = opened(None, Some(port)).await;
         // Another test may have been given the port in between.
         let alone =
             two.info().peers_zid().await.next().is_none() && one.info().peers_zid().await.next().is_none();

@@ -9,6 +9,7 @@ mod files;
 mod ipc;
 mod memory;
 mod process;
+mod sleeps;
 mod sockets;
 mod sys;
 mod timers;
@@ -63,6 +64,7 @@ impl Objects {
             Box::new(ipc::Ipc::make()?),
             Box::new(memory::Memory::make(place)?),
             Box::new(timers::Timers::make()?),
+            Box::new(sleeps::Sleeps::make()?),
             // Last: it restricts what this process may do.
             Box::new(process::Processes::make(place)?),
         ]))

@@ -12,7 +12,10 @@ const COMMON: u32 = 0x5456_4319;
 /// `files.img`: one entry for each open file.
 pub(super) const FILES: u32 = 0x5630_3138;
 
-/// The largest entry that is looked into, in bytes; those of interest have less than a hundred.
+/// `core-TID.img`: one entry, for a thread.
+pub(super) const CORE: u32 = 0x5505_3847;
+
+/// The largest entry that is looked into, in bytes; those of interest have less than a hundred, and a thread's some thousand.
 const LARGEST: u32 = 64 << 10;
 
 /// A byte to be exchanged: where in the message, and for what.

@@ -5,7 +5,10 @@
 
 mod entries;
 mod field;
+mod sleep;
 mod timerfd;
+#[cfg(test)]
+mod written;
 
 use std::io;
 use std::path::Path;
@@ -18,6 +21,17 @@ pub(super) fn mend(images: &Path) -> io::Result<()> {
     let timers = entries::mend(&images.join("files.img"), entries::FILES, timerfd::mend)?;
     if timers > 0 {
         tracing::info!(images = %images.display(), timers, "timers that would have been lost were put right");
+    }
+    let mut sleeping = 0;
+    for entry in std::fs::read_dir(images)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("core-") && name.ends_with(".img") {
+            sleeping += entries::mend(&path, entries::CORE, sleep::mend)?;
+        }
+    }
+    if sleeping > 0 {
+        tracing::info!(images = %images.display(), sleeping, "threads that would have woken up sleep on");
     }
     Ok(())
 }

@@ -63,34 +63,9 @@ fn timer(entry: &[u8]) -> Option<Patch> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::written::{bytes_field, numbers};
     use super::*;
     use proptest::prelude::*;
-
-    /// A message of numbers, as protobuf-c writes them.
-    fn numbers(values: &[(u64, u64)]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (field, value) in values {
-            bytes.extend(varint(field << 3));
-            bytes.extend(varint(*value));
-        }
-        bytes
-    }
-
-    fn varint(mut value: u64) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        loop {
-            let low = (value & 0x7f) as u8;
-            value >>= 7;
-            bytes.push(if value == 0 { low } else { low | 0x80 });
-            if value == 0 {
-                return bytes;
-            }
-        }
-    }
-
-    fn bytes_field(field: u64, bytes: &[u8]) -> Vec<u8> {
-        [varint(field << 3 | 2), varint(bytes.len() as u64), bytes.to_vec()].concat()
-    }
 
     /// An entry of `files.img` for a timer; with what this program knows nothing of around it.
     fn entry(ticks: u64, flags: u64, left: (u64, u64), interval: (u64, u64)) -> Vec<u8> {
