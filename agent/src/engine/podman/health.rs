@@ -1,7 +1,7 @@
 //! Health checks under systemd, whose timers run them.
 //!
-//! Podman makes such a timer when it starts a container, and none when it restores one, so we make it: named and set as Podman's own
-//! (`libpod/healthcheck_linux.go`), under the name that Podman falls back to when it removes the timer with the container.
+//! Podman makes such a timer when it starts a container, and none when it restores one, so we make it: set as Podman's own
+//! (`libpod/healthcheck_linux.go`), under the name that Podman falls back to when it removes the timer of a container.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,6 +14,18 @@ use crate::check::under_systemd;
 
 /// How long systemd may take to make a timer.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// One check, and the end of its timer (`$1`) where the container (`$0`) does not run any more. Podman ends timers itself, but where a
+/// source took its service back it knows only the one that it made at the start.
+const CHECK: &str = r#"podman healthcheck run "$0"
+code=$?
+if [ $code -eq 125 ]; then
+  case "$(podman container inspect --format '{{.State.Status}}' "$0")" in
+    running | paused) ;;
+    *) systemctl --no-block stop "$1" ;;
+  esac
+fi
+exit $code"#;
 
 /// Has a restored container's health check go on, if systemd runs here: beside whatever goes on, for the service runs already.
 pub(super) fn go_on(socket: &Socket, container: &str) {
@@ -59,8 +71,16 @@ impl Timer {
     }
 
     async fn make(&self) -> Result<(), String> {
+        let (timer, service) = (format!("{}.timer", self.unit), format!("{}.service", self.unit));
+        // One of an earlier restore, which has not noticed yet that the container was stopped. There is none, as a rule.
+        for gone in [["stop", &timer], ["reset-failed", &service]] {
+            if let Err(reason) = run(Command::new("systemctl").arg("--quiet").args(gone)).await {
+                tracing::debug!(reason, "no earlier timer");
+            }
+        }
         let mut made = Command::new("systemd-run");
-        made.args(["--quiet", "--property", "LogLevelMax=notice", "--unit", &self.unit]);
+        made.args(["--quiet", "--collect", "--property", "LogLevelMax=notice", "--unit", &self.unit]);
+        made.arg(format!("--description=podman healthcheck run {}", self.container));
         made.arg(format!("--on-unit-inactive={}us", self.interval.as_micros().max(1)));
         made.arg("--timer-property=AccuracySec=1s");
         if let Some(path) = std::env::var_os("PATH") {
@@ -68,10 +88,9 @@ impl Timer {
             setting.push(path);
             made.arg(setting);
         }
-        run(made.args(["podman", "healthcheck", "run", &self.container])).await?;
+        run(made.args(["sh", "-c", CHECK, &self.container, &timer])).await?;
         // It counts from the end of a check, so there must be a first one.
-        run(Command::new("systemctl").args(["--no-block", "restart", &format!("{}.service", self.unit)]))
-            .await
+        run(Command::new("systemctl").args(["--no-block", "restart", &service])).await
     }
 }
 
