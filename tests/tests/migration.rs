@@ -200,6 +200,24 @@ fn an_image_that_the_destination_lacks_is_brought_before_the_freeze() {
     let (refused, code) = testbed.migrate_with("own", "edge-a", "edge-b", &["--require-image"]);
     assert_eq!(code, 3, "{refused}");
     assert_eq!(refused["reason"]["code"], "image-missing", "{refused}");
+    // One that would come out different is refused before its image is sent.
+    let mounts = "mkdir -p /srv/extra; echo /srv/extra:/run/extra > /etc/containers/mounts.conf";
+    testbed.run("edge-b", &["sh", "-c", mounts]);
+    let traces = || {
+        let mut traces = testbed.traces("edge-b");
+        traces.retain(|(what, _)| what.starts_with("container") || *what == "network namespaces");
+        traces
+    };
+    let before = traces();
+    let (refused, code) = testbed.migrate("own", "edge-a", "edge-b");
+    assert_eq!(code, 3, "{refused}");
+    let reason = refused["reason"]["reason"].as_str().unwrap();
+    assert!(reason.contains("would come out different here: mounts"), "{refused}");
+    assert!(!steps(&refused).contains(&"container-image".to_owned()), "{refused}");
+    let images = testbed.run("edge-b", &["podman", "images", "--all", "--format", "{{.Repository}}"]);
+    assert!(!images.contains("own") && !images.contains("stand-in"), "{images}");
+    assert_eq!(traces(), before);
+    testbed.run("edge-b", &["rm", "/etc/containers/mounts.conf"]);
     let (record, code) = testbed.migrate("own", "edge-a", "edge-b");
     assert_eq!(code, 0, "{record}");
     assert_eq!(testbed.running_on("own"), ["edge-b"]);
@@ -209,6 +227,12 @@ fn an_image_that_the_destination_lacks_is_brought_before_the_freeze() {
     };
     assert!(step("container-image") < step("freeze"), "{record}");
     clean(client);
+}
+
+/// The steps of a record that were begun.
+fn steps(record: &Value) -> Vec<String> {
+    let steps = record["steps"].as_array().into_iter().flatten();
+    steps.filter_map(|step| step["step"].as_str().map(str::to_owned)).collect()
 }
 
 #[test]

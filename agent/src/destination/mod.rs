@@ -208,10 +208,15 @@ impl Agent {
         self.config.state.join(format!("{migration}.no-images"))
     }
 
-    /// Opens the transfer of the container's image.
+    /// Opens the transfer of the container's image, if the container would come out the same here.
     async fn await_image(&self, incoming: &Incoming, inner: &mut Inner) -> Result<Prepared, Refusal> {
         let prepare = &incoming.prepare;
         let migration = &prepare.task.migration;
+        let spec = endpoint_spec(&prepare.place)?;
+        self.overlay.attach(&spec, prepare.epoch).await.map_err(|error| overlay_refusal(&error))?;
+        let rehearsed = self.engine.rehearse(&prepare.task, &described(prepare)).await;
+        self.overlay.detach(&spec.name).await.map_err(|error| overlay_refusal(&error))?;
+        rehearsed?;
         let folders = Folders {
             stream: self.image_archive(migration),
             images: self.no_images(migration),

@@ -260,6 +260,13 @@ pub trait Engine: Send + Sync {
         Ok(())
     }
 
+    /// Refuses a container that would come out different here, though its image is not here yet; leaves nothing. Its endpoint must be
+    /// there. What shows only with the image is refused by [`Engine::create`].
+    async fn rehearse(&self, task: &Task, described: &Described) -> Result<(), Refusal> {
+        let _ = (task, described);
+        Ok(())
+    }
+
     /// The service is here for good: what [`Engine::create`] made for it is no left-over.
     async fn keep(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
         let _ = (task, description);

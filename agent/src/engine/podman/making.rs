@@ -73,20 +73,9 @@ impl PodmanEngine {
         hooks::check_configured()?;
         let name = &task.service;
         let Description { mut config, essence: wanted, .. } = Description::read(&described.container)?;
-        let volumes = volumes::described(&described.container)?;
-        let binds = binds::described(&described.container)?;
-        binds::admit(task, &binds)?;
-        volumes::admit(&self.socket, &volumes, task.files.overwrite).await?;
-        binds::make(task, &binds)?;
-        volumes::make(&self.socket, &volumes, &task.migration).await?;
-        volumes::tell_anonymous(&volumes, &mut config);
-        secrets::put(&self.socket, name, &described.secrets, &mut config).await?;
         self.name_its_image(&mut config).await?;
-        import::import(&self.socket, name, &config).await?;
-        volumes::mark_anonymous(&self.socket, &volumes, &task.migration).await?;
-        let handle = self.podman.containers().get(name.as_str());
-        // Initialising writes the OCI configuration that a restore reads; nothing of the service runs by it.
-        self.call(&format!("initialise {name}"), CALL_DEADLINE, handle.init()).await?;
+        self.import(task, described, &mut config).await?;
+        self.initialise(name).await?;
         self.take_down(name).await?;
         let inspect = self.inspect_raw(name.as_str()).await?;
         let container = container(name, &inspect)?;
@@ -97,15 +86,37 @@ impl PodmanEngine {
         let found = essence::essence(&runtime, &config, &container.id);
         let differences = essence::differences(&wanted, &found);
         if !differences.is_empty() {
-            return Err(Refusal::new(
-                RefusalCode::Unmovable,
-                format!("{name} would come out different here: {}", differences.join("; ")),
-                "give both hosts the same containers.conf, Podman and kernel features",
-            ));
+            return Err(different(name, &differences));
         }
         beside::mount_shm(&inspect, &runtime)?;
         make_room_for_images(&container)?;
         Ok(container)
+    }
+
+    /// Has Podman know a container by its configuration, with what belongs to it.
+    pub(super) async fn import(
+        &self,
+        task: &Task,
+        described: &Described,
+        config: &mut Value,
+    ) -> Result<(), Refusal> {
+        let name = &task.service;
+        let volumes = volumes::described(&described.container)?;
+        let binds = binds::described(&described.container)?;
+        binds::admit(task, &binds)?;
+        volumes::admit(&self.socket, &volumes, task.files.overwrite).await?;
+        binds::make(task, &binds)?;
+        volumes::make(&self.socket, &volumes, &task.migration).await?;
+        volumes::tell_anonymous(&volumes, config);
+        secrets::put(&self.socket, name, &described.secrets, config).await?;
+        import::import(&self.socket, name, config).await?;
+        volumes::mark_anonymous(&self.socket, &volumes, &task.migration).await
+    }
+
+    /// Has Podman write the OCI configuration that a restore reads; nothing of the service runs by it.
+    pub(super) async fn initialise(&self, name: &ServiceName) -> Result<(), Refusal> {
+        let handle = self.podman.containers().get(name.as_str());
+        self.call(&format!("initialise {name}"), CALL_DEADLINE, handle.init()).await
     }
 
     /// Has a container's image known by the name that its configuration has: Podman pulls what it does not know by name, though it is
@@ -156,6 +167,15 @@ impl PodmanEngine {
         self.hooks.before_restore(&container.id, move || kept.put_back());
         Ok(())
     }
+}
+
+/// In what a container would come out different here.
+pub(super) fn different(name: &ServiceName, differences: &[String]) -> Refusal {
+    Refusal::new(
+        RefusalCode::Unmovable,
+        format!("{name} would come out different here: {}", differences.join("; ")),
+        "give both hosts the same containers.conf, Podman and kernel features",
+    )
 }
 
 /// An empty checkpoint folder.

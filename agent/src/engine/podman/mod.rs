@@ -27,6 +27,7 @@ mod removable;
 mod sampling;
 mod socket;
 mod space;
+mod stand_in;
 mod volumes;
 mod wording;
 
@@ -275,6 +276,10 @@ impl Engine for PodmanEngine {
 
     async fn admit(&self, task: &Task, described: &Described) -> Result<(), Refusal> {
         self.look_at(task, described).await
+    }
+
+    async fn rehearse(&self, task: &Task, described: &Described) -> Result<(), Refusal> {
+        self.rehearse_with_stand_in(task, described).await
     }
 
     async fn keep(&self, task: &Task, description: &Value) -> Result<(), Refusal> {

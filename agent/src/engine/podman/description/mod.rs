@@ -7,7 +7,7 @@
 //! What comes of a configuration depends on the host all the same. So the destination holds the OCI runtime configuration that
 //! comes of it there against the source's own ([`essence`]), and refuses what would come back different.
 
-mod archive;
+pub(super) mod archive;
 pub(super) mod essence;
 pub(super) mod export;
 pub(super) mod import;
