@@ -71,7 +71,10 @@ impl PodmanEngine {
             archive(&files),
             CALL_DEADLINE,
         );
-        config["rootfsImageID"] = image.await?["Id"].clone();
+        let image = image.await?;
+        // As libpod's configuration has it.
+        let id = image["Id"].as_str().map(|id| id.strip_prefix("sha256:").unwrap_or(id));
+        config["rootfsImageID"] = id.into();
         config["rootfsImageName"] = NAME.into();
         self.import(task, described, &mut config).await?;
         // The OCI configuration is written before the runtime is asked, which may still miss something of the image.
