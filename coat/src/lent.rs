@@ -1,5 +1,5 @@
-//! Descriptors of other processes, lent for a moment (`pidfd_getfd`, Linux 5.6), and what a socket is set to. The kernel lends them to
-//! whoever may trace the process.
+//! Descriptors of other processes, lent for a moment (`pidfd_getfd`, Linux 5.6), and what a socket is set to. The caller needs
+//! permission to trace the process.
 
 use std::io;
 use std::mem::size_of;

@@ -194,7 +194,7 @@ impl Fleet {
                 .map_err(|error| failed(&error))?;
             let patience = if self.expected() > 0 { PATIENCE } else { LOOK_AROUND };
             let mut deadline = tokio::time::Instant::now() + patience;
-            // All are asked at once: one that does not answer keeps nobody else out.
+            // All are asked at once, so that a silent one does not delay the others.
             let mut introductions = JoinSet::new();
             let mut live: BTreeSet<HostName> = BTreeSet::new();
             let mut seen: BTreeMap<HostName, Seen> = BTreeMap::new();

@@ -176,16 +176,21 @@ fn confinement(container: &Value, host: &str) -> Option<Finding> {
     })
 }
 
-/// Whether its health check, which systemd runs at the source, is run by nobody here.
+/// How often a health check runs by itself, by its configuration or Podman's inspection; `None` if it does not.
+pub(crate) fn health_interval(check: &Value) -> Option<Duration> {
+    let nanoseconds = check["Interval"].as_u64().filter(|nanoseconds| *nanoseconds > 0)?;
+    (check["Test"][0] != "NONE").then(|| Duration::from_nanos(nanoseconds))
+}
+
+/// Says that nothing here runs a health check that systemd runs at the source.
 fn health_check(arrival: &Arrival, here: &Machine, host: &str) -> Option<Finding> {
-    let check = &arrival.container["config"]["healthcheck"];
-    let periodic = check["Interval"].as_u64().is_some_and(|interval| interval > 0);
-    (periodic && check["Test"][0] != "NONE" && arrival.machine.systemd && !here.systemd).then(|| {
+    let periodic = health_interval(&arrival.container["config"]["healthcheck"]).is_some();
+    (periodic && arrival.machine.systemd && !here.systemd).then(|| {
         Finding::new(
             Severity::LeftBehind,
             &format!("{host}: health check"),
-            "no systemd runs there, whose timers run health checks: the check does not run by itself",
-            "have something there run `podman healthcheck run`",
+            "that host runs no systemd, so nothing starts the check there",
+            "run `podman healthcheck run` from a timer of that host",
         )
     })
 }

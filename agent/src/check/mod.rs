@@ -28,6 +28,7 @@ use self::attributes::Usual;
 pub(crate) use self::beside::{device_files, log_that_stays};
 use self::collected::Findings;
 use self::descriptors::{Around, Seen};
+pub(crate) use self::destination::health_interval;
 pub(crate) use self::machine::{check as limits, machine, under_systemd};
 use self::mounts::Mounts;
 pub(crate) use self::options::Options;

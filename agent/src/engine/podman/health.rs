@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use super::socket::Socket;
-use crate::check::under_systemd;
+use crate::check::{health_interval, under_systemd};
 
 /// How long systemd may take to make a timer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ impl Timer {
     /// The timer that a container has after its start, by Podman's inspection of it; `None` if its health check is not periodic.
     fn of(inspect: &Value) -> Option<Self> {
         let container = inspect["Id"].as_str()?.to_owned();
-        let interval = interval(&inspect["Config"]["Healthcheck"])?;
+        let interval = health_interval(&inspect["Config"]["Healthcheck"])?;
         // Podman goes over to the check itself, and to a timer for it, once the startup's check has succeeded.
         let (unit, interval) = match interval_of_startup(&inspect["Config"]["StartupHealthCheck"]) {
             Some(interval) => (format!("{container}-startup"), interval),
@@ -80,6 +80,8 @@ impl Timer {
         }
         let mut made = Command::new("systemd-run");
         made.args(["--quiet", "--collect", "--property", "LogLevelMax=notice", "--unit", &self.unit]);
+        // systemd would give up a check that is made more than five times in ten seconds.
+        made.args(["--property", "StartLimitIntervalSec=0"]);
         made.arg(format!("--description=podman healthcheck run {}", self.container));
         made.arg(format!("--on-unit-inactive={}us", self.interval.as_micros().max(1)));
         made.arg("--timer-property=AccuracySec=1s");
@@ -94,16 +96,10 @@ impl Timer {
     }
 }
 
-/// How often a check is made; `None` if it is not made by itself.
-fn interval(check: &Value) -> Option<Duration> {
-    let nanoseconds = check["Interval"].as_u64().filter(|nanoseconds| *nanoseconds > 0)?;
-    (check["Test"][0] != "NONE").then(|| Duration::from_nanos(nanoseconds))
-}
-
 /// The same of a startup's check: Podman's inspection has its fields beside its `Test`.
 fn interval_of_startup(check: &Value) -> Option<Duration> {
     check["Test"].as_array().filter(|test| !test.is_empty())?;
-    interval(check)
+    health_interval(check)
 }
 
 async fn run(command: &mut Command) -> Result<(), String> {

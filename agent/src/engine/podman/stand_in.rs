@@ -15,7 +15,7 @@ use super::making::different;
 use super::{CALL_DEADLINE, PodmanEngine, hooks, runtime_config};
 use crate::engine::{Described, Engine};
 
-/// The name of the stand-in.
+/// The name of the stand-ins; each migration has its own as a tag, since several may come at a time.
 const NAME: &str = "localhost/mose-stand-in";
 
 /// Where programs are looked for if the container does not say.
@@ -36,7 +36,7 @@ impl PodmanEngine {
         let found = self.found_with_stand_in(task, described, &description).await;
         self.discard(&task.service).await?;
         self.discard_beside(task, &described.container).await?;
-        let removed = self.socket.delete("remove an image", &format!("/images/{NAME}?force=true")).await;
+        let removed = self.socket.delete("remove an image", &format!("/images/{}", name(task))).await;
         if let Err(refusal) = removed {
             tracing::warn!(%refusal, "a stand-in for an image stays");
         }
@@ -61,7 +61,7 @@ impl PodmanEngine {
     ) -> Result<Value, Refusal> {
         hooks::check_configured()?;
         let mut config = description.config.clone();
-        let path = format!("/images/import?reference={NAME}");
+        let path = format!("/images/import?reference={}", name(task));
         let files = files(&description.essence, &config);
         let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_bytes())).collect();
         let image = self.socket.post_bytes(
@@ -75,7 +75,7 @@ impl PodmanEngine {
         // As libpod's configuration has it.
         let id = image["Id"].as_str().map(|id| id.strip_prefix("sha256:").unwrap_or(id));
         config["rootfsImageID"] = id.into();
-        config["rootfsImageName"] = NAME.into();
+        config["rootfsImageName"] = name(task).into();
         self.import(task, described, &mut config).await?;
         // The OCI configuration is written before the runtime is asked, which may still miss something of the image.
         let initialised = self.initialise(&task.service).await;
@@ -85,6 +85,10 @@ impl PodmanEngine {
         config["runtime"] = inspect["OCIRuntime"].clone();
         Ok(essence::essence(&runtime, &config, &container.id))
     }
+}
+
+fn name(task: &Task) -> String {
+    format!("{NAME}:{}", task.migration)
 }
 
 /// An essence without what comes from the image.

@@ -108,7 +108,7 @@ impl Registers<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::written::{bytes_field, numbers};
+    use super::super::written::{self, bytes_field, numbers};
     use super::*;
     use proptest::prelude::*;
 
@@ -138,11 +138,8 @@ mod tests {
         .to_vec()
     }
 
-    fn mended(mut entry: Vec<u8>) -> Vec<u8> {
-        for patch in mend(&entry.clone()) {
-            entry[patch.at] = patch.byte;
-        }
-        entry
+    fn mended(entry: Vec<u8>) -> Vec<u8> {
+        written::mended(entry, mend)
     }
 
     /// What the registers are afterwards: ax, ip, di, dx.

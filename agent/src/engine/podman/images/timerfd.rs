@@ -63,7 +63,7 @@ fn timer(entry: &[u8]) -> Option<Patch> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::written::{bytes_field, numbers};
+    use super::super::written::{self, bytes_field, numbers};
     use super::*;
     use proptest::prelude::*;
 
@@ -87,11 +87,8 @@ mod tests {
         [numbers(&[(1, TIMERFD), (2, 7)]), bytes_field(12, &timer), bytes_field(77, b"later")].concat()
     }
 
-    fn mended(mut entry: Vec<u8>) -> Vec<u8> {
-        for patch in mend(&entry.clone()) {
-            entry[patch.at] = patch.byte;
-        }
-        entry
+    fn mended(entry: Vec<u8>) -> Vec<u8> {
+        written::mended(entry, mend)
     }
 
     const PERIOD: (u64, u64) = (0, 100_000_000);

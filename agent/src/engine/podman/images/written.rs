@@ -1,4 +1,14 @@
-//! Messages as CRIU writes them, for tests.
+//! Messages as CRIU writes them, for tests, and how they are mended.
+
+use super::entries::Patch;
+
+/// The entry as it is after `mend` has been asked what to change.
+pub(super) fn mended(mut entry: Vec<u8>, mend: fn(&[u8]) -> Vec<Patch>) -> Vec<u8> {
+    for patch in mend(&entry) {
+        entry[patch.at] = patch.byte;
+    }
+    entry
+}
 
 /// A message of numbers, as protobuf-c writes them.
 pub(super) fn numbers(values: &[(u64, u64)]) -> Vec<u8> {
