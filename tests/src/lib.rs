@@ -27,19 +27,26 @@ pub fn programs() -> PathBuf {
     folder.to_owned()
 }
 
+/// Whether this machine can run the lab; where it cannot and need not, that is told loudly.
+#[must_use]
+pub fn can_run_the_lab() -> bool {
+    let missing = doctor();
+    if missing.is_empty() {
+        return true;
+    }
+    let message = LabError::Machine(missing);
+    let required = std::env::var("MOSE_REQUIRE_LAB").is_ok_and(|value| value == "1");
+    assert!(!required, "MOSE_REQUIRE_LAB=1, but {message}");
+    eprintln!("SKIPPED {}: {message}", std::thread::current().name().unwrap_or("a test"));
+    false
+}
+
 /// Waits for this test's turn in the lab, which lasts until what is returned is dropped: two labs at a time would be in each
 /// other's way on a small machine. `None`, loudly, where this machine cannot run the lab and need not.
 #[must_use]
 pub fn turn() -> Option<Lock> {
-    let missing = doctor();
-    if !missing.is_empty() {
-        let message = LabError::Machine(missing);
-        let required = std::env::var("MOSE_REQUIRE_LAB").is_ok_and(|value| value == "1");
-        assert!(!required, "MOSE_REQUIRE_LAB=1, but {message}");
-        eprintln!("SKIPPED {}: {message}", std::thread::current().name().unwrap_or("a test"));
-        return None;
-    }
-    Some(Lock::take(&std::env::temp_dir().join("mose-tests.lock")).expect("the tests' lock"))
+    let lock = || Lock::take(&std::env::temp_dir().join("mose-tests.lock")).expect("the tests' lock");
+    can_run_the_lab().then(lock)
 }
 
 /// Whether tests that take minutes are to be run whole (`MOSE_WHOLE=1`), and not in the form that `./check` has time for.

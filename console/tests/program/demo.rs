@@ -1,5 +1,4 @@
 //! The demo testbed from outside: real agents, real Zenoh and real transfers on loopback, in this process.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
 use std::time::{Duration, Instant};
 

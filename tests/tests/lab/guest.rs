@@ -8,7 +8,7 @@ use std::time::Duration;
 use mose_lab::LabConfig;
 use mose_lab::OWN_BINARIES;
 use mose_lab::guest::{Guest, GuestFile};
-use mose_tests::{programs, turn};
+use mose_tests::{can_run_the_lab, programs};
 
 /// How long a guest may take, from its boot to its end, on a machine that is as slow as ours and busy besides.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -49,10 +49,13 @@ cat /root/said
 exit $code
 "#;
 
-/// Runs the tests of `inside`, which are ignored otherwise, in one guest: its boot takes longer than most of them.
+/// Runs the tests of `inside`, which are ignored otherwise, in one guest: its boot takes longer than most of them. It takes no turn:
+/// a guest has a lab of its own, and the machine's goes on beside it.
 #[test]
 fn what_needs_debians_kernel_holds_in_a_guest_that_has_it() {
-    let Some(_turn) = turn() else { return };
+    if !can_run_the_lab() {
+        return;
+    }
     let mut config = LabConfig::default();
     for name in OWN_BINARIES.into_iter().chain(["mose"]) {
         config.binaries.insert(name.to_owned(), programs().join(name));
@@ -63,9 +66,11 @@ fn what_needs_debians_kernel_holds_in_a_guest_that_has_it() {
         // Below the programs, as on the machine.
         to: format!("{PROGRAMS}/deps/guest-tests").into(),
     };
-    let in_a_lab = ["inside::a_service_moves_by_a_chain"];
-    let on_the_host =
-        ["inside::chains_are_made_restored_and_removed", "inside::health_checks_go_on_under_systemd"];
+    let in_a_lab = ["guest::inside::a_service_moves_by_a_chain"];
+    let on_the_host = [
+        "guest::inside::chains_are_made_restored_and_removed",
+        "guest::inside::health_checks_go_on_under_systemd",
+    ];
     let script = format!(
         "set -e\nexport MOSE_REQUIRE_LAB=1\n{}\n{HOST}{}",
         run_tests(&in_a_lab),

@@ -1,7 +1,5 @@
 //! Pages that travel before the dump: what arrives is the dump, and nothing travels twice.
 
-#![expect(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,9 +9,7 @@ use mose_agent::transfer::{
     DumpSignal, PAGE, Place, ReadPages, Sender, TransferError, TransportKind, dump_signal,
 };
 
-mod support;
-
-use support::{Pair, noise};
+use crate::support::{Pair, noise};
 
 /// A service's memory.
 type Memory = BTreeMap<Place, Vec<u8>>;

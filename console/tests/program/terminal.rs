@@ -1,14 +1,10 @@
 //! The real console on a pseudo-terminal: how it begins, what a newcomer types, and that the terminal is handed back on every
 //! way out.
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-#[path = "support/pty.rs"]
-mod pty;
-
+use crate::pty::Pty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use portable_pty::CommandBuilder;
-use pty::Pty;
 
 fn home() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -154,7 +150,7 @@ fn a_panic_anywhere_hands_the_terminal_back_ends_the_console_and_is_read_afterwa
     {
         let home = home();
         let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
-        command.args(["panics_with_the_terminal_taken", "--exact", "--ignored", "--nocapture"]);
+        command.args(["terminal::panics_with_the_terminal_taken", "--exact", "--ignored", "--nocapture"]);
         command.env(PANIC, place);
         let mut mose = Pty::run(command, home.path(), 120, 40);
         mose.wait_for("no agents yet");

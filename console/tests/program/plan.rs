@@ -1,7 +1,5 @@
 //! `mose plan`: the program itself, without agents.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
-
 use std::process::{Command, Output};
 
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! The real console on real agents: in the lab, with a real client, on a pseudo-terminal.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
-#[path = "../../console/tests/support/pty.rs"]
+#[path = "../../../console/tests/program/pty.rs"]
 #[expect(dead_code, reason = "the console's own tests use more of it")]
 mod pty;
 

@@ -1,5 +1,4 @@
 //! What is told of a migration is what became of the service: real agents on the demo testbed, in which it is known where it lives.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
 use std::time::{Duration, Instant};
 

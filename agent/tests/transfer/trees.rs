@@ -1,7 +1,4 @@
 //! Trees of files over a real transfer: what of a file is sent again, and what is kept as it was.
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
-
-mod support;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -10,9 +7,9 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::{Pair, noise};
 use mose_agent::transfer::{Reread, Root, TransportKind, TreeFolder};
 use proptest::prelude::*;
-use support::{Pair, noise};
 
 /// Bytes of a block.
 const BLOCK: u64 = 128 << 10;

@@ -1,0 +1,21 @@
+//! Everything end to end: the real programs, in a real lab. One program for all of it, as each would be linked on its own.
+
+mod archive;
+mod bandwidth;
+mod connections;
+mod console;
+mod faults;
+mod frozen_lab;
+mod guest;
+mod hangs;
+mod lab_lifecycle;
+mod links;
+mod migration;
+mod objects;
+mod options;
+mod pre_copy;
+mod refusals;
+mod services;
+mod unmovable;
+mod volumes;
+mod what_moves;
