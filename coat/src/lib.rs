@@ -15,7 +15,7 @@
 //!
 //! The pieces: [`Overlay`] is what an agent uses; [`OvsOverlay`] does it, [`MemoryOverlay`] pretends to; [`gap`] measures the
 //! silence that a client saw; [`sockets`] tells of the TCP connections in a namespace, [`unix`] of the unix sockets, and [`fresh`]
-//! makes a socket there; [`lent`] borrows another process's.
+//! makes a socket there; [`settings`] gives it its settings; [`lent`] borrows another process's.
 
 mod endpoint;
 mod error;
@@ -34,6 +34,7 @@ mod openflow;
 mod ovs;
 mod ovsdb;
 mod ports;
+pub mod settings;
 pub mod sockets;
 pub mod unix;
 

@@ -20,12 +20,12 @@ const KCMP_FS: libc::c_int = 3;
 /// Looks at one process.
 pub(super) fn look(task: &Task, raises_limits: bool, findings: &mut Findings) {
     state(task, findings);
-    if task.tracer != 0 && command(task.tracer) != OWN_TRACER {
+    if let Some(tracer) = debugger(task.tracer) {
         findings.add(
             Blocks,
             &task.told,
             "debugger",
-            &format!("it is traced by {}, and CRIU has to trace it itself", command(task.tracer)),
+            &format!("it is traced by {tracer}, and CRIU has to trace it itself"),
             "end the debugger, then migrate",
         );
     }
@@ -103,7 +103,23 @@ pub(super) fn strangers(others: &[Task], findings: &mut Findings) {
     }
 }
 
-fn command(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm"))
-        .map_or_else(|_| "a process".into(), |name| name.trim().into())
+/// What traces a process, by the id that its status tells: `None` where nothing does, or the agent's own helper, or where it has ended
+/// since, as the kernel then has let the process go.
+fn debugger(tracer: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{tracer}/comm")).ok()?;
+    (name.trim() != OWN_TRACER).then(|| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_traces_nothing() {
+        assert!(debugger(std::process::id()).is_some());
+        assert_eq!(debugger(0), None);
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert_eq!(debugger(child.id()), None);
+    }
 }

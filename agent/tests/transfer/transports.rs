@@ -1,7 +1,6 @@
 //! Both transports carry the same transfers, and fail the same way.
 
 use std::fs;
-use std::net::SocketAddr;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,9 +9,7 @@ use mose_agent::transfer::{
     DumpSignal, LEAST_BANDWIDTH, Receiver, Root, TransferError, TransportKind, TransportOffer, dump_signal,
 };
 use mose_pam::BitsPerSec;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use zenoh::Wait;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{LOCAL, Pair, noise};
 

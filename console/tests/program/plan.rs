@@ -259,7 +259,7 @@ fn a_profile_file_is_used_or_refused_with_the_key_that_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("host.toml");
     let named = with(GOOD, "--profile", file.to_str().unwrap());
-    let published = include_str!("../../assets/profiles/tnsm2024.toml");
+    let published = include_str!("../../../assets/profiles/tnsm2024.toml");
 
     let faster =
         published.replace("name = \"tnsm2024\"", "name = \"host\"").replace("phi_d = 40", "phi_d = 20");

@@ -270,7 +270,7 @@ fn what_is_recorded_is_replayed() {
 fn an_agent_that_is_lost_in_a_migration_is_shown_as_lost_and_the_service_as_in_doubt_until_it_is_back() {
     let home = home();
     let scenario = home.path().join("lost.toml");
-    let faults = include_str!("../../assets/scenarios/faults.toml");
+    let faults = include_str!("../../../assets/scenarios/faults.toml");
     // The last of its faults alone, and at the first migration.
     let (head, rest) = faults.split_once("[[fault]]").unwrap();
     let last = rest.rsplit_once("[[fault]]").unwrap().1.replace("after = 1, ", "");

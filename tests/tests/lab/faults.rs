@@ -6,8 +6,16 @@ use serde_json::Value;
 /// The counter with enough state that its transfer over a slow link takes seconds.
 fn slow_counter(link: &str) -> Option<Testbed> {
     let testbed = Testbed::with(&["--edge-link", link])?;
-    testbed.start("counter", "edge-a", &[], &["--state-size", "64MiB", "--dirty-rate", "200"]);
+    testbed.start("counter", "edge-a", &TTL, &["--state-size", "64MiB", "--dirty-rate", "200"]);
     Some(testbed)
+}
+
+/// A setting of the network namespace, which is made anew where a service is taken back from its images.
+const TTL: [&str; 2] = ["--sysctl", "net.ipv4.ip_default_ttl=77"];
+
+fn ttl(testbed: &Testbed, host: &str) -> String {
+    let file = "/proc/sys/net/ipv4/ip_default_ttl";
+    testbed.run(host, &["ip", "netns", "exec", "counter", "cat", file]).trim().to_owned()
 }
 
 #[test]
@@ -30,10 +38,12 @@ fn a_restore_that_fails_gives_the_service_back_to_the_source() {
     assert_eq!(record["outcome"], "rolled-back", "{record}");
     assert!(record["reason"]["reason"].as_str().unwrap().contains("restore"), "{record}");
     lives_on(&testbed, "counter", "edge-a", client);
+    assert_eq!(ttl(&testbed, "edge-a"), "77");
     // And once the cause is gone, it moves.
     testbed.run("edge-b", &["mv", "/usr/sbin/criu.real", "/usr/sbin/criu"]);
     let (record, code) = testbed.migrate("counter", "edge-a", "edge-b");
     assert_eq!(code, 0, "{record}");
+    assert_eq!(ttl(&testbed, "edge-b"), "77");
 }
 
 #[test]

@@ -114,6 +114,9 @@ fn what_criu_cannot_move_is_named_and_refused_while_it_runs_and_what_it_can_move
     let (record, code) = testbed.migrate("holder", "edge-a", "edge-b");
     assert_eq!((code, &record["outcome"]), (0, &"done".into()), "{record:#}");
     assert_eq!(testbed.running_on("holder"), ["edge-b"]);
+    // A library that was replaced while several processes have it mapped: as it was named, CRIU would fail to restore it now and then.
+    let log = testbed.run("edge-b", &["cat", "/var/log/mose/mose-agent.log"]);
+    assert!(log.contains("are restored under a free one"), "{log}");
     let (report, code) = check(&["holder", "--to", "edge-a"]);
     assert_eq!((code, found(&report, "blocks")), (0, Vec::new()), "it can move back: {report:#}");
 }

@@ -21,28 +21,66 @@ pub(super) fn newest(logs: impl IntoIterator<Item = PathBuf>, since: SystemTime)
 const HARMLESS: &str = "RLIMIT_NOFILE";
 
 /// Lines that only say that what was tried failed; an earlier one says why.
-const GENERAL: [&str; 4] = ["Dumping FAILED", "Restoring FAILED", "failed with", "finished with error"];
+const GENERAL: [&str; 6] = [
+    "Dumping FAILED",
+    "Restoring FAILED",
+    "failed with",
+    "finished with error",
+    "exited, status=",
+    // CRIU's helper for cgroups, which outlives the rest by a moment.
+    "cgroupd: recv req error",
+];
+
+/// The most of a log that is read, in bytes: its end. It tells of each file descriptor, and has megabytes where there are many.
+const READ: u64 = 16 << 20;
+/// What of a log that is carried may be errors from before its end, in bytes.
+const EARLY: usize = LONGEST_LOG / 4;
+
+/// The errors in a log.
+fn errors(log: &str) -> impl Iterator<Item = &str> {
+    log.lines().filter(|line| line.contains("Error (") && !line.contains(HARMLESS))
+}
 
 /// CRIU's own reason: the first of its errors that says one, or the first of them all.
 pub(super) fn reason(log: &str) -> Option<String> {
-    let errors = || {
-        let lines = log.lines().filter_map(|line| line.find("Error (").map(|at| line[at..].trim()));
-        lines.filter(|line| !line.contains(HARMLESS))
-    };
-    let telling = errors().find(|line| !GENERAL.iter().any(|general| line.contains(general)));
-    let line = telling.or_else(|| errors().next())?;
-    Some(line.split_whitespace().collect::<Vec<_>>().join(" "))
+    let telling = errors(log).find(|line| !GENERAL.iter().any(|general| line.contains(general)));
+    let line = telling.or_else(|| errors(log).next())?;
+    let said = line.find("Error (").map_or(line, |at| &line[at..]);
+    Some(said.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// The end of a log: as much as a refusal carries.
+/// What a refusal carries of a log: its end, after the errors that came before.
 pub(super) fn end(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    // One byte more than is carried: then it is seen whether the first line is whole.
-    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST_LOG as u64 + 1)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(READ)))?;
     let mut bytes = Vec::new();
-    file.take(LONGEST_LOG as u64 * 2).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    file.take(READ).read_to_end(&mut bytes)?;
+    Ok(abridged(&String::from_utf8_lossy(&bytes)))
+}
+
+fn abridged(log: &str) -> String {
+    // Where the last lines begin that there is room for.
+    let last = |room: usize| {
+        let over = log.len().saturating_sub(room);
+        let line = log.bytes().skip(over).position(|byte| byte == b'\n').map_or(over, |at| over + at + 1);
+        if over == 0 { 0 } else { line }
+    };
+    let early: Vec<&str> = {
+        let mut room = EARLY;
+        let before = log.get(..last(LONGEST_LOG - EARLY)).unwrap_or_default();
+        errors(before)
+            .take_while(|line| {
+                let fits = line.len() + 1 < room;
+                room -= (line.len() + 1).min(room);
+                fits
+            })
+            .collect()
+    };
+    if early.is_empty() || log.len() <= LONGEST_LOG {
+        return log.get(last(LONGEST_LOG)..).unwrap_or_default().to_owned();
+    }
+    format!("{}\n{}", early.join("\n"), log.get(last(LONGEST_LOG - EARLY)..).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -65,6 +103,26 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_that_comes_long_before_the_end_is_carried_with_it() {
+        let cause = "(00.08) 11: Error (criu/files-reg.c:2258): Can't link x -> y: No such file or directory";
+        let last = "(00.15) Error (criu/cr-restore.c:2331): Restoring FAILED.\n\
+                    (00.16) Error (criu/cgroup.c:2055): cg: cgroupd: recv req error: No such file or directory\n";
+        let lines = "(00.1) 12: Receive fd for 7\n".repeat(5000);
+        let told = abridged(&format!("{lines}{cause}\n{lines}{last}"));
+        assert!(
+            told.starts_with(cause) && told.ends_with(last) && told.len() <= LONGEST_LOG,
+            "{}",
+            told.len()
+        );
+        assert_eq!(reason(&told).unwrap(), cause[11..].trim());
+        let errors = format!("{cause}\n").repeat(5000);
+        assert!(abridged(&format!("{errors}{last}")).len() <= LONGEST_LOG);
+        assert_eq!(abridged(last), last);
+        let without = abridged(&format!("{lines}{last}"));
+        assert!(without.ends_with(last) && without.starts_with("(00.1) 12") && without.len() <= LONGEST_LOG);
+    }
+
+    #[test]
     fn the_newest_log_is_told_by_its_end_and_one_of_an_earlier_time_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
@@ -76,7 +134,7 @@ mod tests {
         File::options().write(true).open(path("restore.log")).unwrap().set_modified(now - hour).unwrap();
         let logs = || [path("dump.log"), path("restore.log"), path("none.log")];
         let told = newest(logs(), now - hour / 2).unwrap();
-        assert!(told.ends_with("Error (last line)\n") && told.len() <= LONGEST_LOG + 1, "{}", told.len());
+        assert!(told.ends_with("Error (last line)\n") && told.len() <= LONGEST_LOG, "{}", told.len());
         assert_eq!(newest(logs(), now + hour), None);
         assert_eq!(newest([path("none.log")], now), None);
     }

@@ -22,12 +22,14 @@ mod live;
 mod looked;
 mod making;
 mod own_files;
+mod places;
 mod processes;
 mod removable;
 mod sampling;
 mod socket;
 mod space;
 mod stand_in;
+mod sysctls;
 mod volumes;
 mod wording;
 
@@ -356,13 +358,20 @@ impl Engine for PodmanEngine {
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal> {
         cgroup_image::adopt(&container.checkpoint, &container.id)
             .map_err(|error| io_refusal("CRIU's cgroup image cannot be adapted", &error))?;
-        images::mend(&container.checkpoint)
+        let runtime = runtime_config(container)?;
+        let taken = |path: &Path| places::has_file(&runtime, &container.rootfs_changes, path);
+        images::mend(&container.checkpoint, &taken)
             .map_err(|error| io_refusal("CRIU's images cannot be put right", &error))?;
+        if let Some(namespace) = &container.netns {
+            sysctls::set(&runtime, namespace).map_err(|error| {
+                io_refusal(&format!("the network settings of {} cannot be made", container.name), &error)
+            })?;
+        }
         chain::join(&container.checkpoint).map_err(|error| {
             io_refusal(&format!("the images of {} cannot be used", container.name), &error)
         })?;
         self.keep_own_files(container)?;
-        if removable::is_removable(&runtime_config(container)?)
+        if removable::is_removable(&runtime)
             && let Some(conmon) = Conmon::of(&self.inspect_raw(&container.id).await?)
         {
             // It would have the restored container removed when it goes on.

@@ -15,6 +15,9 @@ pub(super) const FILES: u32 = 0x5630_3138;
 /// `core-TID.img`: one entry, for a thread.
 pub(super) const CORE: u32 = 0x5505_3847;
 
+/// `remap-fpath.img`: one entry for each file that cannot be opened by its name.
+pub(super) const REMAP_FPATH: u32 = 0x5913_3954;
+
 /// The largest entry that is looked into, in bytes; those of interest have less than a hundred, and a thread's some thousand.
 const LARGEST: u32 = 64 << 10;
 

@@ -5,6 +5,7 @@
 
 mod entries;
 mod field;
+mod ghost;
 mod sleep;
 mod timerfd;
 #[cfg(test)]
@@ -13,14 +14,19 @@ mod written;
 use std::io;
 use std::path::Path;
 
-/// Mends the images in a folder. To be called before every restore; doing it again changes nothing.
+/// Mends the images in a folder. To be called before every restore; doing it again changes nothing. `taken` says of a path in the
+/// container whether something has it.
 ///
 /// # Errors
 /// An image cannot be read or written, or is cut short.
-pub(super) fn mend(images: &Path) -> io::Result<()> {
+pub(super) fn mend(images: &Path, taken: &dyn Fn(&Path) -> bool) -> io::Result<()> {
     let timers = entries::mend(&images.join("files.img"), entries::FILES, timerfd::mend)?;
     if timers > 0 {
         tracing::info!(images = %images.display(), timers, "timers that would have been lost were put right");
+    }
+    let ghosts = ghost::mend(images, taken)?;
+    if ghosts > 0 {
+        tracing::info!(images = %images.display(), ghosts, "files without a name are restored under a free one");
     }
     let mut sleeping = 0;
     for entry in std::fs::read_dir(images)? {
