@@ -143,7 +143,7 @@ impl Agent {
             agent.reconcile_destinations();
             agent.serve().await?;
             agent.follow_peers().await?;
-            agent.reconcile_sources().await;
+            agent.reconcile_sources();
             let token = agent
                 .session
                 .liveliness()

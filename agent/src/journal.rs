@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use mose_protocol::handover::{HandoverState, Place, Prepare, Task};
@@ -37,24 +37,7 @@ pub struct Outgoing {
     pub container: Option<Container>,
 }
 
-/// Where the source stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
-pub enum SourceState {
-    /// The service runs here and has noticed nothing.
-    Preparing,
-    /// It is being, or has been, dumped; it is ours.
-    Dumping,
-    /// It is no longer ours, until the destination says that it refused.
-    Relinquished {
-        /// The digest of the images that were verified.
-        digest: String,
-    },
-    /// The destination refused: it is ours again, and being restored.
-    Reclaiming,
-    /// The operator gave it up: what is left of it here is removed, and nothing of it is ever restored here.
-    GivenUp,
-}
+pub use mose_handover::SourceState;
 
 /// Where the destination stands is what it would say of it.
 pub type DestinationState = HandoverState;
@@ -63,6 +46,8 @@ pub type DestinationState = HandoverState;
 pub struct Journal<S> {
     path: PathBuf,
     file: File,
+    /// How much of the file is whole, in bytes.
+    length: u64,
     state: std::marker::PhantomData<fn(S)>,
 }
 
@@ -77,30 +62,45 @@ fn refusal(path: &Path, error: &io::Error) -> Refusal {
 impl<S: Serialize> Journal<S> {
     /// Begins a journal; on disk, its name included, when this returns.
     fn begin<H: Serialize>(path: PathBuf, head: &H, state: &S) -> Result<Self, Refusal> {
-        let open = || -> io::Result<File> {
+        let open = || -> io::Result<(File, u64)> {
             let mut file =
                 OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
-            file.write_all(&lines(&[&serde_json::to_vec(head)?, &serde_json::to_vec(state)?]))?;
+            let bytes = lines(&[&serde_json::to_vec(head)?, &serde_json::to_vec(state)?]);
+            file.write_all(&bytes)?;
             file.sync_all()?;
             if let Some(folder) = path.parent() {
                 File::open(folder)?.sync_all()?;
             }
-            Ok(file)
+            Ok((file, bytes.len() as u64))
         };
-        let file = open().map_err(|error| refusal(&path, &error))?;
-        Ok(Self { path, file, state: std::marker::PhantomData })
+        let (file, length) = open().map_err(|error| refusal(&path, &error))?;
+        Ok(Self { path, file, length, state: std::marker::PhantomData })
     }
 
     /// Adds a state; on disk when this returns.
     ///
     /// # Errors
-    /// Where the disk does not take it; the state must then not be acted on.
+    /// Where the disk does not take it; the state must then not be acted on, though it may be found at the next start.
     pub fn write(&mut self, state: &S) -> Result<(), Refusal> {
-        let mut write = || -> io::Result<()> {
-            self.file.write_all(&lines(&[&serde_json::to_vec(state)?]))?;
-            self.file.sync_data()
+        let write = || -> io::Result<u64> {
+            let bytes = lines(&[&serde_json::to_vec(state)?]);
+            let end = self.length + bytes.len() as u64;
+            self.file.write_all_at(&bytes, self.length)?;
+            // What an earlier write left that failed must not come after it.
+            self.file.set_len(end)?;
+            self.file.sync_data()?;
+            Ok(end)
         };
-        write().map_err(|error| refusal(&self.path, &error))
+        match write() {
+            Ok(end) => {
+                self.length = end;
+                Ok(())
+            }
+            Err(error) => {
+                let _ = self.file.set_len(self.length);
+                Err(refusal(&self.path, &error))
+            }
+        }
     }
 
     /// Removes the journal: the hand-over is settled on both sides.
@@ -210,11 +210,10 @@ fn read<H: DeserializeOwned, S: DeserializeOwned>(path: &Path) -> io::Result<Fou
     // A line that was cut short by the crash was never acted on.
     let state = whole.next_back().ok_or_else(|| io::Error::other("it tells no state"))?;
     let state = serde_json::from_str(state)?;
-    let file = OpenOptions::new().append(true).open(path)?;
-    if !text.ends_with('\n') {
-        file.set_len(text.rfind('\n').map_or(0, |at| at as u64 + 1))?;
-    }
-    let journal = Journal { path: path.to_owned(), file, state: std::marker::PhantomData };
+    let file = OpenOptions::new().write(true).open(path)?;
+    let length = text.rfind('\n').map_or(0, |at| at as u64 + 1);
+    file.set_len(length)?;
+    let journal = Journal { path: path.to_owned(), file, length, state: std::marker::PhantomData };
     Ok(Found { head, state, journal })
 }
 
@@ -293,7 +292,7 @@ mod tests {
         let journals = Journals::open(folder.path()).unwrap();
         let mut journal = journals.begin_source(&outgoing("m1")).unwrap();
         journal.write(&SourceState::Dumping).unwrap();
-        journal.file.write_all(b"{\"state\":\"relinq").unwrap();
+        journal.file.write_all_at(b"{\"state\":\"relinq", journal.length).unwrap();
         let mut found = journals.sources().pop().unwrap();
         assert_eq!(found.state, SourceState::Dumping);
         found.journal.write(&SourceState::Reclaiming).unwrap();

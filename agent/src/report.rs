@@ -166,17 +166,12 @@ impl Source {
             let note = Note { detail, ..Note::default() };
             self.steps.finished(Step::ClientGap, note);
         }
-        if outcome == Outcome::InDoubt {
-            self.control.now_in_doubt();
-        }
         // The service is free before the end is told, so that who waits for the end may migrate at once.
-        if outcome != Outcome::InDoubt {
-            self.agent
-                .outgoing
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .remove(&self.task().migration);
-        }
+        self.agent
+            .outgoing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .remove(&self.task().migration);
         match reason {
             Some(reason) if outcome != Outcome::Done => self.steps.failed(Step::Migration, &reason),
             _ => self.steps.done(Step::Migration),

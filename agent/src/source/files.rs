@@ -120,7 +120,7 @@ impl Source {
     async fn pass(&self, sender: &mut Sender, number: u16, root: Root) -> Result<Pass, Refusal> {
         tokio::select! {
             pass = sender.precopy_tree(number, root) => pass.map_err(|error| transfer_refusal(&error)),
-            refusal = self.control.abort() => Err(refusal),
+            refusal = self.control.broken_off() => Err(refusal),
         }
     }
 }

@@ -5,150 +5,127 @@
 //! asks, and never guesses.
 
 mod clients;
+mod drive;
 mod files;
 mod hand_over;
 mod late;
 pub(crate) mod pre_copy;
 mod ready;
+mod reasons;
 mod stop_and_copy;
 mod take_back;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mose_handover::source as machine;
 use mose_pam::{Plan, Strategy};
-use mose_protocol::handover::{Place, Task};
+use mose_protocol::handover::{Place, Prepare, Restored, Task};
 use mose_protocol::record::{CriuTimes, Outcome};
-use mose_protocol::step::Step;
-use mose_protocol::{MigrationId, Refusal, RefusalCode, Request, Timestamp};
-use tokio::sync::watch;
+use mose_protocol::{MigrationId, Refusal, RefusalCode, Request};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::agent::{Agent, Busy};
 use crate::engine::Container;
-use crate::journal::{Journal, SourceState};
+use crate::journal::{Found, Journal, Outgoing, SourceState};
 use crate::report::Measured;
 use crate::steps::Steps;
-use crate::transfer::{Sender, Sent, check_bandwidth};
+use crate::transfer::{Sender, check_bandwidth};
 use clients::Watcher;
 use files::Files;
 use pre_copy::Rounds;
 
-/// How long the engine may take to say how its dump ended, once CRIU is gone. A Podman that hangs is not waited for.
-const ENGINE_GRACE: Duration = Duration::from_secs(5);
+/// The machine that decides what is done.
+type Machine = mose_handover::Source<Refusal>;
+type Effect = machine::Effect<Refusal>;
 
 /// A migration that leaves this host, as others may see and influence it.
 pub(crate) struct Control {
     task: Task,
-    /// Whether it can still be aborted, and whether it was.
-    course: watch::Sender<Course>,
-    in_doubt: AtomicBool,
-    /// What the operator decided for a service in doubt: whether this host keeps it.
-    settled: watch::Sender<Option<bool>>,
+    machine: Mutex<Machine>,
+    /// Whether what is being done is to be broken off.
+    breaks: watch::Sender<bool>,
+    /// What the operator decides for a service in doubt: whether this host keeps it.
+    decisions: mpsc::UnboundedSender<bool>,
 }
 
 impl Control {
-    pub(crate) fn new(task: Task) -> Arc<Self> {
-        Arc::new(Self {
-            task,
-            course: watch::Sender::new(Course::Open),
-            in_doubt: AtomicBool::new(false),
-            settled: watch::Sender::new(None),
-        })
+    fn new(task: Task, machine: Machine) -> (Arc<Self>, mpsc::UnboundedReceiver<bool>) {
+        let (decisions, decided) = mpsc::unbounded_channel();
+        let breaks = watch::Sender::new(false);
+        (Arc::new(Self { task, machine: Mutex::new(machine), breaks, decisions }), decided)
     }
 
     pub(crate) const fn task(&self) -> &Task {
         &self.task
     }
 
-    /// Marks it in doubt; whether it was not before.
-    pub(crate) fn now_in_doubt(&self) -> bool {
-        !self.in_doubt.swap(true, Ordering::Relaxed)
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn in_doubt(&self) -> bool {
-        self.in_doubt.load(Ordering::Relaxed)
+        self.machine().in_doubt()
     }
 
     /// Whether the operator has aborted it.
     pub(crate) fn is_aborted(&self) -> bool {
-        *self.course.borrow() == Course::Aborted
+        self.machine().is_aborted()
     }
 
-    /// Returns when the operator aborts the migration.
-    async fn abort(&self) -> Refusal {
-        let mut course = self.course.subscribe();
+    /// Aborts the migration; whether it is aborted now. What aborts and what commits cannot both win.
+    fn abort(&self) -> bool {
+        let mut machine = self.machine();
+        for effect in machine.step(machine::Event::Abort) {
+            if effect == Effect::BreakOff {
+                self.breaks.send_replace(true);
+            }
+        }
+        machine.is_aborted()
+    }
+
+    /// Returns when what is being done is to be broken off, as the operator has aborted the migration.
+    async fn broken_off(&self) -> Refusal {
+        let mut breaks = self.breaks.subscribe();
         // The sender lives in `self`, so that waiting cannot fail.
-        let _ = course.wait_for(|course| *course == Course::Aborted).await;
+        let _ = breaks.wait_for(|breaks| *breaks).await;
         aborted()
     }
-
-    /// Sets the course, unless it is set already; whether it is this one now. What aborts and what commits cannot both win.
-    fn set(&self, course: Course) -> bool {
-        self.course.send_if_modified(|now| {
-            let open = *now == Course::Open;
-            if open {
-                *now = course;
-            }
-            open
-        });
-        *self.course.borrow() == course
-    }
-}
-
-/// Whether a migration can still be aborted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Course {
-    /// It can be.
-    Open,
-    /// It was.
-    Aborted,
-    /// It cannot be any more: the service is about to be relinquished.
-    Committed,
 }
 
 /// How a migration ended, for its record.
 pub(crate) type Ending = (Outcome, Option<Refusal>);
 
-/// One migration at its source.
+/// One migration at its source: what the machine's effects work on.
 pub(crate) struct Source {
     pub(crate) agent: Arc<Agent>,
     pub(crate) control: Arc<Control>,
     pub(crate) steps: Steps,
     pub(crate) measured: Measured,
-    /// The service's volumes, which are removed here once it lives elsewhere.
-    pub(crate) volumes: Vec<String>,
     watchers: Vec<Watcher>,
-    /// What leaves, as it was inspected; known without asking the engine again, which may hang.
-    pub(crate) container: Option<Container>,
+    decided: mpsc::UnboundedReceiver<bool>,
+    /// What leaves and from where, once it was inspected; known without asking an engine again that may hang.
+    leaving: Option<Outgoing>,
+    journal: Option<Journal<SourceState>>,
+    /// What the destination is asked to prepare, until it is.
+    prepare: Option<Prepare>,
+    /// Never locked: what it holds can be sent to another thread, and not be shared.
+    ready: Mutex<Option<Ready>>,
+    /// The engine's call that dumps.
+    dump: Option<JoinHandle<Result<CriuTimes, Refusal>>>,
+    /// Why the journal could not be written, the last time.
+    unwritten: Option<Refusal>,
+    /// What the destination said of the restore.
+    restored: Option<Restored>,
+    taken_up: bool,
 }
 
 /// Everything that is ready before the freeze.
 struct Ready {
-    container: Container,
-    journal: Journal<SourceState>,
-    place: Place,
-    epoch: u64,
     sender: Sender,
     rounds: Option<Rounds>,
     files: Files,
-}
-
-/// What is frozen, dumped and sent, and whereto.
-struct Moving<'a> {
-    container: &'a Container,
-    place: &'a Place,
-    epoch: u64,
-    sender: Sender,
-    rounds: Option<Rounds>,
-    files: Files,
-}
-
-/// What remains to be done with, once the images are at the destination.
-struct Dumped {
-    sent: Sent,
-    dump: JoinHandle<Result<CriuTimes, Refusal>>,
 }
 
 impl Agent {
@@ -183,10 +160,11 @@ impl Agent {
                 "update the orchestrator",
             ));
         }
-        let control = Control::new(task);
+        let (machine, effects) = Machine::ordered();
+        let (control, decided) = Control::new(task, machine);
         {
             let busy = self.busy_with(&control.task.service);
-            let mut outgoing = self.outgoing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
             if outgoing.contains_key(&control.task.migration) {
                 return Ok(());
             }
@@ -207,23 +185,20 @@ impl Agent {
             }
             outgoing.insert(control.task.migration.clone(), control.clone());
         }
-        let source = Source {
-            steps: self.steps.of(&control.task.migration),
-            measured: Measured::default(),
-            volumes: Vec::new(),
-            watchers: Vec::new(),
-            agent: self.clone(),
-            container: None,
-            control,
-        };
-        tokio::spawn(async move { Box::pin(source.run()).await });
+        let steps = self.steps.of(&control.task.migration);
+        steps.ordered(&control.task);
+        let source = Source::new(self, control, decided, steps);
+        tokio::spawn(async move {
+            source.agent.profiler.release(&source.task().service).await;
+            Box::pin(source.drive(effects)).await;
+        });
         Ok(())
     }
 
     /// Aborts a migration before its commit point.
     pub(crate) fn abort(&self, migration: &MigrationId) -> Result<(), Refusal> {
         let control = self.control(migration)?;
-        if control.set(Course::Aborted) {
+        if control.abort() {
             return Ok(());
         }
         Err(Refusal::new(
@@ -246,12 +221,12 @@ impl Agent {
                 "there is nothing to settle",
             ));
         }
-        control.settled.send_replace(Some(keep));
+        let _ = control.decisions.send(keep);
         Ok(())
     }
 
     fn control(&self, migration: &MigrationId) -> Result<Arc<Control>, Refusal> {
-        let outgoing = self.outgoing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
         outgoing.get(migration).cloned().ok_or_else(|| {
             Refusal::new(
                 RefusalCode::OutOfTurn,
@@ -261,38 +236,75 @@ impl Agent {
         })
     }
 
-    /// A fresh pen, clock and control for a migration that is taken up again.
-    pub(crate) fn resume(self: &Arc<Self>, task: Task, begun: Timestamp) -> Source {
-        let control = Control::new(task);
-        // What its earlier life had begun is brought to its end, one way or the other.
-        control.set(Course::Committed);
-        self.outgoing
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .insert(control.task.migration.clone(), control.clone());
-        Source {
-            steps: self.steps.resumed(&control.task.migration, begun),
-            measured: Measured::default(),
-            volumes: Vec::new(),
-            watchers: Vec::new(),
-            agent: self.clone(),
-            container: None,
-            control,
-        }
+    /// Takes up a migration that an earlier life of the agent left open.
+    pub(crate) fn take_up(self: &Arc<Self>, found: Found<Outgoing, SourceState>) {
+        let Found { head, state, journal } = found;
+        let (machine, effects) = Machine::taken_up(state);
+        let (control, decided) = Control::new(head.task.clone(), machine);
+        let migration = &control.task.migration;
+        let outgoing = || self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
+        outgoing().insert(migration.clone(), control.clone());
+        let steps = self.steps.resumed(migration, head.started_at);
+        let mut source = Source::new(self, control, decided, steps);
+        source.measured.begun_at(head.started_at);
+        source.journal = Some(journal);
+        source.leaving = Some(head);
+        source.taken_up = true;
+        tokio::spawn(async move { Box::pin(source.drive(effects)).await });
     }
 }
 
 impl Source {
+    fn new(
+        agent: &Arc<Agent>,
+        control: Arc<Control>,
+        decided: mpsc::UnboundedReceiver<bool>,
+        steps: Steps,
+    ) -> Self {
+        Self {
+            agent: agent.clone(),
+            control,
+            steps,
+            measured: Measured::default(),
+            watchers: Vec::new(),
+            decided,
+            leaving: None,
+            journal: None,
+            prepare: None,
+            ready: Mutex::default(),
+            dump: None,
+            unwritten: None,
+            restored: None,
+            taken_up: false,
+        }
+    }
+
     pub(crate) fn task(&self) -> &Task {
         &self.control.task
     }
 
-    async fn run(mut self) {
-        self.steps.ordered(self.task());
-        self.agent.profiler.release(&self.task().service).await;
-        let ending = self.attempt().await;
-        self.end_watches().await;
-        self.conclude(ending).await;
+    /// What leaves and from where.
+    fn leaving(&self) -> Result<&Outgoing, Refusal> {
+        self.leaving.as_ref().ok_or_else(|| out_of_order("the service was not inspected"))
+    }
+
+    /// Where the service is on the overlay, and the hand-over's epoch.
+    fn place(&self) -> Result<(Place, u64), Refusal> {
+        self.leaving().map(|leaving| (leaving.place.clone(), leaving.epoch))
+    }
+
+    /// What leaves.
+    fn container(&self) -> Result<Container, Refusal> {
+        let container = self.leaving()?.container.clone();
+        container.ok_or_else(|| out_of_order("the container is not known"))
+    }
+
+    fn put_ready(&mut self, ready: Option<Ready>) {
+        self.ready = Mutex::new(ready);
+    }
+
+    fn take_ready(&mut self) -> Option<Ready> {
+        self.ready.get_mut().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     async fn ask(&self, request: &Request, deadline: Duration) -> mose_protocol::Response {
@@ -302,80 +314,11 @@ impl Source {
     fn aborted(&self) -> Result<(), Refusal> {
         if self.control.is_aborted() { Err(aborted()) } else { Ok(()) }
     }
-
-    /// The ending of a migration after which the service runs here as before.
-    fn back_at_source(&self, otherwise: Outcome, mut reason: Refusal) -> Ending {
-        if reason.code != RefusalCode::Aborted {
-            return (otherwise, Some(reason));
-        }
-        reason.reason = match self.measured.was_frozen() {
-            false => "the operator aborted it before the service was frozen".to_owned(),
-            true => "the operator aborted it while the service stood still".to_owned(),
-        };
-        (Outcome::Aborted, Some(reason))
-    }
-
-    async fn attempt(&mut self) -> Ending {
-        let ready = match self.make_ready().await {
-            Ok(ready) => ready,
-            Err(refusal) => return self.back_at_source(Outcome::Refused, refusal),
-        };
-        let Ready { container, mut journal, place, epoch, sender, rounds, files } = ready;
-        let mut dump = None;
-        let moving = Moving { container: &container, place: &place, epoch, sender, rounds, files };
-        let dumped = self.stop_and_copy(moving, &mut journal, &mut dump).await;
-        let digest = match dumped {
-            Ok(dumped) => {
-                dump = Some(dumped.dump);
-                dumped.sent.digest.to_string()
-            }
-            Err(mut refusal) => {
-                // Whatever hangs, the service goes on first. Where it cannot yet, taking it back says so and tries again.
-                if let Err(kept) = self.agent.engine.let_go(&container).await {
-                    tracing::error!(%kept, "the engine does not let go of the service");
-                }
-                // Where the engine failed, its own words say more than that its call ended.
-                if let Some(dump) = dump
-                    && let Some(Err(said)) = engines_end(dump).await
-                    && refusal.code == RefusalCode::Engine
-                {
-                    refusal = said;
-                }
-                tracing::warn!(%refusal, "the source takes its service back");
-                return self.take_back(journal, &place, epoch, refusal).await;
-            }
-        };
-        if !self.control.set(Course::Committed) {
-            if let Some(dump) = dump {
-                let _ = dump.await;
-            }
-            return self.take_back(journal, &place, epoch, aborted()).await;
-        }
-        self.steps.started(Step::Relinquish);
-        let written = journal.write(&SourceState::Relinquished { digest: digest.clone() });
-        if let Err(refusal) = self.steps.end(Step::Relinquish, written) {
-            if let Some(dump) = dump {
-                let _ = engines_end(dump).await;
-            }
-            return self.take_back(journal, &place, epoch, refusal).await;
-        }
-        let settled = self.hand_over(&digest).await;
-        if let Some(dump) = dump {
-            match engines_end(dump).await {
-                Some(Ok(criu)) => self.measured.criu_dump(criu),
-                Some(Err(refusal)) => tracing::warn!(%refusal, "the engine's checkpoint call ended badly"),
-                None => {
-                    tracing::warn!("the engine has not ended its checkpoint call; its times are not known")
-                }
-            }
-        }
-        self.settled(settled, journal, &place, epoch).await
-    }
 }
 
-/// What the engine says of its dump, where it says so soon enough: by then CRIU has ended, one way or the other.
-async fn engines_end(dump: JoinHandle<Result<CriuTimes, Refusal>>) -> Option<Result<CriuTimes, Refusal>> {
-    tokio::time::timeout(ENGINE_GRACE, dump).await.ok()?.ok()
+/// What the machine never asks for, as it comes in another order.
+fn out_of_order(what: &str) -> Refusal {
+    Refusal::new(RefusalCode::Failed, format!("a step of the hand-over came too early: {what}"), "")
 }
 
 /// Pre-copy iterations beyond which a plan is a mistake.

@@ -9,13 +9,11 @@ use mose_protocol::step::Step;
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{Refusal, RefusalCode, Reply, Request};
 
-use super::files::Files;
-use super::pre_copy::Rounds;
-use super::{Ready, Source};
+use super::{Ready, Source, out_of_order};
 use crate::agent::overlay_refusal;
 use crate::destination::{STATE_LIMIT, transfer_refusal};
 use crate::engine::Container;
-use crate::journal::{Journal, Outgoing, SourceState};
+use crate::journal::Outgoing;
 use crate::peers::QUICK;
 use crate::steps::Note;
 use crate::transfer::{Limits, Sender};
@@ -24,49 +22,67 @@ use crate::transfer::{Limits, Sender};
 const PREPARE_DEADLINE: Duration = Duration::from_secs(120);
 
 impl Source {
-    /// Everything that can be done, and can fail, before the service notices anything.
-    pub(super) async fn make_ready(&mut self) -> Result<Ready, Refusal> {
+    /// Looks at the service and the destination, and changes nothing.
+    pub(super) async fn inspect(&mut self) -> Result<(), Refusal> {
         let steps = self.steps.clone();
         steps.started(Step::Inspect);
-        let inspected = self.inspect().await.inspect_err(|refusal| steps.failed(Step::Inspect, refusal))?;
-        let (container, journal, prepare, left_behind) = inspected;
+        let inspected = self.look().await.inspect_err(|refusal| steps.failed(Step::Inspect, refusal));
+        let (container, prepare, left_behind) = inspected?;
         steps.finished(Step::Inspect, Note { detail: left_behind, ..Note::default() });
+        self.leaving = Some(Outgoing {
+            task: self.task().clone(),
+            epoch: prepare.epoch,
+            place: prepare.place.clone(),
+            started_at: self.measured.started_at(),
+            volumes: volume_names(&prepare.container),
+            container: Some(container),
+        });
+        self.prepare = Some(prepare);
+        Ok(())
+    }
+
+    /// Everything that can be done, and can fail, before the service notices anything.
+    pub(super) async fn make_ready(&mut self) -> Result<(), Refusal> {
         let control = self.control.clone();
+        let container = self.container()?;
+        let prepare = self.prepare.take().ok_or_else(|| out_of_order("nothing is known of the service"))?;
         let ready = tokio::select! {
             // Where a round is aborted, it says itself how far it was.
             biased;
             ready = self.make_destination_ready(&container, &prepare) => ready,
-            refusal = control.abort() => Err(refusal),
+            refusal = control.broken_off() => Err(refusal),
         };
         match ready {
-            Ok((sender, rounds, files)) => {
-                let (place, epoch) = (prepare.place, prepare.epoch);
-                Ok(Ready { container, journal, place, epoch, sender, rounds, files })
+            Ok(ready) => {
+                self.put_ready(Some(ready));
+                Ok(())
             }
             Err(refusal) => {
-                steps.end_open(&refusal);
-                // A destination that cannot be reached drops its preparation by itself.
-                if self.task().plan.strategy != Strategy::Cold
-                    && let Err(left) = self.agent.engine.drop_images(&container).await
-                {
-                    tracing::warn!(%left, "pre-dumps are left over");
-                }
-                let _ = self.ask(&Request::Withdraw(self.task().migration.clone()), QUICK).await;
-                let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
-                journal.close();
+                self.steps.end_open(&refusal);
                 Err(refusal)
             }
         }
     }
 
-    /// The container, a journal, what the destination is asked, and what stays behind.
-    pub(super) async fn inspect(
-        &mut self,
-    ) -> Result<(Container, Journal<SourceState>, Prepare, Option<String>), Refusal> {
+    /// Has what was prepared dropped.
+    pub(super) async fn undo(&mut self) {
+        self.put_ready(None);
+        // A destination that cannot be reached drops its preparation by itself.
+        if self.task().plan.strategy != Strategy::Cold
+            && let Ok(container) = self.container()
+            && let Err(left) = self.agent.engine.drop_images(&container).await
+        {
+            tracing::warn!(%left, "pre-dumps are left over");
+        }
+        let _ = self.ask(&Request::Withdraw(self.task().migration.clone()), QUICK).await;
+        let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
+    }
+
+    /// The container, what the destination is asked, and what stays behind.
+    async fn look(&self) -> Result<(Container, Prepare, Option<String>), Refusal> {
         let agent = self.agent.clone();
         let task = self.task().clone();
         let container = agent.engine.inspect(&task.service).await?;
-        self.container = Some(container.clone());
         if !container.running {
             return Err(Refusal::new(
                 RefusalCode::NotRunning,
@@ -111,23 +127,14 @@ impl Source {
             image_id: container.image_id.clone(),
             limit: STATE_LIMIT,
         };
-        self.volumes = volume_names(&prepare.container);
-        let journal = agent.journals.begin_source(&Outgoing {
-            task,
-            epoch: prepare.epoch,
-            place: prepare.place.clone(),
-            started_at: self.measured.started_at(),
-            volumes: self.volumes.clone(),
-            container: Some(container.clone()),
-        })?;
-        Ok((container, journal, prepare, left_behind))
+        Ok((container, prepare, left_behind))
     }
 
     pub(super) async fn make_destination_ready(
         &mut self,
         container: &Container,
         prepare: &Prepare,
-    ) -> Result<(Sender, Option<Rounds>, Files), Refusal> {
+    ) -> Result<Ready, Refusal> {
         let mut files = self.files(container, prepare).await?;
         let clock: ClockOffset = self.agent.requests.clock_offset(&self.task().to).await?;
         self.measured.clock(clock);
@@ -145,7 +152,7 @@ impl Source {
         // Descriptors come and go.
         self.agent.still_movable(container).await?;
         self.aborted()?;
-        Ok((sender, rounds, files))
+        Ok(Ready { sender, rounds, files })
     }
 
     pub(super) async fn open(&self, prepared: &Prepared) -> Result<Sender, Refusal> {

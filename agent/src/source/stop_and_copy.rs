@@ -14,14 +14,13 @@ use mose_protocol::{HostName, Refusal, RefusalCode, Request, Timestamp};
 use tokio::task::JoinHandle;
 
 use super::pre_copy::Rounds;
-use super::{Dumped, Moving, Source};
+use super::{Ready, Source, out_of_order};
 use crate::agent::overlay_refusal;
 use crate::destination::transfer_refusal;
 use crate::engine::{Container, ExitWatch, Moment, Moments, Stage};
-use crate::journal::{Journal, SourceState};
 use crate::peers::QUICK;
 use crate::steps::Note;
-use crate::transfer::dump_signal;
+use crate::transfer::{Sent, dump_signal};
 
 /// How long CRIU may take to come to its first moment: Podman and runc get there in a fraction of a second.
 const FREEZE_DEADLINE: Duration = Duration::from_secs(30);
@@ -39,26 +38,57 @@ const QUIET: Duration = Duration::from_secs(10);
 /// The least and the most of that where there is a plan.
 const QUIET_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(30);
 
+/// How long the engine may take to say how its dump ended, once CRIU is gone. A Podman that hangs is not waited for.
+const ENGINE_GRACE: Duration = Duration::from_secs(5);
+
 /// How long a container's processes may take to end once CRIU kills them.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 impl Source {
-    /// Freezes the service, dumps it, and has its images verified at the destination. Its processes are gone
-    /// when this returns well; where it does not, `dump` holds the engine's call if it was begun.
-    pub(super) async fn stop_and_copy(
-        &mut self,
-        moving: Moving<'_>,
-        journal: &mut Journal<SourceState>,
-        dump: &mut Option<JoinHandle<Result<CriuTimes, Refusal>>>,
-    ) -> Result<Dumped, Refusal> {
-        let Moving { container, place, epoch, mut sender, rounds, mut files } = moving;
+    /// Freezes the service, dumps it, and has its images verified at the destination, whose digest it returns. Its processes are gone
+    /// when this returns well; where it does not, they go on or are gone.
+    pub(super) async fn stop_and_copy(&mut self) -> Result<String, Refusal> {
+        let container = self.container()?;
+        let mut refusal = match self.dump_and_send(&container).await {
+            Ok(sent) => return Ok(sent.digest.to_string()),
+            Err(refusal) => refusal,
+        };
+        // Whatever hangs, the service goes on first. Where it cannot yet, taking it back says so and tries again.
+        if let Err(kept) = self.agent.engine.let_go(&container).await {
+            tracing::error!(%kept, "the engine does not let go of the service");
+        }
+        // Where the engine failed, its own words say more than that its call ended.
+        if let Some(dump) = self.dump.take()
+            && let Some(Err(said)) = engines_end(dump).await
+            && refusal.code == RefusalCode::Engine
+        {
+            refusal = said;
+        }
+        tracing::warn!(%refusal, "the source takes its service back");
+        Err(refusal)
+    }
+
+    /// Waits for what the engine says of its dump.
+    pub(super) async fn end_dump(&mut self) {
+        let Some(dump) = self.dump.take() else { return };
+        match engines_end(dump).await {
+            Some(Ok(criu)) => self.measured.criu_dump(criu),
+            Some(Err(refusal)) => tracing::warn!(%refusal, "the engine's checkpoint call ended badly"),
+            None => tracing::warn!("the engine has not ended its checkpoint call; its times are not known"),
+        }
+    }
+
+    async fn dump_and_send(&mut self, container: &Container) -> Result<Sent, Refusal> {
+        let Ready { mut sender, rounds, mut files } =
+            self.take_ready().ok_or_else(|| out_of_order("nothing is ready"))?;
+        let (place, epoch) = self.place()?;
+        let place = &place;
         let agent = self.agent.clone();
         let steps = self.steps.clone();
         let mut exit = agent.engine.exit_watch(container)?;
-        journal.write(&SourceState::Dumping)?;
         let mut moments = agent.engine.moments(container).await?;
         steps.started(Step::Checkpoint);
-        *dump = Some(tokio::spawn({
+        self.dump = Some(tokio::spawn({
             let (agent, container, steps) = (agent.clone(), container.clone(), steps.clone());
             let control = self.control.clone();
             let previous = rounds.as_ref().is_some_and(Rounds::dumps_with_previous);
@@ -125,20 +155,12 @@ impl Source {
         };
         let moved = tokio::select! {
             moved = futures_util::future::try_join(images, stopped) => moved,
-            refusal = self.control.abort() => Err(refusal),
+            refusal = self.control.broken_off() => Err(refusal),
         };
-        let sent = match moved {
-            Ok((sent, ())) => sent,
-            Err(refusal) => {
-                let moved = self.measured.sent().0.saturating_sub(before.0);
-                steps.failed_after(Step::Transfer, &refusal, Some(Bytes(moved)));
-                return Err(refusal);
-            }
-        };
-        let Some(dump) = dump.take() else {
-            return Err(Refusal::new(RefusalCode::Failed, "the dump was lost", ""));
-        };
-        Ok(Dumped { sent, dump })
+        moved.map(|(sent, ())| sent).inspect_err(|refusal| {
+            let moved = self.measured.sent().0.saturating_sub(before.0);
+            steps.failed_after(Step::Transfer, refusal, Some(Bytes(moved)));
+        })
     }
 
     /// Waits for the service to accept the connections that wait at its door, while it still runs.
@@ -242,6 +264,11 @@ impl Source {
             steps.finished(Step::Redirect, Note { detail: Some(hosts.join(", ")), ..Note::default() });
         });
     }
+}
+
+/// What the engine says of its dump, where it says so soon enough: by then CRIU has ended, one way or the other.
+async fn engines_end(dump: JoinHandle<Result<CriuTimes, Refusal>>) -> Option<Result<CriuTimes, Refusal>> {
+    tokio::time::timeout(ENGINE_GRACE, dump).await.ok()?.ok()
 }
 
 /// How long CRIU may do nothing: as long as the service may stand still by its plan's worst case, within bounds.

@@ -110,7 +110,7 @@ impl Source {
         self.steps.started(step);
         let sent = tokio::select! {
             sent = rounds.way.round(sender) => sent,
-            refusal = self.control.abort() => Err(refusal),
+            refusal = self.control.broken_off() => Err(refusal),
         };
         let sent = sent.inspect_err(|refusal| {
             let moved = self.measured.sent().0.saturating_sub(before.0);

@@ -1,0 +1,90 @@
+//! What the destination's side has done.
+
+#[cfg(doc)]
+use super::event::Event;
+use super::event::Ticket;
+
+/// What the destination says of a hand-over, and has on disk before it says it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Said<R> {
+    /// It prepares or receives; the service is not its own.
+    Preparing,
+    /// The service is its own and is being restored.
+    Restoring,
+    /// The service runs here.
+    Restored,
+    /// It never runs here by this hand-over.
+    Refused(Why<R>),
+}
+
+/// Why the destination refused a service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Why<R> {
+    /// Something failed.
+    Failed(R),
+    /// The journal could not be written.
+    Journal,
+    /// The source withdrew the hand-over.
+    Withdrawn,
+    /// The destination's agent was restarted.
+    Restarted,
+    /// The source was silent.
+    Idle,
+    /// The migration ended at the source, which was not heard here.
+    Over,
+}
+
+/// What the source is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Answer<R> {
+    /// It is ready, or waits for the container's image.
+    Prepared,
+    /// It is done.
+    Done,
+    /// How far it is.
+    State(Said<R>),
+    /// This cannot be done to a hand-over that is so far.
+    OutOfTurn(Said<R>),
+    /// It was not begun, for this reason.
+    Failed(Why<R>),
+}
+
+/// What is waited for. How long each takes is the executor's affair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Timer {
+    /// Before something is tried again.
+    Retry,
+}
+
+/// What is to be done. Effects of one event are begun in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Effect<R> {
+    /// Look whether the service could come here; changes nothing: [`Event::Admitted`].
+    Admit,
+    /// Put a state on disk: [`Event::Written`]. [`Said::Preparing`] begins the journal.
+    Write(Said<R>),
+    /// Make the namespace and the container and open the transfer, or open the transfer of the container's image: [`Event::Ready`].
+    MakeReady,
+    /// Take the image that has come, then as [`Effect::MakeReady`]: [`Event::Created`].
+    Create,
+    /// Hold what comes for the service, and answer.
+    Hold(Ticket),
+    /// See whether the images are here and have this digest: [`Event::Verified`].
+    Verify(String),
+    /// Restore the service behind its guard: [`Event::Restored`].
+    Restore,
+    /// Let out what is held for a service that was restored in an earlier life: [`Event::Released`].
+    Release,
+    /// The service is here for good: remove its images and what else was for the migration only.
+    Keep,
+    /// Remove everything that the hand-over has made here, processes first: [`Event::Removed`].
+    Remove,
+    /// See whether the service runs here: [`Event::Looked`].
+    Look,
+    /// Set a timer anew: [`Event::Rang`].
+    Set(Timer),
+    /// Answer the source.
+    Reply(Ticket, Answer<R>),
+    /// Remove the journal; the hand-over is forgotten.
+    Forget,
+}

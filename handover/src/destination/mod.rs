@@ -1,0 +1,343 @@
+//! The destination's side: it owns nothing before the source relinquishes. From then on the service is its own, until it has said
+//! *refused*.
+
+mod effect;
+mod event;
+
+pub use effect::{Answer, Effect, Said, Timer, Why};
+pub use event::{Event, Request, Ticket};
+
+use crate::Written;
+
+/// Where the machine stands. A stage waits for the end of the effect that it is named after, unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Stage<R> {
+    Admitting,
+    /// The journal is begun.
+    Beginning,
+    MakingReady,
+    Creating,
+    /// For the source.
+    Prepared {
+        image_to_come: bool,
+    },
+    Verifying,
+    /// *Restoring* is written.
+    Committing,
+    Restoring,
+    /// *Restored* is written, or is to be again after [`Timer::Retry`].
+    Confirming,
+    /// For the source to close it.
+    Restored,
+    /// Everything is removed of a service that was the destination's own, or is to be again after [`Timer::Retry`].
+    Removing(Why<R>),
+    /// *Refused* is written, or is to be again after [`Timer::Retry`].
+    Refusing {
+        why: Why<R>,
+        /// Whether the service was the destination's own: nothing of it is left then.
+        own: bool,
+    },
+    /// For the source to close it.
+    Refused {
+        why: Why<R>,
+        /// Whether something is still to be removed.
+        left: bool,
+        closed: bool,
+    },
+    /// An earlier life left it open: it is looked at what became of it.
+    Looking,
+    Releasing,
+    Ended,
+}
+
+/// The destination's side of one hand-over.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Destination<R> {
+    stage: Stage<R>,
+    /// Who waits for the end of what is being done.
+    waiting: Vec<Ticket>,
+    /// Whether the source withdrew while it could not be refused at once.
+    withdrawn: bool,
+}
+
+impl<R: Clone> Destination<R> {
+    /// A hand-over that the source asks to prepare, and its first effects. The service's name must be reserved.
+    #[must_use]
+    pub fn asked(ticket: Ticket) -> (Self, Vec<Effect<R>>) {
+        (Self { stage: Stage::Admitting, waiting: vec![ticket], withdrawn: false }, vec![Effect::Admit])
+    }
+
+    /// A hand-over that an earlier life of the agent left open, by the last state in its journal.
+    #[must_use]
+    pub fn taken_up(said: Said<R>) -> (Self, Vec<Effect<R>>) {
+        let mut machine = Self { stage: Stage::Looking, waiting: Vec::new(), withdrawn: false };
+        let effects = match said {
+            // What was received is lost with the earlier life.
+            Said::Preparing => machine.refuse(Why::Restarted),
+            Said::Restoring => vec![Effect::Look],
+            Said::Restored => machine.go(Stage::Restored, Effect::Keep),
+            Said::Refused(why) => {
+                machine.go(Stage::Refused { why, left: true, closed: false }, Effect::Remove)
+            }
+        };
+        (machine, effects)
+    }
+
+    /// What is said of it; it is on disk. `None` where nothing is: it was never begun, or is forgotten.
+    #[must_use]
+    pub fn said(&self) -> Option<Said<R>> {
+        Some(match &self.stage {
+            Stage::Admitting | Stage::Beginning | Stage::Ended => return None,
+            Stage::MakingReady
+            | Stage::Creating
+            | Stage::Prepared { .. }
+            | Stage::Verifying
+            | Stage::Committing
+            | Stage::Refusing { own: false, .. } => Said::Preparing,
+            Stage::Restoring
+            | Stage::Confirming
+            | Stage::Removing(_)
+            | Stage::Refusing { own: true, .. }
+            | Stage::Looking
+            | Stage::Releasing => Said::Restoring,
+            Stage::Restored => Said::Restored,
+            Stage::Refused { why, .. } => Said::Refused(why.clone()),
+        })
+    }
+
+    /// Whether it is forgotten.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.stage, Stage::Ended)
+    }
+
+    /// Whether the service is still on its way: no other migration of it may begin here.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        !matches!(self.stage, Stage::Restored | Stage::Refused { .. } | Stage::Ended)
+    }
+
+    /// What follows from an event. One that does not fit changes nothing.
+    #[must_use]
+    pub fn step(&mut self, event: Event<R>) -> Vec<Effect<R>> {
+        let event = match event {
+            Event::Asked(ticket, request) => return self.requested(ticket, request),
+            event => event,
+        };
+        let stage = std::mem::replace(&mut self.stage, Stage::Ended);
+        match (stage, event) {
+            (Stage::Admitting, Event::Admitted(Ok(()))) if !self.withdrawn => {
+                self.go(Stage::Beginning, Effect::Write(Said::Preparing))
+            }
+            (Stage::Admitting, Event::Admitted(admitted)) => {
+                self.answer(&Answer::Failed(admitted.err().map_or(Why::Withdrawn, Why::Failed)))
+            }
+            (Stage::Beginning, Event::Written(Written::OnDisk)) => {
+                self.go(Stage::MakingReady, Effect::MakeReady)
+            }
+            (Stage::Beginning, Event::Written(Written::Unsure)) => {
+                let mut effects = self.answer(&Answer::Failed(Why::Journal));
+                effects.push(Effect::Forget);
+                effects
+            }
+            (Stage::MakingReady, Event::Ready(Ok(image_to_come))) => self.prepared(image_to_come),
+            (Stage::Creating, Event::Created(Ok(()))) => self.prepared(false),
+            (Stage::MakingReady, Event::Ready(Err(reason)))
+            | (Stage::Creating, Event::Created(Err(reason)))
+            | (Stage::Verifying, Event::Verified(Err(reason))) => self.refuse(Why::Failed(reason)),
+            (Stage::Prepared { .. }, Event::Idle) => self.refuse(Why::Idle),
+            (Stage::Prepared { .. }, Event::Over) => self.refuse(Why::Over),
+            (Stage::Verifying, Event::Verified(Ok(()))) if self.withdrawn => self.refuse(Why::Withdrawn),
+            (Stage::Verifying, Event::Verified(Ok(()))) => {
+                self.go(Stage::Committing, Effect::Write(Said::Restoring))
+            }
+            // Nothing of it was started.
+            (Stage::Committing, Event::Written(Written::Unsure)) => self.refuse(Why::Journal),
+            (Stage::Committing, Event::Written(Written::OnDisk)) if self.withdrawn => {
+                self.go(Stage::Removing(Why::Withdrawn), Effect::Remove)
+            }
+            (Stage::Committing, Event::Written(Written::OnDisk)) => {
+                self.go(Stage::Restoring, Effect::Restore)
+            }
+            (Stage::Restoring, Event::Restored(Ok(()))) | (Stage::Releasing, Event::Released(Ok(()))) => {
+                self.go(Stage::Confirming, Effect::Write(Said::Restored))
+            }
+            (Stage::Restoring, Event::Restored(Err(reason))) => {
+                self.go(Stage::Removing(Why::Failed(reason)), Effect::Remove)
+            }
+            (Stage::Confirming, Event::Written(Written::OnDisk)) => {
+                self.stage = Stage::Restored;
+                let mut effects = self.answer(&Answer::State(Said::Restored));
+                effects.push(Effect::Keep);
+                effects
+            }
+            (Stage::Confirming, Event::Written(Written::Unsure)) => {
+                self.go(Stage::Confirming, Effect::Set(Timer::Retry))
+            }
+            (Stage::Confirming, Event::Rang(Timer::Retry)) => {
+                self.go(Stage::Confirming, Effect::Write(Said::Restored))
+            }
+            (Stage::Removing(why), Event::Removed(true)) => {
+                let refused = Effect::Write(Said::Refused(why.clone()));
+                self.go(Stage::Refusing { why, own: true }, refused)
+            }
+            // It is not said that it never runs here before that is so. The source need not wait for it.
+            (Stage::Removing(why), Event::Removed(false)) => {
+                self.stage = Stage::Removing(why);
+                let mut effects = self.answer(&Answer::State(Said::Restoring));
+                effects.push(Effect::Set(Timer::Retry));
+                effects
+            }
+            (Stage::Removing(why), Event::Rang(Timer::Retry)) => {
+                self.go(Stage::Removing(why), Effect::Remove)
+            }
+            (Stage::Refusing { why, own }, Event::Written(Written::OnDisk)) => {
+                let closed = matches!(why, Why::Over);
+                self.stage = Stage::Refused { why: why.clone(), left: !own, closed };
+                let mut effects = self.answer(&Answer::State(Said::Refused(why)));
+                effects.extend((!own).then_some(Effect::Remove));
+                effects
+            }
+            (Stage::Refusing { why, own }, Event::Written(Written::Unsure)) => {
+                self.go(Stage::Refusing { why, own }, Effect::Set(Timer::Retry))
+            }
+            (Stage::Refusing { why, own }, Event::Rang(Timer::Retry)) => {
+                let refused = Effect::Write(Said::Refused(why.clone()));
+                self.go(Stage::Refusing { why, own }, refused)
+            }
+            (Stage::Refused { closed: true, .. }, Event::Removed(true)) => vec![Effect::Forget],
+            (Stage::Refused { why, closed, .. }, Event::Removed(true)) => {
+                self.stage = Stage::Refused { why, left: false, closed };
+                Vec::new()
+            }
+            (Stage::Refused { why, closed, .. }, Event::Removed(false)) => {
+                self.go(Stage::Refused { why, left: true, closed }, Effect::Set(Timer::Retry))
+            }
+            (Stage::Refused { why, left: true, closed }, Event::Rang(Timer::Retry)) => {
+                self.go(Stage::Refused { why, left: true, closed }, Effect::Remove)
+            }
+            (Stage::Looking, Event::Looked(Some(true))) => self.go(Stage::Releasing, Effect::Release),
+            (Stage::Looking, Event::Looked(Some(false))) => {
+                self.go(Stage::Removing(Why::Restarted), Effect::Remove)
+            }
+            // Nothing is guessed.
+            (Stage::Looking, Event::Looked(None)) | (Stage::Releasing, Event::Released(Err(_))) => {
+                self.go(Stage::Looking, Effect::Set(Timer::Retry))
+            }
+            (Stage::Looking, Event::Rang(Timer::Retry)) => self.go(Stage::Looking, Effect::Look),
+            (stage @ (Stage::Restored | Stage::Refused { .. }), Event::Over) => {
+                self.stage = stage;
+                self.close()
+            }
+            (stage, _) => {
+                self.stage = stage;
+                Vec::new()
+            }
+        }
+    }
+
+    fn requested(&mut self, ticket: Ticket, request: Request) -> Vec<Effect<R>> {
+        let Some(said) = self.said() else {
+            // It is being looked at whether it may come at all.
+            return match request {
+                Request::Prepare if !self.has_ended() => self.wait(ticket),
+                Request::Withdraw if !self.has_ended() => {
+                    self.withdrawn = true;
+                    self.wait(ticket)
+                }
+                Request::Close => vec![Effect::Reply(ticket, Answer::Done)],
+                _ => vec![Effect::Reply(ticket, Answer::Failed(Why::Withdrawn))],
+            };
+        };
+        let state = |said| vec![Effect::Reply(ticket, Answer::State(said))];
+        match (&self.stage, request) {
+            (_, Request::Inquire) => state(said),
+            (Stage::MakingReady, Request::Prepare)
+            | (Stage::Creating, Request::Prepare | Request::Create) => self.wait(ticket),
+            (Stage::Prepared { .. }, Request::Prepare)
+            | (Stage::Prepared { image_to_come: false }, Request::Create) => {
+                vec![Effect::Reply(ticket, Answer::Prepared)]
+            }
+            (Stage::Prepared { image_to_come: true }, Request::Create) => {
+                self.wait(ticket);
+                self.go(Stage::Creating, Effect::Create)
+            }
+            (Stage::Prepared { .. }, Request::Hold) => vec![Effect::Hold(ticket)],
+            (Stage::Prepared { image_to_come: false }, Request::Relinquish(digest)) => {
+                self.wait(ticket);
+                self.go(Stage::Verifying, Effect::Verify(digest))
+            }
+            (Stage::Prepared { .. }, Request::Withdraw) => {
+                self.wait(ticket);
+                self.refuse(Why::Withdrawn)
+            }
+            (
+                Stage::MakingReady | Stage::Creating | Stage::Verifying | Stage::Committing,
+                Request::Withdraw,
+            ) => {
+                self.withdrawn = true;
+                self.wait(ticket)
+            }
+            (Stage::Refusing { own: false, .. }, Request::Withdraw) => self.wait(ticket),
+            (Stage::Refused { why, .. }, Request::Prepare | Request::Create) => {
+                vec![Effect::Reply(ticket, Answer::Failed(why.clone()))]
+            }
+            // A repeated order learns how far the first one is.
+            (_, Request::Relinquish(_) | Request::Withdraw) => state(said),
+            (_, Request::Close) => {
+                let reply = Effect::Reply(ticket, Answer::Done);
+                [reply].into_iter().chain(self.close()).collect()
+            }
+            (_, Request::Prepare | Request::Create | Request::Hold) => {
+                vec![Effect::Reply(ticket, Answer::OutOfTurn(said))]
+            }
+        }
+    }
+
+    /// A stage, and the effect that it waits for.
+    fn go(&mut self, stage: Stage<R>, effect: Effect<R>) -> Vec<Effect<R>> {
+        self.stage = stage;
+        vec![effect]
+    }
+
+    fn wait(&mut self, ticket: Ticket) -> Vec<Effect<R>> {
+        if !self.waiting.contains(&ticket) {
+            self.waiting.push(ticket);
+        }
+        Vec::new()
+    }
+
+    /// Answers everyone who waits.
+    fn answer(&mut self, answer: &Answer<R>) -> Vec<Effect<R>> {
+        self.waiting.drain(..).map(|ticket| Effect::Reply(ticket, answer.clone())).collect()
+    }
+
+    fn prepared(&mut self, image_to_come: bool) -> Vec<Effect<R>> {
+        if self.withdrawn {
+            return self.refuse(Why::Withdrawn);
+        }
+        self.stage = Stage::Prepared { image_to_come };
+        self.answer(&Answer::Prepared)
+    }
+
+    /// Refuses a service that is not the destination's own: as nothing of it was ever started here, that can be said at once.
+    fn refuse(&mut self, why: Why<R>) -> Vec<Effect<R>> {
+        let refused = Effect::Write(Said::Refused(why.clone()));
+        self.go(Stage::Refusing { why, own: false }, refused)
+    }
+
+    /// The source has heard what became of it: forgotten, as soon as nothing is left.
+    fn close(&mut self) -> Vec<Effect<R>> {
+        match &mut self.stage {
+            Stage::Restored | Stage::Refused { left: false, .. } => {
+                self.stage = Stage::Ended;
+                vec![Effect::Forget]
+            }
+            Stage::Refused { closed, .. } => {
+                *closed = true;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
