@@ -127,7 +127,7 @@ impl Source {
             }
             Effect::Discard => {
                 self.end_dump().await;
-                // Its volumes are kept: nobody has said that they are anywhere else.
+                // Its volumes stay: they may be the only copy.
                 Event::Discarded(self.discard(&[]).await)
             }
             Effect::Close => {
@@ -135,7 +135,7 @@ impl Source {
                 let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
                 Event::Closed
             }
-            // Whoever aborts sees to it; the rest is done where effects are taken.
+            // `Control::abort` breaks off, and `drive` does the others itself.
             Effect::BreakOff
             | Effect::Ask(_)
             | Effect::Set(_)

@@ -39,7 +39,7 @@ impl Source {
         removed.is_ok()
     }
 
-    /// Says that nobody knows.
+    /// Records that the service is in doubt.
     pub(super) async fn doubt(&self, doubt: &Doubt<Refusal>) {
         let reason = self.in_doubt(doubt);
         tracing::error!(service = %self.task().service, %reason, "in doubt");

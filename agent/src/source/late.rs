@@ -53,7 +53,7 @@ fn righted(mut record: Record, state: &HandoverState) -> Option<Record> {
             );
             let log =
                 refused.log.as_deref().or(record.reason.as_ref().and_then(|reason| reason.log.as_deref()));
-            let reason = Refusal::new(RefusalCode::Failed, reason, "start it anew").with_log(log);
+            let reason = Refusal::new(RefusalCode::Failed, reason, "start it again").with_log(log);
             if record.reason.as_ref() == Some(&reason) {
                 return None;
             }

@@ -43,7 +43,7 @@ impl Source {
                         format!(
                             "{why}; {from} could not take the service back, and the operator gave it up: it is lost"
                         ),
-                        "start it anew",
+                        "start it again",
                     )
                     .with_log(before.log.as_deref()),
                 )
@@ -51,7 +51,7 @@ impl Source {
         }
     }
 
-    /// What the operator is told of a service in doubt.
+    /// Why the service is in doubt, and what the operator can do.
     pub(super) fn in_doubt(&self, doubt: &Doubt<Refusal>) -> Refusal {
         let (to, service) = (&self.task().to, &self.task().service);
         let waited = match doubt {

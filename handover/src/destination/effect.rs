@@ -81,7 +81,7 @@ pub enum Effect<R> {
     Remove,
     /// See whether the service runs here: [`Event::Looked`].
     Look,
-    /// Set a timer anew: [`Event::Rang`].
+    /// Restart a timer: [`Event::Rang`].
     Set(Timer),
     /// Answer the source.
     Reply(Ticket, Answer<R>),

@@ -85,7 +85,7 @@ pub enum Effect<R> {
     Undo,
     /// Ask the destination; an earlier question that is still open is given up: [`Event::Answered`].
     Ask(Question),
-    /// Set a timer anew: [`Event::Rang`].
+    /// Restart a timer: [`Event::Rang`].
     Set(Timer),
     /// Stop a timer.
     Stop(Timer),

@@ -1,4 +1,5 @@
-//! The two machines of the hand-over, checked against everything that can happen to them: every state that can be reached is looked at.
+//! The two machines of the hand-over, checked against everything that can happen to them. With `MOSE_WHOLE=1` every state that can be
+//! reached is looked at; otherwise as many as there is time for, breadth first.
 #![expect(clippy::expect_used, reason = "in a test a panic is the report")]
 
 mod world;
@@ -127,7 +128,7 @@ fn good(world: &World) -> Option<Action> {
     None
 }
 
-/// How long is looked where not everything is: `./check` has time for so much.
+/// How long the search may take in `./check`; all states take four times as long.
 const BOUNDED: Duration = Duration::from_secs(20);
 
 fn whole() -> bool {

@@ -99,8 +99,7 @@ impl<'a> AtWork<'a> {
             format!("process {pid} in state {state}, in {place}")
         });
         let states: Vec<String> = states.collect();
-        let log = criu_log::end(&self.log()).unwrap_or_default();
-        let last = log.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("nothing");
+        let last = criu_log::last_line(&self.log()).unwrap_or_else(|| "nothing".to_owned());
         let who = if states.is_empty() { "it is gone".to_owned() } else { states.join("; ") };
         format!("{who}; the last line of its log: {last}")
     }

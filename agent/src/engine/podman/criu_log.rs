@@ -33,6 +33,8 @@ const GENERAL: [&str; 6] = [
 
 /// The most of a log that is read, in bytes: its end. It tells of each file descriptor, and has megabytes where there are many.
 const READ: u64 = 16 << 20;
+/// No line of CRIU's is longer, in bytes.
+const LINE: u64 = 8 << 10;
 /// What of a log that is carried may be errors from before its end, in bytes.
 const EARLY: usize = LONGEST_LOG / 4;
 
@@ -51,36 +53,47 @@ pub(super) fn reason(log: &str) -> Option<String> {
 
 /// What a refusal carries of a log: its end, after the errors that came before.
 pub(super) fn end(path: &Path) -> io::Result<String> {
+    tail(path, READ).map(|log| abridged(&log))
+}
+
+/// The last line of a log that says something; `None` where there is none.
+pub(super) fn last_line(path: &Path) -> Option<String> {
+    let end = tail(path, LINE).ok()?;
+    end.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+}
+
+/// The last bytes of a file, `most` at most.
+fn tail(path: &Path, most: u64) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(READ)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
     let mut bytes = Vec::new();
-    file.take(READ).read_to_end(&mut bytes)?;
-    Ok(abridged(&String::from_utf8_lossy(&bytes)))
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn abridged(log: &str) -> String {
-    // Where the last lines begin that there is room for.
-    let last = |room: usize| {
-        let over = log.len().saturating_sub(room);
-        let line = log.bytes().skip(over).position(|byte| byte == b'\n').map_or(over, |at| over + at + 1);
-        if over == 0 { 0 } else { line }
-    };
-    let early: Vec<&str> = {
-        let mut room = EARLY;
-        let before = log.get(..last(LONGEST_LOG - EARLY)).unwrap_or_default();
-        errors(before)
-            .take_while(|line| {
-                let fits = line.len() + 1 < room;
-                room -= (line.len() + 1).min(room);
-                fits
-            })
-            .collect()
-    };
-    if early.is_empty() || log.len() <= LONGEST_LOG {
-        return log.get(last(LONGEST_LOG)..).unwrap_or_default().to_owned();
+    if log.len() <= LONGEST_LOG {
+        return log.to_owned();
     }
-    format!("{}\n{}", early.join("\n"), log.get(last(LONGEST_LOG - EARLY)..).unwrap_or_default())
+    let (before, last) = split(log, LONGEST_LOG - EARLY);
+    let mut early = String::new();
+    for line in errors(before) {
+        if early.len() + line.len() >= EARLY {
+            break;
+        }
+        early.push_str(line);
+        early.push('\n');
+    }
+    if early.is_empty() { split(log, LONGEST_LOG).1.to_owned() } else { early + last }
+}
+
+/// A log of more than `room` bytes: what comes before, and its last whole lines that there is room for.
+fn split(log: &str, room: usize) -> (&str, &str) {
+    let over = log.len() - room;
+    // Behind a line's end, where no letter of several bytes is cut.
+    let line = log.bytes().skip(over).position(|byte| byte == b'\n').map(|at| over + at + 1);
+    log.split_at(line.unwrap_or(log.len()))
 }
 
 #[cfg(test)]
@@ -135,6 +148,8 @@ mod tests {
         let logs = || [path("dump.log"), path("restore.log"), path("none.log")];
         let told = newest(logs(), now - hour / 2).unwrap();
         assert!(told.ends_with("Error (last line)\n") && told.len() <= LONGEST_LOG, "{}", told.len());
+        assert_eq!(last_line(&path("dump.log")).as_deref(), Some("Error (last line)"));
+        assert_eq!(last_line(&path("none.log")), None);
         assert_eq!(newest(logs(), now + hour), None);
         assert_eq!(newest([path("none.log")], now), None);
     }

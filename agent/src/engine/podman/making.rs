@@ -159,8 +159,8 @@ impl PodmanEngine {
     }
 
     /// Has the files that Podman is about to make anew put back as they are, before CRIU restores.
-    pub(super) fn keep_own_files(&self, container: &Container) -> Result<(), Refusal> {
-        let kept = own_files::keep(own_files::places(&runtime_config(container)?, &container.id));
+    pub(super) fn keep_own_files(&self, container: &Container, runtime: &Value) -> Result<(), Refusal> {
+        let kept = own_files::keep(own_files::places(runtime, &container.id));
         let kept = kept.map_err(|error| {
             io_refusal(&format!("files that Podman made for {} cannot be kept", container.name), &error)
         })?;

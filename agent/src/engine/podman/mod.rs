@@ -370,7 +370,7 @@ impl Engine for PodmanEngine {
         chain::join(&container.checkpoint).map_err(|error| {
             io_refusal(&format!("the images of {} cannot be used", container.name), &error)
         })?;
-        self.keep_own_files(container)?;
+        self.keep_own_files(container, &runtime)?;
         if removable::is_removable(&runtime)
             && let Some(conmon) = Conmon::of(&self.inspect_raw(&container.id).await?)
         {

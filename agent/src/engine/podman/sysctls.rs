@@ -1,7 +1,7 @@
 //! Settings of the network namespace (sysctl) that a container was given.
 //!
-//! The OCI runtime sets them when it makes a container; a restore does not. The namespace may be another one since: where a service
-//! is taken back, it is made anew.
+//! The OCI runtime sets them when it creates a container; a restore does not. A service that is taken back gets a new namespace, which
+//! has none of them.
 
 use std::io;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! What the machines' effects do to the world, and how they end.
 
+use mose_handover::Written;
 use mose_handover::destination::{self, Destination, Said};
 use mose_handover::source::{self, Why};
-use mose_handover::{SourceState, Written};
 use mose_protocol::record::Outcome;
 
 use super::{Asked, DestinationWork, End, Here, Packet, SourceWork, There, World};
