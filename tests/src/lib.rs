@@ -223,19 +223,26 @@ impl Testbed {
     }
 }
 
+impl Testbed {
+    /// Prints what a command says, for whoever reads of a failure. A second panic would end the whole test program, and the lab may be
+    /// what vanished: so none.
+    fn tell(&self, host: &str, argv: &[&str]) {
+        match self.lab.exec(host, argv).map(|mut command| command.output()) {
+            Ok(Ok(said)) => eprintln!("--- {argv:?} on {host}\n{}", String::from_utf8_lossy(&said.stdout)),
+            Ok(Err(error)) => eprintln!("--- {argv:?} on {host}: {error}"),
+            Err(error) => eprintln!("--- {argv:?} on {host}: {error}"),
+        }
+    }
+}
+
 impl Drop for Testbed {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for host in ["edge-a", "edge-b", "uav"] {
-                // A second panic would end the whole test program: the lab may be what vanished.
-                let log = self.lab.exec(host, &["tail", "-n", "40", "/var/log/mose/mose-agent.log"]);
-                match log.map(|mut tail| tail.output()) {
-                    Ok(Ok(log)) => {
-                        eprintln!("--- agent on {host}\n{}", String::from_utf8_lossy(&log.stdout));
-                    }
-                    Ok(Err(error)) => eprintln!("--- agent on {host}: its log cannot be read: {error}"),
-                    Err(error) => eprintln!("--- agent on {host}: its log cannot be read: {error}"),
-                }
+                self.tell(host, &["tail", "-n", "40", "/var/log/mose/mose-agent.log"]);
+            }
+            for host in ["edge-a", "edge-b"] {
+                self.tell(host, &["podman", "ps", "--all"]);
             }
         }
         if let Err(error) = Lab::down(&self.config) {

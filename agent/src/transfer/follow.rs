@@ -2,12 +2,15 @@
 //!
 //! Only `pages-*.img` files are append-only, and they are nearly all of the bytes: they are sent as they grow. All other
 //! files are sent once the dump is done. CRIU writes in bursts (64 MiB in 50 ms), hence a poll every two milliseconds.
+//!
+//! A page file that is older than the dump is another dump's: CRIU will write over it. It is not followed, since nothing would tell
+//! afterwards that what was read of it first is not what it holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
@@ -27,6 +30,8 @@ const POLL: Duration = Duration::from_millis(2);
 const FOLLOWED: usize = 64;
 /// How often the finished folder is looked at again before its changing is an error.
 const ATTEMPTS: u32 = 3;
+/// The kernel's times of files lag behind the clock by up to a tick, at most 10 ms.
+const TICK: Duration = Duration::from_millis(10);
 /// Folders within folders.
 const MAX_DEPTH: usize = 16;
 
@@ -37,20 +42,27 @@ enum Dump {
     Abandoned,
 }
 
-type Shared = Arc<(Mutex<Dump>, Condvar)>;
+#[derive(Debug)]
+struct Shared {
+    /// What changed last before it is not of this dump.
+    begun: SystemTime,
+    dump: Mutex<Dump>,
+    changed: Condvar,
+}
 
 /// Tells [`Sender::follow_images`](super::Sender::follow_images) how the dump ended. Dropping it without a word means abandoned.
 #[derive(Debug)]
-pub struct DumpNotifier(Shared);
+pub struct DumpNotifier(Arc<Shared>);
 
 /// What a follower knows of the dump it follows.
 #[derive(Debug, Clone)]
-pub struct DumpSignal(Shared);
+pub struct DumpSignal(Arc<Shared>);
 
-/// A pair of ends: the one who dumps keeps the first.
+/// A pair of ends: the one who dumps keeps the first. To be called before the dump writes.
 #[must_use]
 pub fn dump_signal() -> (DumpNotifier, DumpSignal) {
-    let shared: Shared = Arc::new((Mutex::new(Dump::Running), Condvar::new()));
+    let begun = SystemTime::now() - TICK;
+    let shared = Arc::new(Shared { begun, dump: Mutex::new(Dump::Running), changed: Condvar::new() });
     (DumpNotifier(Arc::clone(&shared)), DumpSignal(shared))
 }
 
@@ -65,9 +77,8 @@ impl DumpSignal {
 
     /// Waits for news, but no longer than until the next look at the folder is due.
     fn wait(&self) -> Dump {
-        let (state, changed) = &*self.0;
-        let state = lock(state);
-        let waited = changed.wait_timeout_while(state, POLL, |state| *state == Dump::Running);
+        let state = lock(&self.0.dump);
+        let waited = self.0.changed.wait_timeout_while(state, POLL, |state| *state == Dump::Running);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
@@ -84,12 +95,12 @@ impl DumpNotifier {
     }
 
     fn set(&self, end: Dump) {
-        let (state, changed) = &*self.0;
-        let mut state = lock(state);
+        let mut state = lock(&self.0.dump);
         if *state == Dump::Running {
             *state = end;
         }
-        changed.notify_all();
+        drop(state);
+        self.0.changed.notify_all();
     }
 }
 
@@ -145,8 +156,10 @@ pub(crate) fn follow(engine: &mut Engine, path: &Path, dump: &DumpSignal) -> Res
                 && room
                 && !tails.contains_key(&found)
                 && let Ok(file) = folder.read(&found)
+                && let stamp = look(&file, &found)?
+                && !stamp.is_before(dump.0.begun)
             {
-                tails.insert(found.clone(), start(engine, &found, file)?);
+                tails.insert(found.clone(), start(engine, &found, file, stamp)?);
             }
         }
         let mut wrong = Vec::new();
@@ -191,8 +204,7 @@ pub(crate) fn finished(engine: &mut Engine, path: &Path, name: &str) -> Result<(
     engine.drain()
 }
 
-fn start(engine: &mut Engine, path: &RelPath, file: File) -> Result<Tail, TransferError> {
-    let mut stamp = look(&file, path)?;
+fn start(engine: &mut Engine, path: &RelPath, file: File, mut stamp: Stamp) -> Result<Tail, TransferError> {
     stamp.size = 0;
     let sending = engine.begin(Section::Images, path, bare(Kind::File))?;
     Ok(Tail { file, sending, stamp })

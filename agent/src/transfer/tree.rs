@@ -44,6 +44,13 @@ impl Stamp {
         }
     }
 
+    /// Whether its content last changed before this time.
+    pub(crate) fn is_before(&self, time: SystemTime) -> bool {
+        let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, nanoseconds) = self.mtime;
+        seconds < 0 || Duration::new(seconds.cast_unsigned(), nanoseconds as u32) < since_epoch
+    }
+
     pub(crate) fn same_inode(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }

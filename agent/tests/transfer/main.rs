@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose helper fails has failed")]
 
 mod damage;
+mod following;
 mod pages;
 mod support;
 mod transports;

@@ -110,3 +110,18 @@ pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
     };
     (0..length.div_ceil(8)).flat_map(|_| next().to_le_bytes()).take(length).collect()
 }
+
+/// Makes tests of functions that take a [`TransportKind`].
+macro_rules! on_both_transports {
+    ($($name:ident),* $(,)?) => {
+        mod tcp {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name(super::TransportKind::Tcp).await; })*
+        }
+        mod zenoh_ {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name(super::TransportKind::Zenoh).await; })*
+        }
+    };
+}
+pub(crate) use on_both_transports;

@@ -11,7 +11,7 @@ use mose_agent::transfer::{
 use mose_pam::BitsPerSec;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{LOCAL, Pair, noise};
+use crate::support::{LOCAL, Pair, noise, on_both_transports};
 
 fn root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -143,86 +143,6 @@ async fn images_are_put_nowhere_else(kind: TransportKind) {
         let refused = sender.finished_images(&pair.at("images"), name).await;
         assert!(matches!(refused, Err(TransferError::Path { .. })), "{name:?}: {refused:?}");
     }
-}
-
-async fn a_page_file_is_sent_while_it_grows(kind: TransportKind) {
-    let pair = Pair::new(kind).await;
-    let (mut receiver, mut sender) = pair.start().await;
-    let (notifier, signal) = dump_signal();
-    let images = pair.at("images");
-    let following = tokio::spawn(async move {
-        let pass = sender.follow_images(&images, signal).await;
-        (sender, pass)
-    });
-    let content = noise(3 << 20, 5);
-    let pages = fs::File::create(pair.at("images/pages-1.img")).unwrap();
-    fs::write(pair.at("images/core-1.img"), "not before the end").unwrap();
-    for (at, piece) in content.chunks(1 << 20).enumerate() {
-        pages.write_all_at(piece, (at << 20) as u64).unwrap();
-        // Arrives without the dump being done.
-        let until = ((at + 1) << 20) as u64;
-        while receiver.progress().images < until {
-            tokio::task::yield_now().await;
-        }
-        assert!(!pair.at("checkpoint/core-1.img").exists());
-    }
-    pages.write_all_at(b"tail", content.len() as u64).unwrap();
-    notifier.done();
-    let (sender, pass) = following.await.unwrap();
-    assert_eq!(pass.unwrap().bytes, content.len() as u64 + 4 + 18, "nothing was sent twice");
-    sender.finish().await.unwrap();
-    receiver.finished().await.unwrap();
-    assert_eq!(
-        fs::read(pair.at("checkpoint/pages-1.img")).unwrap(),
-        fs::read(pair.at("images/pages-1.img")).unwrap()
-    );
-}
-
-async fn a_followed_file_that_is_rewritten_or_shrinks_or_vanishes_is_sent_right(kind: TransportKind) {
-    let pair = Pair::new(kind).await;
-    let (mut receiver, mut sender) = pair.start().await;
-    let (notifier, signal) = dump_signal();
-    let images = pair.at("images");
-    for name in ["pages-1.img", "pages-2.img", "pages-3.img", "pages-4.img"] {
-        fs::write(images.join(name), noise(100_000, 6)).unwrap();
-    }
-    let folder = images.clone();
-    let following = tokio::spawn(async move {
-        let pass = sender.follow_images(&folder, signal).await;
-        (sender, pass)
-    });
-    while receiver.progress().images < 400_000 {
-        tokio::task::yield_now().await;
-    }
-    fs::OpenOptions::new().write(true).open(images.join("pages-1.img")).unwrap().set_len(10).unwrap();
-    fs::OpenOptions::new()
-        .write(true)
-        .open(images.join("pages-2.img"))
-        .unwrap()
-        .write_all_at(b"rewritten", 5)
-        .unwrap();
-    fs::remove_file(images.join("pages-3.img")).unwrap();
-    fs::write(images.join("other"), noise(100_000, 9)).unwrap();
-    fs::rename(images.join("other"), images.join("pages-4.img")).unwrap();
-    notifier.done();
-    let (sender, pass) = following.await.unwrap();
-    pass.unwrap();
-    sender.finish().await.unwrap();
-    receiver.finished().await.unwrap();
-    for name in ["pages-1.img", "pages-2.img", "pages-4.img"] {
-        assert_eq!(fs::read(pair.at("checkpoint").join(name)).unwrap(), fs::read(images.join(name)).unwrap());
-    }
-    assert!(!pair.at("checkpoint/pages-3.img").exists());
-}
-
-async fn an_abandoned_dump_ends_the_transfer_on_both_sides(kind: TransportKind) {
-    let pair = Pair::new(kind).await;
-    let (mut receiver, mut sender) = pair.start().await;
-    let (notifier, signal) = dump_signal();
-    drop(notifier);
-    let ended = sender.follow_images(&pair.at("images"), signal).await;
-    assert!(matches!(ended, Err(TransferError::DumpAbandoned)), "{ended:?}");
-    receiver.finished().await.unwrap_err();
 }
 
 async fn the_second_pass_sends_only_what_changed_and_the_copy_is_exact(kind: TransportKind) {
@@ -501,26 +421,10 @@ async fn a_bandwidth_of_nothing_is_refused(kind: TransportKind) {
     assert!(matches!(refused, TransferError::Setup { .. }), "{refused}");
 }
 
-macro_rules! on_both_transports {
-    ($($name:ident),* $(,)?) => {
-        mod tcp {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() { super::$name(super::TransportKind::Tcp).await; })*
-        }
-        mod zenoh_ {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() { super::$name(super::TransportKind::Zenoh).await; })*
-        }
-    };
-}
-
 on_both_transports!(
     everything_arrives,
     pre_dumps_arrive_below_the_dump_that_builds_on_them,
     images_are_put_nowhere_else,
-    a_page_file_is_sent_while_it_grows,
-    a_followed_file_that_is_rewritten_or_shrinks_or_vanishes_is_sent_right,
-    an_abandoned_dump_ends_the_transfer_on_both_sides,
     the_second_pass_sends_only_what_changed_and_the_copy_is_exact,
     files_that_change_vanish_and_appear_during_the_first_pass_are_right_after_the_second,
     a_wrong_token_is_refused_and_the_right_one_still_works,

@@ -34,6 +34,9 @@ const MAY_DIFFER: &[(&str, &str)] = &[
 
 const SERVICE: &str = "archived";
 
+/// Bytes, more than all that is sent of the service.
+const STALE: u64 = 16 << 20;
+
 /// Something of every sort that an archive has a member for.
 const FILL: &str = "echo shared >/dev/shm/file; echo named >/data/file; chmod 640 /data/file; echo anonymous >/anonymous/file; \
     mkdir -p /made; echo made >/made/file; rm /usr/bin/nc /usr/bin/ping; echo '# changed' >>/etc/group";
@@ -120,8 +123,13 @@ fn what_libpods_own_archive_carries_is_there_after_a_move() {
         let texts = ["deleted.files", "network.status"].map(|name| member(&testbed, host, name));
         archives.push((inside, texts, configurations(&testbed, host), member(&testbed, host, "ctr.log")));
         if host == "edge-a" {
+            // libpod leaves its images where ours will be. A large one tells whether any of them is sent.
+            let folder = testbed.run(host, &["podman", "inspect", SERVICE, "--format", "{{.StaticDir}}"]);
+            let stale = format!("{}/checkpoint/pages-9.img", folder.trim());
+            testbed.run(host, &["sh", "-c", &format!("head -c {STALE} /dev/urandom >{stale}")]);
             let (record, code) = testbed.migrate(SERVICE, "edge-a", "edge-b");
             assert_eq!(code, 0, "{record}");
+            assert!(record["image"].as_u64().is_some_and(|image| image < STALE), "{record}");
         }
     }
     let [(inside, texts, configured, log), (after, texts_after, configured_after, log_after)] =
