@@ -1,6 +1,5 @@
 //! The agent itself: what it is made of, how it starts, and how it answers requests.
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,18 +7,16 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use mose_coat::Overlay;
+use mose_driver::arrival::Asked;
+use mose_driver::{Busy, HandOvers};
 use mose_protocol::agent::{Capability, Hello, Role, ServiceInfo, ServiceState, Telemetry};
 use mose_protocol::transfer::TransportKind;
-use mose_protocol::{
-    HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Response, ServiceName, Timestamp, envelope,
-    keys,
-};
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};
 use zenoh::Session;
 use zenoh::query::Query;
 
 use crate::calibrations::Calibrations;
 use crate::clients::Clients;
-use crate::destination::Incoming;
 use crate::engine::Engine;
 use crate::history::History;
 use crate::journal::Journals;
@@ -27,7 +24,6 @@ use crate::link::Links;
 use crate::peers::{Peers, Requests};
 use crate::profile::Profiler;
 use crate::simulation::Simulation;
-use crate::source::Control;
 use crate::steps::StepLog;
 use crate::watch::Watches;
 
@@ -80,10 +76,8 @@ pub struct Agent {
     pub calibrations: Calibrations,
     /// The services that are sampled.
     pub(crate) profiler: Profiler,
-    /// Migrations that leave.
-    pub(crate) outgoing: Mutex<HashMap<MigrationId, Arc<Control>>>,
-    /// Migrations that come.
-    pub(crate) incoming: Mutex<HashMap<MigrationId, Arc<Incoming>>>,
+    /// The migrations that leave and come.
+    pub hand_overs: Arc<HandOvers>,
     /// Watches on behalf of migrations.
     pub(crate) watches: Watches,
     /// The links to the other edge hosts.
@@ -97,7 +91,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent over its parts, reconciled with what it did before, answering requests, seen by others. With a `simulation`
+    /// An agent over its parts, with what it did before taken up again, answering requests, seen by others. With a `simulation`
     /// its host is a simulated one.
     ///
     /// # Errors
@@ -126,8 +120,7 @@ impl Agent {
                 history,
                 calibrations,
                 profiler: Profiler::default(),
-                outgoing: Mutex::default(),
-                incoming: Mutex::default(),
+                hand_overs: HandOvers::new(config.host.clone(), Arc::new(Requests::new(session.clone()))),
                 watches: Watches::default(),
                 links: Links::default(),
                 simulation,
@@ -140,10 +133,10 @@ impl Agent {
                 overlay,
                 engine,
             });
-            agent.reconcile_destinations();
+            agent.take_up_arrivals();
             agent.serve().await?;
             agent.follow_peers().await?;
-            agent.reconcile_sources();
+            agent.take_up_departures();
             let token = agent
                 .session
                 .liveliness()
@@ -153,7 +146,6 @@ impl Agent {
             // The token lives as long as the session.
             std::mem::forget(token);
             tokio::spawn(agent.clone().publish_telemetry());
-            tokio::spawn(agent.clone().close_settled());
             if agent.config.role == Role::Edge && agent.simulation.is_none() {
                 tokio::spawn(agent.clone().profile_links());
             }
@@ -235,22 +227,19 @@ impl Agent {
             Request::Locate(location) => self.locate(&location).await.map(|()| Reply::Ok),
             Request::Forget(location) => self.forget(&location).await.map(|()| Reply::Ok),
             Request::Migrate(task) => self.migrate(*task).map(|()| Reply::Ok),
-            Request::Abort(migration) => self.abort(&migration).map(|()| Reply::Ok),
+            Request::Abort(migration) => self.hand_overs.abort(&migration).map(|()| Reply::Ok),
             Request::Steps { migration, from } => Ok(Reply::Steps(self.steps.since(&migration, from))),
             Request::Record(migration) => Ok(Reply::Record(self.history.get(&migration).map(Box::new))),
             Request::History(count) => Ok(Reply::History(self.history.newest(count.min(1000) as usize))),
-            Request::Prepare(prepare) => self.prepare(*prepare).await.map(Reply::Prepared),
-            Request::Create(migration) => self.create(&migration).await.map(Reply::Prepared),
-            Request::Hold(migration) => self.hold(&migration).await.map(|()| Reply::Ok),
+            Request::Prepare(prepare) => self.prepare(*prepare).await,
+            Request::Create(migration) => self.hand_overs.of_arrival(&migration, Asked::Create).await,
+            Request::Hold(migration) => self.hand_overs.of_arrival(&migration, Asked::Hold).await,
             Request::Relinquish { migration, digest } => {
-                self.take_over(&migration, &digest).await.map(Reply::Handover)
+                self.hand_overs.of_arrival(&migration, Asked::Relinquish(digest)).await
             }
-            Request::Inquire(migration) => Ok(Reply::Handover(self.inquire(&migration).await)),
-            Request::Withdraw(migration) => self.withdraw(&migration).await.map(Reply::Handover),
-            Request::Close(migration) => {
-                self.close(&migration).await;
-                Ok(Reply::Ok)
-            }
+            Request::Inquire(migration) => self.hand_overs.of_arrival(&migration, Asked::Inquire).await,
+            Request::Withdraw(migration) => self.hand_overs.of_arrival(&migration, Asked::Withdraw).await,
+            Request::Close(migration) => self.hand_overs.of_arrival(&migration, Asked::Close).await,
             Request::Became { migration, state } => {
                 self.became(&migration, &state);
                 Ok(Reply::Ok)
@@ -270,7 +259,9 @@ impl Agent {
                 self.check(&service, to.as_ref()).await.map(|report| Reply::Check(Box::new(report)))
             }
             Request::Compare(arrival) => Ok(Reply::Check(Box::new(self.compare(&arrival).await))),
-            Request::Settle { migration, keep } => self.settle(&migration, keep).await.map(|()| Reply::Ok),
+            Request::Settle { migration, keep } => {
+                self.hand_overs.settle(&migration, keep).map(|()| Reply::Ok)
+            }
         }
     }
 
@@ -288,7 +279,7 @@ impl Agent {
             )
         })??;
         let services = listed.into_iter().filter_map(|listed| {
-            let state = match self.busy_with(&listed.name) {
+            let state = match self.hand_overs.busy_with(&listed.name) {
                 // What a migration prepares here is not a service yet.
                 Some(Busy::Coming) if !listed.running => return None,
                 Some(Busy::Coming | Busy::Leaving) => ServiceState::Migrating,
@@ -330,19 +321,6 @@ impl Agent {
         }
     }
 
-    /// What a migration is doing with a service here.
-    pub(crate) fn busy_with(&self, service: &ServiceName) -> Option<Busy> {
-        let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(control) = outgoing.values().find(|control| &control.task().service == service) {
-            return Some(if control.in_doubt() { Busy::InDoubt } else { Busy::Leaving });
-        }
-        let incoming = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
-        incoming
-            .values()
-            .any(|coming| coming.service() == service && coming.is_open())
-            .then_some(Busy::Coming)
-    }
-
     async fn publish_telemetry(self: Arc<Self>) {
         let key = keys::telemetry(&self.config.host);
         let mut seen = Clients::default();
@@ -375,17 +353,6 @@ impl Agent {
             }
         }
     }
-}
-
-/// What a migration is doing with a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Busy {
-    /// It leaves this host.
-    Leaving,
-    /// It comes to this host.
-    Coming,
-    /// It left, and nobody knows whether it arrived.
-    InDoubt,
 }
 
 /// A Zenoh session that does not do what it must.

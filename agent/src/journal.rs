@@ -39,8 +39,17 @@ pub struct Outgoing {
 
 pub use mose_handover::SourceState;
 
-/// Where the destination stands is what it would say of it.
-pub type DestinationState = HandoverState;
+/// Where the destination stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DestinationState {
+    /// What it would say of it.
+    #[serde(flatten)]
+    pub said: HandoverState,
+    /// Whether something of a hand-over that was refused may still be here. Older agents did not say so, nor did they look at their next
+    /// start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
+}
 
 /// An open journal. `H` is what it is about, `S` a state.
 pub struct Journal<S> {
@@ -165,7 +174,8 @@ impl Journals {
     /// Where the disk does not take it.
     pub fn begin_destination(&self, head: &Prepare) -> Result<Journal<DestinationState>, Refusal> {
         let path = self.path(&head.task.migration, "destination");
-        Journal::begin(path, &head.without_secrets(), &HandoverState::Preparing)
+        let begun = DestinationState { said: HandoverState::Preparing, left: false };
+        Journal::begin(path, &head.without_secrets(), &begun)
     }
 
     /// The source's journals that were left open.
@@ -220,6 +230,7 @@ fn read<H: DeserializeOwned, S: DeserializeOwned>(path: &Path) -> io::Result<Fou
 #[cfg(test)]
 mod tests {
     use mose_protocol::secret::{Confidential, Secret};
+    use serde_json::json;
 
     use super::*;
 
@@ -273,7 +284,7 @@ mod tests {
             task,
             epoch,
             place,
-            container: serde_json::json!({"image": "x"}),
+            container: json!({"image": "x"}),
             secrets: vec![secret],
             image_id: "1".into(),
             limit: mose_pam::Bytes(1),
@@ -284,6 +295,24 @@ mod tests {
         let written = fs::read_to_string(folder.path().join("m1.destination")).unwrap();
         let hexadecimal = "68756e74657232";
         assert!(!written.contains("hunter2") && !written.contains(hexadecimal), "{written}");
+    }
+
+    #[test]
+    fn a_destinations_states_are_read_as_they_were_and_as_older_agents_wrote_them() {
+        let refused = HandoverState::Refused(Refusal::new(RefusalCode::Failed, "no", "migrate again"));
+        let figures = json!({
+            "started_at": 1, "released_at": 2, "finished_at": 3, "criu_restore": 85.25, "held": 4, "overflowed": 0
+        });
+        let restored = HandoverState::Restored(serde_json::from_value(figures).unwrap());
+        for said in [HandoverState::Preparing, HandoverState::Restoring, refused, restored] {
+            let older = serde_json::to_value(&said).unwrap();
+            let clean = DestinationState { said: said.clone(), left: false };
+            assert_eq!(serde_json::from_value::<DestinationState>(older.clone()).unwrap(), clean);
+            assert_eq!(serde_json::to_value(&clean).unwrap(), older);
+            let state = DestinationState { said, left: true };
+            let text = serde_json::to_string(&state).unwrap();
+            assert_eq!(serde_json::from_str::<DestinationState>(&text).unwrap(), state);
+        }
     }
 
     #[test]

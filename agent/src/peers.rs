@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use mose_driver::Ask;
 use mose_protocol::agent::Hello;
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};
@@ -95,6 +97,13 @@ impl Requests {
             }
         }
         Ok(best.unwrap_or_default())
+    }
+}
+
+#[async_trait]
+impl Ask for Requests {
+    async fn ask(&self, to: &HostName, request: &Request, deadline: Duration) -> Response {
+        Self::ask(self, to, request, deadline).await
     }
 }
 

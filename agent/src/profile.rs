@@ -92,7 +92,7 @@ impl Agent {
 
     async fn sample_until_gone(&self, service: &ServiceName, watched: &Watched) -> Result<(), Refusal> {
         loop {
-            while self.busy_with(service).is_some() {
+            while self.hand_overs.busy_with(service).is_some() {
                 tokio::time::sleep(AGAIN).await;
             }
             let container = match self.engine.inspect(service).await {
@@ -112,7 +112,7 @@ impl Agent {
             while let Some(next) = self.sample_once(&container, watched).await? {
                 tokio::time::sleep_until(next.into()).await;
             }
-            if self.busy_with(service).is_none() && self.engine.processes(&container).is_empty() {
+            if self.hand_overs.busy_with(service).is_none() && self.engine.processes(&container).is_empty() {
                 return Ok(());
             }
         }
@@ -128,7 +128,7 @@ impl Agent {
         let mut place = watched.sampler.lock().await;
         let Some(mut sampling) = place.take() else { return Ok(None) };
         let pids = self.engine.processes(container);
-        if pids.is_empty() || self.busy_with(service).is_some() {
+        if pids.is_empty() || self.hand_overs.busy_with(service).is_some() {
             let _ = tokio::task::spawn_blocking(move || drop(sampling)).await;
             return Ok(None);
         }

@@ -157,21 +157,14 @@ fn step_times(events: &[StepEvent], offset_us: i64, origin: Timestamp) -> Vec<St
 }
 
 impl Source {
-    /// Writes the record, tells the end, and lets the service be migrated again.
-    pub(crate) async fn conclude(self, (outcome, reason): Ending) {
-        self.record(outcome, reason.clone()).await;
+    /// Tells the end.
+    pub(crate) fn tell_ending(&self, (outcome, reason): Ending) {
         for client in &self.measured.clients {
             let alone = Downtime { clients: vec![client.clone()], ..Downtime::default() };
             let detail = Some(format!("{} at {}", alone.silence(), client.host));
             let note = Note { detail, ..Note::default() };
             self.steps.finished(Step::ClientGap, note);
         }
-        // The service is free before the end is told, so that who waits for the end may migrate at once.
-        self.agent
-            .outgoing
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .remove(&self.task().migration);
         match reason {
             Some(reason) if outcome != Outcome::Done => self.steps.failed(Step::Migration, &reason),
             _ => self.steps.done(Step::Migration),

@@ -243,6 +243,7 @@ impl Drop for Testbed {
             }
             for host in ["edge-a", "edge-b"] {
                 self.tell(host, &["podman", "ps", "--all"]);
+                self.tell(host, &["podman", "events", "--stream=false", "--since", "1m"]);
             }
         }
         if let Err(error) = Lab::down(&self.config) {

@@ -29,7 +29,12 @@ impl Agent {
         }
         // A hand-over's preparation refuses these by itself, before anything is sent.
         if arrival.thorough {
-            if let Err(refusal) = self.check_free(&arrival.task.service, &arrival.place).await {
+            let service = &arrival.task.service;
+            let free = match self.hand_overs.busy_with(service) {
+                Some(busy) => Err(busy.refusal(service)),
+                None => self.check_free(service, &arrival.place).await,
+            };
+            if let Err(refusal) = free {
                 findings.push(Finding::refused(self.config.host.as_str(), &refusal));
             }
             // The values of secrets travel with an order only.

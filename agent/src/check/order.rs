@@ -58,7 +58,7 @@ impl Agent {
             let remedy = format!("start it (podman start {service}, or unpause if it is paused)");
             findings.push(Finding::new(Severity::Blocks, "container", "it does not run", &remedy));
         }
-        if self.busy_with(service).is_some() {
+        if self.hand_overs.busy_with(service).is_some() {
             let reason = "a migration of it is under way, or in doubt";
             findings.push(Finding::new(
                 Severity::Blocks,

@@ -1,381 +1,186 @@
-//! The destination's side of a hand-over.
-//!
-//! It owns nothing before the source relinquishes. From then on the service is this host's, until it has said
-//! *refused*, after which it will never run here by that hand-over. What it says is on disk before it is said.
+//! Services that come to this host: what the destination's machine has done for each, with this host's engine, overlay and disk.
 
-mod refuse;
+mod make_ready;
 mod take_over;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use mose_coat::{Change, EndpointSpec, Route};
+use async_trait::async_trait;
+use mose_coat::{Change, Route};
+use mose_driver::arrival::Work;
 use mose_pam::Bytes;
-use mose_protocol::handover::{HandoverState, ImagePolicy, Place, Prepare, Prepared};
-use mose_protocol::step::Step;
-use mose_protocol::transfer::TransportKind;
-use mose_protocol::{MigrationId, Refusal, RefusalCode, ServiceName};
-use tokio::sync::Mutex;
+use mose_protocol::agent::Location;
+use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
+use mose_protocol::{Refusal, RefusalCode, Response};
 
 use crate::agent::{Agent, overlay_refusal};
-use crate::engine::{Container, Described};
+use crate::engine::Container;
 use crate::journal::{DestinationState, Journal};
-use crate::transfer::{Folders, Limits, Progress, Receiver, TreeFolder};
+use crate::transfer::Receiver;
 
-/// How long a hand-over may stand still before the destination drops its preparation. It owns nothing then.
-const IDLE_DEADLINE: Duration = Duration::from_secs(180);
+pub(crate) use make_ready::{endpoint_spec, tree_names};
 
-/// A migration that comes to this host.
-pub(crate) struct Incoming {
+/// The most that a service's state and root file system changes may amount to.
+pub(crate) const STATE_LIMIT: Bytes = Bytes(1 << 38);
+
+/// One migration that comes to this host.
+struct Arrival {
+    agent: Arc<Agent>,
     prepare: Prepare,
-    open: std::sync::atomic::AtomicBool,
-    inner: Mutex<Inner>,
-    /// What it would say, readable while `inner` is busy.
-    said: std::sync::Mutex<HandoverState>,
-}
-
-struct Inner {
     journal: Option<Journal<DestinationState>>,
+    /// Whether the container's image has to come first.
+    needs_image: bool,
+    /// The container that was made for it, in this life of the agent.
     container: Option<Container>,
     receiver: Option<Receiver>,
-    prepared: Option<Prepared>,
-    touched: tokio::time::Instant,
-    progress: Progress,
-}
-
-impl Incoming {
-    fn new(prepare: Prepare, journal: Journal<DestinationState>, state: HandoverState) -> Arc<Self> {
-        let open = !matches!(state, HandoverState::Restored(_) | HandoverState::Refused(_));
-        Arc::new(Self {
-            prepare,
-            open: open.into(),
-            inner: Mutex::new(Inner {
-                journal: Some(journal),
-                container: None,
-                receiver: None,
-                prepared: None,
-                touched: tokio::time::Instant::now(),
-                progress: Progress::default(),
-            }),
-            said: std::sync::Mutex::new(state),
-        })
-    }
-
-    /// The service that comes.
-    pub(crate) fn service(&self) -> &ServiceName {
-        &self.prepare.task.service
-    }
-
-    /// Whether it is still on its way.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    fn said(&self) -> HandoverState {
-        self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-
-    /// Puts a state on disk, then into what is said.
-    fn say(&self, inner: &mut Inner, state: HandoverState) -> Result<(), Refusal> {
-        if let Some(journal) = &mut inner.journal {
-            journal.write(&state)?;
-        }
-        if matches!(state, HandoverState::Restored(_) | HandoverState::Refused(_)) {
-            self.open.store(false, std::sync::atomic::Ordering::Relaxed);
-        }
-        *self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = state;
-        Ok(())
-    }
-}
-
-fn out_of_turn(migration: &MigrationId, state: &HandoverState) -> Refusal {
-    let name = match state {
-        HandoverState::Unknown => "unknown",
-        HandoverState::Preparing => "being prepared",
-        HandoverState::Restoring => "being restored",
-        HandoverState::Restored(_) => "restored",
-        HandoverState::Refused(_) => "refused",
-    };
-    Refusal::new(
-        RefusalCode::OutOfTurn,
-        format!("the destination cannot do this to migration {migration}, which is {name} there"),
-        "",
-    )
 }
 
 impl Agent {
-    fn incoming(&self, migration: &MigrationId) -> Option<Arc<Incoming>> {
-        self.incoming.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(migration).cloned()
-    }
-
-    fn coming(&self, migration: &MigrationId) -> Result<Arc<Incoming>, Refusal> {
-        self.incoming(migration).ok_or_else(|| out_of_turn(migration, &HandoverState::Unknown))
-    }
-
-    /// Keeps a hand-over at hand.
-    pub(crate) fn note_incoming(&self, migration: MigrationId, incoming: Arc<Incoming>) {
-        self.incoming.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(migration, incoming);
-    }
-
     /// Makes ready for a service: everything but its state. Nothing of it is seen by the service.
-    pub(crate) async fn prepare(self: &Arc<Self>, prepare: Prepare) -> Result<Prepared, Refusal> {
-        let migration = prepare.task.migration.clone();
-        if let Some(known) = self.incoming(&migration) {
-            let inner = known.inner.lock().await;
-            if let HandoverState::Refused(refusal) = known.said() {
-                return Err(refusal);
+    pub(crate) async fn prepare(self: &Arc<Self>, prepare: Prepare) -> Response {
+        self.hand_overs.prepare(prepare, |prepare| Arrival::new(self, prepare, None)).await
+    }
+
+    /// Takes up the hand-overs to this host that an earlier life of the agent left open.
+    pub(crate) fn take_up_arrivals(self: &Arc<Self>) {
+        for found in self.journals.destinations() {
+            let DestinationState { said, left } = found.state;
+            tracing::info!(migration = %found.head.task.migration, state = ?said, "a hand-over to this host was left open");
+            let journal = Some(found.journal);
+            let arrival = |prepare: &Prepare| Arrival::new(self, prepare, journal);
+            self.hand_overs.take_up_arrival(found.head, said, left, arrival);
+        }
+    }
+}
+
+impl Arrival {
+    fn new(agent: &Arc<Agent>, prepare: &Prepare, journal: Option<Journal<DestinationState>>) -> Self {
+        Self {
+            agent: agent.clone(),
+            prepare: prepare.clone(),
+            journal,
+            needs_image: false,
+            container: None,
+            receiver: None,
+        }
+    }
+}
+
+#[async_trait]
+impl Work for Arrival {
+    async fn admit(&mut self) -> Result<(), Refusal> {
+        self.look_around().await
+    }
+
+    async fn write(&mut self, state: &HandoverState, left: bool) -> Result<(), Refusal> {
+        let (journals, prepare) = (self.agent.journals.clone(), self.prepare.clone());
+        let (journal, said) = (self.journal.take(), state.clone());
+        let write = move || match journal {
+            Some(mut journal) => {
+                let written = journal.write(&DestinationState { said, left });
+                (Some(journal), written)
             }
-            return inner.prepared.clone().ok_or_else(|| out_of_turn(&migration, &known.said()));
-        }
-        let service = prepare.task.service.clone();
-        self.end_earlier(&prepare).await;
-        self.check_free(&service, &prepare.place).await?;
-        self.engine.admit(&prepare.task, &described(&prepare)).await?;
-        let needs_image = !self.engine.has_image(&prepare.image_id).await?;
-        if needs_image && prepare.task.image_policy == ImagePolicy::Require {
-            return Err(Refusal::new(
-                RefusalCode::ImageMissing,
-                format!(
-                    "{} lacks the image {} of {service}",
-                    self.config.host,
-                    prepare.image_name().unwrap_or(&prepare.image_id)
-                ),
-                "pull or load it there, or migrate without --require-image so that the source sends it",
-            ));
-        }
-        let journal = self.journals.begin_destination(&prepare)?;
-        let incoming = Incoming::new(prepare, journal, HandoverState::Preparing);
-        self.note_incoming(migration.clone(), incoming.clone());
-        tokio::spawn(self.clone().drop_if_idle(migration.clone()));
-        let mut inner = incoming.inner.lock().await;
-        let prepared = if needs_image {
-            self.await_image(&incoming, &mut inner).await
-        } else {
-            self.make_ready(&incoming, &mut inner).await
+            None => match journals.begin_destination(&prepare) {
+                Ok(journal) => (Some(journal), Ok(())),
+                Err(refusal) => (None, Err(refusal)),
+            },
         };
-        match prepared {
-            Ok(prepared) => Ok(prepared),
-            Err(refusal) => {
-                self.refuse(&incoming, &mut inner, &refusal).await?;
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Refuses what would collide with something that is here already.
-    pub(crate) async fn check_free(&self, service: &ServiceName, place: &Place) -> Result<(), Refusal> {
-        let conflict = |what: String, remedy: &str| Err(Refusal::new(RefusalCode::Conflict, what, remedy));
-        if self.busy_with(service).is_some() {
-            return conflict(
-                format!("another migration of {service} is under way on {}", self.config.host),
-                "wait for its end (`mose watch`)",
-            );
-        }
-        match self.engine.inspect(service).await {
-            Ok(_) => {
-                return conflict(
-                    format!("{} already has a container named {service}", self.config.host),
-                    "remove or rename it there",
-                );
-            }
-            Err(refusal) if refusal.code == RefusalCode::UnknownService => {}
-            Err(refusal) => return Err(refusal),
-        }
-        let endpoints = self.overlay.endpoints().await.map_err(|error| overlay_refusal(&error))?;
-        if let Some(taken) = endpoints
-            .iter()
-            .find(|e| e.spec.name == place.name || e.spec.address.addr() == place.address.addr())
-        {
-            return conflict(
-                format!(
-                    "{} already has the endpoint {} with {}",
-                    self.config.host, taken.spec.name, taken.spec.address
-                ),
-                "detach it there: mose-agent detach NAME",
-            );
-        }
-        Ok(())
-    }
-
-    /// The file that a migration's container image is received into.
-    fn image_archive(&self, migration: &MigrationId) -> PathBuf {
-        self.config.state.join(format!("{migration}.image.tar"))
-    }
-
-    /// The folder for CRIU's images in a transfer that has none; it stays empty.
-    fn no_images(&self, migration: &MigrationId) -> PathBuf {
-        self.config.state.join(format!("{migration}.no-images"))
-    }
-
-    /// Opens the transfer of the container's image, if the container would come out the same here.
-    async fn await_image(&self, incoming: &Incoming, inner: &mut Inner) -> Result<Prepared, Refusal> {
-        let prepare = &incoming.prepare;
-        let migration = &prepare.task.migration;
-        let spec = endpoint_spec(&prepare.place)?;
-        self.overlay.attach(&spec, prepare.epoch).await.map_err(|error| overlay_refusal(&error))?;
-        let rehearsed = self.engine.rehearse(&prepare.task, &described(prepare)).await;
-        self.overlay.detach(&spec.name).await.map_err(|error| overlay_refusal(&error))?;
-        rehearsed?;
-        let folders = Folders {
-            stream: self.image_archive(migration),
-            images: self.no_images(migration),
-            trees: Vec::new(),
+        let lost = |error: tokio::task::JoinError| {
+            let reason = format!("the journal was not written: {error}");
+            (None, Err(Refusal::new(RefusalCode::Failed, reason, "see the agent's log")))
         };
-        let prepared = self.open_transfer(prepare, inner, folders, true).await?;
-        inner.prepared = Some(prepared.clone());
-        Ok(prepared)
+        let (journal, written) = tokio::task::spawn_blocking(write).await.unwrap_or_else(lost);
+        self.journal = journal;
+        written
     }
 
-    async fn open_transfer(
-        &self,
-        prepare: &Prepare,
-        inner: &mut Inner,
-        folders: Folders,
-        needs_image: bool,
-    ) -> Result<Prepared, Refusal> {
-        let kind = match prepare.task.transport {
-            Some(kind) if self.config.transports.contains(&kind) => kind,
-            Some(kind) => {
-                return Err(Refusal::new(
-                    RefusalCode::Capability,
-                    format!("{} does not receive images over {kind}", self.config.host),
-                    "choose another transport, or let the agents choose",
-                ));
-            }
-            None => self.config.transports.first().copied().unwrap_or(TransportKind::Tcp),
-        };
-        let (receiver, offer) = Receiver::open(
-            kind,
-            self.config.underlay,
-            Some(self.bulk.clone()),
-            prepare.task.migration.as_str(),
-            folders,
-            Limits { total: prepare.limit.0, ..Limits::default() },
-        )
-        .await
-        .map_err(|error| transfer_refusal(&error))?;
-        inner.receiver = Some(receiver);
-        inner.touched = tokio::time::Instant::now();
-        Ok(Prepared { offer, needs_image })
+    async fn make_ready(&mut self) -> Result<Prepared, Refusal> {
+        if self.needs_image { self.await_image().await } else { self.make_container().await }
     }
 
-    /// The container's image is all here.
-    pub(crate) async fn create(self: &Arc<Self>, migration: &MigrationId) -> Result<Prepared, Refusal> {
-        let incoming = self.coming(migration)?;
-        let mut inner = incoming.inner.lock().await;
-        match (&inner.prepared, incoming.said()) {
-            (Some(prepared), HandoverState::Preparing) if !prepared.needs_image => {
-                return Ok(prepared.clone());
-            }
-            (Some(_), HandoverState::Preparing) => {}
-            (_, state) => return Err(out_of_turn(migration, &state)),
-        }
-        let created = async {
-            let prepare = &incoming.prepare;
-            let mut receiver =
-                inner.receiver.take().ok_or_else(|| out_of_turn(migration, &incoming.said()))?;
-            let archive = receiver.stream_received().await.map_err(|error| transfer_refusal(&error))?;
-            receiver.finished().await.map_err(|error| transfer_refusal(&error))?;
-            let name = prepare.image_name().unwrap_or("localhost/unnamed");
-            self.engine.import_image(&archive, &prepare.image_id, name).await?;
-            remove_file(&archive);
-            let _ = std::fs::remove_dir(self.no_images(migration));
-            self.make_ready(&incoming, &mut inner).await
-        }
-        .await;
-        if let Err(refusal) = &created {
-            self.refuse(&incoming, &mut inner, refusal).await?;
-        }
-        created
+    async fn create(&mut self) -> Result<Prepared, Refusal> {
+        self.take_image().await?;
+        self.make_container().await
     }
 
-    /// Creates container, namespace and port, and opens the transfer of the state.
-    async fn make_ready(&self, incoming: &Incoming, inner: &mut Inner) -> Result<Prepared, Refusal> {
-        let prepare = &incoming.prepare;
-        let steps = self.steps.of(&prepare.task.migration);
-        steps.started(Step::Prepare);
-        let made = async {
-            let spec = endpoint_spec(&prepare.place)?;
-            self.overlay.attach(&spec, prepare.epoch).await.map_err(|error| overlay_refusal(&error))?;
-            let container = self.engine.create(&prepare.task, &described(prepare)).await?;
-            let folders = Folders {
-                stream: self.image_archive(&prepare.task.migration),
-                images: container.checkpoint.clone(),
-                trees: self.tree_folders(prepare, &container).await?,
-            };
-            inner.container = Some(container);
-            self.open_transfer(prepare, inner, folders, false).await
-        };
-        let prepared = steps.end(Step::Prepare, made.await)?;
-        inner.prepared = Some(prepared.clone());
-        Ok(prepared)
-    }
-
-    /// Where the trees of a service are put: the root file system's changes first, then what lies beside it, in the source's order.
-    async fn tree_folders(
-        &self,
-        prepare: &Prepare,
-        container: &Container,
-    ) -> Result<Vec<TreeFolder>, Refusal> {
-        let mut here = self.engine.arriving_trees(&prepare.task, container, &prepare.container).await?;
-        let mut folders = vec![TreeFolder::whole(container.rootfs_changes.clone())];
-        for name in tree_names(&prepare.container) {
-            let Some(at) = here.iter().position(|tree| tree.name == name) else {
-                return Err(Refusal::new(
-                    RefusalCode::Unmovable,
-                    format!("{} has {name}, and the container that was created here has not", container.name),
-                    "run the same releases of MOSE and Podman on both hosts",
-                ));
-            };
-            let tree = here.swap_remove(at);
-            folders.push(TreeFolder { path: tree.path, only: tree.only });
-        }
-        Ok(folders)
-    }
-
-    /// Holds what comes for the service from now on, until it is back.
-    pub(crate) async fn hold(&self, migration: &MigrationId) -> Result<(), Refusal> {
-        let incoming = self.coming(migration)?;
-        let said = incoming.said();
-        if said != HandoverState::Preparing {
-            return Err(out_of_turn(migration, &said));
-        }
-        let prepare = &incoming.prepare;
-        let change = self.overlay.route(prepare.place.address.addr(), Route::Hold, prepare.epoch).await;
+    async fn hold(&mut self) -> Result<(), Refusal> {
+        let (host, prepare) = (&self.agent.config.host, &self.prepare);
+        let change = self.agent.overlay.route(prepare.place.address.addr(), Route::Hold, prepare.epoch).await;
         match change.map_err(|error| overlay_refusal(&error))? {
             Change::Applied { .. } | Change::Unchanged => Ok(()),
             Change::Stale { current } => Err(Refusal::new(
                 RefusalCode::Overlay,
                 format!(
-                    "{} has a newer route (epoch {current}) for {} than this hand-over ({})",
-                    self.config.host, prepare.place.address, prepare.epoch
+                    "{host} has a newer route (epoch {current}) for {} than this hand-over ({})",
+                    prepare.place.address, prepare.epoch
                 ),
                 "migrate again",
             )),
         }
     }
-}
 
-/// What came of a container, for the engine.
-fn described(prepare: &Prepare) -> Described {
-    Described { container: prepare.container.clone(), secrets: prepare.secrets.clone() }
-}
+    async fn verify(&mut self, digest: &str) -> Result<(), Refusal> {
+        self.compare_digests(digest).await
+    }
 
-/// The names of the trees beside the root file system, in the order of their numbers.
-pub(crate) fn tree_names(description: &serde_json::Value) -> impl Iterator<Item = &str> {
-    description["trees"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str)
-}
+    async fn restore(&mut self) -> Result<Restored, Refusal> {
+        self.bring_back().await
+    }
 
-/// A place as the overlay knows it.
-pub(crate) fn endpoint_spec(place: &Place) -> Result<EndpointSpec, Refusal> {
-    Ok(EndpointSpec {
-        name: place.name.clone(),
-        address: place.address,
-        mac: place.mac.parse().map_err(|error: mose_coat::MacAddrError| {
-            Refusal::new(RefusalCode::Malformed, error.to_string(), "")
-        })?,
-    })
+    async fn release(&mut self) -> Result<Restored, Refusal> {
+        self.release_what_runs().await
+    }
+
+    async fn keep(&mut self) {
+        let (engine, prepare) = (&self.agent.engine, &self.prepare);
+        engine.keep(&prepare.task, &prepare.container).await.unwrap_or_else(|refusal| {
+            tracing::warn!(%refusal, "the service's volumes still carry their marks");
+        });
+        if let Some(container) = &self.container {
+            engine.drop_images(container).await.unwrap_or_else(|refusal| {
+                tracing::warn!(%refusal, "images are left over");
+            });
+        }
+    }
+
+    async fn remove(&mut self) -> Result<(), Refusal> {
+        if let Some(receiver) = self.receiver.take() {
+            receiver.abort();
+        }
+        self.container = None;
+        let (agent, prepare) = (&self.agent, &self.prepare);
+        agent.engine.discard_arrived(&prepare.task, &prepare.container).await?;
+        let address = prepare.place.address.addr();
+        let from = Location { address, host: prepare.task.from.clone(), epoch: prepare.epoch };
+        agent.locate(&from).await?;
+        agent.overlay.detach(&prepare.place.name).await.map_err(|error| overlay_refusal(&error))?;
+        remove_file(&self.image_archive());
+        let _ = std::fs::remove_dir(self.no_images());
+        Ok(())
+    }
+
+    async fn look(&mut self) -> Option<bool> {
+        let service = &self.prepare.task.service;
+        match self.agent.engine.inspect(service).await {
+            Ok(container) => Some(container.running),
+            Err(refusal) if refusal.code == RefusalCode::UnknownService => Some(false),
+            Err(refusal) => {
+                tracing::error!(%service, %refusal, "a hand-over cannot be settled yet");
+                None
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        if let Some(journal) = self.journal.take() {
+            journal.close();
+        }
+    }
+
+    fn received(&self) -> u64 {
+        self.receiver.as_ref().map_or(0, |receiver| receiver.progress().total())
+    }
 }
 
 /// The transfer's error as a refusal.
@@ -383,7 +188,7 @@ pub(crate) fn transfer_refusal(error: &dyn std::fmt::Display) -> Refusal {
     Refusal::new(RefusalCode::Failed, error.to_string(), "migrate again")
 }
 
-fn remove_file(path: &std::path::Path) {
+fn remove_file(path: &Path) {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(file = %path.display(), %error, "a file is left over");
@@ -391,6 +196,3 @@ fn remove_file(path: &std::path::Path) {
         _ => {}
     }
 }
-
-/// The most that a service's state and root file system changes may amount to.
-pub(crate) const STATE_LIMIT: Bytes = Bytes(1 << 38);

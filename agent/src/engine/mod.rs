@@ -273,12 +273,6 @@ pub trait Engine: Send + Sync {
         Ok(())
     }
 
-    /// Removes what a migration has made here beside the container; to be called once that is gone.
-    async fn discard_beside(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
-        let _ = (task, description);
-        Ok(())
-    }
-
     /// Removes volumes of a service that lives elsewhere now; none of them being there is no error.
     async fn remove_volumes(&self, volumes: &[String]) -> Result<(), Refusal> {
         let _ = volumes;
@@ -368,9 +362,13 @@ pub trait Engine: Send + Sync {
     /// Watches for the end of the container's last process; to be asked for while it runs.
     fn exit_watch(&self, container: &Container) -> Result<Box<dyn ExitWatch>, Refusal>;
 
-    /// Removes the container, its processes, its images and the secrets that came with it and that nobody else uses; none of
-    /// them being there is no error.
-    async fn discard(&self, name: &ServiceName) -> Result<(), Refusal>;
+    /// Removes a container, its processes, its images and the secrets that came with it and that nobody else uses; none of
+    /// them being there is no error. Another container of the same name is not touched.
+    async fn discard(&self, container: &Container) -> Result<(), Refusal>;
+
+    /// Removes what [`Engine::create`] and what came before it have made here for a migration: the container of this description, as with
+    /// [`Engine::discard`], and what lies beside it.
+    async fn discard_arrived(&self, task: &Task, description: &Value) -> Result<(), Refusal>;
 
     /// Removes CRIU's images of a container, links of a chain of pre-dumps included.
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal>;

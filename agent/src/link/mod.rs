@@ -138,15 +138,8 @@ impl Agent {
         peers
     }
 
-    /// Whether a migration leaves or comes. One in doubt moves nothing.
-    fn migrating(&self) -> bool {
-        let leaving = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
-        let coming = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
-        leaving.values().any(|control| !control.in_doubt()) || coming.values().any(|coming| coming.is_open())
-    }
-
     fn not_while_migrating(&self) -> Result<(), Refusal> {
-        if !self.migrating() {
+        if !self.hand_overs.any_moves() {
             return Ok(());
         }
         Err(Refusal::new(
@@ -169,7 +162,7 @@ impl Agent {
             let pause = PERIOD / u32::try_from(peers.len().max(1)).unwrap_or(u32::MAX);
             for peer in &peers {
                 tokio::time::sleep(pause.max(SPACING)).await;
-                if self.migrating() {
+                if self.hand_overs.any_moves() {
                     self.links.with(&peer.host, |known| known.profile.recount());
                     continue;
                 }

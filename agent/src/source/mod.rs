@@ -1,11 +1,6 @@
-//! The source's side of a hand-over: it drives the migration from the order to the clean-up.
-//!
-//! Until *relinquished* is in its journal the service is this host's, and whatever fails ends with it running
-//! here. From then on it is nobody's until the destination speaks; where that stays silent the source waits and
-//! asks, and never guesses.
+//! Services that leave this host: what the source's machine has done for each, with this host's engine, overlay and disk.
 
 mod clients;
-mod drive;
 mod files;
 mod hand_over;
 mod late;
@@ -14,19 +9,19 @@ mod ready;
 mod reasons;
 mod stop_and_copy;
 mod take_back;
+mod work;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mose_handover::source as machine;
+use mose_driver::departure::{Control, aborted};
 use mose_pam::{Plan, Strategy};
-use mose_protocol::handover::{Place, Prepare, Restored, Task};
+use mose_protocol::handover::{Place, Prepare, Task};
 use mose_protocol::record::{CriuTimes, Outcome};
-use mose_protocol::{MigrationId, Refusal, RefusalCode, Request};
-use tokio::sync::{mpsc, watch};
+use mose_protocol::{Refusal, RefusalCode, Request};
 use tokio::task::JoinHandle;
 
-use crate::agent::{Agent, Busy};
+use crate::agent::Agent;
 use crate::engine::Container;
 use crate::journal::{Found, Journal, Outgoing, SourceState};
 use crate::report::Measured;
@@ -35,64 +30,6 @@ use crate::transfer::{Sender, check_bandwidth};
 use clients::Watcher;
 use files::Files;
 use pre_copy::Rounds;
-
-/// The machine that decides what is done.
-type Machine = mose_handover::Source<Refusal>;
-type Effect = machine::Effect<Refusal>;
-
-/// A migration that leaves this host, as others may see and influence it.
-pub(crate) struct Control {
-    task: Task,
-    machine: Mutex<Machine>,
-    /// Whether what is being done is to be broken off.
-    breaks: watch::Sender<bool>,
-    /// What the operator decides for a service in doubt: whether this host keeps it.
-    decisions: mpsc::UnboundedSender<bool>,
-}
-
-impl Control {
-    fn new(task: Task, machine: Machine) -> (Arc<Self>, mpsc::UnboundedReceiver<bool>) {
-        let (decisions, decided) = mpsc::unbounded_channel();
-        let breaks = watch::Sender::new(false);
-        (Arc::new(Self { task, machine: Mutex::new(machine), breaks, decisions }), decided)
-    }
-
-    pub(crate) const fn task(&self) -> &Task {
-        &self.task
-    }
-
-    fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn in_doubt(&self) -> bool {
-        self.machine().in_doubt()
-    }
-
-    /// Whether the operator has aborted it.
-    pub(crate) fn is_aborted(&self) -> bool {
-        self.machine().is_aborted()
-    }
-
-    /// Aborts the migration; whether it is aborted now. What aborts and what commits cannot both win.
-    fn abort(&self) -> bool {
-        let mut machine = self.machine();
-        for effect in machine.step(machine::Event::Abort) {
-            if effect == Effect::BreakOff {
-                self.breaks.send_replace(true);
-            }
-        }
-        machine.is_aborted()
-    }
-
-    /// Returns when what is being done is to be broken off, as the operator has aborted the migration.
-    async fn broken_off(&self) -> Refusal {
-        let mut breaks = self.breaks.subscribe();
-        // The sender lives in `self`, so that waiting cannot fail.
-        let _ = breaks.wait_for(|breaks| *breaks).await;
-        aborted()
-    }
-}
 
 /// How a migration ended, for its record.
 pub(crate) type Ending = (Outcome, Option<Refusal>);
@@ -104,7 +41,6 @@ pub(crate) struct Source {
     pub(crate) steps: Steps,
     pub(crate) measured: Measured,
     watchers: Vec<Watcher>,
-    decided: mpsc::UnboundedReceiver<bool>,
     /// What leaves and from where, once it was inspected; known without asking an engine again that may hang.
     leaving: Option<Outgoing>,
     journal: Option<Journal<SourceState>>,
@@ -116,9 +52,9 @@ pub(crate) struct Source {
     dump: Option<JoinHandle<Result<CriuTimes, Refusal>>>,
     /// Why the journal could not be written, the last time.
     unwritten: Option<Refusal>,
-    /// What the destination said of the restore.
-    restored: Option<Restored>,
     taken_up: bool,
+    /// How it ended, once it has.
+    ending: Option<Ending>,
 }
 
 /// Everything that is ready before the freeze.
@@ -160,127 +96,52 @@ impl Agent {
                 "update the orchestrator",
             ));
         }
-        let (machine, effects) = Machine::ordered();
-        let (control, decided) = Control::new(task, machine);
-        {
-            let busy = self.busy_with(&control.task.service);
-            let mut outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
-            if outgoing.contains_key(&control.task.migration) {
-                return Ok(());
-            }
-            if busy.is_some() || outgoing.values().any(|o| o.task.service == control.task.service) {
-                return Err(Refusal::new(
-                    RefusalCode::Conflict,
-                    format!(
-                        "another migration of {} is {}",
-                        control.task.service,
-                        if busy == Some(Busy::InDoubt) { "in doubt" } else { "under way" }
-                    ),
-                    if busy == Some(Busy::InDoubt) {
-                        "settle it first: mose settle"
-                    } else {
-                        "wait for its end (`mose watch`)"
-                    },
-                ));
-            }
-            outgoing.insert(control.task.migration.clone(), control.clone());
-        }
-        let steps = self.steps.of(&control.task.migration);
-        steps.ordered(&control.task);
-        let source = Source::new(self, control, decided, steps);
-        tokio::spawn(async move {
-            source.agent.profiler.release(&source.task().service).await;
-            Box::pin(source.drive(effects)).await;
-        });
-        Ok(())
-    }
-
-    /// Aborts a migration before its commit point.
-    pub(crate) fn abort(&self, migration: &MigrationId) -> Result<(), Refusal> {
-        let control = self.control(migration)?;
-        if control.abort() {
-            return Ok(());
-        }
-        Err(Refusal::new(
-            RefusalCode::OutOfTurn,
-            format!(
-                "migration {migration} cannot be aborted any more: its service was handed to {}",
-                control.task.to
-            ),
-            "wait for its end (`mose watch`)",
-        ))
-    }
-
-    /// Settles a service in doubt as the operator decides.
-    pub(crate) async fn settle(&self, migration: &MigrationId, keep: bool) -> Result<(), Refusal> {
-        let control = self.control(migration)?;
-        if !control.in_doubt() {
-            return Err(Refusal::new(
-                RefusalCode::OutOfTurn,
-                format!("migration {migration} is not in doubt"),
-                "there is nothing to settle",
-            ));
-        }
-        let _ = control.decisions.send(keep);
-        Ok(())
-    }
-
-    fn control(&self, migration: &MigrationId) -> Result<Arc<Control>, Refusal> {
-        let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
-        outgoing.get(migration).cloned().ok_or_else(|| {
-            Refusal::new(
-                RefusalCode::OutOfTurn,
-                format!("no migration {migration} is under way on {}", self.config.host),
-                "`mose history` shows how it ended",
-            )
+        self.hand_overs.order(task, |control| {
+            let steps = self.steps.of(&control.task().migration);
+            steps.ordered(control.task());
+            Source::new(self, control, steps)
         })
     }
 
-    /// Takes up a migration that an earlier life of the agent left open.
-    pub(crate) fn take_up(self: &Arc<Self>, found: Found<Outgoing, SourceState>) {
-        let Found { head, state, journal } = found;
-        let (machine, effects) = Machine::taken_up(state);
-        let (control, decided) = Control::new(head.task.clone(), machine);
-        let migration = &control.task.migration;
-        let outgoing = || self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
-        outgoing().insert(migration.clone(), control.clone());
-        let steps = self.steps.resumed(migration, head.started_at);
-        let mut source = Source::new(self, control, decided, steps);
-        source.measured.begun_at(head.started_at);
-        source.journal = Some(journal);
-        source.leaving = Some(head);
-        source.taken_up = true;
-        tokio::spawn(async move { Box::pin(source.drive(effects)).await });
+    /// Takes up the migrations from here that an earlier life of the agent left open: what was ours is brought back, what was
+    /// relinquished is asked for.
+    pub(crate) fn take_up_departures(self: &Arc<Self>) {
+        for Found { head, state, journal } in self.journals.sources() {
+            tracing::info!(migration = %head.task.migration, ?state, "was left open");
+            self.hand_overs.take_up_departure(head.task.clone(), state, |control| {
+                let steps = self.steps.resumed(&head.task.migration, head.started_at);
+                let mut source = Source::new(self, control, steps);
+                source.measured.begun_at(head.started_at);
+                source.journal = Some(journal);
+                source.leaving = Some(head);
+                source.taken_up = true;
+                source
+            });
+        }
     }
 }
 
 impl Source {
-    fn new(
-        agent: &Arc<Agent>,
-        control: Arc<Control>,
-        decided: mpsc::UnboundedReceiver<bool>,
-        steps: Steps,
-    ) -> Self {
+    fn new(agent: &Arc<Agent>, control: &Arc<Control>, steps: Steps) -> Self {
         Self {
             agent: agent.clone(),
-            control,
+            control: control.clone(),
             steps,
             measured: Measured::default(),
             watchers: Vec::new(),
-            decided,
             leaving: None,
             journal: None,
             prepare: None,
             ready: Mutex::default(),
             dump: None,
             unwritten: None,
-            restored: None,
             taken_up: false,
+            ending: None,
         }
     }
 
     pub(crate) fn task(&self) -> &Task {
-        &self.control.task
+        self.control.task()
     }
 
     /// What leaves and from where.
@@ -343,8 +204,4 @@ fn check_plan(plan: &Plan) -> Result<(), Refusal> {
             "iterations belong to --strategy iterative-precopy",
         ),
     }
-}
-
-fn aborted() -> Refusal {
-    Refusal::new(RefusalCode::Aborted, "the operator aborted the migration", "")
 }

@@ -14,7 +14,6 @@ use crate::agent::overlay_refusal;
 use crate::destination::{STATE_LIMIT, transfer_refusal};
 use crate::engine::Container;
 use crate::journal::Outgoing;
-use crate::peers::QUICK;
 use crate::steps::Note;
 use crate::transfer::{Limits, Sender};
 
@@ -23,7 +22,7 @@ const PREPARE_DEADLINE: Duration = Duration::from_secs(120);
 
 impl Source {
     /// Looks at the service and the destination, and changes nothing.
-    pub(super) async fn inspect(&mut self) -> Result<(), Refusal> {
+    pub(super) async fn look_around(&mut self) -> Result<(), Refusal> {
         let steps = self.steps.clone();
         steps.started(Step::Inspect);
         let inspected = self.look().await.inspect_err(|refusal| steps.failed(Step::Inspect, refusal));
@@ -42,7 +41,7 @@ impl Source {
     }
 
     /// Everything that can be done, and can fail, before the service notices anything.
-    pub(super) async fn make_ready(&mut self) -> Result<(), Refusal> {
+    pub(super) async fn make_everything_ready(&mut self) -> Result<(), Refusal> {
         let control = self.control.clone();
         let container = self.container()?;
         let prepare = self.prepare.take().ok_or_else(|| out_of_order("nothing is known of the service"))?;
@@ -64,18 +63,15 @@ impl Source {
         }
     }
 
-    /// Has what was prepared dropped.
-    pub(super) async fn undo(&mut self) {
+    /// Drops what was made ready here.
+    pub(super) async fn drop_ready(&mut self) {
         self.put_ready(None);
-        // A destination that cannot be reached drops its preparation by itself.
         if self.task().plan.strategy != Strategy::Cold
             && let Ok(container) = self.container()
             && let Err(left) = self.agent.engine.drop_images(&container).await
         {
             tracing::warn!(%left, "pre-dumps are left over");
         }
-        let _ = self.ask(&Request::Withdraw(self.task().migration.clone()), QUICK).await;
-        let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
     }
 
     /// The container, what the destination is asked, and what stays behind.

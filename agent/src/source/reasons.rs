@@ -1,10 +1,10 @@
 //! The machine's reasons and doubts, as people read them.
 
+use mose_driver::departure::{DOUBT_AFTER, UNDECIDED};
 use mose_handover::source::{Doubt, Why};
 use mose_protocol::{Refusal, RefusalCode};
 
-use super::Source;
-use super::drive::{DOUBT_AFTER, UNDECIDED};
+use super::{Source, aborted};
 
 impl Source {
     /// Why the migration did not end well.
@@ -14,7 +14,7 @@ impl Source {
         match why {
             Why::Failed(refusal) if refusal.code == RefusalCode::Aborted => self.aborted_when(refusal),
             Why::Failed(refusal) => refusal,
-            Why::Aborted => self.aborted_when(super::aborted()),
+            Why::Aborted => self.aborted_when(aborted()),
             Why::Journal => self
                 .unwritten
                 .clone()

@@ -14,7 +14,7 @@ use mose_protocol::{HostName, Refusal, RefusalCode, Request, Timestamp};
 use tokio::task::JoinHandle;
 
 use super::pre_copy::Rounds;
-use super::{Ready, Source, out_of_order};
+use super::{Ready, Source, aborted, out_of_order};
 use crate::agent::overlay_refusal;
 use crate::destination::transfer_refusal;
 use crate::engine::{Container, ExitWatch, Moment, Moments, Stage};
@@ -47,7 +47,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 impl Source {
     /// Freezes the service, dumps it, and has its images verified at the destination, whose digest it returns. Its processes are gone
     /// when this returns well; where it does not, they go on or are gone.
-    pub(super) async fn stop_and_copy(&mut self) -> Result<String, Refusal> {
+    pub(super) async fn dump_and_copy(&mut self) -> Result<String, Refusal> {
         let container = self.container()?;
         let mut refusal = match self.dump_and_send(&container).await {
             Ok(sent) => return Ok(sent.digest.to_string()),
@@ -103,7 +103,7 @@ impl Source {
                     .map_err(|refusal| refusal.with_log(agent.engine.criu_log(&container, begun).as_deref()));
                 // A dump that fails because the migration was aborted under it is no failure of its own.
                 if control.is_aborted() && dumped.is_err() {
-                    steps.failed(Step::Checkpoint, &super::aborted());
+                    steps.failed(Step::Checkpoint, &aborted());
                     return dumped;
                 }
                 steps.end(Step::Checkpoint, dumped)

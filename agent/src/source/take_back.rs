@@ -2,9 +2,9 @@
 
 use mose_coat::Route;
 use mose_protocol::agent::Location;
-use mose_protocol::handover::{HandoverState, Place};
+use mose_protocol::handover::Place;
 use mose_protocol::step::Step;
-use mose_protocol::{Refusal, Reply, Request, Timestamp};
+use mose_protocol::{Refusal, Timestamp};
 
 use super::Source;
 use crate::agent::overlay_refusal;
@@ -13,7 +13,7 @@ use crate::peers::QUICK;
 
 impl Source {
     /// Brings the service back on this host: lets it go on where it still stands, restores it where it was dumped.
-    pub(super) async fn take_back(&mut self) -> Result<(), Refusal> {
+    pub(super) async fn bring_back(&mut self) -> Result<(), Refusal> {
         self.steps.started(Step::Reclaim);
         let taken = async {
             let (place, epoch) = self.place()?;
@@ -24,20 +24,14 @@ impl Source {
         Ok(())
     }
 
-    /// Tells everyone that the service is back, has the destination forget it, and measures what its clients saw.
-    pub(super) async fn tell_back(&mut self) {
+    /// Tells everyone that the service is back.
+    pub(super) async fn announce_back(&mut self) {
         if let Ok((place, epoch)) = self.place() {
             // Again: who was met while the service was being restored has not been told.
             let here =
                 Location { address: place.address.addr(), host: self.task().from.clone(), epoch: epoch + 1 };
             let _ = self.agent.announce(&here, None, QUICK).await;
         }
-        let said = self.ask(&Request::Withdraw(self.task().migration.clone()), QUICK).await;
-        // One that runs it too, as the operator had it resumed here without knowing, is not told to forget it: it says so.
-        if !matches!(said, Ok(Reply::Handover(HandoverState::Restored(_)))) {
-            let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
-        }
-        self.measure_clients().await;
     }
 
     /// Returns when the service runs here again, and when that was.

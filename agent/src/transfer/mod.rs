@@ -161,6 +161,14 @@ pub struct Progress {
     pub trees: u64,
 }
 
+impl Progress {
+    /// All of it.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.stream + self.images + self.trees
+    }
+}
+
 /// What one call sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {

@@ -77,7 +77,7 @@ pub enum Effect<R> {
     Release,
     /// The service is here for good: remove its images and what else was for the migration only.
     Keep,
-    /// Remove everything that the hand-over has made here, processes first: [`Event::Removed`].
+    /// Remove everything that the hand-over has made here, processes first, and note on disk that nothing is left: [`Event::Removed`].
     Remove,
     /// See whether the service runs here: [`Event::Looked`].
     Look,

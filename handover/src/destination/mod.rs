@@ -67,17 +67,22 @@ impl<R: Clone> Destination<R> {
         (Self { stage: Stage::Admitting, waiting: vec![ticket], withdrawn: false }, vec![Effect::Admit])
     }
 
-    /// A hand-over that an earlier life of the agent left open, by the last state in its journal.
+    /// A hand-over that an earlier life of the agent left open, by the last state in its journal. `left`: whether something of a refused
+    /// one may still be there. What was removed must not be removed again: by now it may be another hand-over's.
     #[must_use]
-    pub fn taken_up(said: Said<R>) -> (Self, Vec<Effect<R>>) {
+    pub fn taken_up(said: Said<R>, left: bool) -> (Self, Vec<Effect<R>>) {
         let mut machine = Self { stage: Stage::Looking, waiting: Vec::new(), withdrawn: false };
         let effects = match said {
             // What was received is lost with the earlier life.
             Said::Preparing => machine.refuse(Why::Restarted),
             Said::Restoring => vec![Effect::Look],
             Said::Restored => machine.go(Stage::Restored, Effect::Keep),
-            Said::Refused(why) => {
+            Said::Refused(why) if left => {
                 machine.go(Stage::Refused { why, left: true, closed: false }, Effect::Remove)
+            }
+            Said::Refused(why) => {
+                machine.stage = Stage::Refused { why, left: false, closed: false };
+                Vec::new()
             }
         };
         (machine, effects)
@@ -111,10 +116,10 @@ impl<R: Clone> Destination<R> {
         matches!(self.stage, Stage::Ended)
     }
 
-    /// Whether the service is still on its way: no other migration of it may begin here.
+    /// Whether the service is still on its way, or something of it is still to be removed: no other migration of it may begin here.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        !matches!(self.stage, Stage::Restored | Stage::Refused { .. } | Stage::Ended)
+        !matches!(self.stage, Stage::Restored | Stage::Refused { left: false, .. } | Stage::Ended)
     }
 
     /// What follows from an event. One that does not fit changes nothing.

@@ -47,6 +47,7 @@ impl PodmanEngine {
     /// Refuses what could not be made here, or would come out different, as far as that shows without the container's image.
     pub(super) async fn look_at(&self, task: &Task, described: &Described) -> Result<(), Refusal> {
         let description = Description::read(&described.container)?;
+        self.check_id_is_free(description::id(&described.container).unwrap_or_default()).await?;
         let binds = binds::described(&described.container)?;
         binds::admit(task, &binds)?;
         let volumes = volumes::described(&described.container)?;
@@ -66,6 +67,19 @@ impl PodmanEngine {
             ),
             "give both hosts the same `runtime` in containers.conf",
         ))
+    }
+
+    /// Refuses a container whose id another one has here, under whatever name: what a migration makes is removed by its id.
+    async fn check_id_is_free(&self, id: &str) -> Result<(), Refusal> {
+        match self.inspect_raw(id).await {
+            Ok(found) => Err(Refusal::new(
+                RefusalCode::Conflict,
+                format!("a container with the id {id} is here already, named {}", found["Name"]),
+                "remove it there: podman rm",
+            )),
+            Err(refusal) if refusal.code == RefusalCode::UnknownService => Ok(()),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// Makes a container of another host's description, with what belongs to it, ready for its images.

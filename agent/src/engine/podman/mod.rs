@@ -138,6 +138,24 @@ impl PodmanEngine {
         Ok(true)
     }
 
+    /// Removes a container by its id, and the secrets that came with it.
+    async fn remove(&self, id: &str, name: &ServiceName) -> Result<(), Refusal> {
+        if let Ok(inspect) = self.inspect_raw(id).await {
+            self.hooks.forget(id);
+            // One that an agent stopped and then died.
+            if let Some(conmon) = Conmon::of(&inspect).filter(|conmon| conmon.is_stopped()) {
+                conmon.end();
+            }
+        }
+        let handle = self.podman.containers().get(id);
+        let options = ContainerDeleteOpts::builder().force(true).timeout(0).build();
+        match self.call(&format!("remove {name}"), CALL_DEADLINE, handle.delete(&options)).await {
+            Err(refusal) if refusal.code != RefusalCode::UnknownService => return Err(refusal),
+            _ => {}
+        }
+        secrets::remove(&self.socket, name).await
+    }
+
     async fn inspect_raw(&self, name: &str) -> Result<Value, Refusal> {
         self.socket.get(&format!("inspect {name}"), &format!("/containers/{name}/json")).await.map_err(
             |refusal| match refusal.code {
@@ -289,11 +307,6 @@ impl Engine for PodmanEngine {
         volumes::keep(&self.socket, &volumes::described(description)?).await
     }
 
-    async fn discard_beside(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
-        binds::discard(task, &binds::described(description)?)?;
-        volumes::discard(&self.socket, &volumes::described(description)?, &task.migration).await
-    }
-
     async fn remove_volumes(&self, volumes: &[String]) -> Result<(), Refusal> {
         for volume in volumes {
             volumes::remove(&self.socket, volume).await?;
@@ -434,21 +447,17 @@ impl Engine for PodmanEngine {
         Ok(Box::new(watch))
     }
 
-    async fn discard(&self, name: &ServiceName) -> Result<(), Refusal> {
-        if let Ok(inspect) = self.inspect_raw(name.as_str()).await {
-            self.hooks.forget(inspect["Id"].as_str().unwrap_or_default());
-            // One that an agent stopped and then died.
-            if let Some(conmon) = Conmon::of(&inspect).filter(|conmon| conmon.is_stopped()) {
-                conmon.end();
-            }
+    async fn discard(&self, container: &Container) -> Result<(), Refusal> {
+        self.remove(&container.id, &container.name).await
+    }
+
+    async fn discard_arrived(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+        // Without an id it was not admitted.
+        if let Some(id) = description::id(description) {
+            self.remove(id, &task.service).await?;
         }
-        let handle = self.podman.containers().get(name.as_str());
-        let options = ContainerDeleteOpts::builder().force(true).timeout(0).build();
-        match self.call(&format!("remove {name}"), CALL_DEADLINE, handle.delete(&options)).await {
-            Err(refusal) if refusal.code != RefusalCode::UnknownService => return Err(refusal),
-            _ => {}
-        }
-        secrets::remove(&self.socket, name).await
+        binds::discard(task, &binds::described(description)?)?;
+        volumes::discard(&self.socket, &volumes::described(description)?, &task.migration).await
     }
 
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal> {

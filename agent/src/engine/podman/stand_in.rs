@@ -34,8 +34,7 @@ impl PodmanEngine {
     ) -> Result<(), Refusal> {
         let description = Description::read(&described.container)?;
         let found = self.found_with_stand_in(task, described, &description).await;
-        self.discard(&task.service).await?;
-        self.discard_beside(task, &described.container).await?;
+        self.discard_arrived(task, &described.container).await?;
         let removed = self.socket.delete("remove an image", &format!("/images/{}", name(task))).await;
         if let Err(refusal) = removed {
             tracing::warn!(%refusal, "a stand-in for an image stays");

@@ -79,6 +79,11 @@ fn elapsed(since: Instant) -> Option<Millis> {
 }
 
 impl SimulatedEngine {
+    fn remove(&self, name: &ServiceName) -> Result<(), Refusal> {
+        self.world.end(&self.host, name, true);
+        remove_folder(&self.world.container_folder(&self.host, name))
+    }
+
     /// Does something with a container here.
     fn with<T>(&self, name: &ServiceName, work: impl FnOnce(&mut Instance) -> T) -> Result<T, Refusal> {
         let mut state = self.world.state();
@@ -375,9 +380,12 @@ impl Engine for SimulatedEngine {
         Ok(Box::new(InstanceWatch { world: self.world.clone(), key, changes: self.world.changes() }))
     }
 
-    async fn discard(&self, name: &ServiceName) -> Result<(), Refusal> {
-        self.world.end(&self.host, name, true);
-        remove_folder(&self.world.container_folder(&self.host, name))
+    async fn discard(&self, container: &Container) -> Result<(), Refusal> {
+        self.remove(&container.name)
+    }
+
+    async fn discard_arrived(&self, task: &Task, _: &serde_json::Value) -> Result<(), Refusal> {
+        self.remove(&task.service)
     }
 
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal> {

@@ -131,7 +131,10 @@ impl World {
             let work = match effect {
                 Effect::Admit => DestinationWork::Admit,
                 Effect::Write(said) => DestinationWork::Write(said),
-                Effect::MakeReady => DestinationWork::MakeReady,
+                Effect::MakeReady => {
+                    self.destination_left = true;
+                    DestinationWork::MakeReady
+                }
                 Effect::Verify(_) => DestinationWork::Verify,
                 Effect::Restore => {
                     self.there = There::Restoring;
@@ -203,6 +206,7 @@ impl World {
             DestinationWork::Remove => {
                 if done {
                     (self.there, self.images) = (There::Nothing, false);
+                    self.destination_left = false;
                 }
                 Event::Removed(done)
             }

@@ -155,6 +155,8 @@ pub(crate) struct World {
     pub(crate) destination_up: bool,
     pub(crate) destination: Option<Destination<()>>,
     pub(crate) destination_disk: Option<Said<()>>,
+    /// Whether something was made there that is not noted to be removed.
+    pub(crate) destination_left: bool,
     pub(crate) destination_work: Option<DestinationWork>,
     pub(crate) destination_rings: bool,
     pub(crate) net: Vec<Packet>,
@@ -187,6 +189,7 @@ impl World {
             destination_up: true,
             destination: None,
             destination_disk: None,
+            destination_left: false,
             destination_work: None,
             destination_rings: false,
             net: Vec::new(),
@@ -346,7 +349,7 @@ impl World {
             Action::DestinationReturns => {
                 self.destination_up = true;
                 if let Some(said) = self.destination_disk.clone() {
-                    let (machine, effects) = Destination::taken_up(said);
+                    let (machine, effects) = Destination::taken_up(said, self.destination_left);
                     self.destination = Some(machine);
                     self.carry_out_destination(effects);
                 }

@@ -34,13 +34,17 @@ pub(super) struct Description {
 impl Description {
     /// A description that came from another host.
     pub(super) fn read(described: &Value) -> Result<Self, Refusal> {
-        serde_json::from_value(described.clone()).map_err(|error| {
+        let unreadable = |why: &str| {
             Refusal::new(
                 RefusalCode::Malformed,
-                format!("the container's description cannot be read: {}", without_values(&error)),
+                format!("the container's description cannot be read: {why}"),
                 "run the same release of MOSE on both hosts",
             )
-        })
+        };
+        if id(described).is_none() {
+            return Err(unreadable("its id is not 64 hexadecimal digits"));
+        }
+        serde_json::from_value(described.clone()).map_err(|error| unreadable(&without_values(&error)))
     }
 
     pub(super) fn write(&self) -> Result<Value, Refusal> {
@@ -48,6 +52,12 @@ impl Description {
             Refusal::new(RefusalCode::Failed, format!("the container cannot be described: {error}"), "")
         })
     }
+}
+
+/// The id that a container of this description has on every host.
+pub(super) fn id(described: &Value) -> Option<&str> {
+    let id = described["config"]["id"].as_str()?;
+    (id.len() == 64 && id.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(id)
 }
 
 /// What is wrong with JSON, without a word of it.
@@ -77,8 +87,22 @@ mod tests {
 
     #[test]
     fn a_description_that_is_none_is_refused_without_being_quoted() {
-        let refusal = Description::read(&json!({"image": {"env": "hunter2"}})).unwrap_err();
+        let config = json!({"id": "0".repeat(64)});
+        let refusal = Description::read(&json!({"image": {"env": "hunter2"}, "config": config})).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::Malformed);
         assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
+    }
+
+    #[test]
+    fn an_id_is_64_digits_or_none_at_all() {
+        let described = |id: &str| json!({"image": "i", "essence": {}, "config": {"id": id}});
+        let good = "0123456789abcdef".repeat(4);
+        assert_eq!(id(&described(&good)), Some(good.as_str()));
+        assert!(Description::read(&described(&good)).is_ok());
+        for bad in ["", "web", &good[1..], "../containers/prune", &good.replace('0', "/")] {
+            assert_eq!(id(&described(bad)), None);
+            let refusal = Description::read(&described(bad)).err().unwrap();
+            assert!(refusal.reason.contains("64 hexadecimal digits"), "{refusal}");
+        }
     }
 }

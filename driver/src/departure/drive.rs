@@ -1,28 +1,30 @@
 //! Carries out what the machine of the source's side decides, and tells it what came of it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use mose_handover::Written;
 use mose_handover::source::{Answer, Event, Question, Timer};
 use mose_protocol::handover::{HandoverState, Restored};
-use mose_protocol::step::Step;
-use mose_protocol::{Refusal, RefusalCode, Reply, Request};
+use mose_protocol::{MigrationId, Refusal, RefusalCode, Reply, Request, Response};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Effect, Source};
-use crate::journal::SourceState;
-use crate::peers::QUICK;
+use super::{Control, Work};
+use crate::{HandOvers, QUICK};
+
+type Effect = mose_handover::source::Effect<Refusal>;
 
 /// How long the destination may take to restore before the source asks how far it is.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// How long the source asks in vain before it says that the service is in doubt. It goes on asking.
-pub(super) const DOUBT_AFTER: Duration = Duration::from_secs(10);
+pub const DOUBT_AFTER: Duration = Duration::from_secs(10);
 
 /// How long the destination may answer that it has not decided yet: longer than any restore takes.
-pub(super) const UNDECIDED: Duration = Duration::from_secs(420);
+pub const UNDECIDED: Duration = Duration::from_secs(420);
 
 /// How long a destination that answers is waited for once the operator has decided.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -36,9 +38,28 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)
 /// An answer of the destination, and what it says of a restore.
 type Heard = (Answer<Refusal>, Option<Restored>);
 
-impl Source {
+/// One migration that leaves.
+pub(super) struct Drive<W> {
+    hand_overs: Arc<HandOvers>,
+    control: Arc<Control>,
+    decided: mpsc::UnboundedReceiver<bool>,
+    work: W,
+    /// What the destination said of the restore.
+    restored: Option<Restored>,
+}
+
+impl<W: Work> Drive<W> {
+    pub(super) fn new(
+        hand_overs: &Arc<HandOvers>,
+        control: Arc<Control>,
+        decided: mpsc::UnboundedReceiver<bool>,
+        work: W,
+    ) -> Self {
+        Self { hand_overs: hand_overs.clone(), control, decided, work, restored: None }
+    }
+
     /// Carries out effects, and those of what comes of them, until the migration has ended.
-    pub(super) async fn drive(mut self, effects: Vec<Effect>) {
+    pub(super) async fn run(mut self, effects: Vec<Effect>) {
         let mut effects = VecDeque::from(effects);
         let mut asking: Option<BoxFuture<'static, Heard>> = None;
         let mut timers: BTreeMap<Timer, Instant> = BTreeMap::new();
@@ -63,26 +84,25 @@ impl Source {
                     Effect::Stop(timer) => {
                         timers.remove(&timer);
                     }
-                    Effect::Doubt(doubt) => self.doubt(&doubt).await,
-                    Effect::Forget => {
-                        if let Some(journal) = self.journal.take() {
-                            journal.close();
-                        }
-                    }
+                    Effect::Doubt(doubt) => self.work.doubt(&doubt).await,
+                    Effect::Forget => self.work.forget(),
                     Effect::Conclude(outcome, why) => {
-                        let reason = why.map(|why| self.reason(why));
-                        self.end_watches().await;
-                        return self.conclude((outcome, reason)).await;
+                        self.work.conclude(outcome, why).await;
+                        // The service is free before the end is told, so that who waits for the end may migrate at once.
+                        self.hand_overs.lock().leaving.remove(&self.control.task.migration);
+                        return self.work.tell_end();
                     }
-                    work => {
-                        if let Some(event) = self.work(work).await {
-                            effects.extend(self.tell(event));
+                    effect => {
+                        if let Some(event) = Box::pin(self.carry_out(effect)).await {
+                            effects.extend(self.control.tell(event));
                         }
                     }
                 }
             }
             let next = timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
             let event = tokio::select! {
+                biased;
+                Some(keep) = self.decided.recv() => Event::Decided { keep },
                 (answer, restored) = heard(&mut asking) => {
                     asking = None;
                     self.restored = restored.or(self.restored.take());
@@ -92,50 +112,50 @@ impl Source {
                     timers.remove(&timer);
                     Event::Rang(timer)
                 }
-                Some(keep) = self.decided.recv() => Event::Decided { keep },
             };
-            effects.extend(self.tell(event));
+            effects.extend(self.control.tell(event));
         }
     }
 
-    fn tell(&self, event: Event<Refusal>) -> Vec<Effect> {
-        self.control.machine().step(event)
-    }
-
     /// Does what takes its time; what came of it.
-    async fn work(&mut self, effect: Effect) -> Option<Event<Refusal>> {
+    async fn carry_out(&mut self, effect: Effect) -> Option<Event<Refusal>> {
         Some(match effect {
-            Effect::Inspect => Event::Inspected(self.inspect().await),
-            Effect::Write(state) => Event::Written(self.write(&state)),
-            Effect::MakeReady => Event::Ready(self.make_ready().await),
-            Effect::StopAndCopy => Event::Dumped(self.stop_and_copy().await),
+            Effect::Inspect => Event::Inspected(self.work.inspect().await),
+            Effect::Write(state) => Event::Written(match self.work.write(&state).await {
+                Ok(()) => Written::OnDisk,
+                Err(refusal) => {
+                    tracing::error!(%refusal, ?state, "a state may not be on disk");
+                    Written::Unsure
+                }
+            }),
+            Effect::MakeReady => Event::Ready(self.work.make_ready().await),
+            Effect::StopAndCopy => Event::Dumped(self.work.stop_and_copy().await),
             Effect::Undo => {
-                self.undo().await;
+                self.work.undo().await;
+                // A destination that cannot be reached drops its preparation by itself.
+                let _ = self.ask(Request::Withdraw).await;
+                let _ = self.ask(Request::Close).await;
                 Event::Undone
             }
-            Effect::TakeBack => {
-                self.end_dump().await;
-                Event::TakenBack(self.take_back().await)
-            }
+            Effect::TakeBack => Event::TakenBack(self.work.take_back().await),
             Effect::TellBack => {
-                self.tell_back().await;
+                self.work.tell_back().await;
+                let said = self.ask(Request::Withdraw).await;
+                // One that runs it too, as the operator had it resumed here without knowing, is not told to forget it: it says so.
+                if !matches!(said, Ok(Reply::Handover(HandoverState::Restored(_)))) {
+                    let _ = self.ask(Request::Close).await;
+                }
+                self.work.measure().await;
                 Event::ToldBack
             }
-            Effect::CleanUp => {
-                self.end_dump().await;
-                Event::CleanedUp(self.clean_up().await)
-            }
-            Effect::Discard => {
-                self.end_dump().await;
-                // Its volumes stay: they may be the only copy.
-                Event::Discarded(self.discard(&[]).await)
-            }
+            Effect::CleanUp => Event::CleanedUp(self.work.clean_up(self.restored.take()).await),
+            Effect::Discard => Event::Discarded(self.work.discard().await),
             Effect::Close => {
                 // If it is not heard, the destination keeps a small file until it asks for the record.
-                let _ = self.ask(&Request::Close(self.task().migration.clone()), QUICK).await;
+                let _ = self.ask(Request::Close).await;
                 Event::Closed
             }
-            // `Control::abort` breaks off, and `drive` does the others itself.
+            // `Control::abort` breaks off, and `run` does the others itself.
             Effect::BreakOff
             | Effect::Ask(_)
             | Effect::Set(_)
@@ -146,43 +166,24 @@ impl Source {
         })
     }
 
-    /// Puts a state on disk.
-    fn write(&mut self, state: &SourceState) -> Written {
-        let relinquishes = matches!(state, SourceState::Relinquished { .. });
-        if relinquishes {
-            self.steps.started(Step::Relinquish);
-        }
-        let mut written = match (&mut self.journal, &self.leaving) {
-            (Some(journal), _) => journal.write(state),
-            (None, Some(leaving)) => {
-                self.agent.journals.begin_source(leaving).map(|journal| self.journal = Some(journal))
-            }
-            (None, None) => Err(super::out_of_order("nothing is known of the service")),
-        };
-        if relinquishes {
-            written = self.steps.end(Step::Relinquish, written);
-        }
-        match written {
-            Ok(()) => Written::OnDisk,
-            Err(refusal) => {
-                tracing::error!(%refusal, ?state, "a state may not be on disk");
-                self.unwritten = Some(refusal);
-                Written::Unsure
-            }
-        }
+    /// Asks the destination what it can answer at once. Borrows nothing: what is done for a migration need not be shareable.
+    fn ask(&self, request: impl FnOnce(MigrationId) -> Request) -> BoxFuture<'static, Response> {
+        let request = request(self.control.task.migration.clone());
+        let (ask, to) = (self.hand_overs.ask.clone(), self.control.task.to.clone());
+        Box::pin(async move { ask.ask(&to, &request, QUICK).await })
     }
 
     /// The destination's answer to a question, to be waited for.
     fn question(&self, question: Question) -> BoxFuture<'static, Heard> {
-        let migration = self.task().migration.clone();
+        let migration = self.control.task.migration.clone();
         let (request, deadline) = match question {
             Question::Relinquish(digest) => (Request::Relinquish { migration, digest }, RESTORE_DEADLINE),
             Question::Inquire => (Request::Inquire(migration), QUICK),
             Question::Withdraw => (Request::Withdraw(migration), QUICK),
         };
-        let (agent, to) = (self.agent.clone(), self.task().to.clone());
+        let (ask, to) = (self.hand_overs.ask.clone(), self.control.task.to.clone());
         Box::pin(async move {
-            match agent.requests.ask(&to, &request, deadline).await {
+            match ask.ask(&to, &request, deadline).await {
                 Ok(Reply::Handover(HandoverState::Restored(restored))) => (Answer::Restored, Some(restored)),
                 Ok(Reply::Handover(HandoverState::Refused(refusal))) => (Answer::Refused(refusal), None),
                 Ok(Reply::Handover(HandoverState::Preparing)) => (Answer::Preparing, None),

@@ -1,0 +1,156 @@
+//! Restoring a service behind its guard: what comes for its address is held until its sockets exist, and goes out in order the moment
+//! its tasks resume. Used where a service arrives and where it is taken back.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use mose_coat::{Change, CoatError, Route};
+use mose_protocol::record::CriuTimes;
+use mose_protocol::{Refusal, RefusalCode, Timestamp};
+use tokio::sync::oneshot;
+
+use crate::agent::{Agent, overlay_refusal};
+use crate::engine::{Container, Moment, Moments, Stage};
+
+/// The moment at which held segments were let go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Release {
+    /// When.
+    pub(crate) at: Timestamp,
+    /// How many were let go.
+    pub(crate) held: u64,
+    /// How many had not fitted.
+    pub(crate) overflowed: u64,
+}
+
+impl Agent {
+    /// Restores a container whose address is held, and turns its route to it when its sockets exist.
+    pub(crate) async fn restore_behind_guard(
+        &self,
+        container: &Container,
+        address: Ipv4Addr,
+        endpoint: &str,
+        epoch: u64,
+    ) -> Result<(CriuTimes, Release), Refusal> {
+        let mut moments = self.engine.moments(container).await?;
+        let resumes = AtomicBool::new(false);
+        let restore = self.engine.restore(container);
+        let release = self.release_at_resume(&mut moments, &resumes, address, endpoint, epoch);
+        tokio::pin!(restore);
+        tokio::pin!(release);
+        let begun = SystemTime::now();
+        let with_log = |refusal: Refusal| refusal.with_log(self.engine.criu_log(container, begun).as_deref());
+        let (restored, released) = tokio::select! {
+            // CRIU waits for the release to begin, so it comes first, unless the restore fails before it.
+            released = &mut release => (restore.await, released),
+            // The service runs, and what was held for it may still be on its way.
+            restored = &mut restore => match restored {
+                restored if resumes.load(Ordering::Relaxed) => (restored, release.await),
+                // The engine has no moments: the service is back all the same.
+                Ok(times) => (Ok(times), self.release(address, endpoint, epoch).await),
+                Err(refusal) => return Err(with_log(refusal)),
+            }
+        };
+        let release = match (restored, released) {
+            (Ok(times), Ok(release)) => return Ok((times, release)),
+            (Ok(_), Err(refusal)) => return Err(refusal),
+            (Err(refusal), Err(_)) => return Err(with_log(refusal)),
+            (Err(refusal), Ok(release)) => {
+                tracing::warn!(%refusal, "the engine's restore call ended badly after the release");
+                release
+            }
+        };
+        // It was let go, and may have answered its clients since: if it runs, it is restored.
+        let now = self.engine.inspect(&container.name).await?;
+        if now.running {
+            return Ok((CriuTimes::default(), release));
+        }
+        Err(with_log(Refusal::new(
+            RefusalCode::Engine,
+            format!("{} was restored, and ended at once", container.name),
+            "see its own log",
+        )))
+    }
+
+    async fn release_at_resume(
+        &self,
+        moments: &mut Moments,
+        resumes: &AtomicBool,
+        address: Ipv4Addr,
+        endpoint: &str,
+        epoch: u64,
+    ) -> Result<Release, Refusal> {
+        while let Some(moment) = moments.recv().await {
+            if moment.stage == Stage::PreResume {
+                resumes.store(true, Ordering::Relaxed);
+                return self.release_and_resume(moment, address, endpoint, epoch).await;
+            }
+            let _ = moment.answer.send(Ok(()));
+        }
+        // No more moments: the restore's own answer tells what happened.
+        std::future::pending().await
+    }
+
+    /// Has CRIU let the service run as soon as its packets are on their way.
+    async fn release_and_resume(
+        &self,
+        moment: Moment,
+        address: Ipv4Addr,
+        endpoint: &str,
+        epoch: u64,
+    ) -> Result<Release, Refusal> {
+        let (begins, begun) = oneshot::channel();
+        let route = || Route::Endpoint(endpoint.to_owned());
+        let turning = self.overlay.release(address, route(), epoch, begins);
+        tokio::pin!(turning);
+        tokio::select! {
+            Ok(()) = begun => {
+                let at = Timestamp::now();
+                let _ = moment.answer.send(Ok(()));
+                // It runs, and clients may have heard it: a switch that fails now is asked again.
+                let turned = match turning.await {
+                    Ok(change) => Ok(change),
+                    Err(error) => {
+                        tracing::warn!(%error, "the route is turned once more");
+                        self.overlay.route(address, route(), epoch).await
+                    }
+                };
+                Ok(Release { at, ..released(address, turned)? })
+            }
+            turned = &mut turning => {
+                let release = released(address, turned);
+                let verdict = release.as_ref().map(|_| ()).map_err(ToString::to_string);
+                let _ = moment.answer.send(verdict);
+                release
+            }
+        }
+    }
+
+    /// Lets out what is held for an address, to an endpoint here.
+    pub(crate) async fn release(
+        &self,
+        address: Ipv4Addr,
+        endpoint: &str,
+        epoch: u64,
+    ) -> Result<Release, Refusal> {
+        let route = Route::Endpoint(endpoint.to_owned());
+        released(address, self.overlay.route(address, route, epoch).await)
+    }
+}
+
+/// What a change of route let go, now.
+fn released(address: Ipv4Addr, turned: Result<Change, CoatError>) -> Result<Release, Refusal> {
+    let (held, overflowed) = match turned.map_err(|error| overlay_refusal(&error))? {
+        Change::Applied { released, overflowed } => (released, overflowed),
+        Change::Unchanged => (0, 0),
+        Change::Stale { current } => {
+            return Err(Refusal::new(
+                RefusalCode::Overlay,
+                format!("a newer hand-over (epoch {current}) has the address {address}"),
+                "",
+            ));
+        }
+    };
+    Ok(Release { at: Timestamp::now(), held, overflowed })
+}

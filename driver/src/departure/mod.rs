@@ -1,0 +1,228 @@
+//! Services that leave this host: orders, the operator's word, and what is done for the source's machine.
+//!
+//! Until *relinquished* is in its journal the service is this host's, and whatever fails ends with it running here. From then on it is
+//! nobody's until the destination speaks; where that stays silent the source waits and asks, and never guesses.
+
+mod drive;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use mose_handover::SourceState;
+use mose_handover::source::{Doubt, Effect, Event, Source, Why};
+use mose_protocol::handover::{Restored, Task};
+use mose_protocol::record::Outcome;
+use mose_protocol::{MigrationId, Refusal, RefusalCode};
+use tokio::sync::{mpsc, watch};
+
+use crate::HandOvers;
+use drive::Drive;
+
+pub use drive::{DOUBT_AFTER, UNDECIDED};
+
+type Machine = Source<Refusal>;
+
+/// What is done for one migration that leaves. Of two calls one has ended before the other begins.
+#[async_trait]
+pub trait Work: Send {
+    /// Looks at the service and the destination; changes nothing.
+    async fn inspect(&mut self) -> Result<(), Refusal>;
+
+    /// Puts a state on disk; the first one begins the journal. Where it fails, the state may or may not be there.
+    async fn write(&mut self, state: &SourceState) -> Result<(), Refusal>;
+
+    /// Everything that can be done, and can fail, before the service notices anything. To be broken off with [`Control::broken_off`].
+    async fn make_ready(&mut self) -> Result<(), Refusal>;
+
+    /// Freezes the service, dumps it, and has its images verified at the destination; their digest. Its processes are gone when this
+    /// returns well; where it does not, they go on, stand still, or are gone. To be broken off.
+    async fn stop_and_copy(&mut self) -> Result<String, Refusal>;
+
+    /// Drops what was made ready here.
+    async fn undo(&mut self);
+
+    /// Brings the service back on this host.
+    async fn take_back(&mut self) -> Result<(), Refusal>;
+
+    /// Tells everyone that the service is back.
+    async fn tell_back(&mut self);
+
+    /// Measures what clients saw of a service that was taken back; the destination has been told.
+    async fn measure(&mut self);
+
+    /// Removes what the service left behind here, as it lives at the destination; whether nothing is left.
+    async fn clean_up(&mut self, restored: Option<Restored>) -> bool;
+
+    /// Removes what this host has of a service that was given up; whether nothing is left.
+    async fn discard(&mut self) -> bool;
+
+    /// Records that the service is in doubt.
+    async fn doubt(&mut self, doubt: &Doubt<Refusal>);
+
+    /// Removes the journal.
+    fn forget(&mut self);
+
+    /// Records how the migration ended.
+    async fn conclude(&mut self, outcome: Outcome, why: Option<Why<Refusal>>);
+
+    /// Tells the end; the service may be migrated again.
+    fn tell_end(&mut self);
+}
+
+/// A migration that leaves this host, as others may see and influence it.
+pub struct Control {
+    task: Task,
+    machine: Mutex<Machine>,
+    /// Whether what is being done is to be broken off.
+    breaks: watch::Sender<bool>,
+    /// What the operator decides for a service in doubt: whether this host keeps it.
+    decisions: mpsc::UnboundedSender<bool>,
+}
+
+impl Control {
+    fn new(task: Task, machine: Machine) -> (Arc<Self>, mpsc::UnboundedReceiver<bool>) {
+        let (decisions, decided) = mpsc::unbounded_channel();
+        let breaks = watch::Sender::new(false);
+        (Arc::new(Self { task, machine: Mutex::new(machine), breaks, decisions }), decided)
+    }
+
+    /// The order.
+    #[must_use]
+    pub const fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Whether nobody knows what became of the service.
+    #[must_use]
+    pub fn in_doubt(&self) -> bool {
+        self.machine().in_doubt()
+    }
+
+    /// Whether the operator has aborted it.
+    #[must_use]
+    pub fn is_aborted(&self) -> bool {
+        self.machine().is_aborted()
+    }
+
+    /// Returns when what is being done is to be broken off, as the operator has aborted the migration.
+    pub async fn broken_off(&self) -> Refusal {
+        let mut breaks = self.breaks.subscribe();
+        // The sender lives in `self`, so that waiting cannot fail.
+        let _ = breaks.wait_for(|breaks| *breaks).await;
+        aborted()
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: Event<Refusal>) -> Vec<Effect<Refusal>> {
+        self.machine().step(event)
+    }
+
+    /// Aborts the migration; whether it is aborted now. What aborts and what commits cannot both win.
+    fn abort(&self) -> bool {
+        let mut machine = self.machine();
+        for effect in machine.step(Event::Abort) {
+            if effect == Effect::BreakOff {
+                self.breaks.send_replace(true);
+            }
+        }
+        machine.is_aborted()
+    }
+}
+
+/// The refusal of what the operator has aborted.
+#[must_use]
+pub fn aborted() -> Refusal {
+    Refusal::new(RefusalCode::Aborted, "the operator aborted the migration", "")
+}
+
+impl HandOvers {
+    /// Begins a migration, unless it has begun or another one has the service. `work` is asked for once the service's name is
+    /// reserved.
+    ///
+    /// # Errors
+    /// Where another migration of the service is under way.
+    pub fn order<W: Work + 'static>(
+        self: &Arc<Self>,
+        task: Task,
+        work: impl FnOnce(&Arc<Control>) -> W,
+    ) -> Result<(), Refusal> {
+        let (machine, effects) = Machine::ordered();
+        let (control, decided) = Control::new(task, machine);
+        {
+            let mut both = self.lock();
+            if both.leaving.contains_key(&control.task.migration) {
+                return Ok(());
+            }
+            if let Some(busy) = both.busy_with(&control.task.service) {
+                return Err(busy.refusal(&control.task.service));
+            }
+            both.leaving.insert(control.task.migration.clone(), control.clone());
+        }
+        let work = work(&control);
+        self.spawn(Drive::new(self, control, decided, work).run(effects));
+        Ok(())
+    }
+
+    /// Takes up a migration that an earlier life of the agent left open, by the last state in its journal.
+    pub fn take_up_departure<W: Work + 'static>(
+        self: &Arc<Self>,
+        task: Task,
+        state: SourceState,
+        work: impl FnOnce(&Arc<Control>) -> W,
+    ) {
+        let (machine, effects) = Machine::taken_up(state);
+        let (control, decided) = Control::new(task, machine);
+        self.lock().leaving.insert(control.task.migration.clone(), control.clone());
+        let work = work(&control);
+        self.spawn(Drive::new(self, control, decided, work).run(effects));
+    }
+
+    /// Aborts a migration before its commit point.
+    ///
+    /// # Errors
+    /// Where there is none, or it is too late.
+    pub fn abort(&self, migration: &MigrationId) -> Result<(), Refusal> {
+        let control = self.control(migration)?;
+        if control.abort() {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            RefusalCode::OutOfTurn,
+            format!(
+                "migration {migration} cannot be aborted any more: its service was handed to {}",
+                control.task.to
+            ),
+            "wait for its end (`mose watch`)",
+        ))
+    }
+
+    /// Settles a service in doubt as the operator decides: whether this host keeps it.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn settle(&self, migration: &MigrationId, keep: bool) -> Result<(), Refusal> {
+        let control = self.control(migration)?;
+        if !control.in_doubt() {
+            return Err(Refusal::new(
+                RefusalCode::OutOfTurn,
+                format!("migration {migration} is not in doubt"),
+                "there is nothing to settle",
+            ));
+        }
+        let _ = control.decisions.send(keep);
+        Ok(())
+    }
+
+    fn control(&self, migration: &MigrationId) -> Result<Arc<Control>, Refusal> {
+        self.lock().leaving.get(migration).cloned().ok_or_else(|| {
+            Refusal::new(
+                RefusalCode::OutOfTurn,
+                format!("no migration {migration} is under way on {}", self.host),
+                "`mose history` shows how it ended",
+            )
+        })
+    }
+}

@@ -1,0 +1,101 @@
+//! The hand-overs that are under way at a host. Each reserves its service's name before anything of it is awaited, so that of two
+//! orders for one service one is refused before it has touched anything.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, ServiceName};
+use tokio_util::sync::CancellationToken;
+
+use crate::Ask;
+use crate::arrival::Incoming;
+use crate::departure::Control;
+
+/// What a migration is doing with a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Busy {
+    /// It leaves this host.
+    Leaving,
+    /// It comes to this host.
+    Coming,
+    /// It left, and nobody knows whether it arrived.
+    InDoubt,
+}
+
+impl Busy {
+    /// Why another migration of the service cannot begin.
+    #[must_use]
+    pub fn refusal(self, service: &ServiceName) -> Refusal {
+        let (state, remedy) = match self {
+            Self::InDoubt => ("in doubt", "settle it first: mose settle"),
+            Self::Leaving | Self::Coming => ("under way", "wait for its end (`mose watch`)"),
+        };
+        Refusal::new(RefusalCode::Conflict, format!("another migration of {service} is {state}"), remedy)
+    }
+}
+
+/// All hand-overs that are under way at one host.
+pub struct HandOvers {
+    pub(crate) host: HostName,
+    pub(crate) ask: Arc<dyn Ask>,
+    both: Mutex<Both>,
+    life: CancellationToken,
+}
+
+/// Both directions, under one lock.
+#[derive(Default)]
+pub(crate) struct Both {
+    pub(crate) leaving: BTreeMap<MigrationId, Arc<Control>>,
+    /// Until their source has heard how they ended.
+    pub(crate) coming: BTreeMap<MigrationId, Arc<Incoming>>,
+}
+
+impl HandOvers {
+    /// None yet, at a host that asks others so.
+    #[must_use]
+    pub fn new(host: HostName, ask: Arc<dyn Ask>) -> Arc<Self> {
+        Arc::new(Self { host, ask, both: Mutex::default(), life: CancellationToken::new() })
+    }
+
+    /// Leaves all of them where they are, as a crash would; another life of the agent goes on from their journals.
+    pub fn stop(&self) {
+        self.life.cancel();
+    }
+
+    /// What a migration is doing with a service here.
+    #[must_use]
+    pub fn busy_with(&self, service: &ServiceName) -> Option<Busy> {
+        self.lock().busy_with(service)
+    }
+
+    /// Whether a migration leaves or comes. One in doubt moves nothing.
+    #[must_use]
+    pub fn any_moves(&self) -> bool {
+        let both = self.lock();
+        both.leaving.values().any(|control| !control.in_doubt())
+            || both.coming.values().any(|coming| coming.is_open())
+    }
+
+    /// To look and to reserve in one. Nothing may be awaited meanwhile.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Both> {
+        self.both.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drives a hand-over for as long as the agent lives.
+    pub(crate) fn spawn(&self, hand_over: impl Future<Output = ()> + Send + 'static) {
+        let life = self.life.clone();
+        tokio::spawn(async move {
+            let _ = life.run_until_cancelled_owned(hand_over).await;
+        });
+    }
+}
+
+impl Both {
+    pub(crate) fn busy_with(&self, service: &ServiceName) -> Option<Busy> {
+        if let Some(control) = self.leaving.values().find(|control| &control.task().service == service) {
+            return Some(if control.in_doubt() { Busy::InDoubt } else { Busy::Leaving });
+        }
+        let comes = |coming: &Arc<Incoming>| coming.service() == service && coming.is_open();
+        self.coming.values().any(comes).then_some(Busy::Coming)
+    }
+}
