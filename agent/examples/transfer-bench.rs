@@ -107,7 +107,7 @@ async fn session(listen: Option<&str>, connect: Option<&str>) -> Outcome<zenoh::
     for (key, value) in settings {
         config.insert_json5(key, &value)?;
     }
-    mose_agent::session::configured(config).await
+    mose_bus::session::configured(config).await
 }
 
 fn receive(way: &str, bind: Ipv4Addr, folder: &Path) -> Outcome<()> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use mose_bus::peers::{Peers, Requests};
 use mose_coat::Overlay;
 use mose_protocol::agent::{Capability, Hello, Role, ServiceInfo, ServiceState, Telemetry};
 use mose_protocol::transfer::TransportKind;
@@ -24,7 +25,6 @@ use crate::engine::Engine;
 use crate::history::History;
 use crate::journal::Journals;
 use crate::link::Links;
-use crate::peers::{Peers, Requests};
 use crate::profile::Profiler;
 use crate::simulation::Simulation;
 use crate::source::Control;

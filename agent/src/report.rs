@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use mose_bus::peers::QUICK;
 use mose_pam::{Bytes, Millis};
 use mose_protocol::handover::Restored;
 use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
@@ -11,7 +12,6 @@ use mose_protocol::transfer::TransportKind;
 use mose_protocol::{Refusal, Reply, Request, Timestamp};
 
 use crate::client_gap::Away;
-use crate::peers::QUICK;
 use crate::source::{Ending, Source};
 use crate::steps::Note;
 use crate::transfer::SentSoFar;

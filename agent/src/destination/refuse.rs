@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mose_bus::peers::QUICK;
 use mose_protocol::agent::Location;
 use mose_protocol::handover::{HandoverState, Prepare, Restored, Task};
 use mose_protocol::record::{Outcome, Record};
@@ -10,7 +11,6 @@ use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request,
 
 use super::{IDLE_DEADLINE, Incoming, Inner, remove_file};
 use crate::agent::{Agent, overlay_refusal};
-use crate::peers::QUICK;
 use crate::transfer::Receiver;
 
 /// How often sources are asked about hand-overs that have ended here.

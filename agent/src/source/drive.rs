@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use mose_bus::peers::QUICK;
 use mose_handover::Written;
 use mose_handover::source::{Answer, Event, Question, Timer};
 use mose_protocol::handover::{HandoverState, Restored};
@@ -13,7 +14,6 @@ use tokio::time::Instant;
 
 use super::{Effect, Source};
 use crate::journal::SourceState;
-use crate::peers::QUICK;
 
 /// How long the destination may take to restore before the source asks how far it is.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(120);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mose_bus::peers::QUICK;
 use mose_pam::{Bytes, Strategy};
 use mose_protocol::agent::Capability;
 use mose_protocol::handover::{Place, Prepare, Prepared};
@@ -14,7 +15,6 @@ use crate::agent::overlay_refusal;
 use crate::destination::{STATE_LIMIT, transfer_refusal};
 use crate::engine::Container;
 use crate::journal::Outgoing;
-use crate::peers::QUICK;
 use crate::steps::Note;
 use crate::transfer::{Limits, Sender};
 

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
+use mose_bus::peers::QUICK;
 use mose_coat::{Change, Route};
 use mose_pam::Bytes;
 use mose_protocol::agent::Location;
@@ -18,7 +19,6 @@ use super::{Ready, Source, out_of_order};
 use crate::agent::overlay_refusal;
 use crate::destination::transfer_refusal;
 use crate::engine::{Container, ExitWatch, Moment, Moments, Stage};
-use crate::peers::QUICK;
 use crate::steps::Note;
 use crate::transfer::{Sent, dump_signal};
 

@@ -1,10 +1,8 @@
 //! How a Zenoh session is set up for agents: what its defaults get wrong for them.
 
 use futures_util::future::BoxFuture;
-use mose_protocol::Refusal;
+use mose_protocol::{Refusal, RefusalCode};
 use zenoh::{Config, Session};
-
-use crate::agent::session_refusal;
 
 /// How long a peer may be silent before its session counts as dead, in milliseconds. The death of a process is seen
 /// at once, by its connection; this is for hosts and links that die.
@@ -99,6 +97,16 @@ fn next_port(endpoint: &str) -> Result<String, Refusal> {
         Some(format!("{place}:{}", if port == 0 { 0 } else { port.checked_add(1)? }))
     });
     parsed.ok_or_else(|| session_refusal(&format!("the endpoint `{endpoint}` names no port below 65535")))
+}
+
+/// A Zenoh session that does not do what it must.
+#[must_use]
+pub fn session_refusal(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(
+        RefusalCode::Failed,
+        format!("the Zenoh session failed: {error}"),
+        "see whether the listen address is free and belongs to this host",
+    )
 }
 
 fn configuration(
