@@ -20,8 +20,6 @@ mod report;
 pub mod simulation;
 mod source;
 pub mod steps;
-mod tcp_info;
-pub mod transfer;
 mod watch;
 
 pub use agent::{Agent, Config};

@@ -10,11 +10,11 @@ use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{Refusal, Reply, Request, Timestamp};
+use mose_transfer::SentSoFar;
 
 use crate::client_gap::Away;
 use crate::source::{Ending, Source};
 use crate::steps::Note;
-use crate::transfer::SentSoFar;
 
 /// The figures of one migration as they come in. Times are on the source's clock.
 pub(crate) struct Measured {

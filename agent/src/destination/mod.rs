@@ -16,12 +16,12 @@ use mose_protocol::handover::{HandoverState, ImagePolicy, Place, Prepare, Prepar
 use mose_protocol::step::Step;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{MigrationId, Refusal, RefusalCode, ServiceName};
+use mose_transfer::{Folders, Limits, Progress, Receiver, TreeFolder};
 use tokio::sync::Mutex;
 
 use crate::agent::{Agent, overlay_refusal};
 use crate::engine::{Container, Described};
 use crate::journal::{DestinationState, Journal};
-use crate::transfer::{Folders, Limits, Progress, Receiver, TreeFolder};
 
 /// How long a hand-over may stand still before the destination drops its preparation. It owns nothing then.
 const IDLE_DEADLINE: Duration = Duration::from_secs(180);

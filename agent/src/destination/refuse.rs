@@ -8,10 +8,10 @@ use mose_protocol::agent::Location;
 use mose_protocol::handover::{HandoverState, Prepare, Restored, Task};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp};
+use mose_transfer::Receiver;
 
 use super::{IDLE_DEADLINE, Incoming, Inner, remove_file};
 use crate::agent::{Agent, overlay_refusal};
-use crate::transfer::Receiver;
 
 /// How often sources are asked about hand-overs that have ended here.
 const SETTLED_PERIOD: Duration = Duration::from_secs(5);

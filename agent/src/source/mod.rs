@@ -23,6 +23,7 @@ use mose_pam::{Plan, Strategy};
 use mose_protocol::handover::{Place, Prepare, Restored, Task};
 use mose_protocol::record::{CriuTimes, Outcome};
 use mose_protocol::{MigrationId, Refusal, RefusalCode, Request};
+use mose_transfer::{Sender, check_bandwidth};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -31,7 +32,6 @@ use crate::engine::Container;
 use crate::journal::{Found, Journal, Outgoing, SourceState};
 use crate::report::Measured;
 use crate::steps::Steps;
-use crate::transfer::{Sender, check_bandwidth};
 use clients::Watcher;
 use files::Files;
 use pre_copy::Rounds;

@@ -12,6 +12,7 @@ use mose_protocol::handover::Place;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::step::Step;
 use mose_protocol::{HostName, Refusal, RefusalCode, Request, Timestamp};
+use mose_transfer::{Sent, dump_signal};
 use tokio::task::JoinHandle;
 
 use super::pre_copy::Rounds;
@@ -20,7 +21,6 @@ use crate::agent::overlay_refusal;
 use crate::destination::transfer_refusal;
 use crate::engine::{Container, ExitWatch, Moment, Moments, Stage};
 use crate::steps::Note;
-use crate::transfer::{Sent, dump_signal};
 
 /// How long CRIU may take to come to its first moment: Podman and runc get there in a fraction of a second.
 const FREEZE_DEADLINE: Duration = Duration::from_secs(30);

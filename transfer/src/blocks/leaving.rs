@@ -7,14 +7,14 @@ use std::os::unix::fs::FileExt;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{BLOCK, BlockHasher, Blocks};
-use crate::transfer::digest::Item;
-use crate::transfer::error::TransferError;
-use crate::transfer::frame::{Entry, Record, Section};
-use crate::transfer::path::RelPath;
-use crate::transfer::send::Engine;
+use crate::digest::Item;
+use crate::error::TransferError;
+use crate::frame::{Entry, Record, Section};
+use crate::path::RelPath;
+use crate::send::Engine;
 
 /// A file whose content is being sent in blocks.
-pub(in crate::transfer) struct Leaving {
+pub(crate) struct Leaving {
     id: u32,
     hasher: BlockHasher,
     /// What the destination has of it.
@@ -27,7 +27,7 @@ pub(in crate::transfer) struct Leaving {
 impl Leaving {
     /// Sends the first `size` bytes of `file`, as far as it has them, as what is at `path`. With `patch` the destination has an earlier
     /// state of it, and gets what differs. Returns how many bytes there were.
-    pub(in crate::transfer) fn send(
+    pub(crate) fn send(
         engine: &mut Engine,
         (section, path): (Section, &RelPath),
         entry: Entry,

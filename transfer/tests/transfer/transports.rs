@@ -5,10 +5,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mose_agent::transfer::{
+use mose_pam::BitsPerSec;
+use mose_transfer::{
     DumpSignal, LEAST_BANDWIDTH, Receiver, Root, TransferError, TransportKind, TransportOffer, dump_signal,
 };
-use mose_pam::BitsPerSec;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::{LOCAL, Pair, noise, on_both_transports};

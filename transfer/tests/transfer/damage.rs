@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mose_agent::transfer::{DumpSignal, TransferError, TransportKind, TransportOffer};
+use mose_transfer::{DumpSignal, TransferError, TransportKind, TransportOffer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use zenoh::Wait;

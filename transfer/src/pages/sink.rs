@@ -2,8 +2,8 @@
 
 use super::store::PageStore;
 use super::{PAGE, runs};
-use crate::transfer::error::TransferError;
-use crate::transfer::recv::{Open, Sink};
+use crate::error::TransferError;
+use crate::recv::{Open, Sink};
 
 impl Sink {
     /// Files from here on are told by pages; the next content of this one is its first.

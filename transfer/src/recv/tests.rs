@@ -1,8 +1,8 @@
 //! A source that lies, sends too much, or tries to get out of its folder.
 
 use super::*;
-use crate::transfer::TreeFolder;
-use crate::transfer::frame::Meta;
+use crate::TreeFolder;
+use crate::frame::Meta;
 
 /// A destination without a network, and the folder around its folders.
 fn sink(rootfs: bool) -> (tempfile::TempDir, Sink) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime};
 
-use mose_agent::transfer::{TransferError, TransportKind, dump_signal};
+use mose_transfer::{TransferError, TransportKind, dump_signal};
 
 use crate::support::{Pair, noise, on_both_transports};
 

@@ -15,16 +15,16 @@ use std::time::{Duration, Instant, SystemTime};
 use mose_protocol::transfer::TransferBounds;
 use tokio::sync::watch;
 
-use crate::transfer::blocks::{ArrivingFile, Blocks};
-use crate::transfer::buf::Buf;
-use crate::transfer::digest::{Digest, FileHasher, Item, Manifest};
-use crate::transfer::error::TransferError;
-use crate::transfer::frame::{Entry, Kind, Record, Reply, Section};
-use crate::transfer::link::{Inlet, Stop};
-use crate::transfer::pages::store::PageStore;
-use crate::transfer::path::RelPath;
-use crate::transfer::write::Tree;
-use crate::transfer::{Folders, Progress, Received};
+use crate::blocks::{ArrivingFile, Blocks};
+use crate::buf::Buf;
+use crate::digest::{Digest, FileHasher, Item, Manifest};
+use crate::error::TransferError;
+use crate::frame::{Entry, Kind, Record, Reply, Section};
+use crate::link::{Inlet, Stop};
+use crate::pages::store::PageStore;
+use crate::path::RelPath;
+use crate::write::Tree;
+use crate::{Folders, Progress, Received};
 use settle::{Busy, Flush};
 
 /// Files that a source may have open here at the same time.

@@ -3,11 +3,11 @@
 use std::sync::atomic::AtomicU64;
 
 use super::{Arriving, Counters, Sink};
-use crate::transfer::blocks::ArrivingFile;
-use crate::transfer::digest::{Digest, Item};
-use crate::transfer::error::TransferError;
-use crate::transfer::frame::{Entry, Section};
-use crate::transfer::path::RelPath;
+use crate::blocks::ArrivingFile;
+use crate::digest::{Digest, Item};
+use crate::error::TransferError;
+use crate::frame::{Entry, Section};
+use crate::path::RelPath;
 
 const TREES: fn(&Counters) -> &AtomicU64 = |counters| &counters.trees;
 

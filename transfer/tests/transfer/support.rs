@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use mose_agent::transfer::{
+use mose_bus::session;
+use mose_transfer::{
     Folders, Limits, Receiver, Sender, TransferError, TransportKind, TransportOffer, TreeFolder,
 };
-use mose_bus::session;
 use tokio::net::TcpListener;
 
 pub(crate) const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;

@@ -95,7 +95,10 @@ impl Folder {
 }
 
 /// Writes what is dirty of a folder's file system to its disk (syncfs(2)). Blocks for as long as that takes.
-pub(crate) fn write_back(folder: &Path) -> std::io::Result<()> {
+///
+/// # Errors
+/// Where the folder cannot be opened, or its disk fails.
+pub fn write_back(folder: &Path) -> std::io::Result<()> {
     Ok(nix::unistd::syncfs(File::open(folder)?)?)
 }
 

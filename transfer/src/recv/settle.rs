@@ -5,10 +5,10 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::Sink;
-use crate::transfer::error::TransferError;
-use crate::transfer::folder::write_back;
-use crate::transfer::frame::{Reply, Section};
-use crate::transfer::link::{Inlet, ReplyPort, Stop};
+use crate::error::TransferError;
+use crate::folder::write_back;
+use crate::frame::{Reply, Section};
+use crate::link::{Inlet, ReplyPort, Stop};
 
 /// How often the source hears from a destination that is busy.
 const TOLD_EVERY: Duration = Duration::from_millis(500);

@@ -5,9 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::time::Duration;
 
-use mose_agent::transfer::{
-    DumpSignal, PAGE, Place, ReadPages, Sender, TransferError, TransportKind, dump_signal,
-};
+use mose_transfer::{DumpSignal, PAGE, Place, ReadPages, Sender, TransferError, TransportKind, dump_signal};
 
 use crate::support::{Pair, noise};
 
@@ -24,7 +22,7 @@ fn read(memory: &Memory) -> ReadPages {
     Box::new(move |take| memory.iter().try_for_each(|(place, page)| take(*place, page)))
 }
 
-async fn round(sender: &mut Sender, memory: &Memory) -> mose_agent::transfer::RoundSent {
+async fn round(sender: &mut Sender, memory: &Memory) -> mose_transfer::RoundSent {
     sender.round(read(memory)).await.unwrap()
 }
 

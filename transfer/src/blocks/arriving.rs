@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::{BLOCK, BlockHasher, Blocks};
-use crate::transfer::digest::Digest;
+use crate::digest::Digest;
 
 /// Bytes of a page: zeros are left out by whole ones.
 const PAGE: usize = 4096;
@@ -31,7 +31,7 @@ fn run(bytes: &[u8], at: u64) -> (bool, usize) {
 }
 
 /// A file whose content arrives in blocks. What is wrong with the source's words is told as a text.
-pub(in crate::transfer) struct ArrivingFile {
+pub(crate) struct ArrivingFile {
     file: File,
     hasher: BlockHasher,
     /// The blocks and the size of the state that is being patched; nothing of a new file.
@@ -41,22 +41,22 @@ pub(in crate::transfer) struct ArrivingFile {
 
 impl ArrivingFile {
     /// A file that is empty.
-    pub(in crate::transfer) fn new(file: File) -> Self {
+    pub(crate) fn new(file: File) -> Self {
         Self { file, hasher: BlockHasher::default(), old: Blocks::default(), old_size: 0 }
     }
 
     /// A file of which `old` is there.
-    pub(in crate::transfer) fn patch(file: File, old: Blocks, old_size: u64) -> Self {
+    pub(crate) fn patch(file: File, old: Blocks, old_size: u64) -> Self {
         Self { file, hasher: BlockHasher::default(), old, old_size }
     }
 
     /// Where the next bytes belong.
-    pub(in crate::transfer) fn at(&self) -> u64 {
+    pub(crate) fn at(&self) -> u64 {
         self.hasher.bytes()
     }
 
     /// Takes the next bytes. Whole pages of zeros among them become holes.
-    pub(in crate::transfer) fn data(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn data(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let mut at = self.at();
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -74,7 +74,7 @@ impl ArrivingFile {
     }
 
     /// The next bytes are zeros.
-    pub(in crate::transfer) fn zeros(&mut self, count: u64) -> std::io::Result<()> {
+    pub(crate) fn zeros(&mut self, count: u64) -> std::io::Result<()> {
         self.clear(self.at(), count)?;
         self.hasher.zeros(count);
         Ok(())
@@ -105,7 +105,7 @@ impl ArrivingFile {
     }
 
     /// The next bytes are as they were.
-    pub(in crate::transfer) fn keep(&mut self, bytes: u64) -> Result<(), String> {
+    pub(crate) fn keep(&mut self, bytes: u64) -> Result<(), String> {
         let end = self.at().checked_add(bytes).ok_or("a file without end")?;
         let aligned = |at: u64| at.is_multiple_of(BLOCK as u64);
         if end > self.old_size || !aligned(self.at()) || !(aligned(end) || end == self.old_size) {
@@ -120,7 +120,7 @@ impl ArrivingFile {
     }
 
     /// The file is complete: gives it its size; its size, digest and blocks.
-    pub(in crate::transfer) fn finish(self) -> std::io::Result<(u64, Digest, Blocks)> {
+    pub(crate) fn finish(self) -> std::io::Result<(u64, Digest, Blocks)> {
         let size = self.hasher.bytes();
         self.file.set_len(size)?;
         let (digest, blocks) = self.hasher.finish();

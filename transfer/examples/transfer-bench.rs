@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mose_agent::transfer::{DumpSignal, Folders, Limits, Receiver, Sender, TransportKind, TransportOffer};
 use mose_pam::BitsPerSec;
+use mose_transfer::{DumpSignal, Folders, Limits, Receiver, Sender, TransportKind, TransportOffer};
 
 type Failed = Box<dyn Error + Send + Sync>;
 type Outcome<T> = Result<T, Failed>;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::{Pair, noise};
-use mose_agent::transfer::{Reread, Root, TransportKind, TreeFolder};
+use mose_transfer::{Reread, Root, TransportKind, TreeFolder};
 use proptest::prelude::*;
 
 /// Bytes of a block.
@@ -125,7 +125,7 @@ async fn several_trees_arrive_and_one_of_named_files_leaves_all_else_alone() {
     fs::write(pair.at("volume/data"), "1").unwrap();
     fs::write(pair.at("volume-there/stale"), "1").unwrap();
     let only = || Some(["hosts", "resolv.conf", "ctr.log"].map(Into::into).to_vec());
-    let folders = mose_agent::transfer::Folders {
+    let folders = mose_transfer::Folders {
         trees: vec![
             TreeFolder::whole(pair.at("there")),
             TreeFolder { path: pair.at("files-there"), only: only() },

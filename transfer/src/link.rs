@@ -389,7 +389,10 @@ impl Inlet {
 }
 
 /// A secret of 128 bits in hexadecimal.
-pub(crate) fn token() -> Result<String, TransferError> {
+///
+/// # Errors
+/// Where the kernel gives no random bytes.
+pub fn token() -> Result<String, TransferError> {
     use std::io::Read as _;
     let mut bytes = [0u8; 16];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
@@ -403,7 +406,8 @@ pub(crate) fn tag(token: &str) -> u32 {
 }
 
 /// Compares in a time that depends on the length alone.
-pub(crate) fn same_secret(one: &[u8], two: &[u8]) -> bool {
+#[must_use]
+pub fn same_secret(one: &[u8], two: &[u8]) -> bool {
     one.len() == two.len() && one.iter().zip(two).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }
 

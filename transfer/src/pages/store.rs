@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
 
 use super::{MAX_REUSE, PAGE, Run, ZERO, digest};
-use crate::transfer::digest::FileHasher;
-use crate::transfer::error::TransferError;
+use crate::digest::FileHasher;
+use crate::error::TransferError;
 
 /// Bytes copied at once where the file system cannot copy by itself.
 const PIECE: usize = 1 << 20;

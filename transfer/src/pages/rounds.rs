@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use super::known::{Known, Placed};
 use super::{MAX_REUSE, PAGE, Place, RUN, RoundSent, Run};
-use crate::transfer::error::TransferError;
-use crate::transfer::frame::{MAX_META, Record};
-use crate::transfer::send::{Engine, Sending};
+use crate::error::TransferError;
+use crate::frame::{MAX_META, Record};
+use crate::send::{Engine, Sending};
 
 /// Pages read at once out of a page file of the dump.
 const PIECE: usize = 64 * PAGE;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt};
 
 /// Bytes of an Ethernet header, as interfaces and queues count a packet.
-pub(crate) const ETHERNET: u64 = 14;
+const ETHERNET: u64 = 14;
 
 /// The `struct tcp_info` of `linux/tcp.h`, as far as it is used here: it only ever grows at its end. Older kernels fill less
 /// of it, and the rest stays zero.
@@ -35,22 +35,22 @@ struct Raw {
 
 /// What is used of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TcpInfo {
+pub struct TcpInfo {
     /// The smoothed round-trip time (RFC 6298).
-    pub(crate) rtt: Duration,
+    pub rtt: Duration,
     /// Its mean deviation.
-    pub(crate) rtt_variation: Duration,
+    pub rtt_variation: Duration,
     /// The shortest round trip of late; none where the kernel does not tell.
-    pub(crate) least_rtt: Option<Duration>,
+    pub least_rtt: Option<Duration>,
     /// Bytes of payload that were sent again.
-    pub(crate) resent: u64,
+    pub resent: u64,
 }
 
 /// What the kernel says of a connection, tcp(7).
 ///
 /// # Errors
 /// Where the socket is none of TCP's.
-pub(crate) fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
+pub fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
     let mut raw = Raw::default();
     let mut length = size_of::<Raw>() as libc::socklen_t;
     // SAFETY: the descriptor is open for the call; the kernel writes at most `length` bytes, which is the size of `raw`, a
@@ -79,19 +79,19 @@ pub(crate) fn tcp_info(socket: &impl AsFd) -> io::Result<TcpInfo> {
 
 /// How bytes are cut into segments, and what each costs on the link beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Segments {
+pub struct Segments {
     /// Bytes of payload in a full segment.
-    pub(crate) payload: u64,
+    pub payload: u64,
     /// Bytes of Ethernet, IP and TCP headers of each.
-    pub(crate) headers: u64,
+    pub headers: u64,
 }
 
 impl Segments {
     /// TCP with timestamps over IPv4 over Ethernet of the usual 1500 bytes.
-    pub(crate) const USUAL: Self = Self { payload: 1448, headers: ETHERNET + 20 + 32 };
+    pub const USUAL: Self = Self { payload: 1448, headers: ETHERNET + 20 + 32 };
 
     /// Those of a connection over IPv4; the usual ones where the kernel does not tell.
-    pub(crate) fn of(socket: &impl AsFd) -> Self {
+    pub fn of(socket: &impl AsFd) -> Self {
         match getsockopt(socket, sockopt::TcpMaxSeg) {
             Ok(payload) if payload > 0 => Self { payload: payload.into(), ..Self::USUAL },
             _ => Self::USUAL,
@@ -99,7 +99,7 @@ impl Segments {
     }
 
     /// What `bytes` of payload are on the link.
-    pub(crate) const fn on_link(self, bytes: u64) -> u64 {
+    pub const fn on_link(self, bytes: u64) -> u64 {
         bytes + bytes.div_ceil(self.payload) * self.headers
     }
 }

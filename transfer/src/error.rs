@@ -180,7 +180,8 @@ impl TransferError {
         Self::Malformed { peer: peer.to_owned(), what: what.into() }
     }
 
-    pub(crate) fn setup(reason: impl Into<String>, remedy: &'static str) -> Self {
+    /// What cannot begin or go on as things are here, and what to do about it.
+    pub fn setup(reason: impl Into<String>, remedy: &'static str) -> Self {
         Self::Setup { reason: reason.into(), remedy }
     }
 }
