@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::future::BoxFuture;
+use mose_bus::peers::{Peers, Requests};
+use mose_bus::session::session_refusal;
 use mose_coat::Overlay;
 use mose_driver::arrival::Asked;
-use mose_driver::{Busy, HandOvers};
+use mose_driver::{Ask, Busy, HandOvers};
 use mose_protocol::agent::{Capability, Hello, Role, ServiceInfo, ServiceState, Telemetry};
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};
@@ -21,7 +24,6 @@ use crate::engine::Engine;
 use crate::history::History;
 use crate::journal::Journals;
 use crate::link::Links;
-use crate::peers::{Peers, Requests};
 use crate::profile::Profiler;
 use crate::simulation::Simulation;
 use crate::steps::StepLog;
@@ -120,7 +122,10 @@ impl Agent {
                 history,
                 calibrations,
                 profiler: Profiler::default(),
-                hand_overs: HandOvers::new(config.host.clone(), Arc::new(Requests::new(session.clone()))),
+                hand_overs: HandOvers::new(
+                    config.host.clone(),
+                    Arc::new(Asking(Requests::new(session.clone()))),
+                ),
                 watches: Watches::default(),
                 links: Links::default(),
                 simulation,
@@ -355,16 +360,17 @@ impl Agent {
     }
 }
 
-/// A Zenoh session that does not do what it must.
-pub(crate) fn session_refusal(error: &dyn std::fmt::Display) -> Refusal {
-    Refusal::new(
-        RefusalCode::Failed,
-        format!("the Zenoh session failed: {error}"),
-        "see whether the listen address is free and belongs to this host",
-    )
-}
-
 /// The overlay's error as a refusal.
 pub(crate) fn overlay_refusal(error: &mose_coat::CoatError) -> Refusal {
     Refusal::new(RefusalCode::Overlay, error.to_string(), "")
+}
+
+/// Asking over Zenoh.
+struct Asking(Requests);
+
+#[async_trait]
+impl Ask for Asking {
+    async fn ask(&self, to: &HostName, request: &Request, deadline: Duration) -> Response {
+        self.0.ask(to, request, deadline).await
+    }
 }

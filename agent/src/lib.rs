@@ -15,15 +15,11 @@ pub mod journal;
 mod link;
 pub mod local;
 mod locations;
-pub mod peers;
 mod profile;
 mod report;
-pub mod session;
 pub mod simulation;
 mod source;
 pub mod steps;
-mod tcp_info;
-pub mod transfer;
 mod watch;
 
 pub use agent::{Agent, Config};

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mose_bus::peers::QUICK;
 use mose_coat::{EndpointSpec, Route};
 use mose_protocol::agent::Location;
 use mose_protocol::{Refusal, RefusalCode, Request, Timestamp};
@@ -14,7 +15,6 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::agent::{Agent, overlay_refusal};
-use crate::peers::QUICK;
 
 /// Where the agent listens for orders of its own host.
 pub const SOCKET: &str = "/run/mose/agent.sock";

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mose_bus::peers::QUICK;
+use mose_bus::session::session_refusal;
 use mose_coat::Route;
 use mose_protocol::agent::{Hello, Location};
 use mose_protocol::{HostName, Refusal, Reply, Request, envelope, keys};
 use zenoh::sample::SampleKind;
 
-use crate::agent::{Agent, overlay_refusal, session_refusal};
-use crate::peers::QUICK;
+use crate::agent::{Agent, overlay_refusal};
 
 /// How often it is tried to meet an agent that is there but does not answer: for some minutes.
 const MEETINGS: u32 = 50;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use mose_bus::peers::QUICK;
 use mose_pam::{Bytes, Millis};
 use mose_protocol::handover::Restored;
 use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
@@ -9,12 +10,11 @@ use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{Refusal, Reply, Request, Timestamp};
+use mose_transfer::SentSoFar;
 
 use crate::client_gap::Away;
-use crate::peers::QUICK;
 use crate::source::{Ending, Source};
 use crate::steps::Note;
-use crate::transfer::SentSoFar;
 
 /// The figures of one migration as they come in. Times are on the source's clock.
 pub(crate) struct Measured {

@@ -42,7 +42,7 @@ fn processor() -> Result<Duration, Failure> {
 async fn agents(count: usize, services: usize) -> Result<(), Failure> {
     let swarm = swarm(count, services, PERIOD).await.map_err(|refusal| refusal.to_string())?;
     let (session, beside) =
-        mose_agent::session::open_alone(None, &[]).await.map_err(|refusal| refusal.to_string())?;
+        mose_bus::session::open_alone(None, &[]).await.map_err(|refusal| refusal.to_string())?;
     writeln!(stdout(), "{} {beside}", swarm.endpoint())?;
     let stop = tokio::task::spawn_blocking(|| std::io::stdin().lock().read_line(&mut String::new()));
     let publishing = async {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use mose_agent::peers::Requests;
-use mose_agent::session;
+use mose_bus::peers::Requests;
+use mose_bus::session;
 use mose_protocol::agent::{Capability, Hello, ServiceInfo};
 use mose_protocol::link::LinkMetrics;
 use mose_protocol::record::Record;

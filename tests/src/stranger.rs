@@ -24,9 +24,8 @@ impl Stranger {
 
     async fn introduce(endpoint: &str) -> zenoh::Session {
         let listen = [endpoint.to_owned()];
-        let session = mose_agent::session::open(&listen, &["tcp/127.0.0.1:1".into()])
-            .await
-            .expect("the address is free");
+        let session =
+            mose_bus::session::open(&listen, &["tcp/127.0.0.1:1".into()]).await.expect("the address is free");
         let host: HostName = "edge-x".parse().expect("a host's name");
         let hello = Hello {
             host: host.clone(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mose_bus::peers::QUICK;
 use mose_pam::Plan;
 use mose_protocol::agent::{Capability, Role};
 use mose_protocol::check::{Arrival, Finding, Report, Severity};
@@ -12,7 +13,6 @@ use serde_json::Value;
 use super::Looked;
 use crate::agent::{Agent, overlay_refusal};
 use crate::engine::Container;
-use crate::peers::QUICK;
 
 /// How long the destination may take to look at itself.
 const COMPARE_DEADLINE: Duration = Duration::from_secs(8);

@@ -11,7 +11,7 @@ use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use super::{Arrival, remove_file, transfer_refusal};
 use crate::agent::{Agent, overlay_refusal};
 use crate::engine::{Container, Described};
-use crate::transfer::{Folders, Limits, Receiver, TreeFolder};
+use mose_transfer::{Folders, Limits, Receiver, TreeFolder};
 
 impl Agent {
     /// Refuses what would collide with something that is here already.

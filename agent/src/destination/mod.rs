@@ -17,7 +17,7 @@ use mose_protocol::{Refusal, RefusalCode, Response};
 use crate::agent::{Agent, overlay_refusal};
 use crate::engine::Container;
 use crate::journal::{DestinationState, Journal};
-use crate::transfer::Receiver;
+use mose_transfer::Receiver;
 
 pub(crate) use make_ready::{endpoint_spec, tree_names};
 

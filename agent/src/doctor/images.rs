@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use mose_bus::peers::QUICK;
 use mose_pam::Bytes;
 use mose_protocol::agent::{Capability, ServiceInfo};
 use mose_protocol::doctor::Check;
@@ -9,7 +10,6 @@ use mose_protocol::{HostName, Refusal, Reply, Request};
 
 use crate::agent::Agent;
 use crate::engine::Engine;
-use crate::peers::QUICK;
 
 const WHAT: &str = "container images";
 

@@ -16,12 +16,12 @@ use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::secret::Secret;
 use mose_protocol::{Refusal, ServiceName};
+use mose_transfer::{TakePage, TransferError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::check::Looked;
-use crate::transfer::{TakePage, TransferError};
 
 /// A container that a hand-over is about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

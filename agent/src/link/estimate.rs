@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use mose_pam::{BitsPerSec, Bytes, Millis};
 use mose_protocol::link::{CapacityFrom, Carried, LinkMetrics, MAX_BURST, RttFrom};
 use mose_protocol::{HostName, Timestamp};
+use mose_transfer::tcp_info::Segments;
 
 use super::interface::between;
-use crate::tcp_info::Segments;
 
 /// Round trips of which the median is told.
 const ROUND_TRIPS: usize = 15;

@@ -4,9 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use mose_protocol::link::Carried;
+use mose_transfer::tcp_info::Segments;
 use nix::ifaddrs::getifaddrs;
-
-use crate::tcp_info::Segments;
 
 /// What an interface has carried in each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

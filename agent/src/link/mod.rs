@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use mose_bus::peers::QUICK;
 use mose_pam::{BitsPerSec, Bytes, Millis};
 use mose_protocol::agent::{Capability, Hello, Role};
 use mose_protocol::link::{LinkMetrics, MAX_BURST, ProbeOffer, ProbeOrder, RttFrom};
@@ -24,7 +25,6 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::agent::Agent;
-use crate::peers::QUICK;
 use estimate::{Burst, Counters, Profile};
 
 /// How often a link's round-trip time and use are measured; with many peers, as often as [`SPACING`] lets.

@@ -10,6 +10,8 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use mose_protocol::link::{Carried, MAX_BURST};
+use mose_transfer::tcp_info::{Segments, TcpInfo, tcp_info};
+use mose_transfer::{same_secret, token};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send as send_bytes, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
@@ -17,8 +19,6 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use super::interface::{between, carried};
-use crate::tcp_info::{Segments, TcpInfo, tcp_info};
-use crate::transfer::{same_secret, token};
 
 /// Announces the format, before the token.
 const MAGIC: &[u8; 8] = b"MOSElink";

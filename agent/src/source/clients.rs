@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use mose_bus::peers::QUICK;
 use mose_protocol::agent::Role;
 use mose_protocol::handover::{WatchTarget, Watched};
 use mose_protocol::record::ClientGap;
@@ -12,7 +13,6 @@ use tokio::time::Instant;
 
 use super::Source;
 use crate::client_gap::{self, Away};
-use crate::peers::QUICK;
 
 /// How long connections may wait after the service is back before their watch is ended, beside the time that it was away: TCP
 /// backs off, so that a lost segment is sent again after at most as long as the silence before.

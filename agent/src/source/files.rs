@@ -8,13 +8,13 @@ use mose_pam::Bytes;
 use mose_protocol::handover::Prepare;
 use mose_protocol::step::Step;
 use mose_protocol::{Refusal, RefusalCode};
+use mose_transfer::{Pass, Reread, Root, Sender};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::Source;
 use crate::destination::{transfer_refusal, tree_names};
 use crate::engine::{Container, Engine, StateTree};
 use crate::steps::Note;
-use crate::transfer::{Pass, Reread, Root, Sender};
 
 /// What is known of a service's files.
 pub(super) struct Files {

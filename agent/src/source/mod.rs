@@ -26,9 +26,9 @@ use crate::engine::Container;
 use crate::journal::{Found, Journal, Outgoing, SourceState};
 use crate::report::Measured;
 use crate::steps::Steps;
-use crate::transfer::{Sender, check_bandwidth};
 use clients::Watcher;
 use files::Files;
+use mose_transfer::{Sender, check_bandwidth};
 use pre_copy::Rounds;
 
 /// How a migration ended, for its record.

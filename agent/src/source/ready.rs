@@ -8,6 +8,7 @@ use mose_protocol::handover::{Place, Prepare, Prepared};
 use mose_protocol::step::Step;
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{Refusal, RefusalCode, Reply, Request};
+use mose_transfer::{Limits, Sender};
 
 use super::{Ready, Source, out_of_order};
 use crate::agent::overlay_refusal;
@@ -15,7 +16,6 @@ use crate::destination::{STATE_LIMIT, transfer_refusal};
 use crate::engine::Container;
 use crate::journal::Outgoing;
 use crate::steps::Note;
-use crate::transfer::{Limits, Sender};
 
 /// How long the destination may take to make ready: creating a container, or loading an image.
 const PREPARE_DEADLINE: Duration = Duration::from_secs(120);

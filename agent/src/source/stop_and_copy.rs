@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
+use mose_bus::peers::QUICK;
 use mose_coat::{Change, Route};
 use mose_pam::Bytes;
 use mose_protocol::agent::Location;
@@ -11,6 +12,7 @@ use mose_protocol::handover::Place;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::step::Step;
 use mose_protocol::{HostName, Refusal, RefusalCode, Request, Timestamp};
+use mose_transfer::{Sent, dump_signal};
 use tokio::task::JoinHandle;
 
 use super::pre_copy::Rounds;
@@ -18,9 +20,7 @@ use super::{Ready, Source, aborted, out_of_order};
 use crate::agent::overlay_refusal;
 use crate::destination::transfer_refusal;
 use crate::engine::{Container, ExitWatch, Moment, Moments, Stage};
-use crate::peers::QUICK;
 use crate::steps::Note;
-use crate::transfer::{Sent, dump_signal};
 
 /// How long CRIU may take to come to its first moment: Podman and runc get there in a fraction of a second.
 const FREEZE_DEADLINE: Duration = Duration::from_secs(30);

@@ -1,5 +1,6 @@
 //! Bringing the service back on the source.
 
+use mose_bus::peers::QUICK;
 use mose_coat::Route;
 use mose_protocol::agent::Location;
 use mose_protocol::handover::Place;
@@ -9,7 +10,6 @@ use mose_protocol::{Refusal, Timestamp};
 use super::Source;
 use crate::agent::overlay_refusal;
 use crate::destination::endpoint_spec;
-use crate::peers::QUICK;
 
 impl Source {
     /// Brings the service back on this host: lets it go on where it still stands, restores it where it was dumped.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mose_agent::engine::simulated::{SimulatedHost, World};
-use mose_agent::{Agent, Config, session};
+use mose_agent::{Agent, Config};
+use mose_bus::session;
 use mose_protocol::agent::Role;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode};

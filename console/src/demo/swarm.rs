@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use mose_agent::session;
+use mose_bus::session;
 use mose_pam::{BitsPerSec, Bytes, Metres, MetresPerSec, Millis, PagesPerSec};
 use mose_protocol::agent::{
     Capability, Heading, Hello, Position, Role, ServiceInfo, ServiceState, Telemetry,

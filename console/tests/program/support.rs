@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use mose_agent::session;
+use mose_bus::session;
 use mose_protocol::agent::{Capability, Hello, Role};
 use mose_protocol::step::StepEvent;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};

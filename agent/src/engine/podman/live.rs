@@ -1,10 +1,10 @@
 //! A running container's memory, read from outside.
 
 use mose_pages::{Dumpable, PageReader, PageSet, Preference, Tracker, dumpable};
+use mose_transfer::{TakePage, TransferError};
 
 use super::processes;
 use crate::engine::LiveMemory;
-use crate::transfer::{TakePage, TransferError};
 
 /// The memory of the processes below (and with) a container's first one.
 pub(super) struct ContainerMemory {

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use mose_pam::Bytes;
 use mose_protocol::{MigrationId, Refusal, RefusalCode};
+use mose_transfer::write_back;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::socket::{Socket, encoded};
 use super::{CALL_DEADLINE, io_refusal, space};
-use crate::transfer::write_back;
 
 /// The mark's name, in the folder that the volume's `_data` lies in.
 const MARK: &str = ".mose-incoming";

@@ -5,10 +5,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use mose_transfer::PAGE;
 use serde::{Deserialize, Serialize};
 
 use super::memory::Pages;
-use crate::transfer::PAGE;
 
 /// Says what wrote the images.
 const INVENTORY: &[u8] = b"MOSE simulated images 1\n";

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use mose_pages::{Next, Profile};
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
+use mose_transfer::{PAGE, TakePage, TransferError};
 
 use super::World;
 use super::draw::Component;
 use super::memory::Pages;
 use crate::engine::{LiveMemory, Sampling};
 use crate::source::pre_copy::PAUSE;
-use crate::transfer::{PAGE, TakePage, TransferError};
 
 /// Where the pages of every service begin.
 const BASE: u64 = 0x7f00_0000_0000;

@@ -6,8 +6,7 @@
 use std::time::{Duration, Instant};
 
 use mose_pam::PagesPerSec;
-
-use crate::transfer::PAGE;
+use mose_transfer::PAGE;
 
 /// Bursts of writing: for `lasting` out of every `period` of the time that the service runs.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -13,6 +13,7 @@ use ipnet::Ipv4Net;
 use mose_pam::{Bytes, Profile};
 use mose_protocol::agent::MessagesPerSec;
 use mose_protocol::{HostName, ServiceName, Timestamp};
+use mose_transfer::PAGE;
 use tokio::sync::{mpsc, watch};
 
 use super::draw::{Component, Times};
@@ -21,7 +22,6 @@ use super::images::Core;
 use super::memory::{Pages, Progress, Writing};
 use super::surroundings::{Link, Motion};
 use crate::engine::Moment;
-use crate::transfer::PAGE;
 
 /// Placements and outages that are remembered.
 const REMEMBERED: usize = 4096;

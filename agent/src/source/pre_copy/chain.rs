@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mose_protocol::Refusal;
+use mose_transfer::{PAGE, RoundSent, Sender};
 
 use super::PreCopy;
 use crate::destination::transfer_refusal;
 use crate::engine::{Container, Engine};
-use crate::transfer::{PAGE, RoundSent, Sender};
 
 /// Links, each sent as soon as it is complete.
 pub(super) struct Chain {

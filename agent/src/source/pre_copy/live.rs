@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use mose_protocol::Refusal;
+use mose_transfer::{RoundSent, Sender};
 
 use super::PreCopy;
 use crate::destination::transfer_refusal;
 use crate::engine::{Container, Engine, LiveMemory};
-use crate::transfer::{RoundSent, Sender};
 
 /// The service's memory, shared with the sending thread for the time of a round.
 pub(super) struct Live {
@@ -38,7 +38,7 @@ impl PreCopy for Live {
         let looked = tokio::task::spawn_blocking(look).await;
         looked.map_err(|error| transfer_refusal(&error))?.map_err(|error| transfer_refusal(&error))?;
         let memory = Arc::clone(&self.memory);
-        let read = move |take: &mut crate::transfer::TakePage<'_>| {
+        let read = move |take: &mut mose_transfer::TakePage<'_>| {
             memory.lock().unwrap_or_else(PoisonError::into_inner).changed(take)
         };
         let sent = sender.round(Box::new(read)).await.map_err(|error| transfer_refusal(&error))?;

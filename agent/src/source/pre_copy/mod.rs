@@ -14,12 +14,12 @@ use mose_pam::{Bytes, Millis, Plan, Strategy};
 use mose_protocol::Refusal;
 use mose_protocol::handover::PreCopyWay;
 use mose_protocol::step::{Round, Step, ended_early};
+use mose_transfer::{RoundSent, Sender};
 
 use super::Source;
 use super::files::Files;
 use crate::engine::Container;
 use crate::steps::Note;
-use crate::transfer::{RoundSent, Sender};
 
 /// Between two rounds: what is dirtied at once again need not be sent at once again, and the service's host has other
 /// work than reading memory.

@@ -1,0 +1,4 @@
+//! What agent and orchestrator share of Zenoh: how a session is set up, who is there, and how to ask them something.
+
+pub mod peers;
+pub mod session;

@@ -1,0 +1,149 @@
+//! How a Zenoh session is set up for agents: what its defaults get wrong for them.
+
+use futures_util::future::BoxFuture;
+use mose_protocol::{Refusal, RefusalCode};
+use zenoh::{Config, Session};
+
+/// How long a peer may be silent before its session counts as dead, in milliseconds. The death of a process is seen
+/// at once, by its connection; this is for hosts and links that die.
+const LEASE_MS: u64 = 3000;
+
+/// How long bulk data may wait for a slow receiver before Zenoh would drop it in silence, in microseconds.
+const BLOCK_US: u64 = 120_000_000;
+
+/// The receive buffer of a session for images, in bytes: with it their throughput is a fifth higher.
+const BULK_BUFFER: &str = "16777216";
+
+/// How many ports are tried for a session that takes any.
+const ATTEMPTS: u32 = 16;
+
+/// A session that listens at `listen` and connects to `connect`; with none of these it looks for others by multicast.
+///
+/// # Errors
+/// Where an endpoint is not one, or cannot be listened on.
+pub async fn open(listen: &[String], connect: &[String]) -> Result<Session, Refusal> {
+    let config = configuration(listen, connect).map_err(|error| session_refusal(&error))?;
+    configured(config).await.map_err(|error| session_refusal(&error))
+}
+
+/// A session with this configuration as it is.
+///
+/// Boxed, so that Zenoh's start, which is large, is compiled here, and not again in each program that opens a session.
+///
+/// # Errors
+/// What Zenoh refuses.
+pub fn configured(config: Config) -> BoxFuture<'static, zenoh::Result<Session>> {
+    Box::pin(async move { zenoh::open(config).await })
+}
+
+/// A session that listens at `listen`, or on a free port of `127.0.0.1`, and its endpoint. It meets nobody but those that connect to it and
+/// those at `connect`: for a testbed in one process, beside which others may run on the same network.
+///
+/// # Errors
+/// Where the port is taken, or no free one can be had.
+pub async fn open_alone(listen: Option<&str>, connect: &[String]) -> Result<(Session, String), Refusal> {
+    let mut attempts = 0;
+    loop {
+        let endpoint = match listen {
+            Some(endpoint) => endpoint.to_owned(),
+            None => free_endpoint().map_err(|error| session_refusal(&error))?,
+        };
+        let listen = [endpoint.clone()];
+        let mut config = configuration(&listen, connect).map_err(|error| session_refusal(&error))?;
+        for key in ["scouting/multicast/enabled", "scouting/gossip/enabled"] {
+            config.insert_json5(key, "false").map_err(|error| session_refusal(&error))?;
+        }
+        attempts += 1;
+        match configured(config).await {
+            Ok(session) => return Ok((session, endpoint)),
+            // Somebody else took the port meanwhile.
+            Err(error) if attempts < ATTEMPTS => tracing::debug!(%error, endpoint, "another port is tried"),
+            Err(error) => return Err(session_refusal(&error)),
+        }
+    }
+}
+
+/// A port that nobody listens on at this moment.
+fn free_endpoint() -> std::io::Result<String> {
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    Ok(format!("tcp/{}", listener.local_addr()?))
+}
+
+/// A session for images beside the one at `listen`: every endpoint's port is one higher. On the same link a small
+/// request would wait behind the bulk data, whatever its priority; on a link of its own it does not.
+///
+/// # Errors
+/// As [`open`], and where an endpoint names no port.
+pub async fn open_bulk(listen: &[String], connect: &[String]) -> Result<Session, Refusal> {
+    let beside = |endpoints: &[String]| -> Result<Vec<String>, Refusal> {
+        endpoints.iter().map(|endpoint| next_port(endpoint)).collect()
+    };
+    let mut config =
+        configuration(&beside(listen)?, &beside(connect)?).map_err(|error| session_refusal(&error))?;
+    for (key, value) in [
+        ("transport/link/rx/buffer_size", BULK_BUFFER),
+        // It is found by its port alone; a session that hears of it by gossip would connect to it as well.
+        ("scouting/gossip/enabled", "false"),
+    ] {
+        config.insert_json5(key, value).map_err(|error| session_refusal(&error))?;
+    }
+    configured(config).await.map_err(|error| session_refusal(&error))
+}
+
+/// `tcp/10.0.0.1:7447` as `tcp/10.0.0.1:7448`. Port 0, which the system chooses, stays.
+fn next_port(endpoint: &str) -> Result<String, Refusal> {
+    let parsed = endpoint.rsplit_once(':').and_then(|(place, port)| {
+        let port: u16 = port.parse().ok()?;
+        Some(format!("{place}:{}", if port == 0 { 0 } else { port.checked_add(1)? }))
+    });
+    parsed.ok_or_else(|| session_refusal(&format!("the endpoint `{endpoint}` names no port below 65535")))
+}
+
+/// A Zenoh session that does not do what it must.
+#[must_use]
+pub fn session_refusal(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(
+        RefusalCode::Failed,
+        format!("the Zenoh session failed: {error}"),
+        "see whether the listen address is free and belongs to this host",
+    )
+}
+
+fn configuration(
+    listen: &[String],
+    connect: &[String],
+) -> Result<Config, Box<dyn std::error::Error + Send + Sync>> {
+    let mut config = Config::default();
+    let json = |value: &[String]| serde_json::to_string(value);
+    let mut set = |key: &str, value: &str| config.insert_json5(key, value);
+    set("mode", "\"peer\"")?;
+    set("listen/endpoints", &json(listen)?)?;
+    set("connect/endpoints", &json(connect)?)?;
+    set("connect/timeout_ms", "0")?;
+    set("connect/exit_on_failure", "false")?;
+    set("connect/retry", r#"{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"#)?;
+    set("scouting/multicast/enabled", if connect.is_empty() { "true" } else { "false" })?;
+    set("scouting/delay", "0")?;
+    set("transport/link/tx/lease", &LEASE_MS.to_string())?;
+    set("transport/link/tx/queue/congestion_control/block/wait_before_close", &BLOCK_US.to_string())?;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_for_images_is_beside_the_other() {
+        assert_eq!(next_port("tcp/10.0.0.1:7447").ok(), Some("tcp/10.0.0.1:7448".to_owned()));
+        assert_eq!(next_port("tcp/10.0.0.1:0").ok(), Some("tcp/10.0.0.1:0".to_owned()));
+        assert!(next_port("tcp/10.0.0.1:65535").is_err());
+        assert!(next_port("tcp/10.0.0.1").is_err());
+    }
+
+    #[test]
+    fn every_setting_is_one_that_this_release_of_zenoh_knows() {
+        let config = configuration(&["tcp/127.0.0.1:0".into()], &["tcp/127.0.0.1:1".into()]);
+        assert!(config.is_ok(), "{}", config.err().map(|e| e.to_string()).unwrap_or_default());
+    }
+}
