@@ -85,7 +85,12 @@ impl HandOvers {
     pub(crate) fn spawn(&self, hand_over: impl Future<Output = ()> + Send + 'static) {
         let life = self.life.clone();
         tokio::spawn(async move {
-            let _ = life.run_until_cancelled_owned(hand_over).await;
+            tokio::select! {
+                // Once it has ended nothing more is begun.
+                biased;
+                () = life.cancelled() => {}
+                () = hand_over => {}
+            }
         });
     }
 }

@@ -142,6 +142,8 @@ impl HandOvers {
     ) {
         let work = work(&prepare);
         let migration = prepare.task.migration.clone();
+        // What was not refused yet may have made something.
+        let left = left || !matches!(state, HandoverState::Refused(_));
         let (incoming, effects) = Incoming::taken_up(prepare, &self.host, state, left);
         self.lock().coming.insert(migration, incoming.clone());
         self.spawn(Drive::new(self, incoming, effects, work, left).run());
