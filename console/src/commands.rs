@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mose_console::decide::{self, Decided};
-use mose_console::design::{self, Design, Given, Wanted};
 use mose_console::documents::{self, AgentLine, Refused};
-use mose_console::fleet::{Fleet, Told, Unanswered};
-use mose_console::follow::Follower;
-use mose_console::order::{self, Order};
 use mose_console::{exit, movable, table};
 use mose_lab::Lab;
+use mose_orchestrator::decide::{self, Decided};
+use mose_orchestrator::design::{self, Design, Given, Wanted};
+use mose_orchestrator::fleet::{Fleet, Told, Unanswered};
+use mose_orchestrator::follow::Follower;
+use mose_orchestrator::order::{self, Order};
 use mose_pam::{Limits, Millis, Plan, Strategy, Targets};
 use mose_protocol::handover::{FilePolicy, ImagePolicy, PreCopyWay};
 use mose_protocol::record::Record;
@@ -205,7 +205,7 @@ async fn check(
     if let Some(to) = to {
         fleet.agent(to).await?;
     }
-    let report = movable::check(fleet, service, &from, to).await?;
+    let report = mose_orchestrator::movable::check(fleet, service, &from, to).await?;
     if json {
         print_json(&report);
     } else {

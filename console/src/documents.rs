@@ -1,6 +1,7 @@
 //! The documents that commands print with `--json`, each with its JSON Schema.
 
 use clap::ValueEnum;
+use mose_orchestrator::fleet::{Link, Seen, Told, Unanswered};
 use mose_protocol::agent::{Hello, ServiceInfo, Telemetry};
 use mose_protocol::record::Record;
 use mose_protocol::step::StepEvent;
@@ -11,7 +12,6 @@ use serde::Serialize;
 
 use crate::doctor;
 use crate::experiments;
-use crate::fleet::{Link, Seen, Told, Unanswered};
 use crate::proposal::{Report, Swept};
 
 /// An agent, as `mose agents --json` lists it: with its introduction, or with why there is none.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mose_orchestrator::fleet::Fleet;
 use mose_protocol::{Refusal, RefusalCode};
 use mose_screen::effect::{Attach, Playing};
 use mose_screen::event::{Answer, Event};
@@ -15,7 +16,6 @@ use tokio::task::JoinHandle;
 use super::player::Player;
 use super::wire::follow;
 use crate::demo::{Autopilot, Demo, Scenario};
-use crate::fleet::Fleet;
 
 /// The workloads of the lab that can be started from the console.
 pub(super) const WORKLOADS: &[&str] =

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::calibrate::{profile, sample};
 use mose_console::experiments::Fitted;
 use mose_console::table;
 use mose_lab::{Lab, ServiceOptions};
+use mose_orchestrator::calibrate::{profile, sample};
 use mose_pam::{BitsPerSec, Bytes, Sample, Strategy};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, Request};

@@ -5,11 +5,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::design::{self, Design, Wanted};
-use mose_console::fleet::Fleet;
-use mose_console::order::{self, Order};
 use mose_lab::client::{Client, ClientKind, ClientReport, ClientSpec};
 use mose_lab::{CLIENT_ADDRESS, CLIENT_NETNS, Lab, ServiceOptions, Workload, start_service, stop_service};
+use mose_orchestrator::design::{self, Design, Wanted};
+use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::order::{self, Order};
 use mose_pam::Plan;
 use mose_protocol::agent::Hello;
 use mose_protocol::forecast::Forecast;

@@ -4,10 +4,10 @@
 use std::process::ExitCode;
 
 use color_eyre::eyre::eyre;
-use mose_console::design::{Given, Wanted};
 use mose_console::experiments::{RoundsCompared, RuleFigures, RulesRun};
 use mose_console::{exit, table};
 use mose_lab::{Lab, ServiceOptions};
+use mose_orchestrator::design::{Given, Wanted};
 use mose_pam::{BitsPerSec, InputError, Limits, Millis, Objective, RoundsRule, Targets};
 use mose_protocol::record::{Outcome, Record};
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
 use mose_console::experiments::Unmovable;
-use mose_console::fleet::Fleet;
-use mose_console::{exit, movable, table};
+use mose_console::{exit, table};
 use mose_lab::holder::{Fate, KINDS, Kind};
 use mose_lab::{ByHand, Holder, Lab, ServiceOptions, by_hand, stop_service};
+use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::movable;
 use mose_protocol::check::{Report, Severity};
 
 use crate::cli;

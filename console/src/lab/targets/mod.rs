@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::design::{Given, Wanted};
 use mose_console::experiments::{Held, Promise, Promises, RuleFigures};
 use mose_console::{exit, table};
 use mose_lab::{Lab, ServiceOptions};
+use mose_orchestrator::design::{Given, Wanted};
 use mose_pam::{Limits, Millis, Objective, RoundsRule, Targets};
 use mose_protocol::record::Outcome;
 
