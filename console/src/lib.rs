@@ -1,11 +1,13 @@
 //! The console: what the agents tell, shown to people and printed as JSON, on a terminal and line by line; and the demo testbed.
 
 pub mod app;
+pub mod arguments;
 pub mod demo;
 pub mod doctor;
 pub mod documents;
 pub mod exit;
-pub mod experiments;
+pub mod lab;
+pub mod log;
 pub mod movable;
 pub mod proposal;
 pub mod table;

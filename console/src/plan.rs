@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use mose_console::documents::print_json;
 use mose_console::exit;
 use mose_console::movable;
 use mose_console::proposal::{self, Report, Swept};
@@ -16,7 +17,7 @@ use mose_pam::{
 };
 use mose_protocol::{HostName, Refusal, ServiceName};
 
-use crate::commands::{endpoints, print_json, with_fleet};
+use crate::commands::{endpoints, with_fleet};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
