@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mose_console::app::{self, Inputs, Screen, Start, follow};
 use mose_console::demo::swarm::swarm;
-use mose_console::fleet::Fleet;
+use mose_orchestrator::fleet::Fleet;
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::{Timestamp, envelope, keys};
 use mose_screen::event::{Event, Wire};

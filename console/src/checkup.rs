@@ -4,11 +4,12 @@
 use std::process::ExitCode;
 
 use mose_console::doctor::{HostReport, Machine, Reached, Report, examine, page};
+use mose_console::documents::print_json;
 use mose_console::exit;
 use mose_protocol::HostName;
 use mose_protocol::doctor::CheckState;
 
-use crate::commands::{Source, endpoints, print_json, with_fleet};
+use crate::commands::{Source, endpoints, with_fleet};
 
 /// Looks, prints, and says by the exit code whether anything is broken.
 pub(crate) fn run(hosts: &[HostName], connect: &[String], json: bool) -> ExitCode {

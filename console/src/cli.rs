@@ -1,32 +1,18 @@
-//! The words of the command line.
-
-mod lab;
-mod services;
-mod volumes;
+//! Command-line definitions of `mose`. Those of the lab's commands are in the library, as `mose-lab` has them too.
 
 use clap::{Parser, Subcommand, ValueEnum};
+use mose_console::arguments::{PreCopy, Shared, Transport};
 use mose_console::documents::Document;
-use mose_lab::LinkRate;
-use mose_pam::{BitsPerSec, Millis, Objective, Plan, RoundsRule, Strategy};
+use mose_console::lab::commands::{Calibrate, Lab};
+use mose_pam::{BitsPerSec, Millis, Objective, RoundsRule, Strategy};
 use mose_protocol::{HostName, MigrationId, ServiceName};
-
-pub(crate) use lab::{
-    Baseline, Calibrate, Lab, LabOptions, Laps, Profiling, Service, Strategies, TargetsRun, Unmovable,
-};
-pub(crate) use services::ServicesRun;
-pub(crate) use volumes::Volumes;
 
 /// Moves running, stateful containers between edge hosts while their clients stay connected.
 #[derive(Parser)]
 #[command(name = "mose", version, after_help = mose_console::exit::help())]
 pub(crate) struct Arguments {
-    /// Zenoh endpoint of an agent, such as tcp/10.0.0.1:7447; may be repeated. Without it: the agents of the lab on
-    /// this machine if one is up, else those that multicast finds.
-    #[arg(long, global = true, env = "MOSE_CONNECT", value_delimiter = ',', value_parser = endpoint, value_name = "ENDPOINT")]
-    pub(crate) connect: Vec<String>,
-    /// Print JSON: one document, or one per line where things happen over time.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) shared: Shared,
     #[command(flatten)]
     pub(crate) console: crate::open::Arguments,
     #[command(subcommand)]
@@ -162,7 +148,7 @@ pub(crate) enum Command {
     /// The testbed on this machine.
     Lab {
         #[command(subcommand)]
-        command: Lab,
+        command: Lab<String, String>,
     },
 }
 
@@ -172,22 +158,6 @@ pub(crate) enum Decision {
     Keep,
     /// The source discards its copy, for good.
     GiveUp,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Transport {
-    /// A data connection of its own, announced over Zenoh.
-    Tcp,
-    /// Chunks over Zenoh.
-    Zenoh,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum PreCopy {
-    /// The agent reads its pages while it runs: on every kernel.
-    Live,
-    /// CRIU's chain of pre-dumps: on kernels with soft-dirty bits.
-    Chain,
 }
 
 #[derive(clap::Args)]
@@ -241,69 +211,4 @@ pub(crate) struct Migrate {
     /// source keeps its files.
     #[arg(long, value_name = "PATH")]
     pub(crate) copy_bind: Vec<String>,
-}
-
-/// An endpoint of Zenoh, as this release speaks it: over TCP.
-fn endpoint(text: &str) -> Result<String, String> {
-    let wrong = |fault: &str| Err(format!("{fault}: write tcp/ADDRESS:PORT, such as tcp/192.0.2.11:7447"));
-    let Some(place) = text.strip_prefix("tcp/") else {
-        return match text.split_once('/') {
-            Some((protocol, _)) => wrong(&format!("agents do not speak `{protocol}`")),
-            None => wrong("it does not say how to get there"),
-        };
-    };
-    // What follows are Zenoh's own settings of a link.
-    let place = place.split(['?', '#']).next().unwrap_or_default();
-    match place.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
-            Ok(text.to_owned())
-        }
-        Some(("", _)) => wrong("it names no address"),
-        _ => wrong("it names no port"),
-    }
-}
-
-/// A plan in so many words; the iterations count where the strategy has any, and whether they fit is for the agent to say.
-pub(crate) fn plan(strategy: Strategy, iterations: Option<u32>) -> Plan {
-    let iterations = match strategy {
-        Strategy::IterativePrecopy => iterations,
-        Strategy::Cold | Strategy::Precopy => None,
-    };
-    Plan { strategy, iterations, ..Plan::cold() }
-}
-
-/// The bandwidth of a link as the model counts it.
-pub(crate) fn bandwidth(rate: LinkRate) -> Option<BitsPerSec> {
-    match rate {
-        LinkRate::Unshaped => None,
-        LinkRate::Bits(bits) => Some(BitsPerSec(bits)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endpoint_is_refused_with_what_it_lacks() {
-        for good in [
-            "tcp/192.0.2.11:7447",
-            "tcp/[2001:db8::1]:7447",
-            "tcp/edge-a:7447?prio=6-7",
-            "tcp/a:1#iface=eth0",
-        ] {
-            assert_eq!(endpoint(good).as_deref(), Ok(good));
-        }
-        for (bad, lacks) in [
-            ("192.0.2.11:7447", "how to get there"),
-            ("udp/192.0.2.11:7447", "`udp`"),
-            ("tcp/192.0.2.11", "no port"),
-            ("tcp/192.0.2.11:0", "no port"),
-            ("tcp/:7447", "no address"),
-            ("", "how to get there"),
-        ] {
-            let error = endpoint(bad).unwrap_err();
-            assert!(error.contains(lacks) && error.contains("tcp/192.0.2.11:7447"), "{bad}: {error}");
-        }
-    }
 }

@@ -5,31 +5,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mose_console::decide::{self, Decided};
-use mose_console::design::{self, Design, Given, Wanted};
-use mose_console::documents::{self, AgentLine, Refused};
-use mose_console::fleet::{Fleet, Told, Unanswered};
-use mose_console::follow::Follower;
-use mose_console::order::{self, Order};
-use mose_console::{exit, movable, table};
-use mose_lab::Lab;
+use mose_console::arguments;
+use mose_console::documents::{self, AgentLine, Refused, print_json};
+use mose_console::{exit, lab, movable, table};
+use mose_orchestrator::decide::{self, Decided};
+use mose_orchestrator::design::{self, Design, Given, Wanted};
+use mose_orchestrator::fleet::{Fleet, Told, Unanswered};
+use mose_orchestrator::follow::Follower;
+use mose_orchestrator::order::{self, Order};
 use mose_pam::{Limits, Millis, Plan, Strategy, Targets};
-use mose_protocol::handover::{FilePolicy, ImagePolicy, PreCopyWay};
+use mose_protocol::handover::{FilePolicy, ImagePolicy};
 use mose_protocol::record::Record;
-use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use serde::Serialize;
 
-use crate::cli::{self, Command, Decision, Migrate, PreCopy, Transport};
-use crate::lab::{agents_of, enter};
-
-/// Prints a value as one JSON document on one line.
-pub(crate) fn print_json<T: Serialize>(value: &T) {
-    match serde_json::to_string(value) {
-        Ok(text) => println!("{text}"),
-        Err(error) => eprintln!("mose: {error}"),
-    }
-}
+use crate::cli::{Command, Decision, Migrate};
 
 /// The console's settings, commented; or what they may be, as JSON Schema.
 pub(crate) fn print_config(schema: bool) -> ExitCode {
@@ -39,24 +29,6 @@ pub(crate) fn print_config(schema: bool) -> ExitCode {
         print!("{}", mose_screen::config::COMMENTED);
     }
     ExitCode::SUCCESS
-}
-
-impl From<Transport> for TransportKind {
-    fn from(transport: Transport) -> Self {
-        match transport {
-            Transport::Tcp => Self::Tcp,
-            Transport::Zenoh => Self::Zenoh,
-        }
-    }
-}
-
-impl From<PreCopy> for PreCopyWay {
-    fn from(way: PreCopy) -> Self {
-        match way {
-            PreCopy::Live => Self::Live,
-            PreCopy::Chain => Self::Chain,
-        }
-    }
 }
 
 /// Runs a command that talks to agents: those at `connect`, else the lab's.
@@ -108,13 +80,12 @@ pub(crate) fn endpoints(connect: &[String]) -> color_eyre::Result<(Vec<String>, 
     if !connect.is_empty() {
         return Ok((connect.to_vec(), Source::Named));
     }
-    match Lab::open(&mose_lab::LabConfig::default().state_dir) {
-        Ok(Some(lab)) => {
-            enter(&lab)?;
-            Ok((agents_of(&lab), Source::Lab))
+    match lab::running() {
+        Some(running) => {
+            lab::enter(&running)?;
+            Ok((running.agents, Source::Lab))
         }
-        // Someone who may not look into the lab is not kept from agents elsewhere.
-        Ok(None) | Err(_) => Ok((Vec::new(), Source::Multicast)),
+        None => Ok((Vec::new(), Source::Multicast)),
     }
 }
 
@@ -205,7 +176,7 @@ async fn check(
     if let Some(to) = to {
         fleet.agent(to).await?;
     }
-    let report = movable::check(fleet, service, &from, to).await?;
+    let report = mose_orchestrator::movable::check(fleet, service, &from, to).await?;
     if json {
         print_json(&report);
     } else {
@@ -294,7 +265,7 @@ async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode
         None => {
             let strategy = migrate.strategy.unwrap_or(Strategy::Cold);
             let (iterations, bandwidth) = (migrate.iterations, migrate.bandwidth);
-            (Plan { iterations, bandwidth, ..cli::plan(strategy, None) }, None)
+            (Plan { iterations, bandwidth, ..arguments::plan(strategy, None) }, None)
         }
         Some((downtime, duration)) => {
             let host = match from {

@@ -1,6 +1,7 @@
 //! The documents that commands print with `--json`, each with its JSON Schema.
 
 use clap::ValueEnum;
+use mose_orchestrator::fleet::{Link, Seen, Told, Unanswered};
 use mose_protocol::agent::{Hello, ServiceInfo, Telemetry};
 use mose_protocol::record::Record;
 use mose_protocol::step::StepEvent;
@@ -10,8 +11,6 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 
 use crate::doctor;
-use crate::experiments;
-use crate::fleet::{Link, Seen, Told, Unanswered};
 use crate::proposal::{Report, Swept};
 
 /// An agent, as `mose agents --json` lists it: with its introduction, or with why there is none.
@@ -126,10 +125,15 @@ impl Document {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Its JSON Schema (draft 2020-12), as it is written.
+    /// Each of them.
+    pub fn each() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied()
+    }
+
+    /// Its JSON Schema (draft 2020-12), as it is written. `None` for what the lab's commands print: `mose-lab` tells those.
     #[must_use]
-    pub fn schema(self) -> Schema {
-        match self {
+    pub fn schema(self) -> Option<Schema> {
+        Some(match self {
             Self::Agents => schema_of::<Vec<AgentLine<'_>>>(),
             Self::Services => schema_of::<Lines<'_, ServiceInfo>>(),
             Self::Links => schema_of::<Lines<'_, Link>>(),
@@ -140,32 +144,36 @@ impl Document {
             Self::History => schema_of::<Lines<'_, Record>>(),
             Self::Doctor => schema_of::<doctor::Report>(),
             Self::Check => schema_of::<mose_protocol::check::Report>(),
-            Self::Calibrate => schema_of::<Vec<experiments::Fitted>>(),
-            Self::LabStatus => schema_of::<mose_lab::Status>(),
-            Self::LabDown => schema_of::<mose_lab::Report>(),
-            Self::LabLaps => schema_of::<experiments::Laps>(),
-            Self::LabConnections => schema_of::<experiments::Connections>(),
-            Self::LabTargets => schema_of::<experiments::Promises>(),
-            Self::LabRounds => schema_of::<experiments::RulesRun>(),
-            Self::LabStrategies => schema_of::<experiments::Strategies>(),
-            Self::LabVolumes => schema_of::<experiments::Volumes>(),
-            Self::LabServices => schema_of::<experiments::Trials>(),
-            Self::LabProfiling => schema_of::<experiments::Profiling>(),
-            Self::LabBaseline => schema_of::<experiments::Comparison>(),
-            Self::LabUnmovable => schema_of::<experiments::Unmovable>(),
             Self::Telemetry => schema_of::<Telemetry>(),
             Self::Refused => schema_of::<Refused<'_>>(),
-        }
-    }
-
-    /// The schemas of all documents, by name.
-    #[must_use]
-    pub fn all() -> serde_json::Map<String, serde_json::Value> {
-        let named = |document: &Self| (document.name(), document.schema().to_value());
-        Self::value_variants().iter().map(named).collect()
+            Self::Calibrate
+            | Self::LabStatus
+            | Self::LabDown
+            | Self::LabLaps
+            | Self::LabConnections
+            | Self::LabTargets
+            | Self::LabRounds
+            | Self::LabStrategies
+            | Self::LabVolumes
+            | Self::LabServices
+            | Self::LabProfiling
+            | Self::LabBaseline
+            | Self::LabUnmovable => return None,
+        })
     }
 }
 
-fn schema_of<T: JsonSchema>() -> Schema {
+/// The schema of a type, as it is written.
+#[must_use]
+pub fn schema_of<T: JsonSchema>() -> Schema {
     SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>()
+}
+
+/// Prints a value as one JSON document on one line.
+#[expect(clippy::print_stdout, reason = "a command line prints")]
+pub fn print_json<T: Serialize>(value: &T) {
+    match serde_json::to_string(value) {
+        Ok(text) => println!("{text}"),
+        Err(error) => eprintln!("mose: {error}"),
+    }
 }

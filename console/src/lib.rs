@@ -1,20 +1,13 @@
-//! The orchestrator and its command line: sees the agents, orders migrations, watches them, tells how they went.
-//!
-//! It reaches an agent over the protocol alone. Losing it loses no migration.
+//! The console: what the agents tell, shown to people and printed as JSON, on a terminal and line by line; and the demo testbed.
 
 pub mod app;
-pub mod calibrate;
-pub mod decide;
+pub mod arguments;
 pub mod demo;
-pub mod design;
 pub mod doctor;
 pub mod documents;
 pub mod exit;
-pub mod experiments;
-pub mod fleet;
-pub mod follow;
+pub mod lab;
+pub mod log;
 pub mod movable;
-pub mod order;
-pub mod profile;
 pub mod proposal;
 pub mod table;

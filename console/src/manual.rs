@@ -1,23 +1,49 @@
 //! What the program tells of itself: completions, man pages, the schemas of its documents.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use color_eyre::eyre::WrapErr;
-use mose_console::documents::Document;
+use mose_console::documents::{Document, print_json};
+use mose_console::lab::{self, AskError, SOON, Topic};
+use schemars::Schema;
+use serde_json::{Map, Value};
 
 use crate::cli::Arguments;
-use crate::commands::print_json;
 
 /// Prints the schema of a document, or those of all.
 pub(crate) fn schema(document: Option<Document>) -> ExitCode {
-    match document {
-        Some(document) => print_json(&document.schema()),
-        None => print_json(&Document::all()),
-    }
+    let Some(document) = document else {
+        print_json(&schemas());
+        return ExitCode::SUCCESS;
+    };
+    let schema = match document.schema() {
+        Some(schema) => Some(schema),
+        None => match of_lab() {
+            Ok(mut schemas) => schemas.remove(&document.name()),
+            Err(error) => return crate::fail(&error),
+        },
+    };
+    print_json(&schema);
     ExitCode::SUCCESS
+}
+
+/// The schemas of all documents, by name. Without `mose-lab` there is nothing that prints the lab's; what is left out is said.
+fn schemas() -> Map<String, Value> {
+    let own = Document::each().filter_map(|document| Some((document.name(), document.schema()?.to_value())));
+    let mut all: Map<String, Value> = own.collect();
+    match of_lab() {
+        Ok(schemas) => all.extend(schemas.into_iter().map(|(name, schema)| (name, schema.to_value()))),
+        Err(error) => eprintln!("mose: what the lab's commands print is left out: {error}"),
+    }
+    all
+}
+
+fn of_lab() -> Result<BTreeMap<String, Schema>, AskError> {
+    lab::ask(Topic::Schemas, SOON)
 }
 
 /// Prints the completions for a shell.

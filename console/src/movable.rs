@@ -1,37 +1,8 @@
-//! Whether a service can move: asked of its host, and shown.
-
-use std::time::Duration;
+//! Whether a service can move, shown to people.
 
 use mose_protocol::check::{Finding, Report, Severity};
-use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, ServiceName};
 
-use crate::fleet::Fleet;
 use crate::table::wrapped;
-
-/// How long it may take: the destination looks at itself too.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Asks the host of a service whether it can move, and to that host.
-///
-/// # Errors
-/// A host does not answer, or is none that services run on.
-pub async fn check(
-    fleet: &Fleet,
-    service: &ServiceName,
-    from: &HostName,
-    to: Option<&HostName>,
-) -> Result<Report, Refusal> {
-    let request = Request::Check { service: service.clone(), to: to.cloned() };
-    match fleet.ask_within(from, &request, DEADLINE).await? {
-        // Whoever sent it.
-        Reply::Check(report) => Ok(report.bounded()),
-        _ => Err(Refusal::new(
-            RefusalCode::Malformed,
-            format!("{from} gave an answer of another kind"),
-            "update the older of agent and console",
-        )),
-    }
-}
 
 /// Everything that was found, the worst first, and what it comes to.
 #[must_use]

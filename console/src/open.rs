@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
 use mose_console::app::{self, Ending, Folders, Hands, Inputs, Screen, Start};
-use mose_lab::{Lab, LabConfig};
+use mose_console::lab;
 use mose_screen::loaded::Loaded;
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use tokio::sync::mpsc;
-
-use crate::lab::{agents_of, enter};
 
 /// How long threads that still work may keep the program at its end.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -46,11 +44,10 @@ pub(crate) fn run(arguments: &Arguments, connect: &[String]) -> color_eyre::Resu
     let start = match &arguments.demo {
         Some(scenario) => Start::Demo(scenario.clone()),
         None if !connect.is_empty() => Start::Named(connect.to_vec()),
-        // Someone who may not look into the lab is not kept from agents elsewhere.
-        None => match Lab::open(&LabConfig::default().state_dir) {
-            Ok(Some(lab)) if nix::unistd::geteuid().is_root() => {
-                enter(&lab)?;
-                Start::Lab(agents_of(&lab))
+        None => match lab::running() {
+            Some(running) if nix::unistd::geteuid().is_root() => {
+                lab::enter(&running)?;
+                Start::Lab(running.agents)
             }
             _ => Start::Look,
         },

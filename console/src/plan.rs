@@ -3,20 +3,21 @@
 
 use std::process::ExitCode;
 
-use mose_console::design::{Given, Wanted, design};
+use mose_console::documents::print_json;
 use mose_console::exit;
-use mose_console::fleet::Fleet;
 use mose_console::movable;
-use mose_console::order::locate;
-use mose_console::profile::{self, LoadError};
 use mose_console::proposal::{self, Report, Swept};
+use mose_orchestrator::design::{Given, Wanted, design};
+use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::order::locate;
+use mose_orchestrator::profile::{self, LoadError};
 use mose_pam::{
     Axis, BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, NormalizedRate, Objective,
     PagesPerSec, Proposal, Request, RoundsRule, Service, Sweep, Targets, plan,
 };
 use mose_protocol::{HostName, Refusal, ServiceName};
 
-use crate::commands::{endpoints, print_json, with_fleet};
+use crate::commands::{endpoints, with_fleet};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -175,7 +176,7 @@ async fn show_measured(
         None => locate(fleet, service).await?,
     };
     let design = design(fleet, service, &from, to, wanted).await?;
-    let check = movable::check(fleet, service, &from, Some(to)).await;
+    let check = mose_orchestrator::movable::check(fleet, service, &from, Some(to)).await;
     if json {
         let check = check.as_ref().ok();
         print_json(&Report::new(&design.proposal, &design.profile.name).with_check(check));

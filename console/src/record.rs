@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use mose_console::app::{Recorder, WAITING, follow, tell_calibrations};
-use mose_console::fleet::Fleet;
+use mose_orchestrator::fleet::Fleet;
 use mose_protocol::agent::Role;
 use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp};
 use mose_screen::event::{Event, Wire};

@@ -1,5 +1,6 @@
 //! Tables and lines for people to read.
 
+use mose_orchestrator::fleet::{LastTold, Link};
 use mose_pam::{Bytes, Millis};
 use mose_protocol::Timestamp;
 use mose_protocol::agent::ServiceInfo;
@@ -8,8 +9,6 @@ use mose_protocol::link::CapacityFrom;
 use mose_protocol::record::{Outcome, Record, Verdict};
 use mose_protocol::step::{Phase, StepEvent};
 use mose_screen::state::Still;
-
-use crate::fleet::{LastTold, Link};
 
 /// Rows below headings, each column as wide as its widest cell. The first columns are left-aligned, those named in
 /// `right` are right-aligned.

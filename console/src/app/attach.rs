@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mose_orchestrator::fleet::Fleet;
 use mose_protocol::{Refusal, RefusalCode};
 use mose_screen::effect::{Attach, Playing};
 use mose_screen::event::{Answer, Event};
@@ -15,7 +16,7 @@ use tokio::task::JoinHandle;
 use super::player::Player;
 use super::wire::follow;
 use crate::demo::{Autopilot, Demo, Scenario};
-use crate::fleet::Fleet;
+use crate::lab::{self, Machine, Topic};
 
 /// The workloads of the lab that can be started from the console.
 pub(super) const WORKLOADS: &[&str] =
@@ -180,7 +181,9 @@ pub(super) fn choices() -> Vec<Choice> {
 
 /// Whether this machine can run the lab, and this user may.
 fn lab_possible() -> bool {
-    nix::unistd::geteuid().is_root() && mose_lab::doctor().is_empty()
+    let nothing_missing = |machine: Machine| machine.readiness.is_some_and(|ready| ready.missing.is_empty());
+    nix::unistd::geteuid().is_root()
+        && lab::ask(Topic::Machine, lab::LOOK + lab::SOON).is_ok_and(nothing_missing)
 }
 
 pub(super) async fn send(events: &mpsc::Sender<Event>, answer: Answer) {

@@ -5,6 +5,9 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mose_orchestrator::calibrate::staleness;
+use mose_orchestrator::fleet::{Fleet, Seen};
+use mose_orchestrator::movable;
 use mose_pam::Profile;
 use mose_protocol::agent::Role;
 use mose_protocol::record::Record;
@@ -17,9 +20,6 @@ use tokio::sync::mpsc;
 
 use super::attach::{Attachment, Start, send};
 use super::recorder::Recorder;
-use crate::calibrate::staleness;
-use crate::fleet::{Fleet, Seen};
-use crate::movable;
 
 /// How long a command of the lab may take.
 const COMMAND: Duration = Duration::from_secs(600);

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::follow::Follower;
 use mose_protocol::agent::Telemetry;
 use mose_protocol::record::Outcome;
 use mose_protocol::step::{Step, StepEvent};
@@ -14,9 +16,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use zenoh::handlers::RingChannel;
 use zenoh::sample::SampleKind;
-
-use crate::fleet::Fleet;
-use crate::follow::Follower;
 
 /// Telemetry that waits; where it is more, the oldest goes.
 const TELEMETRY_WAITING: usize = 2048;

@@ -6,6 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mose_orchestrator::design::{self, Design, Given, Wanted};
+use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::order::{self, Order};
 use mose_pam::{Limits, RoundsRule};
 use mose_protocol::agent::{ServiceState, Telemetry};
 use mose_protocol::handover::ImagePolicy;
@@ -16,9 +19,6 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
 use super::scenario::Follow;
-use crate::design::{self, Design, Given, Wanted};
-use crate::fleet::Fleet;
-use crate::order::{self, Order};
 
 /// A station is not left for another one that is hardly nearer.
 const NEARER: f64 = 0.97;

@@ -89,7 +89,7 @@ impl Demo {
         &self.world
     }
 
-    /// The agents' Zenoh endpoints, for [`Fleet::join`](crate::fleet::Fleet::join).
+    /// The agents' Zenoh endpoints, for [`Fleet::join`](mose_orchestrator::fleet::Fleet::join).
     #[must_use]
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints

@@ -93,7 +93,7 @@ fn failed(error: &dyn std::fmt::Display) -> Refusal {
 }
 
 impl Swarm {
-    /// Where a console reaches all of them, for [`Fleet::join`](crate::fleet::Fleet::join).
+    /// Where a console reaches all of them, for [`Fleet::join`](mose_orchestrator::fleet::Fleet::join).
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint

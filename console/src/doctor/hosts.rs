@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use mose_orchestrator::fleet::{Fleet, Seen};
 use mose_protocol::agent::Hello;
 use mose_protocol::doctor::{Check, bounded};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request};
 
 use super::HostReport;
-use crate::fleet::{Fleet, Seen};
 
 /// How long an agent may take to look at its host; it bounds itself below this.
 const LOOK: Duration = Duration::from_secs(35);

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use mose_agent::engine::simulated::{Effect, Fault, FaultStep};
 use mose_console::demo::{Demo, News, Scenario, swarm};
-use mose_console::design::{self, Given, Wanted};
-use mose_console::fleet::Fleet;
-use mose_console::order::{self, Order};
 use mose_console::table;
+use mose_orchestrator::design::{self, Given, Wanted};
+use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::order::{self, Order};
 use mose_pam::{Limits, Millis, Objective, Plan, RoundsRule, Strategy, Targets};
 use mose_protocol::agent::{Role, ServiceState, Telemetry};
 use mose_protocol::handover::ImagePolicy;
@@ -487,7 +487,7 @@ async fn a_swarm_is_seen_by_a_console_and_publishes_at_its_rate() {
     let hosts: Vec<HostName> = heard.into_keys().collect();
     let agents = fleet.agents(&hosts).await.unwrap();
     assert_eq!(agents.len(), 20);
-    let light = |agent: &mose_console::fleet::Seen| {
+    let light = |agent: &mose_orchestrator::fleet::Seen| {
         agent.hello.as_ref().is_ok_and(|hello| hello.simulated && hello.role == Role::Edge)
     };
     assert!(agents.iter().all(light));

@@ -2,25 +2,21 @@
 
 use std::sync::{Arc, Mutex};
 
-use mose_pam::{
-    BitsPerSec, Bytes, Components, Metres, MetresPerSec, Millis, Objective, PagesPerSec, Plan, Rounds,
-    RoundsRule, Strategy,
-};
+use mose_pam::{BitsPerSec, Bytes, Metres, MetresPerSec, Millis, PagesPerSec, Plan};
 use mose_protocol::agent::{
     ClientInfo, Heading, MessagesPerSec, Position, ServiceInfo, ServiceState, Telemetry,
 };
 use mose_protocol::check::{Finding, Process, Report, Severity};
 use mose_protocol::doctor::Check;
-use mose_protocol::forecast::{Figures, Forecast};
 use mose_protocol::handover::Task;
 use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
-use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
-use mose_protocol::step::{Phase, Round, Step, StepEvent};
-use mose_protocol::time::ClockOffset;
+use mose_protocol::record::{Downtime, Outcome, Record};
+use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, ServiceName, Timestamp};
 
+use crate::record::{full_record, round};
 use crate::support::Agents;
 
 /// What the agents were asked to migrate, in order.
@@ -235,10 +231,6 @@ fn task() -> Task {
     }
 }
 
-const fn round() -> Round {
-    Round { number: 1, pages: 9, sent: 1, bytes: Bytes(4096), took: Millis(3.5), pays: true }
-}
-
 fn record(task: &Task, outcome: Outcome) -> Record {
     let reason =
         (outcome != Outcome::Done).then(|| Refusal::new(RefusalCode::Engine, "as the script says", ""));
@@ -259,89 +251,5 @@ fn record(task: &Task, outcome: Outcome) -> Record {
         forecast: task.forecast.clone(),
         rounds: Vec::new(),
         steps: Vec::new(),
-    }
-}
-
-/// A record with all that one can have.
-pub(crate) fn full_record(outcome: Outcome) -> Record {
-    let (downtime, duration) = (Millis(203.0), Millis(2900.0));
-    let figures = Figures { downtime, duration };
-    let part = Millis(1.0);
-    let parts = Components {
-        prepare: part,
-        predump: part,
-        transfer_predump: part,
-        files: part,
-        files_changed: part,
-        round: part,
-        dump: part,
-        transfer_dump: part,
-        restore: part,
-        overlay: part,
-    };
-    Record {
-        migration: "m1".parse().unwrap(),
-        service: "web".parse().unwrap(),
-        from: "edge-a".parse().unwrap(),
-        to: "edge-b".parse().unwrap(),
-        plan: Plan {
-            strategy: Strategy::IterativePrecopy,
-            iterations: Some(1),
-            bandwidth: Some(BitsPerSec(100_000_000)),
-            end_early: true,
-        },
-        transport: Some(TransportKind::Tcp),
-        started_at: Timestamp(1_000_000),
-        duration,
-        outcome,
-        simulated: true,
-        reason: Some(Refusal::new(RefusalCode::Engine, "CRIU failed", "see its log")),
-        image: Bytes(602_000),
-        downtime: Downtime {
-            criu: CriuTimes {
-                freezing: Some(Millis(0.4)),
-                frozen: Some(Millis(57.8)),
-                memdump: Some(Millis(3.0)),
-                memwrite: Some(Millis(2.0)),
-                restore: Some(Millis(63.1)),
-                pages_written: Some(147),
-            },
-            blackout: Some(downtime),
-            clock: ClockOffset { offset_us: -12, uncertainty_us: 40 },
-            clients: vec![ClientGap {
-                host: "uav".parse().unwrap(),
-                gap: Some(Millis(233.0)),
-                at_least: false,
-                note: None,
-                asked: 1,
-                unanswered: 0,
-                packets: 400,
-                resets: 0,
-                accepted: 0,
-            }],
-        },
-        forecast: Some(Box::new(Forecast {
-            profile: "edge-a→edge-b".into(),
-            state: Bytes(10_000_000),
-            dirty_rate: PagesPerSec(300.0),
-            normalized_dirty_rate: 0.12,
-            available: BitsPerSec(999_000_000),
-            objective: Objective::Downtime,
-            targets: figures,
-            bound: figures,
-            expected: figures,
-            components: parts,
-            why: "it fits".into(),
-            rounds: Some(Rounds { rule: RoundsRule::Enough, chosen: 1, most: 7 }),
-        })),
-        rounds: vec![round()],
-        steps: vec![StepTime {
-            host: "edge-a".parse().unwrap(),
-            step: Step::Dump,
-            start: Millis(300.0),
-            took: Millis(57.8),
-            bytes: Some(Bytes(602_000)),
-            detail: Some("CRIU".into()),
-        }],
     }
 }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use mose_agent::engine::simulated::{Effect, Fault, FaultStep};
-use mose_console::decide::{self, Decided};
 use mose_console::demo::{Demo, Scenario};
-use mose_console::fleet::Fleet;
-use mose_console::follow::Follower;
-use mose_console::order::{self, Order};
+use mose_orchestrator::decide::{self, Decided};
+use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::follow::Follower;
+use mose_orchestrator::order::{self, Order};
 use mose_pam::{Plan, Strategy};
 use mose_protocol::handover::{ImagePolicy, Task};
 use mose_protocol::record::{Outcome, Record};

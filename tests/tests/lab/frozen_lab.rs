@@ -40,7 +40,7 @@ fn what_is_frozen_keeps_a_lab_neither_from_being_repaired_nor_from_going_down() 
     let Some(_turn) = turn() else { return };
     let id = format!("mose-lab-test-frozen-{}", std::process::id());
     let config = LabConfig {
-        init_program: Some(programs().join("mose")),
+        init_program: Some(programs().join("mose-lab")),
         state_dir: Path::new("/run").join(&id),
         data_dir: Path::new("/var/lib").join(&id),
         ..LabConfig::default()

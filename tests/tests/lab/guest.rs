@@ -57,7 +57,7 @@ fn what_needs_debians_kernel_holds_in_a_guest_that_has_it() {
         return;
     }
     let mut config = LabConfig::default();
-    for name in OWN_BINARIES.into_iter().chain(["mose"]) {
+    for name in OWN_BINARIES.into_iter().chain(["mose", "mose-lab"]) {
         config.binaries.insert(name.to_owned(), programs().join(name));
     }
     let guest = Guest::prepare(&config, &mut |step| eprintln!("{}", step.what)).unwrap();

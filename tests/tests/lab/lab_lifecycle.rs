@@ -50,7 +50,7 @@ fn bench(name: &str) -> Option<Bench> {
     let turn = turn()?;
     let id = format!("mose-lab-test-{name}-{}", std::process::id());
     let config = LabConfig {
-        init_program: Some(programs().join("mose")),
+        init_program: Some(programs().join("mose-lab")),
         state_dir: Path::new("/run").join(&id),
         data_dir: Path::new("/var/lib").join(&id),
         ..LabConfig::default()

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 use mose_agent::engine::simulated::{Fault, Link, Motion, ServiceSpec};
+use mose_orchestrator::profile::{self, LoadError};
 use mose_pam::{Objective, Profile, Targets};
 use mose_protocol::agent::Role;
 use mose_protocol::{HostName, ServiceName};
 
 use self::file::File;
-use crate::profile::{self, LoadError};
 
 /// The scenarios that are built in, by name; the first is the default.
 const BUILT_IN: [(&str, &str); 3] = [

@@ -1,18 +1,28 @@
-//! The words of `mose lab`.
+//! Command-line definitions of `mose lab` and `mose calibrate`: `mose` reads them to refuse, to help and to complete, `mose-lab` to
+//! carry them out.
 
+use std::error::Error;
 use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Subcommand;
-use mose_lab::{CgroupMode, LinkRate};
-use mose_pam::{BitsPerSec, Strategy};
+use mose_pam::{BitsPerSec, Millis, Strategy};
 use mose_protocol::HostName;
 
-use super::{PreCopy, ServicesRun, Transport, Volumes};
+use crate::arguments::{PreCopy, Transport};
 
+/// What a word of the lab's own stands for: text in `mose`, which only hands it on, and a type of the testbed's in `mose-lab`, which
+/// refuses what it does not know.
+pub trait Word: FromStr<Err: Error + Send + Sync + 'static> + Clone + Send + Sync + 'static {}
+
+impl<T: FromStr<Err: Error + Send + Sync + 'static> + Clone + Send + Sync + 'static> Word for T {}
+
+/// The commands of `mose lab`, given what stands for a link's rate and for a version of cgroups.
 #[derive(Subcommand)]
-pub(crate) enum Lab {
+pub enum Lab<Rate: Word, Cgroups: Word> {
     /// Bring up the four hosts; harmless if they are up.
-    Up(LabOptions),
+    Up(LabOptions<Rate, Cgroups>),
     /// Tell how the hosts are.
     Status {
         /// Print JSON.
@@ -37,14 +47,15 @@ pub(crate) enum Lab {
         purge: bool,
     },
     /// Take the hosts down and bring them up again, as new.
-    Reset(LabOptions),
+    Reset(LabOptions<Rate, Cgroups>),
     /// Change the rate of the link between the edge hosts.
     Link {
         /// Such as 1gbit, 100mbit or unshaped.
-        rate: LinkRate,
+        rate: Rate,
     },
     /// Start and stop workloads.
     Service {
+        /// What becomes of them.
         #[command(subcommand)]
         command: Service,
     },
@@ -66,7 +77,7 @@ pub(crate) enum Lab {
     /// Migrate a workload to and fro under its client and print what the client saw.
     Laps(Box<Laps>),
     /// Migrate redis to and fro under many connections, and print how long their requests waited for replies.
-    Connections(crate::lab::connections::Options),
+    Connections(Connections),
     /// Migrate two services for a row of targets, and hold what was measured against what was promised.
     ///
     /// Under both objectives, the downtime's by both rules for rounds; writes targets.csv and targets.svg. Calibrate first.
@@ -74,7 +85,7 @@ pub(crate) enum Lab {
     /// Migrate an idle service to and fro by both rules for rounds in turn, and compare downtime, duration and rounds.
     ///
     /// Calibrate first.
-    Rounds(crate::lab::rounds::Arguments),
+    Rounds(Rounds),
     /// Migrate a workload to and fro under its client, in turn by each strategy, and compare them.
     Strategies(Box<Strategies>),
     /// Migrate a workload without and with a large volume that changes, in turn, and compare the downtimes.
@@ -97,18 +108,20 @@ pub(crate) enum Lab {
     Unmovable(Unmovable),
 }
 
+/// What a lab is brought up with.
 #[derive(clap::Args)]
-pub(crate) struct LabOptions {
+pub struct LabOptions<Rate: Word, Cgroups: Word> {
     /// The rate of the link between the edge hosts: 1gbit, 100mbit, … or unshaped.
     #[arg(long, default_value = "1gbit", value_name = "RATE")]
-    pub(crate) edge_link: LinkRate,
+    pub edge_link: Rate,
     /// Which cgroups the hosts see: auto, v1 or v2.
     #[arg(long, default_value = "auto")]
-    pub(crate) cgroup: CgroupMode,
+    pub cgroup: Cgroups,
 }
 
+/// The commands of `mose lab service`.
 #[derive(Subcommand)]
-pub(crate) enum Service {
+pub enum Service {
     /// Start a workload: sockperf, iperf3, counter, redis, memcached, mosquitto, holder or busybox.
     Start {
         /// Which workload.
@@ -136,115 +149,214 @@ pub(crate) enum Service {
     },
 }
 
+/// The options of `mose lab laps`.
 #[derive(clap::Args)]
-pub(crate) struct Laps {
+pub struct Laps {
     /// Which workload.
     #[arg(default_value = "sockperf")]
-    pub(crate) workload: String,
+    pub workload: String,
     /// How many laps A→B→A.
     #[arg(short = 'n', long, default_value_t = 3)]
-    pub(crate) laps: u32,
+    pub laps: u32,
     /// Which way the images go.
     #[arg(long)]
-    pub(crate) transport: Option<Transport>,
+    pub transport: Option<Transport>,
     /// Print JSON.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
     /// Bring the lab up first, and take it down at the end.
     #[arg(long)]
-    pub(crate) own_lab: bool,
+    pub own_lab: bool,
     /// Further arguments of the workload's program.
     #[arg(last = true)]
-    pub(crate) arguments: Vec<String>,
+    pub arguments: Vec<String>,
 }
 
+/// The options of `mose lab baseline`.
 #[derive(clap::Args)]
-pub(crate) struct Baseline {
+pub struct Baseline {
     /// Which workload.
     #[arg(default_value = "sockperf")]
-    pub(crate) workload: String,
+    pub workload: String,
     /// How many migrations of each kind.
     #[arg(short = 'n', long, default_value_t = 10)]
-    pub(crate) runs: u32,
+    pub runs: u32,
     /// Print JSON.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
+/// The options of `mose lab unmovable`.
 #[derive(clap::Args)]
-pub(crate) struct Unmovable {
+pub struct Unmovable {
     /// Only these kinds, such as io-uring; all if none is named.
-    pub(crate) kinds: Vec<String>,
+    pub kinds: Vec<String>,
     /// Print JSON, one line for each kind.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
+/// The options of `mose calibrate`.
 #[derive(clap::Args)]
-pub(crate) struct Calibrate {
+pub struct Calibrate {
     /// The two hosts; the lab's edge hosts if not given.
-    pub(crate) hosts: Vec<HostName>,
+    pub hosts: Vec<HostName>,
     /// A coarse grid: under a minute, for a demo.
     #[arg(long)]
-    pub(crate) quick: bool,
+    pub quick: bool,
     /// What the link between them carries, such as 1Gbps; the lab's shaped rate if not given.
     #[arg(long, value_name = "RATE")]
-    pub(crate) bandwidth: Option<BitsPerSec>,
+    pub bandwidth: Option<BitsPerSec>,
     /// Also write each profile into this folder.
     #[arg(long, value_name = "DIR")]
-    pub(crate) output: Option<std::path::PathBuf>,
+    pub output: Option<std::path::PathBuf>,
 }
 
+/// The options of `mose lab targets`.
 #[derive(clap::Args)]
-pub(crate) struct TargetsRun {
+pub struct TargetsRun {
     /// The folder for targets.csv and targets.svg.
     #[arg(long, default_value = ".", value_name = "DIR")]
-    pub(crate) output: std::path::PathBuf,
+    pub output: PathBuf,
     /// What the link may carry, such as 1Gbps; what the agents measure if not given.
     #[arg(long, value_name = "RATE")]
-    pub(crate) bandwidth: Option<BitsPerSec>,
+    pub bandwidth: Option<BitsPerSec>,
     /// Print JSON.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
+/// The options of `mose lab strategies`.
 #[derive(clap::Args)]
-pub(crate) struct Strategies {
+pub struct Strategies {
     /// Which workload.
     #[arg(default_value = "counter")]
-    pub(crate) workload: String,
+    pub workload: String,
     /// How many migrations by each strategy.
     #[arg(short = 'n', long, default_value_t = 10)]
-    pub(crate) runs: u32,
+    pub runs: u32,
     /// Which strategies; the first is what the others are compared with.
     #[arg(long, value_delimiter = ',', default_value = "cold,iterative-precopy")]
-    pub(crate) strategies: Vec<Strategy>,
+    pub strategies: Vec<Strategy>,
     /// Iterations of an iterative pre-copy.
     #[arg(long, short = 'I', default_value_t = 3, value_name = "N")]
-    pub(crate) iterations: u32,
+    pub iterations: u32,
     /// How pre-copy reads the running service; the source chooses if not given.
     #[arg(long)]
-    pub(crate) pre_copy: Option<PreCopy>,
+    pub pre_copy: Option<PreCopy>,
     /// Print JSON.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
     /// Further arguments of the workload's program.
     #[arg(last = true)]
-    pub(crate) arguments: Vec<String>,
+    pub arguments: Vec<String>,
 }
 
+/// The options of `mose lab profiling`.
 #[derive(clap::Args)]
-pub(crate) struct Profiling {
+pub struct Profiling {
     /// The counter's state.
     #[arg(long, default_value = "256MiB")]
-    pub(crate) state_size: String,
+    pub state_size: String,
     /// The dirty-page rates, in pages per second.
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000,10000,50000")]
-    pub(crate) rates: Vec<u64>,
+    pub rates: Vec<u64>,
     /// How many migrations under a counter at full speed.
     #[arg(short = 'n', long, default_value_t = 6)]
-    pub(crate) runs: u32,
+    pub runs: u32,
     /// Print JSON.
     #[arg(long)]
-    pub(crate) json: bool,
+    pub json: bool,
+}
+
+/// The options of `mose lab services`.
+#[derive(clap::Args)]
+pub struct ServicesRun {
+    /// Which services, such as redis,nginx; all that can be moved here if not given.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub only: Vec<String>,
+    /// By which strategies.
+    #[arg(long, value_delimiter = ',', default_value = "cold,iterative-precopy")]
+    pub strategies: Vec<Strategy>,
+    /// Iterations of an iterative pre-copy.
+    #[arg(long, short = 'I', default_value_t = 2, value_name = "N")]
+    pub iterations: u32,
+    /// How many times there and back by each strategy.
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub laps: u32,
+    /// nginx sends a file of 1 GiB instead of 64 MiB, and pgbench runs for a minute.
+    #[arg(long)]
+    pub full: bool,
+    /// Do it in a virtual machine with Debian's kernel; PostgreSQL if --only names nothing else.
+    #[arg(long)]
+    pub guest: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The options of `mose lab volumes`.
+#[derive(clap::Args)]
+pub struct Volumes {
+    /// How many migrations of each service.
+    #[arg(short = 'n', long, default_value_t = 10)]
+    pub runs: u32,
+    /// What the volume holds, in MiB.
+    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub size: u32,
+    /// In how many files.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub files: u32,
+    /// The share of the files that is written to each second.
+    #[arg(long, default_value_t = 1, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub changed: u32,
+    /// By which strategy.
+    #[arg(long, default_value = "cold")]
+    pub strategy: Strategy,
+    /// Iterations of an iterative pre-copy.
+    #[arg(long, short = 'I', default_value_t = 3, value_name = "N")]
+    pub iterations: u32,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The options of `mose lab connections`.
+#[derive(clap::Args)]
+pub struct Connections {
+    /// How many laps A→B→A.
+    #[arg(short = 'n', long, default_value_t = 10)]
+    pub laps: u32,
+    /// How many connections: 1 to 20000.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub connections: u32,
+    /// Requests per second on each: 1 to 1000.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rate: u32,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The options of `mose lab rounds`.
+#[derive(clap::Args)]
+pub struct Rounds {
+    /// Which workload.
+    #[arg(default_value = "sockperf")]
+    pub workload: String,
+    /// How many migrations by each rule.
+    #[arg(short = 'n', long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// The max duration (θ_mig) that all of them are planned for.
+    #[arg(long, default_value = "5s", allow_hyphen_values = true, value_name = "TIME")]
+    pub max_duration: Millis,
+    /// What the link may carry, such as 1Gbps; what the agents measure if not given.
+    #[arg(long, value_name = "RATE")]
+    pub bandwidth: Option<BitsPerSec>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Further arguments of the workload's program.
+    #[arg(last = true)]
+    pub arguments: Vec<String>,
 }

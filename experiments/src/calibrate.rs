@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::calibrate::{profile, sample};
-use mose_console::experiments::Fitted;
+use mose_console::arguments::plan;
+use mose_console::documents::print_json;
+use mose_console::lab::commands;
 use mose_console::table;
+use mose_experiments::documents::Fitted;
 use mose_lab::{Lab, ServiceOptions};
+use mose_orchestrator::calibrate::{profile, sample};
 use mose_pam::{BitsPerSec, Bytes, Sample, Strategy};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, Request};
 
-use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients};
-use super::open;
-use crate::cli;
-use crate::commands::print_json;
+use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, bandwidth};
+use crate::lab::open;
 
 /// What is migrated.
 const WORKLOAD: &str = "counter";
@@ -69,13 +70,17 @@ fn other_hosts(hosts: &[HostName], connect: &[String]) -> Option<String> {
     ))
 }
 
-pub(crate) fn run(options: &cli::Calibrate, connect: &[String], json: bool) -> color_eyre::Result<ExitCode> {
+pub(crate) fn run(
+    options: &commands::Calibrate,
+    connect: &[String],
+    json: bool,
+) -> color_eyre::Result<ExitCode> {
     if let Some(why) = other_hosts(&options.hosts, connect) {
         eprintln!("mose: {why}");
         return Ok(ExitCode::from(mose_console::exit::USAGE));
     }
     let lab = open()?;
-    let link = options.bandwidth.or_else(|| cli::bandwidth(lab.status().edge_link)).ok_or_else(|| {
+    let link = options.bandwidth.or_else(|| bandwidth(lab.status().edge_link)).ok_or_else(|| {
         eyre!("the link between the edge hosts is unshaped: say what it carries with --bandwidth")
     })?;
     attach_clients(&lab)?;
@@ -100,7 +105,7 @@ pub(crate) fn run(options: &cli::Calibrate, connect: &[String], json: bool) -> c
 
 fn measure(
     lab: &Lab,
-    options: &cli::Calibrate,
+    options: &commands::Calibrate,
     link: BitsPerSec,
     json: bool,
 ) -> color_eyre::Result<Vec<Fitted>> {
@@ -132,7 +137,7 @@ fn visit(lab: &Lab, orders: &Orders, point: Point, repeats: u32) -> color_eyre::
         .map(str::to_owned);
     let address = ServiceOptions::of(WORKLOAD).address;
     let runner = Runner::start(lab, WORKLOAD, address, &arguments)?;
-    let how = How { plan: cli::plan(point.strategy, Some(ITERATIONS)), ..How::default() };
+    let how = How { plan: plan(point.strategy, Some(ITERATIONS)), ..How::default() };
     let mut records = Vec::new();
     for number in 0..repeats * 2 {
         std::thread::sleep(PAUSE / 3);

@@ -3,25 +3,25 @@
 use std::process::ExitCode;
 
 use color_eyre::eyre::eyre;
-use mose_console::experiments::{Lap, Laps};
+use mose_console::documents::print_json;
+use mose_console::lab::commands;
 use mose_console::{exit, table};
+use mose_experiments::documents::{Lap, Laps};
 use mose_lab::{Lab, LabConfig, ServiceOptions, median};
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
-use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
-use super::{config, open, show};
-use crate::cli;
-use crate::commands::print_json;
+use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
+use crate::lab::{LabOptions, config, open, show};
 
-pub(super) fn run(options: &cli::Laps) -> color_eyre::Result<ExitCode> {
+pub(crate) fn run(options: &commands::Laps) -> color_eyre::Result<ExitCode> {
     if options.own_lab {
         if Lab::open(&LabConfig::default().state_dir)?.is_some() {
             return Err(eyre!(
                 "a lab is up already; use it (without --own-lab), or take it down: mose lab down"
             ));
         }
-        let lab = cli::LabOptions { edge_link: "1gbit".parse()?, cgroup: "auto".parse()? };
+        let lab = LabOptions { edge_link: "1gbit".parse()?, cgroup: "auto".parse()? };
         drop(Lab::up(&config(&lab)?, &mut show)?);
     }
     let result = laps(options);
@@ -40,7 +40,7 @@ pub(super) fn run(options: &cli::Laps) -> color_eyre::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-fn laps(options: &cli::Laps) -> color_eyre::Result<Laps> {
+fn laps(options: &commands::Laps) -> color_eyre::Result<Laps> {
     let lab = open()?;
     attach_clients(&lab)?;
     let address = ServiceOptions::of(&options.workload).address;
@@ -62,7 +62,7 @@ fn laps(options: &cli::Laps) -> color_eyre::Result<Laps> {
     Ok(Laps { workload: options.workload.clone(), migrations, client })
 }
 
-fn records(lab: &Lab, options: &cli::Laps) -> color_eyre::Result<Vec<Record>> {
+fn records(lab: &Lab, options: &commands::Laps) -> color_eyre::Result<Vec<Record>> {
     let orders = Orders::connect(lab)?;
     let how = How { transport: options.transport.map(Into::into), ..How::default() };
     let mut records = Vec::new();

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::experiments::Unmovable;
-use mose_console::fleet::Fleet;
-use mose_console::{exit, movable, table};
+use mose_console::documents::print_json;
+use mose_console::lab::commands;
+use mose_console::{exit, table};
+use mose_experiments::documents::Unmovable;
 use mose_lab::holder::{Fate, KINDS, Kind};
 use mose_lab::{ByHand, Holder, Lab, ServiceOptions, by_hand, stop_service};
+use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::movable;
 use mose_protocol::check::{Report, Severity};
-
-use crate::cli;
-use crate::commands::print_json;
 
 /// Where the holders run; nobody migrates them.
 const HOST: &str = "edge-a";
@@ -22,7 +22,7 @@ const HOST: &str = "edge-a";
 const NAME: &str = "holder";
 
 /// Holds each kind for a moment, and tells what the check and CRIU say of it.
-pub(crate) fn run(options: &cli::Unmovable) -> color_eyre::Result<ExitCode> {
+pub(crate) fn run(options: &commands::Unmovable) -> color_eyre::Result<ExitCode> {
     let kinds: Vec<&Kind> = if options.kinds.is_empty() {
         KINDS.iter().filter(|kind| kind.fate != Fate::Outside).collect()
     } else {
@@ -34,10 +34,10 @@ pub(crate) fn run(options: &cli::Unmovable) -> color_eyre::Result<ExitCode> {
         });
         named.collect::<color_eyre::Result<_>>()?
     };
-    let lab = super::open()?;
-    super::enter(&lab)?;
+    let lab = crate::lab::open()?;
+    crate::lab::enter(&lab)?;
     let runtime = tokio::runtime::Runtime::new().wrap_err("no runtime")?;
-    let endpoints = super::agents_of(&lab);
+    let endpoints = crate::lab::agents_of(&lab);
     let fleet = runtime.block_on(Fleet::join(&endpoints)).map_err(|refusal| eyre!("{refusal}"))?;
     let fleet = Arc::new(fleet);
     let mut held = Vec::new();

@@ -4,18 +4,16 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use color_eyre::eyre::{WrapErr, eyre};
+use color_eyre::eyre::eyre;
 use mose_lab::LabConfig;
 use mose_lab::guest::{Guest, GuestFile};
 
-use crate::lab::own_programs;
+use crate::lab::all_programs;
 
 /// Runs the command in a guest and prints what it prints; its exit code.
 pub(crate) fn run(deadline: u64, files: &[String], argv: &[String]) -> color_eyre::Result<ExitCode> {
     let files = files.iter().map(|words| guest_file(words)).collect::<color_eyre::Result<Vec<_>>>()?;
-    let mut config = LabConfig { binaries: own_programs()?, ..LabConfig::default() };
-    let here = std::env::current_exe().wrap_err("this program's own place is not known")?;
-    config.binaries.insert("mose".to_owned(), here);
+    let config = LabConfig { binaries: all_programs()?, ..LabConfig::default() };
     let guest = Guest::prepare(&config, &mut crate::lab::show)?;
     let script = format!("exec {}\n", argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "));
     let output = guest.run(&script, &files, Duration::from_secs(deadline), &mut show_output)?;
@@ -29,7 +27,7 @@ pub(crate) fn run(deadline: u64, files: &[String], argv: &[String]) -> color_eyr
 }
 
 /// Prints what a guest printed.
-pub(super) fn show_output(bytes: &[u8]) {
+pub(crate) fn show_output(bytes: &[u8]) {
     let mut stdout = std::io::stdout();
     // Nobody reading any more is no reason to end what runs.
     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());

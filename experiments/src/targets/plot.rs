@@ -1,11 +1,10 @@
 //! The experiment as a picture: what was chosen for each target, and what was measured beside what was promised.
 
 use color_eyre::eyre::eyre;
+use mose_experiments::documents::Promise;
 use mose_pam::{Millis, Objective, RoundsRule};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-
-use mose_console::experiments::Promise;
 
 /// Colour-blind safe (Okabe and Ito).
 const COLOURS: [RGBColor; 4] =

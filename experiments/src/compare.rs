@@ -5,22 +5,24 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use color_eyre::eyre::eyre;
-use mose_console::experiments::{Compared, Comparison};
+use mose_console::documents::print_json;
+use mose_console::lab::commands;
 use mose_console::{exit, table};
+use mose_experiments::documents::{Compared, Comparison};
 use mose_lab::baseline::{Baseline, BaselineRun, Breakdown};
 use mose_lab::{Lab, ServiceOptions, Workload, median};
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
-use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line, start_client};
-use super::open;
-use crate::cli;
-use crate::commands::print_json;
+use crate::course::{
+    EDGES, How, Orders, PAUSE, Runner, attach_clients, bandwidth, client_line, start_client,
+};
+use crate::lab::open;
 
 /// The address of the service that is moved by hand.
 const BY_HAND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 40);
 
-pub(super) fn run(options: &cli::Baseline) -> color_eyre::Result<ExitCode> {
+pub(crate) fn run(options: &commands::Baseline) -> color_eyre::Result<ExitCode> {
     let comparison = compare(options)?;
     let good = comparison.mose_client.is_clean()
         && comparison.mose.iter().all(|record| record.outcome == Outcome::Done);
@@ -32,10 +34,10 @@ pub(super) fn run(options: &cli::Baseline) -> color_eyre::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-fn compare(options: &cli::Baseline) -> color_eyre::Result<Comparison> {
+fn compare(options: &commands::Baseline) -> color_eyre::Result<Comparison> {
     let lab = open()?;
     attach_clients(&lab)?;
-    let on_controller = |argv: &[String]| super::course::on(&lab, "controller", argv);
+    let on_controller = |argv: &[String]| crate::course::on(&lab, "controller", argv);
     let hosts = lab.hosts().iter().filter(|host| host.name != "controller");
     let hand = Baseline::new(
         &format!("{}-hand", options.workload),
@@ -52,7 +54,7 @@ fn compare(options: &cli::Baseline) -> color_eyre::Result<Comparison> {
     result
 }
 
-fn measure(lab: &Lab, options: &cli::Baseline, hand: &Baseline) -> color_eyre::Result<Comparison> {
+fn measure(lab: &Lab, options: &commands::Baseline, hand: &Baseline) -> color_eyre::Result<Comparison> {
     let hand_client = start_client(lab, &options.workload, BY_HAND)?;
     let address = ServiceOptions::of(&options.workload).address;
     let runner = Runner::start(lab, &options.workload, address, &[])?;
@@ -78,7 +80,7 @@ fn measure(lab: &Lab, options: &cli::Baseline, hand: &Baseline) -> color_eyre::R
         })
         .filter(|gap| *gap > 0.0)
         .collect();
-    let bandwidth = cli::bandwidth(lab.status().edge_link);
+    let bandwidth = bandwidth(lab.status().edge_link);
     let floor = |record: &Record| {
         let criu = &record.downtime.criu;
         let transfer = bandwidth.map_or(Some(Millis(0.0)), |rate| record.image.time_at(rate))?;
@@ -106,11 +108,11 @@ fn measure(lab: &Lab, options: &cli::Baseline, hand: &Baseline) -> color_eyre::R
 
 fn series(
     lab: &Lab,
-    options: &cli::Baseline,
+    options: &commands::Baseline,
     hand: &Baseline,
 ) -> color_eyre::Result<(Vec<Record>, Vec<BaselineRun>)> {
     let orders = Orders::connect(lab)?;
-    let on_controller = |argv: &[String]| super::course::on(lab, "controller", argv);
+    let on_controller = |argv: &[String]| crate::course::on(lab, "controller", argv);
     let (mut mose, mut by_hand) = (Vec::new(), Vec::new());
     for number in 0..options.runs {
         let (from, to) = if number % 2 == 0 { (EDGES[0], EDGES[1]) } else { (EDGES[1], EDGES[0]) };

@@ -4,16 +4,17 @@ use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::experiments::{VolumeSeries, Volumes};
+use mose_console::arguments::plan;
+use mose_console::documents::print_json;
+use mose_console::lab::commands;
 use mose_console::{exit, table};
+use mose_experiments::documents::{VolumeSeries, Volumes};
 use mose_lab::{Lab, ServiceOptions, median};
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
-use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line, spec_of};
-use super::open;
-use crate::cli;
-use crate::commands::print_json;
+use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line, spec_of};
+use crate::lab::open;
 
 /// The workload that both services are.
 const WORKLOAD: &str = "sockperf";
@@ -25,7 +26,7 @@ const VOLUME: &str = "mose-lab-volume";
 const PLAIN: (&str, Ipv4Addr) = ("plain", Ipv4Addr::new(10, 77, 0, 20));
 const WITH: (&str, Ipv4Addr) = ("with-volume", Ipv4Addr::new(10, 77, 0, 21));
 
-pub(super) fn run(options: &cli::Volumes) -> color_eyre::Result<ExitCode> {
+pub(crate) fn run(options: &commands::Volumes) -> color_eyre::Result<ExitCode> {
     let lab = open()?;
     attach_clients(&lab)?;
     remove_volumes(&lab);
@@ -53,7 +54,7 @@ fn remove_volumes(lab: &Lab) {
 }
 
 /// What the container does beside its workload: writes into so many of the volume's files each second, some bytes each.
-fn writer(options: &cli::Volumes) -> String {
+fn writer(options: &commands::Volumes) -> String {
     let each_second = (u64::from(options.files) * u64::from(options.changed)).div_ceil(100);
     format!(
         "n=0; while :; do for i in $(seq {each_second}); do n=$(((n + 1) % {files})); \
@@ -62,7 +63,7 @@ fn writer(options: &cli::Volumes) -> String {
     )
 }
 
-fn fill(lab: &Lab, options: &cli::Volumes) -> color_eyre::Result<()> {
+fn fill(lab: &Lab, options: &commands::Volumes) -> color_eyre::Result<()> {
     let bytes = u64::from(options.size) * (1 << 20) / u64::from(options.files);
     let script = format!(
         "cd /files && for n in $(seq 0 {}); do head -c {bytes} /dev/urandom >$n || exit 1; done; sync",
@@ -76,7 +77,7 @@ fn fill(lab: &Lab, options: &cli::Volumes) -> color_eyre::Result<()> {
     Err(eyre!("the volume cannot be filled: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-fn measure(lab: &Lab, options: &cli::Volumes) -> color_eyre::Result<Volumes> {
+fn measure(lab: &Lab, options: &commands::Volumes) -> color_eyre::Result<Volumes> {
     let start = |(name, address): (&str, Ipv4Addr), volume: bool| {
         let mut service = ServiceOptions { name: name.to_owned(), address, ..ServiceOptions::of(WORKLOAD) };
         // Both run the writer, which finds no files where there is no volume: what is compared is the volume, not its processes.
@@ -114,9 +115,9 @@ fn measure(lab: &Lab, options: &cli::Volumes) -> color_eyre::Result<Volumes> {
 }
 
 /// Interleaved, so that a machine that slows down slows both.
-fn migrate(lab: &Lab, options: &cli::Volumes) -> color_eyre::Result<(Vec<Record>, Vec<Record>)> {
+fn migrate(lab: &Lab, options: &commands::Volumes) -> color_eyre::Result<(Vec<Record>, Vec<Record>)> {
     let orders = Orders::connect(lab)?;
-    let how = How { plan: cli::plan(options.strategy, Some(options.iterations)), ..How::default() };
+    let how = How { plan: plan(options.strategy, Some(options.iterations)), ..How::default() };
     let mut at = [EDGES, EDGES];
     let mut records = [Vec::new(), Vec::new()];
     for number in 0..options.runs {

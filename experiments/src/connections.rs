@@ -4,16 +4,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::experiments::{Answered, Connections, Crossing, SentAgain};
+use mose_console::documents::print_json;
+use mose_console::lab::commands;
 use mose_console::{exit, table};
+use mose_experiments::documents::{Answered, Connections, Crossing, SentAgain};
 use mose_lab::client::{ClientKind, ClientReport, ClientSpec};
 use mose_lab::{Lab, ServiceOptions, Workload};
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
-use super::course::{EDGES, How, Orders, Runner, attach_clients, client_line};
-use super::open;
-use crate::commands::print_json;
+use crate::course::{EDGES, How, Orders, Runner, attach_clients, client_line};
+use crate::lab::open;
 
 /// The service; its client speaks its protocol.
 const WORKLOAD: &str = "redis";
@@ -21,24 +22,7 @@ const WORKLOAD: &str = "redis";
 /// How long the connections are left alone before a migration: what waits for TCP's back-off has its reply by then.
 const REST: Duration = Duration::from_secs(3);
 
-/// What `mose lab connections` takes.
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// How many laps A→B→A.
-    #[arg(short = 'n', long, default_value_t = 10)]
-    laps: u32,
-    /// How many connections: 1 to 20000.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
-    connections: u32,
-    /// Requests per second on each: 1 to 1000.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rate: u32,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-pub(super) fn run(options: &Options) -> color_eyre::Result<ExitCode> {
+pub(crate) fn run(options: &commands::Connections) -> color_eyre::Result<ExitCode> {
     let lab = open()?;
     attach_clients(&lab)?;
     let address = ServiceOptions::of(WORKLOAD).address;
@@ -74,7 +58,10 @@ pub(super) fn run(options: &Options) -> color_eyre::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-fn migrate(lab: &Lab, options: &Options) -> color_eyre::Result<Vec<(Record, Option<SentAgain>)>> {
+fn migrate(
+    lab: &Lab,
+    options: &commands::Connections,
+) -> color_eyre::Result<Vec<(Record, Option<SentAgain>)>> {
     let orders = Orders::connect(lab)?;
     let mut moved = Vec::new();
     for number in 0..options.laps * 2 {

@@ -5,12 +5,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::design::{self, Design, Wanted};
-use mose_console::fleet::Fleet;
-use mose_console::order::{self, Order};
 use mose_lab::client::{Client, ClientKind, ClientReport, ClientSpec};
-use mose_lab::{CLIENT_ADDRESS, CLIENT_NETNS, Lab, ServiceOptions, Workload, start_service, stop_service};
-use mose_pam::Plan;
+use mose_lab::{
+    CLIENT_ADDRESS, CLIENT_NETNS, Lab, LinkRate, ServiceOptions, Workload, start_service, stop_service,
+};
+use mose_orchestrator::design::{self, Design, Wanted};
+use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::order::{self, Order};
+use mose_pam::{BitsPerSec, Plan};
 use mose_protocol::agent::Hello;
 use mose_protocol::forecast::Forecast;
 use mose_protocol::handover::{ImagePolicy, PreCopyWay};
@@ -18,15 +20,15 @@ use mose_protocol::record::Record;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request};
 
-use super::{agents_of, enter};
+use crate::lab::{agents_of, enter};
 
 /// The hosts of the course.
-pub(super) const EDGES: [&str; 2] = ["edge-a", "edge-b"];
+pub(crate) const EDGES: [&str; 2] = ["edge-a", "edge-b"];
 /// The host of the clients.
-pub(super) const MOBILE: &str = "uav";
+pub(crate) const MOBILE: &str = "uav";
 
 /// How long a client is left alone between two migrations: its gap must end before the next one begins.
-pub(super) const PAUSE: Duration = Duration::from_millis(1500);
+pub(crate) const PAUSE: Duration = Duration::from_millis(1500);
 
 /// How long a client may take to connect.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -35,12 +37,12 @@ const CONNECT: Duration = Duration::from_secs(20);
 const ACQUAINTANCE: Duration = Duration::from_secs(10);
 
 /// Which client belongs to a workload.
-pub(super) fn client_kind(workload: &str) -> color_eyre::Result<ClientKind> {
+pub(crate) fn client_kind(workload: &str) -> color_eyre::Result<ClientKind> {
     Ok(Workload::named(workload)?.client_kind()?)
 }
 
 /// Puts the clients' namespace on the overlay; harmless if it is there.
-pub(super) fn attach_clients(lab: &Lab) -> color_eyre::Result<()> {
+pub(crate) fn attach_clients(lab: &Lab) -> color_eyre::Result<()> {
     let address = format!("{CLIENT_ADDRESS}/24");
     let mut attach = lab.exec(MOBILE, &["mose-agent", "attach", CLIENT_NETNS, "--address", &address])?;
     let output = attach.output().wrap_err("the clients' namespace cannot be attached")?;
@@ -59,7 +61,7 @@ fn among_clients(lab: &Lab, argv: &[String]) -> Command {
 }
 
 /// A command on a host.
-pub(super) fn on(lab: &Lab, host: &str, argv: &[String]) -> Command {
+pub(crate) fn on(lab: &Lab, host: &str, argv: &[String]) -> Command {
     lab.exec(host, argv).unwrap_or_else(|error| failing(&error))
 }
 
@@ -71,7 +73,7 @@ fn failing(error: &dyn std::fmt::Display) -> Command {
 }
 
 /// A service of the course with its client.
-pub(super) struct Runner<'a> {
+pub(crate) struct Runner<'a> {
     lab: &'a Lab,
     options: ServiceOptions,
     client: Option<Client>,
@@ -79,7 +81,7 @@ pub(super) struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     /// Starts a workload on the first edge host and its client on the UAV, which runs until it is stopped.
-    pub(super) fn start(
+    pub(crate) fn start(
         lab: &'a Lab,
         workload: &str,
         address: Ipv4Addr,
@@ -91,7 +93,7 @@ impl<'a> Runner<'a> {
     }
 
     /// The same with all options of the service, and a client of one's own.
-    pub(super) fn start_with(
+    pub(crate) fn start_with(
         lab: &'a Lab,
         workload: &str,
         options: ServiceOptions,
@@ -107,7 +109,7 @@ impl<'a> Runner<'a> {
     }
 
     /// Stops the client and returns what it saw; removes the service from wherever it is.
-    pub(super) fn stop(mut self) -> color_eyre::Result<ClientReport> {
+    pub(crate) fn stop(mut self) -> color_eyre::Result<ClientReport> {
         let client = self.client.take().ok_or_else(|| eyre!("the client was never started"))?;
         Ok(client.stop()?)
     }
@@ -125,12 +127,12 @@ impl Drop for Runner<'_> {
 }
 
 /// Starts the client of a workload.
-pub(super) fn start_client(lab: &Lab, workload: &str, address: Ipv4Addr) -> color_eyre::Result<Client> {
+pub(crate) fn start_client(lab: &Lab, workload: &str, address: Ipv4Addr) -> color_eyre::Result<Client> {
     started(lab, &spec_of(workload, address)?)
 }
 
 /// The usual client of a workload.
-pub(super) fn spec_of(workload: &str, address: Ipv4Addr) -> color_eyre::Result<ClientSpec> {
+pub(crate) fn spec_of(workload: &str, address: Ipv4Addr) -> color_eyre::Result<ClientSpec> {
     let target = (address, Workload::named(workload)?.port).into();
     Ok(ClientSpec::new(client_kind(workload)?, target, Duration::from_secs(3600)))
 }
@@ -151,11 +153,11 @@ fn started(lab: &Lab, spec: &ClientSpec) -> color_eyre::Result<Client> {
 
 /// How a service is to be moved.
 #[derive(Debug, Clone)]
-pub(super) struct How {
-    pub(super) plan: Plan,
-    pub(super) transport: Option<TransportKind>,
-    pub(super) pre_copy: Option<PreCopyWay>,
-    pub(super) forecast: Option<Box<Forecast>>,
+pub(crate) struct How {
+    pub(crate) plan: Plan,
+    pub(crate) transport: Option<TransportKind>,
+    pub(crate) pre_copy: Option<PreCopyWay>,
+    pub(crate) forecast: Option<Box<Forecast>>,
 }
 
 impl Default for How {
@@ -165,14 +167,14 @@ impl Default for How {
 }
 
 /// Orders migrations from the lab's controller, as `mose migrate` would, from a thread of its own.
-pub(super) struct Orders {
+pub(crate) struct Orders {
     runtime: tokio::runtime::Runtime,
     fleet: Fleet,
 }
 
 impl Orders {
     /// Connects to the lab's agents. The calling thread enters the controller's network for good.
-    pub(super) fn connect(lab: &Lab) -> color_eyre::Result<Self> {
+    pub(crate) fn connect(lab: &Lab) -> color_eyre::Result<Self> {
         enter(lab)?;
         let runtime = tokio::runtime::Runtime::new()?;
         let fleet = runtime
@@ -182,12 +184,12 @@ impl Orders {
     }
 
     /// Asks an agent.
-    pub(super) fn ask(&self, host: &HostName, request: &Request) -> color_eyre::Result<Reply> {
+    pub(crate) fn ask(&self, host: &HostName, request: &Request) -> color_eyre::Result<Reply> {
         self.runtime.block_on(self.fleet.ask(host, request)).map_err(|refusal| eyre!("{refusal}"))
     }
 
     /// Plans a migration from what the agents measure.
-    pub(super) fn design(
+    pub(crate) fn design(
         &self,
         service: &str,
         from: &str,
@@ -200,12 +202,12 @@ impl Orders {
     }
 
     /// How an agent introduces itself.
-    pub(super) fn hello(&self, host: &HostName) -> color_eyre::Result<Hello> {
+    pub(crate) fn hello(&self, host: &HostName) -> color_eyre::Result<Hello> {
         self.runtime.block_on(self.fleet.agent(host)).map_err(|refusal| eyre!("{refusal}"))
     }
 
     /// Moves a service and returns the record.
-    pub(super) fn migrate(
+    pub(crate) fn migrate(
         &self,
         service: &str,
         from: &str,
@@ -252,8 +254,16 @@ impl Drop for Orders {
     }
 }
 
+/// The bandwidth of a link as the model counts it.
+pub(crate) fn bandwidth(rate: LinkRate) -> Option<BitsPerSec> {
+    match rate {
+        LinkRate::Unshaped => None,
+        LinkRate::Bits(bits) => Some(BitsPerSec(bits)),
+    }
+}
+
 /// What a client saw, in one line.
-pub(super) fn client_line(report: &ClientReport) -> String {
+pub(crate) fn client_line(report: &ClientReport) -> String {
     let unit = match report.unit {
         mose_lab::client::Unit::Messages => "messages",
         mose_lab::client::Unit::Bytes => "bytes",

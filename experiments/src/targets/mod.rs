@@ -7,17 +7,18 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::design::{Given, Wanted};
-use mose_console::experiments::{Held, Promise, Promises, RuleFigures};
+use mose_console::documents::print_json;
+use mose_console::lab::commands;
 use mose_console::{exit, table};
+use mose_experiments::documents::{Held, Promise, Promises, RuleFigures};
 use mose_lab::{Lab, ServiceOptions};
+use mose_orchestrator::design::{Given, Wanted};
 use mose_pam::{Limits, Millis, Objective, RoundsRule, Targets};
 use mose_protocol::record::Outcome;
 
-use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients};
-use super::{open, rounds};
-use crate::cli;
-use crate::commands::print_json;
+use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients};
+use crate::lab::open;
+use crate::rounds;
 
 /// A service of the experiment.
 struct Subject {
@@ -50,7 +51,7 @@ const GREATEST_DOWNTIME: f64 = 2500.0;
 /// θ_mig where the bandwidth is minimised: out of the way.
 const LOOSE_DURATION: f64 = 6000.0;
 
-pub(super) fn run(options: &cli::TargetsRun) -> color_eyre::Result<ExitCode> {
+pub(crate) fn run(options: &commands::TargetsRun) -> color_eyre::Result<ExitCode> {
     let lab = open()?;
     attach_clients(&lab)?;
     std::fs::create_dir_all(&options.output)
@@ -76,7 +77,7 @@ pub(super) fn run(options: &cli::TargetsRun) -> color_eyre::Result<ExitCode> {
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-fn measure(lab: &Lab, options: &cli::TargetsRun) -> color_eyre::Result<Vec<Promise>> {
+fn measure(lab: &Lab, options: &commands::TargetsRun) -> color_eyre::Result<Vec<Promise>> {
     let orders = Orders::connect(lab)?;
     let mut points = Vec::new();
     for subject in &SUBJECTS {
@@ -117,7 +118,7 @@ fn row(
     orders: &Orders,
     subject: &Subject,
     objective: Objective,
-    options: &cli::TargetsRun,
+    options: &commands::TargetsRun,
 ) -> color_eyre::Result<Vec<Targets>> {
     let targets =
         |downtime: f64, duration: f64| Ok(Targets::new(Millis(downtime), Millis(duration.max(downtime)))?);
@@ -144,7 +145,12 @@ fn row(
     }
 }
 
-fn wanted(targets: Targets, objective: Objective, rounds: RoundsRule, options: &cli::TargetsRun) -> Wanted {
+fn wanted(
+    targets: Targets,
+    objective: Objective,
+    rounds: RoundsRule,
+    options: &commands::TargetsRun,
+) -> Wanted {
     let given = Given { bandwidth: options.bandwidth, ..Given::default() };
     Wanted { targets, objective, limits: Limits::default(), rounds, profile: None, given }
 }

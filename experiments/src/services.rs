@@ -5,25 +5,26 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::experiments::{Trials, Tried, TriedBy};
+use mose_console::arguments::plan;
+use mose_console::documents::print_json;
+use mose_console::lab::commands;
 use mose_console::{exit, table};
+use mose_experiments::documents::{Trials, Tried, TriedBy};
 use mose_lab::guest::Guest;
 use mose_lab::trial::{self, Contents, Events, Extent, Moment, SOFTWARE, Site, Software, Trial};
 use mose_lab::{Lab, LabConfig};
 use mose_pam::{Millis, Strategy};
 use mose_protocol::record::{Outcome, Record};
 
-use super::course::{EDGES, How, Orders, attach_clients};
-use super::{open, own_programs, show};
-use crate::cli;
-use crate::commands::print_json;
+use crate::course::{EDGES, How, Orders, attach_clients};
+use crate::lab::{all_programs, open, show};
 
 /// How long clients are left alone between two moves.
 const PAUSE: Duration = Duration::from_millis(700);
 /// How long a guest may take for one service, however slow it is.
 const GUEST: Duration = Duration::from_secs(3600);
 
-pub(super) fn run(options: &cli::ServicesRun) -> color_eyre::Result<ExitCode> {
+pub(crate) fn run(options: &commands::ServicesRun) -> color_eyre::Result<ExitCode> {
     let chosen = chosen(options)?;
     if options.guest {
         return in_guest(options, &chosen);
@@ -58,7 +59,7 @@ pub(super) fn run(options: &cli::ServicesRun) -> color_eyre::Result<ExitCode> {
 }
 
 /// What is to be tried. What is named must work here; without names, what cannot work here is left out, and that is said.
-fn chosen(options: &cli::ServicesRun) -> color_eyre::Result<Vec<&'static Software>> {
+fn chosen(options: &commands::ServicesRun) -> color_eyre::Result<Vec<&'static Software>> {
     if !options.only.is_empty() {
         let named = options.only.iter().map(|name| {
             let software = Software::named(name)?;
@@ -88,7 +89,7 @@ fn try_one(
     lab: &Lab,
     software: &'static Software,
     orders: &Orders,
-    options: &cli::ServicesRun,
+    options: &commands::ServicesRun,
 ) -> color_eyre::Result<Tried> {
     let site = Site::new(lab, software);
     tell(options, &format!("{}: starting on {}", software.name, EDGES[0]));
@@ -114,7 +115,7 @@ fn under_load(
     trial: &mut dyn Trial,
     site: &Site,
     orders: &Orders,
-    options: &cli::ServicesRun,
+    options: &commands::ServicesRun,
 ) -> color_eyre::Result<Tried> {
     trial.prepare(EDGES[0])?;
     trial.begin()?;
@@ -178,9 +179,9 @@ fn there_and_back(
     software: &Software,
     strategy: Strategy,
     orders: &Orders,
-    options: &cli::ServicesRun,
+    options: &commands::ServicesRun,
 ) -> Moves {
-    let how = How { plan: cli::plan(strategy, Some(options.iterations)), ..How::default() };
+    let how = How { plan: plan(strategy, Some(options.iterations)), ..How::default() };
     let mut moves = Moves { records: Vec::new(), host: EDGES[0], broken_off: None };
     for _ in 0..options.laps * 2 {
         std::thread::sleep(PAUSE);
@@ -247,26 +248,24 @@ fn rows(moves: Vec<(Strategy, Moves)>, events: &Events) -> Vec<TriedBy> {
 }
 
 /// Has it done in a guest, in a lab of the guest's own.
-fn in_guest(options: &cli::ServicesRun, chosen: &[&'static Software]) -> color_eyre::Result<ExitCode> {
-    let mut config = LabConfig { binaries: own_programs()?, ..LabConfig::default() };
+fn in_guest(options: &commands::ServicesRun, chosen: &[&'static Software]) -> color_eyre::Result<ExitCode> {
+    let config = LabConfig { binaries: all_programs()?, ..LabConfig::default() };
     let archives: Vec<PathBuf> = chosen
         .iter()
         .map(|software| trial::ensure_image(&config, software, &mut show))
         .collect::<Result<_, _>>()?;
-    let here = std::env::current_exe().wrap_err("this program's own place is not known")?;
-    config.binaries.insert("mose".to_owned(), here);
     let guest = Guest::prepare(&config, &mut show)?;
     let output = guest.run(
         &guest_script(options, chosen),
         &trial::guest_files(&archives),
         GUEST * chosen.len() as u32,
-        &mut super::guest::show_output,
+        &mut crate::guest::show_output,
     )?;
     Ok(ExitCode::from(u8::try_from(output.code).unwrap_or(exit::FAILED)))
 }
 
 /// The guest's shell lines: a lab, and this command in it.
-fn guest_script(options: &cli::ServicesRun, chosen: &[&'static Software]) -> String {
+fn guest_script(options: &commands::ServicesRun, chosen: &[&'static Software]) -> String {
     let names: Vec<&str> = chosen.iter().map(|software| software.name).collect();
     let strategies: Vec<&str> = options.strategies.iter().map(|strategy| strategy.name()).collect();
     let mut command = format!(
@@ -286,7 +285,7 @@ fn guest_script(options: &cli::ServicesRun, chosen: &[&'static Software]) -> Str
     format!("mose lab up >/tmp/up 2>&1 || {{ cat /tmp/up; exit 1; }}\nexec {command}\n")
 }
 
-fn tell(options: &cli::ServicesRun, what: &str) {
+fn tell(options: &commands::ServicesRun, what: &str) {
     if !options.json {
         eprintln!("{what}");
     }
@@ -345,13 +344,15 @@ fn row(tried: &Tried, by: &TriedBy) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::Parser;
 
-    fn options(words: &[&str]) -> cli::ServicesRun {
-        let all = [&["mose", "lab", "services"], words].concat();
-        match cli::Arguments::try_parse_from(all).unwrap().command {
-            Some(cli::Command::Lab { command: cli::Lab::Services(options) }) => *options,
+    use super::*;
+    use crate::{Arguments, Command};
+
+    fn options(words: &[&str]) -> commands::ServicesRun {
+        let all = [&["mose-lab", "services"], words].concat();
+        match Arguments::try_parse_from(all).unwrap().command {
+            Command::Lab(commands::Lab::Services(options)) => *options,
             _ => panic!("another command"),
         }
     }

@@ -3,18 +3,19 @@
 use std::process::ExitCode;
 
 use color_eyre::eyre::eyre;
-use mose_console::experiments::{Series, Strategies};
+use mose_console::arguments::plan;
+use mose_console::documents::print_json;
+use mose_console::lab::commands;
 use mose_console::{exit, table};
+use mose_experiments::documents::{Series, Strategies};
 use mose_lab::{Lab, ServiceOptions, median};
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
-use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
-use super::open;
-use crate::cli;
-use crate::commands::print_json;
+use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
+use crate::lab::open;
 
-pub(super) fn run(options: &cli::Strategies) -> color_eyre::Result<ExitCode> {
+pub(crate) fn run(options: &commands::Strategies) -> color_eyre::Result<ExitCode> {
     let lab = open()?;
     attach_clients(&lab)?;
     let address = ServiceOptions::of(&options.workload).address;
@@ -40,7 +41,7 @@ pub(super) fn run(options: &cli::Strategies) -> color_eyre::Result<ExitCode> {
 }
 
 /// Interleaved, so that a machine that slows down slows all of them.
-fn migrate(lab: &Lab, options: &cli::Strategies) -> color_eyre::Result<Vec<Record>> {
+fn migrate(lab: &Lab, options: &commands::Strategies) -> color_eyre::Result<Vec<Record>> {
     let orders = Orders::connect(lab)?;
     let mut records = Vec::new();
     let (mut from, mut to) = (EDGES[0], EDGES[1]);
@@ -48,7 +49,7 @@ fn migrate(lab: &Lab, options: &cli::Strategies) -> color_eyre::Result<Vec<Recor
         for strategy in &options.strategies {
             std::thread::sleep(PAUSE);
             let how = How {
-                plan: cli::plan(*strategy, Some(options.iterations)),
+                plan: plan(*strategy, Some(options.iterations)),
                 pre_copy: options.pre_copy.map(Into::into),
                 ..How::default()
             };
@@ -66,7 +67,7 @@ fn migrate(lab: &Lab, options: &cli::Strategies) -> color_eyre::Result<Vec<Recor
     Ok(records)
 }
 
-fn series(options: &cli::Strategies, records: Vec<Record>) -> Vec<Series> {
+fn series(options: &commands::Strategies, records: Vec<Record>) -> Vec<Series> {
     let mut all: Vec<Series> = Vec::new();
     for strategy in &options.strategies {
         let records: Vec<Record> = records.iter().filter(|r| r.plan.strategy == *strategy).cloned().collect();

@@ -4,44 +4,23 @@
 use std::process::ExitCode;
 
 use color_eyre::eyre::eyre;
-use mose_console::design::{Given, Wanted};
-use mose_console::experiments::{RoundsCompared, RuleFigures, RulesRun};
+use mose_console::documents::print_json;
+use mose_console::lab::commands;
 use mose_console::{exit, table};
+use mose_experiments::documents::{RoundsCompared, RuleFigures, RulesRun};
 use mose_lab::{Lab, ServiceOptions};
-use mose_pam::{BitsPerSec, InputError, Limits, Millis, Objective, RoundsRule, Targets};
+use mose_orchestrator::design::{Given, Wanted};
+use mose_pam::{InputError, Limits, Millis, Objective, RoundsRule, Targets};
 use mose_protocol::record::{Outcome, Record};
 
-use super::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
-use super::open;
-use crate::commands::print_json;
+use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
+use crate::lab::open;
 
 /// The max downtime of the plans: whether it is met is not what is looked at.
 const MAX_DOWNTIME: Millis = Millis(800.0);
 
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    /// Which workload.
-    #[arg(default_value = "sockperf")]
-    workload: String,
-    /// How many migrations by each rule.
-    #[arg(short = 'n', long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    runs: u32,
-    /// The max duration (θ_mig) that all of them are planned for.
-    #[arg(long, default_value = "5s", allow_hyphen_values = true, value_name = "TIME")]
-    max_duration: Millis,
-    /// What the link may carry, such as 1Gbps; what the agents measure if not given.
-    #[arg(long, value_name = "RATE")]
-    bandwidth: Option<BitsPerSec>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-    /// Further arguments of the workload's program.
-    #[arg(last = true)]
-    arguments: Vec<String>,
-}
-
-pub(super) fn run(options: &Arguments) -> color_eyre::Result<ExitCode> {
-    let targets = match options.targets() {
+pub(crate) fn run(options: &commands::Rounds) -> color_eyre::Result<ExitCode> {
+    let targets = match targets(options) {
         Ok(targets) => targets,
         Err(error) => {
             eprintln!("mose: {error}; give a --max-duration such as 5s");
@@ -82,16 +61,14 @@ pub(super) fn run(options: &Arguments) -> color_eyre::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-impl Arguments {
-    fn targets(&self) -> Result<Targets, InputError> {
-        Targets::new(Millis(MAX_DOWNTIME.0.min(self.max_duration.0)), self.max_duration)
-    }
+fn targets(options: &commands::Rounds) -> Result<Targets, InputError> {
+    Targets::new(Millis(MAX_DOWNTIME.0.min(options.max_duration.0)), options.max_duration)
 }
 
 /// Interleaved, so that a machine that slows down slows both; each rule goes as often one way as the other.
 fn migrate(
     lab: &Lab,
-    options: &Arguments,
+    options: &commands::Rounds,
     targets: Targets,
 ) -> color_eyre::Result<Vec<(RoundsRule, Record)>> {
     let orders = Orders::connect(lab)?;
@@ -140,7 +117,7 @@ fn print(report: &RulesRun) {
 }
 
 /// Both rules' medians, for people.
-pub(super) fn table_of(rules: &[RuleFigures]) -> String {
+pub(crate) fn table_of(rules: &[RuleFigures]) -> String {
     let shown = |ms: Option<f64>| table::known(ms.map(Millis));
     let rows: Vec<Vec<String>> = rules
         .iter()

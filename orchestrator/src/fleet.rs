@@ -11,7 +11,6 @@ use mose_protocol::link::LinkMetrics;
 use mose_protocol::record::Record;
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp, envelope, keys};
-use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use zenoh::Session;
@@ -38,7 +37,8 @@ pub struct Seen {
 }
 
 /// A link, in one direction.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Link {
     /// Where it begins.
     pub from: HostName,
@@ -48,7 +48,8 @@ pub struct Link {
 }
 
 /// A host that did not tell what it was asked for.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Unanswered {
     /// Which.
     pub host: HostName,
@@ -60,7 +61,8 @@ pub struct Unanswered {
 }
 
 /// What ran on a host when its engine last answered.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LastTold {
     /// When that was, on the host's clock.
     pub at: Timestamp,

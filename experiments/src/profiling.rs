@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
-use mose_console::experiments::{Profiling, Slowed, Told};
+use mose_console::documents::print_json;
+use mose_console::lab::commands;
 use mose_console::table;
+use mose_experiments::documents::{Profiling, Slowed, Told};
 use mose_lab::{CLIENT_NETNS, Lab, ServiceOptions, median, start_service, stop_service};
 use mose_pam::{Plan, Strategy};
 use mose_protocol::metrics::ServiceMetrics;
@@ -15,10 +17,8 @@ use mose_protocol::step::Step;
 use mose_protocol::{Reply, Request, Timestamp};
 use serde::Deserialize;
 
-use super::course::{EDGES, How, MOBILE, Orders, PAUSE, attach_clients};
-use super::open;
-use crate::cli;
-use crate::commands::print_json;
+use crate::course::{EDGES, How, MOBILE, Orders, PAUSE, attach_clients};
+use crate::lab::open;
 
 const WORKLOAD: &str = "counter";
 /// A rate that no machine reaches: the counter rewrites as many pages as it can.
@@ -44,7 +44,7 @@ struct Look {
     stat: Stat,
 }
 
-pub(super) fn run(options: &cli::Profiling) -> color_eyre::Result<ExitCode> {
+pub(crate) fn run(options: &commands::Profiling) -> color_eyre::Result<ExitCode> {
     let lab = open()?;
     attach_clients(&lab)?;
     // The thread that orders is in the controller's network; the looks are taken from this one.
@@ -90,7 +90,7 @@ pub(super) fn run(options: &cli::Profiling) -> color_eyre::Result<ExitCode> {
 }
 
 /// Starts the counter anew.
-fn start(lab: &Lab, options: &cli::Profiling, host: &str, rate: u64) -> color_eyre::Result<()> {
+fn start(lab: &Lab, options: &commands::Profiling, host: &str, rate: u64) -> color_eyre::Result<()> {
     for host in EDGES {
         stop_service(lab, host, WORKLOAD)?;
     }
@@ -118,7 +118,7 @@ fn look(lab: &Lab) -> color_eyre::Result<Look> {
     Ok(Look { from, to, stat })
 }
 
-fn tell(lab: &Lab, options: &cli::Profiling) -> color_eyre::Result<Vec<Told>> {
+fn tell(lab: &Lab, options: &commands::Profiling) -> color_eyre::Result<Vec<Told>> {
     let orders = Orders::connect(lab)?;
     let mut besides = 0.0;
     let mut all = Vec::new();
