@@ -2,7 +2,7 @@
 
 pub mod agent;
 mod calibrations;
-pub mod check;
+mod check;
 mod client_gap;
 mod clients;
 mod destination;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
+use mose_movable::Looked;
 use mose_pam::Bytes;
 use mose_protocol::check::Machine;
 use mose_protocol::doctor::Check;
@@ -20,8 +21,6 @@ use mose_transfer::{TakePage, TransferError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
-
-use crate::check::Looked;
 
 /// A container that a hand-over is about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,11 +6,12 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use mose_movable::under_systemd;
 use serde_json::Value;
 use tokio::process::Command;
 
 use super::socket::Socket;
-use crate::check::{health_interval, under_systemd};
+use crate::check::health_interval;
 
 /// How long systemd may take to make a timer.
 const DEADLINE: Duration = Duration::from_secs(60);

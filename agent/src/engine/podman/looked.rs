@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mose_movable::{Looked, Options, Subject, device_files, log_that_stays};
 use mose_protocol::{Refusal, RefusalCode};
 use serde_json::Value;
 
 use super::{beside, freezer, hooks, pid_of, processes, runtime_config};
-use crate::check::{self, Looked, Options, Subject};
 use crate::engine::Container;
 
 /// How long it may take: a hundred thousand descriptors take a second.
@@ -23,9 +23,9 @@ pub(super) async fn look(container: &Container, inspect: &Value) -> Result<Looke
         .collect::<Vec<_>>();
     let driver = inspect["HostConfig"]["LogConfig"]["Type"].as_str().unwrap_or_default().to_owned();
     let looked = tokio::task::spawn_blocking(move || -> Result<Looked, Refusal> {
-        let mut looked = check::look(&subject(&container)?);
-        looked.findings.extend(check::device_files(&folders));
-        looked.findings.extend(check::log_that_stays(&driver));
+        let mut looked = mose_movable::look(&subject(&container)?);
+        looked.findings.extend(device_files(&folders));
+        looked.findings.extend(log_that_stays(&driver));
         Ok(looked)
     });
     let failed = |reason: String| {

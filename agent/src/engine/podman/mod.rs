@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use mose_movable::Looked;
 use mose_pam::{Bytes, Millis};
 use mose_protocol::check::Machine;
 use mose_protocol::doctor::Check;
@@ -61,7 +62,6 @@ use self::wording::{in_short, repository_and_tag};
 use super::{
     Container, Described, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped, Sampling, StateTree,
 };
-use crate::check::{self, Looked};
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
 const CRIU_DEADLINE: Duration = Duration::from_secs(300);
@@ -226,7 +226,7 @@ impl Engine for PodmanEngine {
     }
 
     fn machine(&self) -> Option<Machine> {
-        Some(check::machine())
+        Some(mose_movable::machine())
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Refusal> {

@@ -7,13 +7,12 @@ mod tracker;
 use std::path::Path;
 use std::time::Duration;
 
+use mose_movable::Options;
 use mose_pam::Bytes;
 use mose_protocol::doctor::Check;
 
 use super::hooks;
 use super::socket::Socket;
-use crate::check::{self, Options};
-use crate::doctor::late;
 
 /// For one answer of Podman, CRIU or the kernel.
 const ANSWER: Duration = Duration::from_secs(6);
@@ -30,7 +29,7 @@ pub(super) async fn checks(socket: &Socket, room: Bytes) -> Vec<Check> {
     checks.extend(criu.into_checks(means.as_deref()));
     checks.push(tracker);
     checks.push(Options::read(&hooks::CRIU_CONFIGURATIONS).check());
-    checks.push(check::limits());
+    checks.push(mose_movable::limits());
     checks.push(hook());
     checks
 }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use mose_movable::disk;
 use mose_pam::Bytes;
 use mose_protocol::doctor::Check;
 use serde_json::Value;
 
-use super::{ANSWER, Socket, late};
-use crate::doctor::disk;
+use super::{ANSWER, Socket};
 
 const WHAT: &str = "Podman";
 
@@ -20,7 +20,7 @@ pub(super) async fn checks(socket: &Socket, room: Bytes) -> Vec<Check> {
         Ok(Err(refusal)) => {
             return vec![Check::broken(WHAT, refusal.reason, refusal.remedy), storage_unknown()];
         }
-        Err(_) => return vec![late(WHAT, ANSWER), storage_unknown()],
+        Err(_) => return vec![Check::late(WHAT, ANSWER), storage_unknown()],
     };
     let mut checks = judge(&info);
     checks.push(match info["store"]["graphRoot"].as_str() {

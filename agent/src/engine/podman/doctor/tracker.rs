@@ -3,7 +3,7 @@
 use mose_pages::{Means, Preference};
 use mose_protocol::doctor::Check;
 
-use super::{ANSWER, late};
+use super::ANSWER;
 
 const WHAT: &str = "dirty-page tracker";
 
@@ -13,7 +13,7 @@ pub(super) async fn check() -> (Option<String>, Check) {
         mose_pages::open(&Preference::default()).map(|opened| (opened.tracker.means(), opened.rejected))
     });
     match tokio::time::timeout(ANSWER, opened).await {
-        Err(_) => (None, late(WHAT, ANSWER)),
+        Err(_) => (None, Check::late(WHAT, ANSWER)),
         Ok(Err(error)) => (None, Check::unknown(WHAT, error.to_string(), "see the agent's log")),
         Ok(Ok(Err(error))) => (
             None,

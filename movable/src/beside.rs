@@ -11,7 +11,8 @@ use mose_protocol::check::{Finding, Severity};
 const MOST: usize = 200_000;
 
 /// Says which device files lie below the folders. They are not sent: a number of a device means another one on another host.
-pub(crate) fn device_files(folders: &[PathBuf]) -> Option<Finding> {
+#[must_use]
+pub fn device_files(folders: &[PathBuf]) -> Option<Finding> {
     let mut found: Vec<String> = Vec::new();
     let mut left = MOST;
     for folder in folders {
@@ -30,7 +31,8 @@ pub(crate) fn device_files(folders: &[PathBuf]) -> Option<Finding> {
 }
 
 /// What is kept by a log driver that keeps the lines of all containers in one place of the host.
-pub(crate) fn log_that_stays(driver: &str) -> Option<Finding> {
+#[must_use]
+pub fn log_that_stays(driver: &str) -> Option<Finding> {
     (driver == "journald").then(|| {
         Finding::new(
             Severity::LeftBehind,

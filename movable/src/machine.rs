@@ -55,7 +55,8 @@ const INSTRUCTIONS: [&str; 40] = [
 const SYS_RESOURCE: u64 = 24;
 
 /// Looks at this machine, but for what must be asked of programs.
-pub(crate) fn machine() -> Machine {
+#[must_use]
+pub fn machine() -> Machine {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     Machine {
         architecture: std::env::consts::ARCH.into(),
@@ -67,7 +68,8 @@ pub(crate) fn machine() -> Machine {
 }
 
 /// Whether systemd runs here, so that Podman has its timers from it (sd_booted(3)).
-pub(crate) fn under_systemd() -> bool {
+#[must_use]
+pub fn under_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
@@ -88,8 +90,9 @@ fn raises_limits(status: &str) -> bool {
     capabilities & (1 << SYS_RESOURCE) != 0
 }
 
-/// What that means for services here.
-pub(crate) fn check() -> Check {
+/// Whether services here may have processes that are not root, as a check of this host.
+#[must_use]
+pub fn limits() -> Check {
     const WHAT: &str = "process limits";
     if machine().raises_limits {
         return Check::ok(WHAT, "processes that are not root can be dumped and restored (CAP_SYS_RESOURCE)");

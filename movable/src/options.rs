@@ -20,18 +20,19 @@ const HINTS: [&str; 7] = [
 
 /// What the check needs to know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Options {
+pub struct Options {
     /// The largest deleted file that is dumped, in bytes.
-    pub(crate) ghost_limit: u64,
+    pub ghost_limit: u64,
     /// Whether a file whose name is gone, and which has another, is given a name for the while.
-    pub(crate) link_remap: bool,
+    pub link_remap: bool,
     /// Folders in which a watched file is looked for.
-    pub(crate) watched_in: Vec<String>,
+    pub watched_in: Vec<String>,
 }
 
 impl Options {
     /// As CRIU reads them: later lines win, and the first file that is there.
-    pub(crate) fn read(files: &[&str]) -> Self {
+    #[must_use]
+    pub fn read(files: &[&str]) -> Self {
         Self::parse(&files.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default())
     }
 
@@ -56,7 +57,8 @@ impl Options {
     }
 
     /// What they mean for services here.
-    pub(crate) fn check(&self) -> Check {
+    #[must_use]
+    pub fn check(&self) -> Check {
         const WHAT: &str = "CRIU options";
         let mut lacking = Vec::new();
         if !self.link_remap {
