@@ -3,5 +3,3 @@
 
 mod destination;
 mod order;
-
-pub(crate) use self::destination::health_interval;

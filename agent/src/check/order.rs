@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mose_bus::peers::QUICK;
+use mose_engine::Container;
 use mose_movable::Looked;
 use mose_pam::Plan;
 use mose_protocol::agent::{Capability, Role};
@@ -12,7 +13,6 @@ use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, ServiceName}
 use serde_json::Value;
 
 use crate::agent::{Agent, overlay_refusal};
-use crate::engine::Container;
 
 /// How long the destination may take to look at itself.
 const COMPARE_DEADLINE: Duration = Duration::from_secs(8);

@@ -1,7 +1,7 @@
 //! What usually breaks on a host, looked at when it is asked for: each check within a time of its own, and one that cannot be
 //! made is unknown, never ok.
 //!
-//! What the container engine stands on, it looks at itself ([`Engine::doctor`](crate::engine::Engine::doctor)).
+//! What the container engine stands on, it looks at itself ([`Engine::doctor`](mose_engine::Engine::doctor)).
 
 mod images;
 mod overlay;

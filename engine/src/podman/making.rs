@@ -14,7 +14,7 @@ use super::inspect::{container, folder_of};
 use super::{
     CALL_DEADLINE, PodmanEngine, beside, binds, hooks, io_refusal, own_files, runtime_config, volumes,
 };
-use crate::engine::{Container, Described, Engine};
+use crate::{Container, Described, Engine};
 
 impl PodmanEngine {
     /// All that another host needs to make the same container, or why it cannot be moved.

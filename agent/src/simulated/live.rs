@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mose_engine::{LiveMemory, Sampling};
 use mose_pages::{Next, Profile};
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use mose_transfer::{PAGE, TakePage, TransferError};
@@ -11,7 +12,6 @@ use mose_transfer::{PAGE, TakePage, TransferError};
 use super::World;
 use super::draw::Component;
 use super::memory::Pages;
-use crate::engine::{LiveMemory, Sampling};
 use crate::source::pre_copy::PAUSE;
 
 /// Where the pages of every service begin.

@@ -20,7 +20,7 @@ use super::conmon::Conmon;
 use super::hooks::{self, Hooks};
 use super::wording::in_short;
 use super::{CRIU_DEADLINE, criu_times, description, io_refusal, pid_of};
-use crate::engine::Container;
+use crate::Container;
 
 /// The annotation by which libpod knows such a container.
 const ANNOTATION: &str = "io.podman.annotations.autoremove";

@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::{Moment, Moments, Stage};
+use crate::{Moment, Moments, Stage};
 
 /// The folder of the hook's socket and markers.
 pub const FOLDER: &str = "/run/mose/criu";

@@ -29,7 +29,7 @@ use tokio::process::Command;
 use tokio::sync::{OnceCell, OwnedMutexGuard};
 
 use super::{CRIU_DEADLINE, io_refusal, pid_of};
-use crate::engine::{Container, PreDumped};
+use crate::{Container, PreDumped};
 
 /// The name that Podman gives to CRIU for the parent of the final dump; with a dash and a number, a link's.
 const PREVIOUS: &str = "pre-checkpoint";

@@ -55,6 +55,7 @@ use self::at_work::AtWork;
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
 use self::description::{essence, netns, secrets};
+pub use self::health::health_interval;
 use self::hooks::Hooks;
 use self::inspect::{container, is_running, pid};
 use self::socket::Socket;

@@ -9,7 +9,7 @@ use mose_protocol::record::CriuTimes;
 use podman_api::opts::ContainerCheckpointOpts;
 
 use super::{CRIU_DEADLINE, PodmanEngine, criu_times, io_refusal, removable, runtime_config};
-use crate::engine::Container;
+use crate::Container;
 
 /// How long CRIU may take to come to its hook when the Podman that started it was killed meanwhile.
 const ORPHANED: Duration = Duration::from_secs(60);

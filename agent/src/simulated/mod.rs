@@ -18,6 +18,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
+use mose_engine::{
+    Container, Described, Engine, ExitWatch, Listed, LiveMemory, Moment, Moments, PreDumped, Sampling, Stage,
+};
 use mose_pam::{Bytes, Millis};
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
@@ -37,9 +40,6 @@ use self::images::Core;
 use self::live::{SimulatedMemory, SimulatedSampling};
 use self::memory::Pages;
 use self::world::Instance;
-use super::{
-    Container, Described, Engine, ExitWatch, Listed, LiveMemory, Moment, Moments, PreDumped, Sampling, Stage,
-};
 
 /// The parts of the time of preparation that creating a container takes, and CRIU until it stands ready. The rest is what
 /// the agents themselves need.

@@ -10,7 +10,7 @@ use mose_coat::sockets::TcpSockets;
 use mose_pam::Bytes;
 use tokio::io::unix::AsyncFd;
 
-use crate::engine::{Container, ExitWatch};
+use crate::{Container, ExitWatch};
 
 /// The TCP sockets in the network namespace of `pid`.
 fn sockets(pid: u32) -> io::Result<TcpSockets> {

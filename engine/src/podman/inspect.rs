@@ -6,7 +6,7 @@ use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use serde_json::Value;
 
 use super::description::netns;
-use crate::engine::Container;
+use crate::Container;
 
 pub(super) fn is_running(inspect: &Value) -> bool {
     inspect["State"]["Status"] == "running"

@@ -13,7 +13,7 @@ use super::description::{Description, essence};
 use super::inspect::container;
 use super::making::different;
 use super::{CALL_DEADLINE, PodmanEngine, hooks, runtime_config};
-use crate::engine::{Described, Engine};
+use crate::{Described, Engine};
 
 /// The name of the stand-ins; each migration has its own as a tag, since several may come at a time.
 const NAME: &str = "localhost/mose-stand-in";

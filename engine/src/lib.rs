@@ -1,7 +1,10 @@
-//! What the steps of a migration need of a container runtime.
+//! Container engines as a hand-over sees them: what the steps of a migration need of one ([`Engine`]), and Podman as one
+//! ([`podman`]).
+//!
+//! It knows containers, their images, files and memory on one host. It knows no agent, no other host and no overlay: an order says
+//! where a service comes from and goes to, and is only read.
 
 pub mod podman;
-pub mod simulated;
 
 use std::collections::HashSet;
 use std::ffi::OsString;

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::processes::PidWatch;
-use crate::engine::ExitWatch;
+use crate::ExitWatch;
 
 /// How long conmon may take, after a container's end, to write down what the container had said last.
 const LAST_WORDS: Duration = Duration::from_millis(200);

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::Ipv4Net;
+use mose_engine::Moment;
 use mose_pam::{Bytes, Profile};
 use mose_protocol::agent::MessagesPerSec;
 use mose_protocol::{HostName, ServiceName, Timestamp};
@@ -21,7 +22,6 @@ use super::fault::{self, Effect, Fault, FaultStep, Lost};
 use super::images::Core;
 use super::memory::{Pages, Progress, Writing};
 use super::surroundings::{Link, Motion};
-use crate::engine::Moment;
 
 /// Placements and outages that are remembered.
 const REMEMBERED: usize = 4096;

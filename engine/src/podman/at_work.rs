@@ -18,7 +18,7 @@ use mose_protocol::{Refusal, RefusalCode};
 use tokio::time::Instant;
 
 use super::{criu_log, freezer, io_refusal, processes};
-use crate::engine::Container;
+use crate::Container;
 
 /// How often CRIU is looked at.
 const LOOK: Duration = Duration::from_millis(100);

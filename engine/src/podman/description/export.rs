@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::super::socket::Socket;
 use super::super::{CALL_DEADLINE, io_refusal};
 use super::{elements, without_values};
-use crate::engine::Container;
+use crate::Container;
 
 /// The files that Podman writes, in the container's folder. The second one tells the values of secrets.
 pub(in super::super) const WRITTEN: [&str; 2] = ["config.dump", "spec.dump"];

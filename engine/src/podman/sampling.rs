@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use mose_pages::{Next, Preference, Profile, Sampler, SamplerConfig};
 use mose_protocol::{Refusal, RefusalCode};
 
-use crate::engine::Sampling;
+use crate::Sampling;
 
 /// The sampler of `mose-pages`, on the best tracker that the kernel offers.
 pub(super) struct MemorySampling {

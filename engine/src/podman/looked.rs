@@ -8,7 +8,7 @@ use mose_protocol::{Refusal, RefusalCode};
 use serde_json::Value;
 
 use super::{beside, freezer, hooks, pid_of, processes, runtime_config};
-use crate::engine::Container;
+use crate::Container;
 
 /// How long it may take: a hundred thousand descriptors take a second.
 const DEADLINE: Duration = Duration::from_secs(8);

@@ -12,7 +12,7 @@ use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
 use super::{io_refusal, own_files, processes, space, volumes};
-use crate::engine::{Container, StateTree};
+use crate::{Container, StateTree};
 
 /// What the tree of `/dev/shm` is called.
 const SHM: &str = "/dev/shm";

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::processes;
-use crate::engine::Container;
+use crate::Container;
 
 /// How long tasks may take to freeze; they do it at once unless they hang in the kernel.
 const FREEZE_DEADLINE: Duration = Duration::from_secs(2);

@@ -11,7 +11,6 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use super::socket::Socket;
-use crate::check::health_interval;
 
 /// How long systemd may take to make a timer.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -95,6 +94,13 @@ impl Timer {
         // It counts from the end of a check, so there must be a first one.
         run(Command::new("systemctl").args(["--no-block", "restart", &service])).await
     }
+}
+
+/// How often a health check runs by itself, by its configuration or Podman's inspection; `None` if it does not.
+#[must_use]
+pub fn health_interval(check: &Value) -> Option<Duration> {
+    let nanoseconds = check["Interval"].as_u64().filter(|nanoseconds| *nanoseconds > 0)?;
+    (check["Test"][0] != "NONE").then(|| Duration::from_nanos(nanoseconds))
 }
 
 /// The same of a startup's check: Podman's inspection has its fields beside its `Test`.

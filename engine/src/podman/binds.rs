@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{io_refusal, space};
-use crate::engine::StateTree;
+use crate::StateTree;
 
 /// In the folder beside a copy's place: what arrives.
 const ARRIVING: &str = "arriving";

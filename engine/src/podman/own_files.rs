@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use serde_json::Value;
 
 use super::inspect::is_own;
-use crate::engine::StateTree;
+use crate::StateTree;
 
 /// The largest of them that is kept, in bytes.
 const MAX_FILE: u64 = 1 << 20;

@@ -4,7 +4,7 @@ use mose_pages::{Dumpable, PageReader, PageSet, Preference, Tracker, dumpable};
 use mose_transfer::{TakePage, TransferError};
 
 use super::processes;
-use crate::engine::LiveMemory;
+use crate::LiveMemory;
 
 /// The memory of the processes below (and with) a container's first one.
 pub(super) struct ContainerMemory {

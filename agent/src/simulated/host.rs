@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use mose_coat::{CoatError, EndpointSpec, Overlay, Route};
+use mose_engine::Engine;
 use mose_protocol::{HostName, Refusal, ServiceName};
 
 use super::surroundings::Surroundings;
 use super::{SimulatedEngine, SimulatedOverlay, World};
 use crate::agent::overlay_refusal;
-use crate::engine::Engine;
 use crate::simulation::Simulation;
 
 /// A host of a simulated testbed: what an agent there is made of. It outlives its agent.
