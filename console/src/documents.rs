@@ -110,6 +110,8 @@ pub enum Document {
     LabProfiling,
     /// `mose lab baseline`
     LabBaseline,
+    /// `mose lab baseline --against`
+    LabBaselineAgainst,
     /// A line of `mose lab unmovable`
     LabUnmovable,
     /// What an agent publishes once a second
@@ -158,6 +160,7 @@ impl Document {
             | Self::LabServices
             | Self::LabProfiling
             | Self::LabBaseline
+            | Self::LabBaselineAgainst
             | Self::LabUnmovable => return None,
         })
     }

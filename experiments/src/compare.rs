@@ -14,6 +14,7 @@ use mose_lab::{Lab, ServiceOptions, Workload, median};
 use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
+use crate::against;
 use crate::course::{
     EDGES, How, Orders, PAUSE, Runner, attach_clients, bandwidth, client_line, start_client,
 };
@@ -23,6 +24,9 @@ use crate::lab::open;
 const BY_HAND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 40);
 
 pub(crate) fn run(options: &commands::Baseline) -> color_eyre::Result<ExitCode> {
+    if let Some(folder) = &options.against {
+        return against::run(options, folder);
+    }
     let comparison = compare(options)?;
     let good = comparison.mose_client.is_clean()
         && comparison.mose.iter().all(|record| record.outcome == Outcome::Done);

@@ -1,5 +1,6 @@
 //! What the lab's experiments find, as they print it with `--json`. Times are in milliseconds, medians where there are several.
 
+mod against;
 mod services;
 
 use mose_lab::baseline::Breakdown;
@@ -12,6 +13,7 @@ use mose_protocol::record::{Outcome, Record};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use against::{Against, Figure};
 pub use services::*;
 
 /// A line of `mose lab unmovable`: one kind of thing, what CRIU does with it, and what the check says.

@@ -1,5 +1,6 @@
 //! `mose-lab`: the testbed's commands, which `mose lab …` and `mose calibrate` start.
 
+mod against;
 mod calibrate;
 mod compare;
 mod connections;

@@ -22,6 +22,7 @@ pub fn of(document: Document) -> Option<Schema> {
         Document::LabServices => schema_of::<documents::Trials>(),
         Document::LabProfiling => schema_of::<documents::Profiling>(),
         Document::LabBaseline => schema_of::<documents::Comparison>(),
+        Document::LabBaselineAgainst => schema_of::<documents::Against>(),
         Document::LabUnmovable => schema_of::<documents::Unmovable>(),
         _ => return None,
     })

@@ -181,6 +181,9 @@ pub struct Baseline {
     /// How many migrations of each kind.
     #[arg(short = 'n', long, default_value_t = 10)]
     pub runs: u32,
+    /// Measure against the programs of another build, in this folder: each build in turn, in a lab of its own.
+    #[arg(long, value_name = "FOLDER")]
+    pub against: Option<std::path::PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
