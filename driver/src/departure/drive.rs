@@ -26,7 +26,7 @@ pub const DOUBT_AFTER: Duration = Duration::from_secs(10);
 /// How long the destination may answer that it has not decided yet: longer than any restore takes.
 pub const UNDECIDED: Duration = Duration::from_secs(420);
 
-/// How long a destination that answers is waited for once the operator has decided.
+/// How long a destination that answers is waited for once the operator has decided, before it is asked for the last time.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// How often something is tried again on this host.

@@ -2,7 +2,6 @@
 //! seed, and a seed that shows a fault is a test. `MOSE_SEED=N` runs one seed and prints its trace; `MOSE_WHOLE=1` runs 100 000
 //! instead of those that half a minute has time for.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the report")]
-#![expect(clippy::print_stdout, reason = "how many seeds ran is for people to read")]
 
 mod network;
 mod run;
