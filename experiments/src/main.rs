@@ -13,6 +13,7 @@ mod services;
 mod strategies;
 mod targets;
 mod tell;
+mod testbed;
 mod unmovable;
 mod volumes;
 
