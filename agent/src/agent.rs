@@ -12,6 +12,7 @@ use mose_bus::session::session_refusal;
 use mose_coat::Overlay;
 use mose_driver::arrival::Asked;
 use mose_driver::{Ask, Busy, HandOvers};
+use mose_engine::Engine;
 use mose_protocol::agent::{Capability, Hello, Role, ServiceInfo, ServiceState, Telemetry};
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};
@@ -20,7 +21,6 @@ use zenoh::query::Query;
 
 use crate::calibrations::Calibrations;
 use crate::clients::Clients;
-use crate::engine::Engine;
 use crate::history::History;
 use crate::journal::Journals;
 use crate::link::Links;

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use mose_coat::{Change, CoatError, Route};
+use mose_engine::{Container, Moment, Moments, Stage};
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode, Timestamp};
 use tokio::sync::oneshot;
 
 use crate::agent::{Agent, overlay_refusal};
-use crate::engine::{Container, Moment, Moments, Stage};
 
 /// The moment at which held segments were let go.
 #[derive(Debug, Clone, Copy)]

@@ -8,12 +8,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use mose_engine::Container;
 use mose_protocol::handover::{HandoverState, Place, Prepare, Task};
 use mose_protocol::{MigrationId, Refusal, RefusalCode, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-
-use crate::engine::Container;
 
 /// The largest journal that is read, in bytes.
 const MAX_JOURNAL: u64 = 8 << 20;

@@ -2,12 +2,11 @@
 
 pub mod agent;
 mod calibrations;
-pub mod check;
+mod check;
 mod client_gap;
 mod clients;
 mod destination;
 mod doctor;
-pub mod engine;
 mod file_profile;
 mod guard;
 pub mod history;
@@ -17,6 +16,7 @@ pub mod local;
 mod locations;
 mod profile;
 mod report;
+pub mod simulated;
 pub mod simulation;
 mod source;
 pub mod steps;

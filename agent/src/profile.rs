@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use mose_engine::{Container, Sampling as Sampler};
 use mose_pages::PAGE_BYTES;
 use mose_pam::{Bytes, PagesPerSec};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
@@ -14,7 +15,6 @@ use mose_protocol::{Refusal, RefusalCode, ServiceName, Timestamp};
 use tokio::sync::watch;
 
 use crate::agent::Agent;
-use crate::engine::{Container, Sampling as Sampler};
 use crate::file_profile::{FileProfile, written_by};
 
 /// How long a question about a service waits for its first sample.

@@ -1,5 +1,7 @@
 //! What an agent finds when it looks at its own host for what usually breaks.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// The most checks of one answer.
@@ -91,6 +93,16 @@ impl Check {
     #[must_use]
     pub fn unknown(what: &str, reason: impl AsRef<str>, remedy: impl AsRef<str>) -> Self {
         Self { remedy: Some(plain(remedy.as_ref())), ..Self::new(what, CheckState::Unknown, reason.as_ref()) }
+    }
+
+    /// It could not be checked within that time.
+    #[must_use]
+    pub fn late(what: &str, limit: Duration) -> Self {
+        Self::unknown(
+            what,
+            format!("no answer within {limit:?}"),
+            "look at the agent's log, and whether that host is overloaded; then ask again",
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! CRIU's action script: asks the agent, at the stages that a hand-over acts on, and waits for its answer.
 //!
 //! Runs inside the downtime, many times: no runtime, no allocation to speak of, the standard library alone.
-//! The other end is `mose_agent::engine::podman::hooks`, which says what the marker means.
+//! The other end is `mose_engine::podman::hooks`, which says what the marker means.
 
 use std::env;
 use std::fs;

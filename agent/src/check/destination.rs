@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mose_engine::Described;
+use mose_engine::podman::health_interval;
 use mose_pam::Bytes;
 use mose_protocol::check::{Arrival, Finding, Machine, Report, Severity};
 use mose_protocol::doctor::CheckState;
@@ -10,7 +12,6 @@ use mose_protocol::{Refusal, RefusalCode};
 use serde_json::Value;
 
 use crate::agent::Agent;
-use crate::engine::Described;
 
 /// How long the engine may take to look at what it stands on.
 const DOCTOR_DEADLINE: Duration = Duration::from_secs(6);
@@ -179,12 +180,6 @@ fn confinement(container: &Value, host: &str) -> Option<Finding> {
             "load it there (apparmor_parser), or run the container without it",
         )
     })
-}
-
-/// How often a health check runs by itself, by its configuration or Podman's inspection; `None` if it does not.
-pub(crate) fn health_interval(check: &Value) -> Option<Duration> {
-    let nanoseconds = check["Interval"].as_u64().filter(|nanoseconds| *nanoseconds > 0)?;
-    (check["Test"][0] != "NONE").then(|| Duration::from_nanos(nanoseconds))
 }
 
 /// Says that nothing here runs a health check that systemd runs at the source.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use mose_bus::peers::QUICK;
+use mose_engine::Container;
+use mose_movable::Looked;
 use mose_pam::Plan;
 use mose_protocol::agent::{Capability, Role};
 use mose_protocol::check::{Arrival, Finding, Report, Severity};
@@ -10,9 +12,7 @@ use mose_protocol::handover::{FilePolicy, ImagePolicy, Place, Task};
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, ServiceName};
 use serde_json::Value;
 
-use super::Looked;
 use crate::agent::{Agent, overlay_refusal};
-use crate::engine::Container;
 
 /// How long the destination may take to look at itself.
 const COMPARE_DEADLINE: Duration = Duration::from_secs(8);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use mose_coat::EndpointSpec;
+use mose_engine::{Container, Described};
 use mose_protocol::handover::{ImagePolicy, Place, Prepare, Prepared};
 use mose_protocol::step::Step;
 use mose_protocol::transfer::TransportKind;
@@ -10,7 +11,6 @@ use mose_protocol::{Refusal, RefusalCode, ServiceName};
 
 use super::{Arrival, remove_file, transfer_refusal};
 use crate::agent::{Agent, overlay_refusal};
-use crate::engine::{Container, Described};
 use mose_transfer::{Folders, Limits, Receiver, TreeFolder};
 
 impl Agent {

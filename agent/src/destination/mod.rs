@@ -9,13 +9,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mose_coat::{Change, Route};
 use mose_driver::arrival::Work;
+use mose_engine::Container;
 use mose_pam::Bytes;
 use mose_protocol::agent::Location;
 use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
 use mose_protocol::{Refusal, RefusalCode, Response};
 
 use crate::agent::{Agent, overlay_refusal};
-use crate::engine::Container;
 use crate::journal::{DestinationState, Journal};
 use mose_transfer::Receiver;
 

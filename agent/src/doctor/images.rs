@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use mose_bus::peers::QUICK;
+use mose_engine::Engine;
 use mose_pam::Bytes;
 use mose_protocol::agent::{Capability, ServiceInfo};
 use mose_protocol::doctor::Check;
 use mose_protocol::{HostName, Refusal, Reply, Request};
 
 use crate::agent::Agent;
-use crate::engine::Engine;
 
 const WHAT: &str = "container images";
 

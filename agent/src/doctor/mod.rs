@@ -1,14 +1,14 @@
 //! What usually breaks on a host, looked at when it is asked for: each check within a time of its own, and one that cannot be
 //! made is unknown, never ok.
 //!
-//! What the container engine stands on, it looks at itself ([`Engine::doctor`](crate::engine::Engine::doctor)).
+//! What the container engine stands on, it looks at itself ([`Engine::doctor`](mose_engine::Engine::doctor)).
 
 mod images;
 mod overlay;
 
-use std::path::Path;
 use std::time::Duration;
 
+use mose_movable::disk;
 use mose_pam::Bytes;
 use mose_protocol::agent::Role;
 use mose_protocol::doctor::{Check, bounded};
@@ -61,52 +61,8 @@ impl Agent {
 }
 
 /// What `checks` come to, or that they took too long.
-pub(crate) async fn in_time(
-    what: &str,
-    limit: Duration,
-    checks: impl Future<Output = Vec<Check>>,
-) -> Vec<Check> {
-    tokio::time::timeout(limit, checks).await.unwrap_or_else(|_| vec![late(what, limit)])
-}
-
-/// A check that took too long.
-pub(crate) fn late(what: &str, limit: Duration) -> Check {
-    let reason = format!("no answer within {limit:?}");
-    Check::unknown(
-        what,
-        reason,
-        "look at the agent's log, and whether that host is overloaded; then ask again",
-    )
-}
-
-/// Whether a folder, or the place where it is going to be, has room.
-pub(crate) async fn disk(what: &str, folder: std::path::PathBuf, needed: Bytes, holds: &str) -> Check {
-    let place = folder.clone();
-    // A dead network file system never answers.
-    let asked = tokio::task::spawn_blocking(move || free(&place));
-    let shown = folder.display();
-    match tokio::time::timeout(LOCAL, asked).await {
-        Err(_) => late(what, LOCAL),
-        Ok(Err(error)) => Check::unknown(what, format!("{shown}: {error}"), "ask again"),
-        Ok(Ok(Err(error))) => Check::unknown(
-            what,
-            format!("the free space of {shown} cannot be read: {error}"),
-            "see whether the folder exists and its file system is mounted",
-        ),
-        Ok(Ok(Ok(free))) if free < needed => Check::broken(
-            what,
-            format!("{free} free in {shown}, and {needed} are wanted for {holds}"),
-            format!("free {} there, or move the folder to a larger file system", Bytes(needed.0 - free.0)),
-        ),
-        Ok(Ok(Ok(free))) => Check::ok(what, format!("{free} free in {shown}")),
-    }
-}
-
-/// What an unprivileged process may still write in a folder, or in the nearest one above it that exists.
-fn free(folder: &Path) -> std::io::Result<Bytes> {
-    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    let found = nix::sys::statvfs::statvfs(there)?;
-    Ok(Bytes(found.blocks_available().saturating_mul(found.fragment_size())))
+async fn in_time(what: &str, limit: Duration, checks: impl Future<Output = Vec<Check>>) -> Vec<Check> {
+    tokio::time::timeout(limit, checks).await.unwrap_or_else(|_| vec![Check::late(what, limit)])
 }
 
 #[cfg(test)]
@@ -114,18 +70,6 @@ mod tests {
     use mose_protocol::doctor::CheckState;
 
     use super::*;
-
-    #[tokio::test]
-    async fn a_disk_without_room_is_broken_and_says_how_much_is_wanted() {
-        let folder = tempfile::tempdir().unwrap();
-        let deeper = folder.path().join("not/yet/made");
-        let fits = disk("state folder", deeper.clone(), Bytes(1), "journals").await;
-        assert_eq!(fits.state, CheckState::Ok, "{fits:?}");
-        let short = disk("state folder", deeper, Bytes(u64::MAX), "journals").await;
-        assert_eq!(short.state, CheckState::Broken, "{short:?}");
-        assert!(short.found.contains("for journals"), "{short:?}");
-        assert!(short.remedy.unwrap().starts_with("free "));
-    }
 
     #[tokio::test]
     async fn what_hangs_is_unknown_and_never_ok() {

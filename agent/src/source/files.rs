@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use mose_engine::{Container, Engine, StateTree};
 use mose_pam::Bytes;
 use mose_protocol::handover::Prepare;
 use mose_protocol::step::Step;
@@ -13,7 +14,6 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::Source;
 use crate::destination::{transfer_refusal, tree_names};
-use crate::engine::{Container, Engine, StateTree};
 use crate::steps::Note;
 
 /// What is known of a service's files.

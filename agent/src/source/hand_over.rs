@@ -1,5 +1,6 @@
 //! What is done at the source once it is known what became of a service that was handed over.
 
+use mose_engine::Container;
 use mose_handover::source::Doubt;
 use mose_protocol::agent::Location;
 use mose_protocol::handover::Restored;
@@ -9,7 +10,6 @@ use mose_protocol::{Refusal, RefusalCode};
 
 use super::Source;
 use crate::agent::overlay_refusal;
-use crate::engine::Container;
 
 impl Source {
     /// The service lives at the destination: measures what its clients saw, and removes what it left behind here; whether that is done.

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mose_driver::departure::{Control, aborted};
+use mose_engine::Container;
 use mose_pam::{Plan, Strategy};
 use mose_protocol::handover::{Place, Prepare, Task};
 use mose_protocol::record::{CriuTimes, Outcome};
@@ -22,7 +23,6 @@ use mose_protocol::{Refusal, RefusalCode, Request};
 use tokio::task::JoinHandle;
 
 use crate::agent::Agent;
-use crate::engine::Container;
 use crate::journal::{Found, Journal, Outgoing, SourceState};
 use crate::report::Measured;
 use crate::steps::Steps;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mose_engine::Container;
 use mose_pam::{Bytes, Strategy};
 use mose_protocol::agent::Capability;
 use mose_protocol::handover::{Place, Prepare, Prepared};
@@ -13,7 +14,6 @@ use mose_transfer::{Limits, Sender};
 use super::{Ready, Source, out_of_order};
 use crate::agent::overlay_refusal;
 use crate::destination::{STATE_LIMIT, transfer_refusal};
-use crate::engine::Container;
 use crate::journal::Outgoing;
 use crate::steps::Note;
 

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use mose_bus::peers::QUICK;
 use mose_coat::{Change, Route};
+use mose_engine::{Container, ExitWatch, Moment, Moments, Stage};
 use mose_pam::Bytes;
 use mose_protocol::agent::Location;
 use mose_protocol::forecast::Forecast;
@@ -19,7 +20,6 @@ use super::pre_copy::Rounds;
 use super::{Ready, Source, aborted, out_of_order};
 use crate::agent::overlay_refusal;
 use crate::destination::transfer_refusal;
-use crate::engine::{Container, ExitWatch, Moment, Moments, Stage};
 use crate::steps::Note;
 
 /// How long CRIU may take to come to its first moment: Podman and runc get there in a fraction of a second.

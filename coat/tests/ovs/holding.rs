@@ -1,7 +1,7 @@
 //! Packets that are held: none is lost, none overtakes another, and what does not fit is counted.
 
 use mose_coat::gap::{GapProbe, Outage};
-use mose_coat::{Change, HoldLimits, OvsConfig, Route};
+use mose_coat::{Change, HoldLimits, Overlay, OvsConfig, Route};
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

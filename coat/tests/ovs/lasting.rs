@@ -1,6 +1,6 @@
 //! What outlives an agent or a switch, and what is left when an endpoint goes.
 
-use mose_coat::{Change, CoatError, Datapath, OvsConfig, OvsOverlay, Route};
+use mose_coat::{Change, CoatError, Datapath, Overlay, OvsConfig, OvsOverlay, Route};
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::sync::Arc;

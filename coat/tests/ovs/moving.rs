@@ -1,5 +1,6 @@
 //! Packets between hosts, and an address that moves from one to another.
 
+use mose_coat::Overlay;
 use mose_coat::Route;
 use std::io::{Read, Write};
 use std::sync::atomic::Ordering;

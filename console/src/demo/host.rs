@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mose_agent::engine::simulated::{SimulatedHost, World};
+use mose_agent::simulated::{SimulatedHost, World};
 use mose_agent::{Agent, Config};
 use mose_bus::session;
 use mose_protocol::agent::Role;

@@ -10,7 +10,7 @@ pub mod swarm;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mose_agent::engine::simulated::{Lost, World, WorldSpec};
+use mose_agent::simulated::{Lost, World, WorldSpec};
 use mose_protocol::{HostName, Refusal, RefusalCode};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, mpsc};

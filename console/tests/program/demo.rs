@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mose_agent::engine::simulated::{Effect, Fault, FaultStep};
+use mose_agent::simulated::{Effect, Fault, FaultStep};
 use mose_console::demo::{Demo, News, Scenario, swarm};
 use mose_console::table;
 use mose_orchestrator::design::{self, Given, Wanted};

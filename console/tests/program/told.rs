@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mose_agent::engine::simulated::{Effect, Fault, FaultStep};
+use mose_agent::simulated::{Effect, Fault, FaultStep};
 use mose_console::demo::{Demo, Scenario};
 use mose_orchestrator::decide::{self, Decided};
 use mose_orchestrator::fleet::Fleet;

@@ -52,7 +52,7 @@ fn search(most: u64, time: Duration) -> (u64, Option<(u64, String)>) {
     });
     let ran = ran.into_inner();
     let minutes = begun.elapsed().as_secs_f64() / 60.0;
-    println!("{ran} seeds in {:.1} s: {:.0} a minute", minutes * 60.0, ran as f64 / minutes);
+    eprintln!("{ran} seeds in {:.1} s: {:.0} a minute", minutes * 60.0, ran as f64 / minutes);
     (ran, found)
 }
 
@@ -61,7 +61,7 @@ fn search(most: u64, time: Duration) -> (u64, Option<(u64, String)>) {
 fn whatever_goes_wrong_one_copy_runs_in_the_end_and_never_two() {
     if let Some(seed) = std::env::var("MOSE_SEED").ok().and_then(|seed| seed.parse().ok()) {
         let ran = run(seed, Scenario { traced: true, ..Scenario::default() });
-        println!("{}\nseed {seed}: {} events, hash {:x}", ran.trace.join("\n"), ran.events, ran.hash);
+        eprintln!("{}\nseed {seed}: {} events, hash {:x}", ran.trace.join("\n"), ran.events, ran.hash);
         assert_eq!(ran.wrong, None);
         return;
     }
@@ -78,8 +78,8 @@ fn whatever_goes_wrong_one_copy_runs_in_the_end_and_never_two() {
 fn the_seeded_bug_is_found() {
     let (ran, found) = search(WHOLE, Duration::MAX);
     let Some((seed, wrong)) = found else { panic!("{ran} seeds did not find it") };
-    println!("seed {seed}: {wrong}");
-    println!("{}", run(seed, Scenario { traced: true, ..Scenario::default() }).trace.join("\n"));
+    eprintln!("seed {seed}: {wrong}");
+    eprintln!("{}", run(seed, Scenario { traced: true, ..Scenario::default() }).trace.join("\n"));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn migrations_end_in_every_way() {
             *ends.entry(outcome.name()).or_default() += 1;
         }
     }
-    println!("{ends:?}");
+    eprintln!("{ends:?}");
     for outcome in [Outcome::Done, Outcome::Refused, Outcome::RolledBack, Outcome::Aborted, Outcome::GivenUp]
     {
         assert!(ends.get(outcome.name()).is_some_and(|times| *times >= 10), "{}: {ends:?}", outcome.name());

@@ -98,8 +98,8 @@ mod inside {
     use std::path::Path;
     use std::process::Command;
 
-    use mose_agent::engine::podman::PodmanEngine;
-    use mose_agent::engine::{Container, Engine, Stage};
+    use mose_engine::podman::PodmanEngine;
+    use mose_engine::{Container, Engine, Stage};
     use mose_tests::{ClientKind, Testbed, eventually, eventually_within, text};
 
     /// How long a guest whose programs run many times slower may take for what takes a second.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use mose_engine::{Container, Engine};
 use mose_protocol::Refusal;
 use mose_transfer::{PAGE, RoundSent, Sender};
 
 use super::PreCopy;
 use crate::destination::transfer_refusal;
-use crate::engine::{Container, Engine};
 
 /// Links, each sent as soon as it is complete.
 pub(super) struct Chain {

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use mose_engine::{Container, Engine, LiveMemory};
 use mose_protocol::Refusal;
 use mose_transfer::{RoundSent, Sender};
 
 use super::PreCopy;
 use crate::destination::transfer_refusal;
-use crate::engine::{Container, Engine, LiveMemory};
 
 /// The service's memory, shared with the sending thread for the time of a round.
 pub(super) struct Live {

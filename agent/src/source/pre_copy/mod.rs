@@ -10,6 +10,7 @@ mod live;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use mose_engine::Container;
 use mose_pam::{Bytes, Millis, Plan, Strategy};
 use mose_protocol::Refusal;
 use mose_protocol::handover::PreCopyWay;
@@ -18,7 +19,6 @@ use mose_transfer::{RoundSent, Sender};
 
 use super::Source;
 use super::files::Files;
-use crate::engine::Container;
 use crate::steps::Note;
 
 /// Between two rounds: what is dirtied at once again need not be sent at once again, and the service's host has other

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
-use mose_agent::engine::simulated::{
+use mose_agent::simulated::{
     Bursts, Client, CrossTraffic, Effect, Fault, Link, Motion, ServiceSpec, Writing,
 };
 use mose_pam::{BitsPerSec, Bytes, Metres, MetresPerSec, Millis, PagesPerSec, Profile, Targets};

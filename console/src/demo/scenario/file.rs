@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
-use mose_agent::engine::simulated::FaultStep;
+use mose_agent::simulated::FaultStep;
 use mose_pam::{BitsPerSec, Bytes, Metres, MetresPerSec, Millis, Objective, PagesPerSec};
 use mose_protocol::agent::Role;
 use mose_protocol::{HostName, ServiceName};

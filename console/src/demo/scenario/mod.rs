@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
-use mose_agent::engine::simulated::{Fault, Link, Motion, ServiceSpec};
+use mose_agent::simulated::{Fault, Link, Motion, ServiceSpec};
 use mose_orchestrator::profile::{self, LoadError};
 use mose_pam::{Objective, Profile, Targets};
 use mose_protocol::agent::Role;

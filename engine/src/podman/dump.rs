@@ -1,0 +1,71 @@
+//! Asking Podman for a dump.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use mose_protocol::Refusal;
+use mose_protocol::record::CriuTimes;
+use podman_api::opts::ContainerCheckpointOpts;
+
+use super::{CRIU_DEADLINE, PodmanEngine, criu_times, io_refusal, removable, runtime_config};
+use crate::Container;
+
+/// How long CRIU may take to come to its hook when the Podman that started it was killed meanwhile.
+const ORPHANED: Duration = Duration::from_secs(60);
+
+impl PodmanEngine {
+    /// Dumps a container, all of it or what was written to since the newest link of its chain.
+    pub(super) async fn checkpoint(
+        &self,
+        container: &Container,
+        with_previous: bool,
+    ) -> Result<CriuTimes, Refusal> {
+        remove_earlier(&container.checkpoint).map_err(|error| {
+            io_refusal(&format!("earlier images of {} cannot be removed", container.name), &error)
+        })?;
+        if removable::is_removable(&runtime_config(container)?) {
+            let begun = SystemTime::now();
+            let dumped = removable::dump(&self.hooks, container, with_previous).await;
+            self.hooks.forget(&container.id);
+            return dumped.map_err(|refusal| self.by_criu(container, begun, refusal));
+        }
+        let options = ContainerCheckpointOpts::builder()
+            .keep(true)
+            .tcp_established(true)
+            .file_locks(true)
+            .print_stats(true)
+            .with_previous(with_previous)
+            .build();
+        let what = format!("dump {}", container.name);
+        let begun = SystemTime::now();
+        let (podman, hooks, id) = (self.podman.clone(), self.hooks.clone(), container.id.clone());
+        let (tell, told) = tokio::sync::oneshot::channel();
+        // A Podman that hangs does what it was asked for once it wakes, however long nobody has waited for its answer. Until
+        // it has answered CRIU asks at every stage, and so fails where the migration has ended.
+        tokio::spawn(async move {
+            let wait = hooks.wait_of(&id);
+            let report = podman.containers().get(id.as_str()).checkpoint(&options).await;
+            let answered = matches!(report, Ok(_) | Err(podman_api::Error::Fault { .. }));
+            let _ = tell.send(report);
+            if !answered {
+                tokio::time::sleep(ORPHANED).await;
+            }
+            hooks.forget_wait(&id, wait);
+        });
+        let lost = |_| podman_api::Error::InvalidResponse("the call was lost".into());
+        let report = self
+            .call(&what, CRIU_DEADLINE, async { told.await.unwrap_or_else(|gone| Err(lost(gone))) })
+            .await;
+        report.map(|report| criu_times(&report)).map_err(|refusal| self.by_criu(container, begun, refusal))
+    }
+}
+
+/// Removes what an earlier dump left in the checkpoint folder: ours that was taken back, or an operator's `podman container checkpoint
+/// --leave-running`. CRIU writes over it only once it comes to each file, and until then the transfer would take it for new.
+fn remove_earlier(checkpoint: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(checkpoint) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
