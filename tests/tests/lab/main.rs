@@ -8,6 +8,7 @@ mod faults;
 mod frozen_lab;
 mod guest;
 mod hangs;
+mod house;
 mod lab_bench;
 mod lab_lifecycle;
 mod lab_services;
