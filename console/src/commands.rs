@@ -2,12 +2,10 @@
 #![expect(clippy::print_stdout, reason = "a command line prints")]
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
 use mose_console::arguments;
-use mose_console::documents::{self, AgentLine, Refused, print_json};
-use mose_console::{exit, lab, movable, table};
+use mose_console::documents::{self, AgentLine, print_json};
+use mose_console::{exit, movable, table};
 use mose_orchestrator::decide::{self, Decided};
 use mose_orchestrator::design::{self, Design, Given, Wanted};
 use mose_orchestrator::fleet::{Fleet, Told, Unanswered};
@@ -20,6 +18,7 @@ use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use serde::Serialize;
 
 use crate::cli::{Command, Decision, Migrate};
+use crate::reach::{endpoints, with_fleet};
 
 /// The console's settings, commented; or what they may be, as JSON Schema.
 pub(crate) fn print_config(schema: bool) -> ExitCode {
@@ -41,60 +40,6 @@ pub(crate) fn run(command: Command, connect: &[String], json: bool) -> ExitCode 
         Command::Record { file } => Box::pin(crate::record::run(fleet.clone(), &file)).await,
         command => Box::pin(talk(fleet, command, json)).await,
     })
-}
-
-/// Does something with the agents at `endpoints`; what it refuses is told.
-pub(crate) fn with_fleet(
-    endpoints: &[String],
-    json: bool,
-    work: impl AsyncFnOnce(&Arc<Fleet>) -> Result<ExitCode, Refusal>,
-) -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return crate::fail(&error),
-    };
-    let code = runtime.block_on(async {
-        let fleet = Arc::new(Fleet::join(endpoints).await?);
-        let code = work(&fleet).await;
-        // What is left of the session must not outlive the runtime; its errors help nobody any more.
-        let _ = tokio::time::timeout(Duration::from_secs(1), fleet.session().close()).await;
-        code
-    });
-    runtime.shutdown_timeout(Duration::from_millis(100));
-    code.unwrap_or_else(|refusal| tell(&refusal, json))
-}
-
-/// Where agents come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// They were named.
-    Named,
-    /// They are those of the lab that is up.
-    Lab,
-    /// Multicast is to find them.
-    Multicast,
-}
-
-/// Where the agents are; enters the lab's controller where they are the lab's.
-pub(crate) fn endpoints(connect: &[String]) -> color_eyre::Result<(Vec<String>, Source)> {
-    if !connect.is_empty() {
-        return Ok((connect.to_vec(), Source::Named));
-    }
-    match lab::running() {
-        Some(running) => {
-            lab::enter(&running)?;
-            Ok((running.agents, Source::Lab))
-        }
-        None => Ok((Vec::new(), Source::Multicast)),
-    }
-}
-
-fn tell(refusal: &Refusal, json: bool) -> ExitCode {
-    if json {
-        print_json(&Refused { refused: refusal });
-    }
-    eprintln!("mose: {refusal}");
-    exit::of_refusal(refusal)
 }
 
 async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, Refusal> {

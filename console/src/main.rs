@@ -6,6 +6,7 @@ mod commands;
 mod manual;
 mod open;
 mod plan;
+mod reach;
 mod record;
 mod testbed;
 

@@ -17,7 +17,7 @@ use mose_pam::{
 };
 use mose_protocol::{HostName, Refusal, ServiceName};
 
-use crate::commands::{endpoints, with_fleet};
+use crate::reach::{endpoints, with_fleet};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

@@ -9,7 +9,8 @@ use mose_console::app::{Recorder, WAITING, follow, tell_calibrations};
 use mose_orchestrator::fleet::Fleet;
 use mose_protocol::agent::Role;
 use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp};
-use mose_screen::event::{Event, Wire};
+use mose_screen::event::Event;
+use mose_screen::wire::Wire;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 

@@ -17,7 +17,7 @@ use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, Request};
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, bandwidth};
-use crate::lab::open;
+use crate::testbed::open;
 
 /// What is migrated.
 const WORKLOAD: &str = "counter";

@@ -18,7 +18,7 @@ use crate::against;
 use crate::course::{
     EDGES, How, Orders, PAUSE, Runner, attach_clients, bandwidth, client_line, start_client,
 };
-use crate::lab::open;
+use crate::testbed::open;
 
 /// The address of the service that is moved by hand.
 const BY_HAND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 40);

@@ -14,7 +14,7 @@ use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, Runner, attach_clients, client_line};
-use crate::lab::open;
+use crate::testbed::open;
 
 /// The service; its client speaks its protocol.
 const WORKLOAD: &str = "redis";

@@ -20,7 +20,7 @@ use mose_protocol::record::Record;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request};
 
-use crate::lab::{agents_of, enter};
+use crate::testbed::{agents_of, enter};
 
 /// The hosts of the course.
 pub(crate) const EDGES: [&str; 2] = ["edge-a", "edge-b"];

@@ -8,13 +8,13 @@ use color_eyre::eyre::eyre;
 use mose_lab::LabConfig;
 use mose_lab::guest::{Guest, GuestFile};
 
-use crate::lab::all_programs;
+use crate::testbed::all_programs;
 
 /// Runs the command in a guest and prints what it prints; its exit code.
 pub(crate) fn run(deadline: u64, files: &[String], argv: &[String]) -> color_eyre::Result<ExitCode> {
     let files = files.iter().map(|words| guest_file(words)).collect::<color_eyre::Result<Vec<_>>>()?;
     let config = LabConfig { binaries: all_programs()?, ..LabConfig::default() };
-    let guest = Guest::prepare(&config, &mut crate::lab::show)?;
+    let guest = Guest::prepare(&config, &mut crate::testbed::show)?;
     let script = format!("exec {}\n", argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "));
     let output = guest.run(&script, &files, Duration::from_secs(deadline), &mut show_output)?;
     eprintln!(

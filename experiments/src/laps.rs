@@ -12,7 +12,7 @@ use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
-use crate::lab::{LabOptions, config, open, show};
+use crate::testbed::{LabOptions, config, open, show};
 
 pub(crate) fn run(options: &commands::Laps) -> color_eyre::Result<ExitCode> {
     if options.own_lab {

@@ -14,6 +14,7 @@ mod services;
 mod strategies;
 mod targets;
 mod tell;
+mod testbed;
 mod unmovable;
 mod volumes;
 

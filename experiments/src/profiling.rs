@@ -18,7 +18,7 @@ use mose_protocol::{Reply, Request, Timestamp};
 use serde::Deserialize;
 
 use crate::course::{EDGES, How, MOBILE, Orders, PAUSE, attach_clients};
-use crate::lab::open;
+use crate::testbed::open;
 
 const WORKLOAD: &str = "counter";
 /// A rate that no machine reaches: the counter rewrites as many pages as it can.

@@ -14,7 +14,7 @@ use mose_pam::{InputError, Limits, Millis, Objective, RoundsRule, Targets};
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
-use crate::lab::open;
+use crate::testbed::open;
 
 /// The max downtime of the plans: whether it is met is not what is looked at.
 const MAX_DOWNTIME: Millis = Millis(800.0);

@@ -17,7 +17,7 @@ use mose_pam::{Millis, Strategy};
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, attach_clients};
-use crate::lab::{all_programs, open, show};
+use crate::testbed::{all_programs, open, show};
 
 /// How long clients are left alone between two moves.
 const PAUSE: Duration = Duration::from_millis(700);

@@ -13,7 +13,7 @@ use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
-use crate::lab::open;
+use crate::testbed::open;
 
 pub(crate) fn run(options: &commands::Strategies) -> color_eyre::Result<ExitCode> {
     let lab = open()?;

@@ -9,7 +9,7 @@ use mose_console::lab::{LOOK, Machine, Missing, Readiness, Running, Space, Topic
 use mose_experiments::schemas;
 use mose_lab::{Lab, LabConfig, OWN_BINARIES};
 
-use crate::lab::running;
+use crate::testbed::running;
 
 /// Tells it.
 pub(crate) fn run(topic: Topic) -> ExitCode {

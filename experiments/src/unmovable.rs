@@ -34,10 +34,10 @@ pub(crate) fn run(options: &commands::Unmovable) -> color_eyre::Result<ExitCode>
         });
         named.collect::<color_eyre::Result<_>>()?
     };
-    let lab = crate::lab::open()?;
-    crate::lab::enter(&lab)?;
+    let lab = crate::testbed::open()?;
+    crate::testbed::enter(&lab)?;
     let runtime = tokio::runtime::Runtime::new().wrap_err("no runtime")?;
-    let endpoints = crate::lab::agents_of(&lab);
+    let endpoints = crate::testbed::agents_of(&lab);
     let fleet = runtime.block_on(Fleet::join(&endpoints)).map_err(|refusal| eyre!("{refusal}"))?;
     let fleet = Arc::new(fleet);
     let mut held = Vec::new();

@@ -14,7 +14,7 @@ use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line, spec_of};
-use crate::lab::open;
+use crate::testbed::open;
 
 /// The workload that both services are.
 const WORKLOAD: &str = "sockperf";

@@ -5,19 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::config::LabConfig;
-use crate::doctor::require_root;
-use crate::down::remove_all;
 use crate::error::{Context, LabError};
-use crate::guest;
-use crate::lab::Lab;
+use crate::files::remove_all;
 use crate::procfs::pids;
 use crate::state::Lock;
-use crate::trial;
 
 /// How the name of what is not finished begins.
-const BUILDING: &str = ".building-";
-const LOCK: &str = ".lock";
+pub(crate) const BUILDING: &str = ".building-";
+/// What is locked while the cache is changed.
+pub(crate) const LOCK: &str = ".lock";
 
 /// Makes sure the cache has the folder `PREFIX-HASH`; its path. `build` makes what is missing at, or below, the path it is given,
 /// and says where. Of others with the prefix, the `keep` newest and those in use stay.
@@ -54,7 +50,7 @@ pub(crate) fn entry(cache: &Path, prefix: &str, hash: u64) -> PathBuf {
 }
 
 /// The entries whose names begin with `prefix`.
-fn entries(cache: &Path, prefix: &str) -> Result<Vec<PathBuf>, LabError> {
+pub(crate) fn entries(cache: &Path, prefix: &str) -> Result<Vec<PathBuf>, LabError> {
     let all = fs::read_dir(cache).on("list", cache)?.flatten();
     Ok(all.filter(|e| e.file_name().to_string_lossy().starts_with(prefix)).map(|e| e.path()).collect())
 }
@@ -83,31 +79,6 @@ fn prune(cache: &Path, prefix: &str, keep: usize) -> Result<(), LabError> {
         }
     }
     Ok(())
-}
-
-impl Lab {
-    /// Removes the cache: the root file system, the images and what guests are made of. Not while a lab is up on it.
-    ///
-    /// # Errors
-    /// It could not be removed.
-    pub fn purge(config: &LabConfig) -> Result<(), LabError> {
-        let cache = &config.cache_dir;
-        if !cache.exists() {
-            return Ok(());
-        }
-        require_root()?;
-        let _lock = Lock::take(&cache.join(LOCK))?;
-        for prefix in ["rootfs-", "image", trial::image::PREFIX, "guest-boot-", "guest-tools-", BUILDING] {
-            entries(cache, prefix)?.iter().try_for_each(|path| remove_all(path))?;
-        }
-        guest::sweep(cache)?;
-        for file in ["rootfs.log", "trial.log", "guest-tools.log", "guest-acceleration", LOCK] {
-            let _ = fs::remove_file(cache.join(file));
-        }
-        // Only if nothing else is in it.
-        let _ = fs::remove_dir(cache);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

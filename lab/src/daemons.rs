@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::AGENT_PORT;
-use crate::init::HostConfig;
+use crate::host_config::HostConfig;
 
 /// How one knows that a daemon is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use crate::cgroup::{CgroupPlan, Hierarchies};
 use crate::config::{HOSTS, LabConfig};
 use crate::doctor::require_root;
 use crate::error::{Context, LabError};
+use crate::files::remove_all;
 use crate::lab::Lab;
 use crate::procfs::{Process, inner_pid, marked, wait_gone};
 use crate::state::{Lock, State};
@@ -152,13 +153,5 @@ fn remove_data(data_dir: &Path) -> Result<(), LabError> {
             Err(e).on("remove", data_dir)
         }
         _ => Ok(()),
-    }
-}
-
-/// Removes a folder with all that is in it. Harmless if it is gone.
-pub(crate) fn remove_all(path: &Path) -> Result<(), LabError> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.on("remove", path),
     }
 }

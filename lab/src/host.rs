@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::config::LabConfig;
 use crate::error::{Context, LabError};
 use crate::files::set_mode;
-use crate::init::HostConfig;
+use crate::host_config::HostConfig;
 use crate::procfs::{MARK, Process};
 use crate::run::tail;
 use crate::state::write_json;

@@ -7,74 +7,22 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
-use serde::{Deserialize, Serialize};
 
-use crate::cgroup::CgroupPlan;
-use crate::config::Role;
 use crate::daemons;
 use crate::error::{Context, LabError};
 use crate::files::{set_mode, write_file};
+use crate::host_config::HostConfig;
 use crate::mounts;
 use crate::procfs::MARK;
 use crate::supervisor::{Supervisor, status_path};
 
 /// Tells the second stage from the first.
 const STAGE: &str = "MOSE_LAB_STAGE";
-
-/// What a host's init is told, as JSON in a file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HostConfig {
-    /// The host's name; of the underlay's holder: `underlay`.
-    pub name: String,
-    /// Only holds the underlay's network namespace: no root file system, no daemons.
-    pub holder: bool,
-    /// What it is in the testbed.
-    pub role: Role,
-    /// Its underlay address.
-    pub address: Ipv4Addr,
-    /// The other hosts and their underlay addresses.
-    pub peers: Vec<(String, Ipv4Addr)>,
-    /// The read-only root file system.
-    pub rootfs: PathBuf,
-    /// The read-only image stores.
-    pub image_stores: Vec<PathBuf>,
-    /// The host's own folder on the machine.
-    pub data: PathBuf,
-    /// The host's own folder cannot carry an overlay: keep what the host writes in memory.
-    pub in_memory: bool,
-    /// What marks the lab's processes.
-    pub state_dir: PathBuf,
-    /// What to do about cgroups.
-    pub cgroup: CgroupPlan,
-    /// The project's programs, by name.
-    pub binaries: BTreeMap<String, PathBuf>,
-}
-
-impl HostConfig {
-    #[cfg(test)]
-    pub(crate) fn example() -> HostConfig {
-        HostConfig {
-            name: "edge-a".into(),
-            holder: false,
-            role: Role::Edge,
-            address: Ipv4Addr::new(10, 99, 0, 11),
-            peers: vec![("edge-b".into(), Ipv4Addr::new(10, 99, 0, 12))],
-            rootfs: "/rootfs".into(),
-            image_stores: vec!["/images".into()],
-            data: "/data".into(),
-            in_memory: false,
-            state_dir: "/run/mose-lab".into(),
-            cgroup: CgroupPlan { v2: false, bare: false, lab: "mose-lab".into(), hierarchies: Vec::new() },
-            binaries: BTreeMap::new(),
-        }
-    }
-}
 
 /// Becomes the init of the host described in `config`; what the hidden `lab-init` command does. Called by the lab itself
 /// only.

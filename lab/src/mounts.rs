@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::error::{Context, LabError};
 use crate::files::set_mode;
-use crate::init::HostConfig;
+use crate::host_config::HostConfig;
 
 /// Where a host sees the image stores.
 pub(crate) const IMAGE_STORES: &str = "/usr/lib/mose-images";

@@ -11,7 +11,7 @@ use crate::cgroup::Hierarchies;
 use crate::config::{HOSTS, LabConfig, Progress, Role};
 use crate::doctor::require;
 use crate::error::{Context, LabError};
-use crate::init::HostConfig;
+use crate::host_config::HostConfig;
 use crate::lab::Lab;
 use crate::procfs::{Process, marked, wait_gone};
 use crate::rootfs::timed;

@@ -1,64 +1,8 @@
 //! Targets in the application's own unit (TNSM 2024, eqs 29–34): metres of deviation, lost frames, availability, each to a
 //! downtime and back.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
 use crate::input_error::{InputError, not_negative, positive};
-use crate::units::{Millis, ParseUnitError, read};
-
-/// A length in metres.
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Metres(pub f64);
-
-/// A speed in metres per second.
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct MetresPerSec(pub f64);
-
-/// A rate of frames in 1/s.
-#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
-pub struct FramesPerSec(pub f64);
-
-impl fmt::Display for Metres {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:.2} m", self.0))
-    }
-}
-
-impl FromStr for Metres {
-    type Err = ParseUnitError;
-
-    /// Reads `2.5m`, `80cm`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        read(text, "a length such as `2.5m`", |unit| match unit {
-            "m" => Some(1.0),
-            "cm" => Some(1e-2),
-            "km" => Some(1e3),
-            _ => None,
-        })
-        .map(Self)
-    }
-}
-
-impl FromStr for MetresPerSec {
-    type Err = ParseUnitError;
-
-    /// Reads `5m/s`, `18km/h`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        read(text, "a speed such as `5m/s`", |unit| match unit {
-            "m/s" => Some(1.0),
-            "km/h" => Some(1.0 / 3.6),
-            _ => None,
-        })
-        .map(Self)
-    }
-}
+use crate::units::{FramesPerSec, Metres, MetresPerSec, Millis};
 
 /// A vehicle that is steered from the edge: while nobody steers, it goes on at its speed, and then it brakes.
 ///

@@ -1,8 +1,7 @@
 //! Figures that the model cannot work with, each told by name and with what to give instead.
 
-use crate::application::Metres;
-use crate::sweep::Axis;
-use crate::units::Millis;
+use crate::axis::Axis;
+use crate::units::{Metres, Millis};
 
 /// The largest quantity that is taken for a figure; no sum of such can overflow.
 const LARGEST: f64 = 1e18;

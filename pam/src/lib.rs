@@ -9,6 +9,7 @@
 //! Edge Microservices", IEEE TNSM 21(2), 2024, and the same authors' WCNC 2024 paper (arXiv 2506.09159).
 
 mod application;
+mod axis;
 mod designer;
 mod files;
 mod fit;
@@ -27,9 +28,8 @@ mod trajectory;
 mod units;
 mod why;
 
-pub use application::{
-    FramesPerSec, Handovers, Metres, MetresPerSec, Vehicle, downtime_for_frames, lost_frames,
-};
+pub use application::{Handovers, Vehicle, downtime_for_frames, lost_frames};
+pub use axis::Axis;
 pub use designer::{Components, Proposal, Verdict, plan};
 pub use files::FileCosts;
 pub use fit::{Calibration, FitError, Pass, Sample, fit};
@@ -43,7 +43,7 @@ pub use region::{Map, Region, region};
 pub use request::{Limits, Objective, Request, UnknownObjective};
 pub use rounds::{Rounds, RoundsRule, UnknownRoundsRule};
 pub use service::{DirtyRate, NormalizedRate, Service, Targets};
-pub use sweep::{Axis, ParseSweepError, Scale, Sweep};
+pub use sweep::{ParseSweepError, Scale, Sweep};
 pub use trajectory::{Iteration, Kpis, Trajectory};
-pub use units::{BitsPerSec, Bytes, Millis, PagesPerSec, ParseUnitError};
+pub use units::{BitsPerSec, Bytes, FramesPerSec, Metres, MetresPerSec, Millis, PagesPerSec, ParseUnitError};
 pub use why::{Nearest, Why};

@@ -89,11 +89,11 @@ pub fn region(model: &Model, request: &Request) -> Region {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::axis::Axis;
     use crate::designer::plan;
     use crate::profile::Profile;
     use crate::request::Objective;
     use crate::service::{DirtyRate, NormalizedRate, Service, Targets};
-    use crate::sweep::Axis;
     use crate::units::{BitsPerSec, Bytes, Millis};
 
     fn request(objective: Objective) -> Request {

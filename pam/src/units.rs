@@ -30,6 +30,22 @@ pub struct Millis(pub f64);
 #[serde(transparent)]
 pub struct PagesPerSec(pub f64);
 
+/// A length in metres.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Metres(pub f64);
+
+/// A speed in metres per second.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MetresPerSec(pub f64);
+
+/// A rate of frames in 1/s.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct FramesPerSec(pub f64);
+
 /// A text that names no quantity of the wanted kind: what was read, why it cannot be used, and what it should look like.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {wanted}: {fault}")]
@@ -102,6 +118,12 @@ impl fmt::Display for Millis {
     }
 }
 
+impl fmt::Display for Metres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{:.2} m", self.0))
+    }
+}
+
 /// `value` with the largest prefix that leaves it at least 1, in three figures.
 fn scaled(value: f64, names: &[&str]) -> String {
     let mut value = value;
@@ -121,7 +143,7 @@ fn scaled(value: f64, names: &[&str]) -> String {
 }
 
 /// Reads a number and its unit, in lower case, as a multiple of what `factor` says of the unit.
-pub(crate) fn read(
+fn read(
     text: &str,
     wanted: &'static str,
     factor: impl FnOnce(&str) -> Option<f64>,
@@ -233,6 +255,35 @@ impl FromStr for PagesPerSec {
             })
         })?;
         Ok(Self(value))
+    }
+}
+
+impl FromStr for Metres {
+    type Err = ParseUnitError;
+
+    /// Reads `2.5m`, `80cm`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        read(text, "a length such as `2.5m`", |unit| match unit {
+            "m" => Some(1.0),
+            "cm" => Some(1e-2),
+            "km" => Some(1e3),
+            _ => None,
+        })
+        .map(Self)
+    }
+}
+
+impl FromStr for MetresPerSec {
+    type Err = ParseUnitError;
+
+    /// Reads `5m/s`, `18km/h`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        read(text, "a speed such as `5m/s`", |unit| match unit {
+            "m/s" => Some(1.0),
+            "km/h" => Some(1.0 / 3.6),
+            _ => None,
+        })
+        .map(Self)
     }
 }
 

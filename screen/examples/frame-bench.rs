@@ -12,11 +12,12 @@ use std::time::Instant;
 )]
 mod support;
 
-use mose_screen::event::{Event, Wire};
+use mose_screen::event::Event;
 use mose_screen::hit::Hits;
 use mose_screen::pane::Pane;
 use mose_screen::state::State;
 use mose_screen::update::{Surroundings, update};
+use mose_screen::wire::Wire;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use support::canvas::Easel;

@@ -1,9 +1,11 @@
 //! Everything that an operator can do, in one table. Keys, palette, help, footer and the check of a keymap are made from it, so
 //! that they cannot disagree.
 
+mod enabled;
+
 use serde::{Deserialize, Serialize};
 
-use crate::state::State;
+use crate::state::ui::Question;
 
 /// Something that an operator can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -298,19 +300,19 @@ impl Action {
     pub fn named(id: &str) -> Option<Self> {
         ACTIONS.iter().find(|spec| spec.id == id).map(|spec| spec.action)
     }
+}
 
-    /// Whether it can be done now, or why not.
-    ///
-    /// # Errors
-    /// The reason, for a person.
-    pub fn enabled(self, state: &State) -> Result<(), String> {
-        if self.spec().changes && state.read_only {
-            return Err("the console was started with --read-only".to_owned());
+impl From<Question> for Action {
+    /// What is ordered if the answer is yes.
+    fn from(question: Question) -> Self {
+        match question {
+            Question::Migrate => Self::Migrate,
+            Question::Abort => Self::Abort,
+            Question::KeepAtSource => Self::KeepAtSource,
+            Question::GiveUpAtSource => Self::GiveUpAtSource,
+            Question::Recalibrate => Self::Recalibrate,
+            Question::StopService => Self::StopService,
         }
-        if self.spec().changes && state.source.is_replay() {
-            return Err("this is a replay: there are no agents".to_owned());
-        }
-        state.allows(self)
     }
 }
 

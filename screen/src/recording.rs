@@ -6,7 +6,7 @@ use mose_protocol::envelope::{OLDEST_READ, PROTOCOL_VERSION};
 use mose_protocol::{HostName, MigrationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::event::Wire;
+use crate::wire::Wire;
 
 /// The first line of a recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -21,8 +21,8 @@ use super::frame::{Entry, Kind, Meta, Section};
 use super::link::lock;
 use super::pages::PAGE;
 use super::path::RelPath;
-use super::send::{Engine, Sending};
-use super::tree::Stamp;
+use super::scan::Stamp;
+use super::send::{Engine, Sending, is_pages};
 
 /// Between two looks at the folder.
 const POLL: Duration = Duration::from_millis(2);
@@ -298,15 +298,6 @@ fn bare(kind: Kind) -> Entry {
     Entry { kind, meta: Meta::default() }
 }
 
-/// Whether CRIU writes the memory's pages, or those of shared memory, into a file of this name.
-pub(crate) fn is_pages(path: &RelPath) -> bool {
-    path.split().and_then(|(_, name)| name.to_str()).is_some_and(|name| {
-        name.strip_prefix("pages-")
-            .and_then(|rest| rest.strip_suffix(".img"))
-            .is_some_and(|id| !id.is_empty())
-    })
-}
-
 /// Everything in the folder, each folder before what it holds. Unless it is the `last` look, what vanishes meanwhile is left out.
 fn list(folder: &Folder, last: bool) -> Result<Vec<(RelPath, Kind)>, TransferError> {
     let mut folder = Folder::open(&folder.full(&RelPath::default()))?;
@@ -353,13 +344,6 @@ fn list(folder: &Folder, last: bool) -> Result<Vec<(RelPath, Kind)>, TransferErr
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn page_files_are_known_by_their_names() {
-        let is = |name: &str| is_pages(&RelPath::parse(name.as_bytes()).unwrap());
-        assert!(is("pages-1.img") && is("sub/pages-12.img") && is("pages-shmem-3.img"));
-        assert!(!is("pagemap-1.img") && !is("pages-.img") && !is("pages-1.img.tmp") && !is("inventory.img"));
-    }
 
     #[test]
     fn a_dump_whose_notifier_is_dropped_is_abandoned() {

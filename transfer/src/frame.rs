@@ -6,8 +6,8 @@
 use super::digest::Digest;
 pub(crate) use super::entry::{Entry, Kind, MAX_XATTRS, Meta, Section, Xattrs};
 use super::input::{Input, put_bytes};
-use super::pages::RUN;
 use super::path::RelPath;
+use super::runs::RUN;
 
 /// The largest record that is not content: an entry with two long paths and all its extended attributes.
 pub(crate) const MAX_META: usize = 128 << 10;

@@ -17,8 +17,8 @@ use super::digest::FileHasher;
 use super::error::TransferError;
 use super::follow::{self, DumpSignal};
 use super::link::{Flow, Pool, tag};
-use super::pages::{self, ReadPages, RoundSent, Rounds};
-use super::send::Engine;
+use super::pages::{self, RoundSent};
+use super::send::{Engine, ReadPages, Rounds};
 use super::tree::Root;
 use super::{Limits, Pass, Sent, pace, tcp, tree, zenoh};
 

@@ -12,10 +12,10 @@ use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mkdir
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, symlinkat, unlinkat};
 
-use super::digest::{Item, Manifest};
 use super::error::TransferError;
 use super::folder::{Folder, Place, moves, names_of};
 use super::frame::{Entry, Kind, Meta, Section};
+use super::manifest::{Item, Manifest};
 use super::path::RelPath;
 
 /// One of the destination's folders, being filled.

@@ -13,8 +13,9 @@ use mose_protocol::agent::Role;
 use mose_protocol::record::Record;
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp};
 use mose_screen::effect::{Attach, Effect};
-use mose_screen::event::{Answer, Event, Known, Wire};
+use mose_screen::event::{Answer, Event};
 use mose_screen::state::Level;
+use mose_screen::wire::{Known, Wire};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 

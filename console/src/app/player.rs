@@ -6,9 +6,10 @@ use std::time::Duration;
 use color_eyre::eyre::{WrapErr, eyre};
 use mose_protocol::Timestamp;
 use mose_screen::effect::Playing;
-use mose_screen::event::{Answer, Event, Wire};
+use mose_screen::event::{Answer, Event};
 use mose_screen::recording::Recording;
 use mose_screen::state::Replay;
+use mose_screen::wire::Wire;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 

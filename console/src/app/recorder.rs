@@ -5,8 +5,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use mose_protocol::Timestamp;
-use mose_screen::event::Wire;
 use mose_screen::recording::{Header, Line};
+use mose_screen::wire::Wire;
 
 /// Why nothing can be recorded.
 #[derive(Debug, thiserror::Error)]

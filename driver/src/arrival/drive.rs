@@ -19,13 +19,13 @@ const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
 /// One migration that comes.
 pub(super) struct Drive<W> {
-    pub(super) hand_overs: Arc<HandOvers>,
-    pub(super) incoming: Arc<Incoming>,
+    hand_overs: Arc<HandOvers>,
+    incoming: Arc<Incoming>,
     effects: mpsc::UnboundedReceiver<Effect>,
-    pub(super) work: W,
+    work: W,
     /// Whether something may be here that is to be removed once it is refused.
     left: bool,
-    pub(super) listening: Listening,
+    listening: Listening,
 }
 
 impl<W: Work> Drive<W> {
@@ -55,7 +55,7 @@ impl<W: Work> Drive<W> {
                     continue;
                 }
                 _ = ticks.tick() => {
-                    self.listen();
+                    self.listening.look(self.work.received(), &self.hand_overs, &self.incoming);
                     continue;
                 }
             };

@@ -10,8 +10,7 @@ use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{Reply, Request};
 use tokio::time::{Duration, Instant, timeout};
 
-use super::drive::Drive;
-use super::{Asked, IDLE_DEADLINE, Incoming, Work, heard};
+use super::{Asked, IDLE_DEADLINE, Incoming, heard};
 use crate::{HandOvers, QUICK};
 
 /// How often a source is listened for.
@@ -36,29 +35,27 @@ impl Listening {
     pub(super) fn touch(&mut self) {
         self.touched = Instant::now();
     }
-}
 
-impl<W: Work> Drive<W> {
-    /// Looks whether the source is silent; asks it, beside everything else, where it may have ended the migration.
-    pub(super) fn listen(&mut self) {
-        let received = self.work.received();
-        if received != self.listening.received {
-            self.listening.received = received;
-            self.listening.touch();
+    /// Looks whether the source, of which so many bytes have come, is silent; asks it, beside everything else, where it may have ended
+    /// the migration.
+    pub(super) fn look(&mut self, received: u64, hand_overs: &Arc<HandOvers>, incoming: &Arc<Incoming>) {
+        if received != self.received {
+            self.received = received;
+            self.touch();
         }
-        let idle = self.listening.touched.elapsed();
-        match self.incoming.said() {
-            HandoverState::Preparing if idle > IDLE_DEADLINE => self.incoming.tell(Event::Idle),
+        let idle = self.touched.elapsed();
+        match incoming.said() {
+            HandoverState::Preparing if idle > IDLE_DEADLINE => incoming.tell(Event::Idle),
             HandoverState::Preparing if idle < PERIOD => {}
             HandoverState::Unknown | HandoverState::Restoring => {}
             HandoverState::Preparing | HandoverState::Restored(_) | HandoverState::Refused(_) => {
-                if self.listening.asking.swap(true, Ordering::Relaxed) {
+                if self.asking.swap(true, Ordering::Relaxed) {
                     return;
                 }
-                let (hand_overs, incoming) = (self.hand_overs.clone(), self.incoming.clone());
-                let asking = self.listening.asking.clone();
-                self.hand_overs.spawn(async move {
-                    hand_overs.end_if_settled(&incoming).await;
+                let asking = self.asking.clone();
+                let (ask, incoming) = (hand_overs.clone(), incoming.clone());
+                hand_overs.spawn(async move {
+                    ask.end_if_settled(&incoming).await;
                     asking.store(false, Ordering::Relaxed);
                 });
             }

@@ -17,8 +17,8 @@ use mose_pam::{Limits, Millis, Objective, RoundsRule, Targets};
 use mose_protocol::record::Outcome;
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients};
-use crate::lab::open;
 use crate::rounds;
+use crate::testbed::open;
 
 /// A service of the experiment.
 struct Subject {

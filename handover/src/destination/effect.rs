@@ -2,7 +2,6 @@
 
 #[cfg(doc)]
 use super::event::Event;
-use super::event::Ticket;
 
 /// What the destination says of a hand-over, and has on disk before it says it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,6 +32,9 @@ pub enum Why<R> {
     /// The migration ended at the source, which was not heard here.
     Over,
 }
+
+/// Stands for whoever waits for an [`Answer`].
+pub type Ticket = u32;
 
 /// What the source is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

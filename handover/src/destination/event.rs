@@ -1,12 +1,9 @@
 //! What the destination's side is told.
 
-use super::effect::Timer;
 #[cfg(doc)]
-use super::effect::{Answer, Effect};
+use super::effect::Effect;
+use super::effect::{Ticket, Timer};
 use crate::Written;
-
-/// Stands for whoever waits for an [`Answer`].
-pub type Ticket = u32;
 
 /// What the source asks of the destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

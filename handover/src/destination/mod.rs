@@ -4,8 +4,8 @@
 mod effect;
 mod event;
 
-pub use effect::{Answer, Effect, Said, Timer, Why};
-pub use event::{Event, Request, Ticket};
+pub use effect::{Answer, Effect, Said, Ticket, Timer, Why};
+pub use event::{Event, Request};
 
 use crate::Written;
 

@@ -7,16 +7,16 @@
 mod counter;
 mod crowd;
 mod iperf3;
+mod report;
 mod sockperf;
+mod spec;
 
 pub use crate::counter::crowd::Wait;
 pub use crate::counter::ping::Gap;
 use crate::counter::ping::unix_ms;
-use crate::counter::protocol::Protocol;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+pub use report::{ClientReport, Unit};
+pub use spec::{ClientKind, ClientSpec};
 use std::io::{self, BufRead, BufReader, Read};
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -78,149 +78,6 @@ pub enum ClientError {
         /// What the kernel said.
         source: io::Error,
     },
-}
-
-/// Which client; [`crate::Workload::client`] says whose it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientKind {
-    /// `sockperf ping-pong --tcp`.
-    Sockperf,
-    /// `iperf3 -c`.
-    Iperf3,
-    /// `mose-counter ping`.
-    Counter,
-    /// `mose-counter ping` with Redis as its service.
-    Redis,
-    /// `mose-counter ping` with memcached as its service.
-    Memcached,
-    /// `mose-counter crowd`: many connections to Redis.
-    Crowd,
-}
-
-impl ClientKind {
-    /// The name of its workload, as services and reports bear it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sockperf => "sockperf",
-            Self::Iperf3 => "iperf3",
-            Self::Counter => "counter",
-            Self::Redis => "redis",
-            Self::Memcached => "memcached",
-            Self::Crowd => "crowd",
-        }
-    }
-
-    fn protocol(self) -> Option<Protocol> {
-        match self {
-            Self::Sockperf | Self::Iperf3 => None,
-            Self::Counter => Some(Protocol::Counter),
-            Self::Redis | Self::Crowd => Some(Protocol::Redis),
-            Self::Memcached => Some(Protocol::Memcached),
-        }
-    }
-}
-
-/// What to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientSpec {
-    /// Which client.
-    pub kind: ClientKind,
-    /// The service.
-    pub target: SocketAddr,
-    /// How long.
-    pub duration: Duration,
-    /// Messages per second on each connection; for iperf3 its target bit rate in kb/s, 0 for as much as goes through.
-    pub rate: u32,
-    /// Connections at once (sockperf: always one).
-    pub connections: u32,
-    /// The counter client's program where the client runs, by name or path.
-    pub counter_program: String,
-}
-
-impl ClientSpec {
-    /// The paper's client: 200 messages per second on one connection; iperf3 with as much as goes through.
-    pub fn new(kind: ClientKind, target: SocketAddr, duration: Duration) -> Self {
-        let rate = if kind == ClientKind::Iperf3 { 0 } else { 200 };
-        Self { kind, target, duration, rate, connections: 1, counter_program: "mose-counter".to_owned() }
-    }
-}
-
-/// What `sent` and `received` count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Unit {
-    /// Messages, each answered.
-    #[default]
-    Messages,
-    /// Bytes of a stream.
-    Bytes,
-}
-
-/// What a client saw, in the same terms for every client.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ClientReport {
-    /// Which client.
-    pub workload: String,
-    /// What `sent` and `received` count.
-    pub unit: Unit,
-    /// Sent by the client.
-    pub sent: u64,
-    /// Answered (messages), or arrived at the service (bytes). May be less than `sent` by what was under way when the
-    /// client's time was over: `lost` tells whether anything is missing.
-    pub received: u64,
-    /// Messages never answered although there was time to.
-    pub lost: u64,
-    /// Messages answered more than once.
-    pub repeated: u64,
-    /// Answers out of order.
-    pub reordered: u64,
-    /// Answers that were damaged, or told of damaged or lost state.
-    pub corrupted: u64,
-    /// Connections that ended before the client did.
-    pub resets: u64,
-    /// Connections opened for data: as many as `streams` if they were the same throughout.
-    pub connections: u64,
-    /// Connections asked for.
-    pub streams: u64,
-    /// Longest silence on a connection in ms; for iperf3, the longest run of intervals in which next to nothing went
-    /// through.
-    pub longest_gap_ms: f64,
-    /// Silences over 50 ms (iperf3: idle runs), in order of time.
-    pub gaps: Vec<Gap>,
-    /// Requests that waited over 20 ms for their reply, in order of time; only a crowd lists them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub waits: Vec<Wait>,
-    /// Begin of the time in which a gap would have been seen, in ms since 1970.
-    pub from_unix_ms: u64,
-    /// End of that time.
-    pub to_unix_ms: u64,
-    /// What went wrong in the client's own words.
-    pub errors: Vec<String>,
-    /// What only this client knows: round-trip times, throughput before, during and after.
-    pub extra: Map<String, Value>,
-}
-
-impl ClientReport {
-    /// Whether the client saw nothing but, maybe, silence: all answered once and in order, on the connections it began
-    /// with.
-    pub fn is_clean(&self) -> bool {
-        self.received > 0
-            && self.lost + self.repeated + self.reordered + self.corrupted + self.resets == 0
-            && self.connections == self.streams
-            && self.errors.is_empty()
-    }
-
-    /// The longest gap that touches a span of time, in ms; 0 if there was none over the 50 ms that are listed.
-    ///
-    /// This is how a gap is given to one of several migrations under the same client.
-    pub fn longest_gap_between(&self, from_unix_ms: u64, to_unix_ms: u64) -> f64 {
-        self.gaps
-            .iter()
-            .filter(|gap| gap.at_unix_ms <= to_unix_ms && gap.at_unix_ms + gap.ms as u64 >= from_unix_ms)
-            .fold(0.0, |longest, gap| gap.ms.max(longest))
-    }
 }
 
 /// A line of output and when it came.
@@ -479,6 +336,7 @@ fn tail(output: &Output) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
     fn shell(script: &'static str) -> impl Fn(&[String]) -> Command {
         move |_: &[String]| {
@@ -591,21 +449,5 @@ mod tests {
         let launch = |_: &[String]| Command::new("/nonexistent/program");
         let error = Client::start(spec(ClientKind::Counter), &launch).err().unwrap().to_string();
         assert!(error.contains("counter"), "{error}");
-    }
-
-    #[test]
-    fn a_gap_belongs_to_the_span_it_touches() {
-        let gaps = vec![Gap { at_unix_ms: 1000, ms: 300.0 }, Gap { at_unix_ms: 5000, ms: 700.0 }];
-        let report = ClientReport { gaps, ..ClientReport::default() };
-        assert_eq!(report.longest_gap_between(900, 1100), 300.0);
-        assert_eq!(report.longest_gap_between(1200, 6000), 700.0);
-        assert_eq!(report.longest_gap_between(2000, 4000), 0.0);
-    }
-
-    #[test]
-    fn a_different_number_of_connections_is_not_clean() {
-        let report = ClientReport { received: 1, connections: 2, streams: 1, ..ClientReport::default() };
-        assert!(!report.is_clean());
-        assert!(ClientReport { connections: 1, ..report }.is_clean());
     }
 }

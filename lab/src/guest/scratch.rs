@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::LabConfig;
-use crate::down::remove_all;
 use crate::error::{Context, LabError};
-use crate::files::write_file;
+use crate::files::{remove_all, write_file};
 use crate::guest::GuestFile;
 use crate::guest::tools::Tools;
 use crate::run::{machine_program, run};

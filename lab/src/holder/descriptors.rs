@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::system::{bind, call, close, open, pair, path, socket, unix, word, write};
+use super::system::{bind, call, close, open, pair, path, send_descriptor, socket, unix, word, write};
 
 pub(super) fn io_uring() -> io::Result<()> {
     let parameters = [0_u8; 120];
@@ -130,7 +130,7 @@ pub(super) fn epoll_escaped() -> io::Result<()> {
     // The file lives on in a message.
     let [one, _] =
         pair("socketpair", libc::SYS_socketpair, &[word(libc::AF_UNIX), word(libc::SOCK_STREAM), 0], &[])?;
-    super::sockets::send_descriptor(one, reader)?;
+    send_descriptor(one, reader)?;
     close(reader)
 }
 

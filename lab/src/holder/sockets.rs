@@ -2,7 +2,10 @@
 
 use std::io;
 
-use super::system::{bind, call, close, connect, inet, listen, pair, set_option, socket, unix, word, write};
+use super::system::{
+    bind, call, close, connect, inet, listen, pair, send_control, send_descriptor, set_option, socket, unix,
+    word, write,
+};
 
 /// Brings the loopback interface up, which a namespace of its own has down.
 fn loopback() -> io::Result<()> {
@@ -233,24 +236,6 @@ pub(super) fn unix_unaccepted() -> io::Result<()> {
 pub(super) fn unix_unlinked() -> io::Result<()> {
     unix_listener("/tmp/gone.sock")?;
     std::fs::remove_file("/tmp/gone.sock")
-}
-
-/// Sends a byte with a control message.
-fn send_control(socket: usize, message: i32, payload: &[u8]) -> io::Result<()> {
-    let mut control = (16 + payload.len()).to_ne_bytes().to_vec();
-    control.extend(libc::SOL_SOCKET.to_ne_bytes());
-    control.extend(message.to_ne_bytes());
-    control.extend(payload);
-    control.resize(control.len().next_multiple_of(8), 0);
-    let byte = *b"x";
-    let vector = [byte.as_ptr() as usize, 1];
-    let header = [0, 0, vector.as_ptr() as usize, 1, control.as_ptr() as usize, control.len(), 0_usize];
-    call("sendmsg", libc::SYS_sendmsg, &[socket, header.as_ptr() as usize, 0]).map(drop)
-}
-
-/// Sends a descriptor.
-pub(super) fn send_descriptor(socket: usize, descriptor: usize) -> io::Result<()> {
-    send_control(socket, libc::SCM_RIGHTS, &(descriptor as i32).to_ne_bytes())
 }
 
 fn stream_pair() -> io::Result<[usize; 2]> {

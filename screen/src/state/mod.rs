@@ -14,9 +14,8 @@ use mose_protocol::agent::{Role, ServiceInfo, ServiceState};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, ServiceName, Timestamp};
 
-use crate::action::Action;
 use crate::config::Config;
-use crate::event::Wire;
+use crate::wire::Wire;
 
 pub use fleet::{Fleet, Host, Presence};
 pub use migrations::{Bar, Migrations, Track};
@@ -300,74 +299,5 @@ impl State {
         };
         let last = || past.records().iter().find(|record| of_record(record)).map(recorded);
         selected.map(recorded).or_else(shown).or_else(last)
-    }
-
-    /// Whether an action makes sense now, apart from what holds for all that change anything.
-    ///
-    /// # Errors
-    /// The reason, for a person.
-    pub fn allows(&self, action: Action) -> Result<(), String> {
-        let need = |there: bool, reason: &str| if there { Ok(()) } else { Err(reason.to_owned()) };
-        match action {
-            Action::Migrate => self.can_migrate(),
-            Action::ChooseDestination => need(self.service().is_some(), "no service is selected"),
-            Action::NextService => need(self.data.fleet.services().next().is_some(), "no service is known"),
-            Action::Abort => {
-                let track = self.under_way().ok_or("no migration of the selected service is under way")?;
-                need(!track.is_committed(), "the commit point is passed: the service is the destination's")
-            }
-            Action::KeepAtSource | Action::GiveUpAtSource => {
-                need(self.in_doubt().is_some(), "the selected service is not in doubt")
-            }
-            Action::Recalibrate => {
-                need(self.abilities.calibrate, "only the lab's hosts can be calibrated from here")?;
-                need(self.destination().is_some(), "there is no other edge host")
-            }
-            Action::StartService => {
-                need(self.abilities.lab, "services are started and stopped here in the lab only")
-            }
-            Action::StopService => {
-                need(self.abilities.lab, "services are started and stopped here in the lab only")?;
-                need(self.service().is_some(), "no service is selected")
-            }
-            Action::Autopilot => {
-                need(matches!(self.source, Source::Demo { .. }), "there is an autopilot in the demo only")
-            }
-            Action::Compare | Action::Export | Action::Sort => {
-                need(!self.data.past.is_empty(), "there is no past migration yet")
-            }
-            Action::CriuLog => need(self.failure().is_some(), "no migration that is known of failed"),
-            Action::Record => need(!self.source.is_replay(), "a replay is a recording already"),
-            Action::ReplayPause
-            | Action::ReplayFaster
-            | Action::ReplaySlower
-            | Action::ReplayForward
-            | Action::ReplayBack => need(self.source.is_replay(), "this is no replay"),
-            _ => Ok(()),
-        }
-    }
-
-    fn can_migrate(&self) -> Result<(), String> {
-        let service = self.service().ok_or("no service is selected")?;
-        if self.under_way().is_some() {
-            return Err(format!("{} is being migrated", service.info.name));
-        }
-        match service.info.state {
-            ServiceState::Running => {}
-            ServiceState::InDoubt => {
-                return Err(format!("{} is in doubt: decide for a side first", service.info.name));
-            }
-            state => return Err(format!("{} is {}", service.info.name, state.name())),
-        }
-        if !service.host.presence(self.data.now).is_there() {
-            return Err(format!("{} was not heard of lately", service.host.name));
-        }
-        if self.destination().is_none() {
-            return Err("there is no other live edge host".to_owned());
-        }
-        match self.planning.outcome(self) {
-            Ok(_) => Ok(()),
-            Err(reason) => Err(reason),
-        }
     }
 }

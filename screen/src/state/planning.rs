@@ -15,6 +15,9 @@ use super::checks::Checks;
 use crate::config::Config;
 pub use crate::config::Unit;
 
+/// How many planes the region map can show; [`Planning::axes`] says which.
+pub(crate) const PLANES: usize = 3;
+
 /// A target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Field {

@@ -8,7 +8,6 @@ use tui_input::Input;
 
 use super::past::Order as PastOrder;
 use super::planning::Field;
-use crate::action::Action;
 use crate::effect::{Attach, Effect};
 use crate::pane::Pane;
 
@@ -70,7 +69,7 @@ pub enum Dialog {
     /// Whether it is really to be done.
     Confirm {
         /// What.
-        action: Action,
+        question: Question,
         /// What it means, a line each.
         lines: Vec<String>,
         /// What is done then.
@@ -99,6 +98,23 @@ pub enum Dialog {
         /// The first line shown.
         scroll: usize,
     },
+}
+
+/// What is asked about before it is ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Migrate the selected service as planned?
+    Migrate,
+    /// Abort its migration?
+    Abort,
+    /// Resume it at its source, as it is in doubt?
+    KeepAtSource,
+    /// Discard the source's copy, as it is in doubt?
+    GiveUpAtSource,
+    /// Measure the two hosts anew?
+    Recalibrate,
+    /// Stop it?
+    StopService,
 }
 
 /// What something is picked for.

@@ -10,8 +10,9 @@ use super::Surroundings;
 use crate::action::Action;
 use crate::effect::{Attach, Effect, Playing};
 use crate::pane::Pane;
-use crate::state::planning::{Field, Unit};
-use crate::state::ui::{Choice, Dialog, Focus, Purpose};
+use crate::phrase;
+use crate::state::planning::{Field, PLANES, Unit};
+use crate::state::ui::{Choice, Dialog, Focus, Purpose, Question};
 use crate::state::{Abilities, Level, Presence, Source, State};
 
 /// Lines of a page, as far as they can be told without the picture.
@@ -28,15 +29,12 @@ pub(super) fn act(
         return Vec::new();
     }
     match action {
-        Action::Migrate
-        | Action::Abort
-        | Action::KeepAtSource
-        | Action::GiveUpAtSource
-        | Action::Recalibrate
-        | Action::StopService => match order(state, action, now) {
-            Ok(dialog) => state.ui.dialogs.push(dialog),
-            Err(reason) => state.notices.say(Level::Error, reason, now),
-        },
+        Action::Migrate => ask(state, Question::Migrate, now),
+        Action::Abort => ask(state, Question::Abort, now),
+        Action::KeepAtSource => ask(state, Question::KeepAtSource, now),
+        Action::GiveUpAtSource => ask(state, Question::GiveUpAtSource, now),
+        Action::Recalibrate => ask(state, Question::Recalibrate, now),
+        Action::StopService => ask(state, Question::StopService, now),
         Action::ChooseDestination => pick_destination(state, now),
         Action::StartService => {
             let items = around.workloads.iter().map(|&name| name.to_owned()).collect();
@@ -64,7 +62,7 @@ pub(super) fn act(
             };
         }
         Action::NextUnit => state.planning.unit = state.planning.unit.next(),
-        Action::NextAxes => state.planning.axes = (state.planning.axes + 1) % crate::view::regions::PLANES,
+        Action::NextAxes => state.planning.axes = (state.planning.axes + 1) % PLANES,
         Action::NextPane => focus(state, around.panes, true),
         Action::PreviousPane => focus(state, around.panes, false),
         Action::Zoom => state.ui.zoomed = !state.ui.zoomed,
@@ -121,18 +119,26 @@ fn identity(state: &State, now: Timestamp) -> Result<MigrationId, String> {
     format!("m{:x}-{:x}", now.0, state.salt).parse().map_err(|error| format!("no identity: {error}"))
 }
 
+/// Asks before something is ordered, if it can be.
+fn ask(state: &mut State, question: Question, now: Timestamp) {
+    match order(state, question, now) {
+        Ok(dialog) => state.ui.dialogs.push(dialog),
+        Err(reason) => state.notices.say(Level::Error, reason, now),
+    }
+}
+
 /// The question before something is ordered, and the order.
-fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String> {
-    let proceed = !action.spec().destructive;
-    let confirm = |lines, effect| Dialog::Confirm { action, lines, effect: Box::new(effect), proceed };
-    match action {
-        Action::Migrate => {
+fn order(state: &State, question: Question, now: Timestamp) -> Result<Dialog, String> {
+    let proceed = !Action::from(question).spec().destructive;
+    let confirm = |lines, effect| Dialog::Confirm { question, lines, effect: Box::new(effect), proceed };
+    match question {
+        Question::Migrate => {
             let designed = state.planning.outcome(state)?;
             let proposal = &designed.proposal;
             let plan = proposal.plan();
             let mut lines = vec![
                 format!("{}: {} → {}", designed.service, designed.from, designed.to),
-                crate::view::plan::headline(proposal),
+                phrase::headline(proposal),
                 format!(
                     "downtime at most {}, duration at most {}",
                     proposal.bound.downtime, proposal.bound.duration
@@ -156,7 +162,7 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
             };
             Ok(confirm(lines, Effect::Order(Box::new(task))))
         }
-        Action::Abort => {
+        Question::Abort => {
             let track = state.under_way().ok_or("nothing is under way")?;
             let from = track.from().cloned().ok_or("its source is not known yet")?;
             let service = track.service().map(ToString::to_string).unwrap_or_default();
@@ -166,11 +172,11 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
             ];
             Ok(confirm(lines, Effect::Abort { migration: track.migration.clone(), from }))
         }
-        Action::KeepAtSource | Action::GiveUpAtSource => {
+        Question::KeepAtSource | Question::GiveUpAtSource => {
             let track = state.in_doubt().ok_or("nothing is in doubt")?;
             let (from, to) =
                 track.from().cloned().zip(track.to().cloned()).ok_or("its hosts are not known")?;
-            let keep = action == Action::KeepAtSource;
+            let keep = question == Question::KeepAtSource;
             let service = track.service().map(ToString::to_string).unwrap_or_default();
             let presence = state.data.fleet.host(&to).map(|host| host.presence(state.data.now));
             let known = match presence {
@@ -195,7 +201,7 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
             };
             Ok(confirm(lines, Effect::Settle { migration: track.migration.clone(), from, keep }))
         }
-        Action::Recalibrate => {
+        Question::Recalibrate => {
             let (from, to) = ends(state)?;
             let lines = vec![
                 format!("measure migrations between {from} and {to}"),
@@ -204,7 +210,7 @@ fn order(state: &State, action: Action, now: Timestamp) -> Result<Dialog, String
             ];
             Ok(confirm(lines, Effect::Calibrate { from, to }))
         }
-        _ => {
+        Question::StopService => {
             let located = state.service().ok_or("no service is selected")?;
             let (name, on) = (located.info.name.clone(), located.host.name.clone());
             let lines = vec![format!("stop {name} on {on}"), "its state is lost".to_owned()];

@@ -8,6 +8,7 @@ use tui_input::Input;
 use tui_input::backend::crossterm::EventHandler;
 
 use super::{Surroundings, act};
+use crate::action::Action;
 use crate::effect::{Attach, Effect};
 use crate::palette;
 use crate::state::planning::{Field, seconds};
@@ -68,7 +69,7 @@ pub(super) fn on_key(
             edit_key(state, (field, input, fault, before), key);
             Vec::new()
         }
-        Dialog::Confirm { action, lines, effect, proceed } => match key.code {
+        Dialog::Confirm { question, lines, effect, proceed } => match key.code {
             KeyCode::Enter if !proceed => Vec::new(),
             KeyCode::Enter | KeyCode::Char('y') => act::confirmed(state, *effect, now),
             KeyCode::Esc | KeyCode::Char('n' | 'q') => Vec::new(),
@@ -78,15 +79,17 @@ pub(super) fn on_key(
             | KeyCode::Right
             | KeyCode::Tab
             | KeyCode::BackTab => {
-                state.ui.dialogs.push(Dialog::Confirm { action, lines, effect, proceed: !proceed });
+                state.ui.dialogs.push(Dialog::Confirm { question, lines, effect, proceed: !proceed });
                 Vec::new()
             }
             // Ordering again confirms: the key that asked.
-            _ if !action.spec().destructive && (around.keys)(key, state.ui.focus.0) == Some(action) => {
+            _ if !Action::from(question).spec().destructive
+                && (around.keys)(key, state.ui.focus.0) == Some(question.into()) =>
+            {
                 act::confirmed(state, *effect, now)
             }
             _ => {
-                state.ui.dialogs.push(Dialog::Confirm { action, lines, effect, proceed });
+                state.ui.dialogs.push(Dialog::Confirm { question, lines, effect, proceed });
                 Vec::new()
             }
         },
@@ -367,7 +370,7 @@ pub(crate) const fn hint(dialog: &Dialog) -> &'static [(&'static str, &'static s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::action::Action;
+    use crate::state::ui::Question;
 
     #[test]
     fn lists_go_around_their_ends() {
@@ -381,8 +384,8 @@ mod tests {
     #[test]
     fn every_dialog_says_its_keys() {
         for proceed in [true, false] {
-            let (action, effect) = (Action::Quit, Box::new(Effect::Quit));
-            let confirm = Dialog::Confirm { action, lines: Vec::new(), effect, proceed };
+            let (question, effect) = (Question::StopService, Box::new(Effect::Quit));
+            let confirm = Dialog::Confirm { question, lines: Vec::new(), effect, proceed };
             let enter = if proceed { "do it" } else { "cancel" };
             assert_eq!(hint(&confirm)[0], ("Enter", enter));
         }

@@ -5,9 +5,9 @@ use mose_protocol::record::{Outcome, Record};
 
 use super::calibration;
 use crate::effect::Effect;
-use crate::event::Wire;
+use crate::phrase::time;
 use crate::state::{Level, Presence, Source, State};
-use crate::view::figure::time;
+use crate::wire::Wire;
 
 pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effect> {
     // What was attached to is being let go.

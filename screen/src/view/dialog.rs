@@ -5,11 +5,12 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, BorderType, Borders, Clear, Paragraph, Widget, Wrap};
 
-use super::{Scene, figure, record, targets, words};
+use super::{Scene, record, targets, words};
 use crate::action::{ACTIONS, Action};
 use crate::hit::{Hit, Hits};
 use crate::palette;
 use crate::pane::Pane;
+use crate::phrase;
 use crate::state::Source;
 use crate::state::planning::Field;
 use crate::state::ui::{Choice, Dialog, Purpose};
@@ -29,7 +30,7 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
             let value = format!("{}_", input.value());
             let mut lines = vec![Line::from(scene.span(Role::Selected, format!(" {value} ")))];
             lines.extend(words::labelled(scene, (role, " "), (role, &text), 50));
-            let now = figure::time(scene.state.planning.target(*field));
+            let now = phrase::time(scene.state.planning.target(*field));
             lines.push(Line::from(scene.span(Role::Dim, format!(" = {now}"))));
             let inner = window(scene, name, (54, lines.len()), area, buf, hits);
             super::lines(lines, 0, inner, buf);
@@ -74,8 +75,8 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
             }
             super::lines(lines, first, inner, buf);
         }
-        Dialog::Confirm { action, lines, proceed, .. } => {
-            confirm(scene, (*action, *proceed), lines, area, buf, hits);
+        Dialog::Confirm { question, lines, proceed, .. } => {
+            confirm(scene, ((*question).into(), *proceed), lines, area, buf, hits);
         }
         Dialog::Record { migration, scroll } => {
             let lines = match scene.state.shown().past.get(migration) {

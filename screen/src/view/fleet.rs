@@ -8,6 +8,7 @@ use ratatui::text::{Line, Span};
 use super::{Scene, figure, words};
 use crate::hit::{Hit, Hits};
 use crate::pane::Pane;
+use crate::phrase;
 use crate::state::{Host, Presence};
 use crate::theme::Role;
 
@@ -102,7 +103,7 @@ fn host_line<'a>(scene: &Scene<'_>, host: &'a Host, width: usize) -> Line<'a> {
         Presence::Live => String::new(),
         other => format!(" {}", other.name()),
     };
-    let age = host.age(now).map(figure::age).unwrap_or_default();
+    let age = host.age(now).map(phrase::age).unwrap_or_default();
     let mut end = vec![scene.span(Role::Dim, age.clone())];
     if let Some(hello) = host.hello().filter(|_| width >= ROOMY) {
         end.insert(0, scene.span(Role::Dim, format!("{}  ", words::fit(scene, &hello.release, 12))));

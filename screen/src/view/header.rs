@@ -6,6 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
 use super::{Scene, figure, words};
+use crate::phrase;
 use crate::state::{Presence, Source};
 use crate::theme::Role;
 
@@ -62,14 +63,14 @@ fn flags<'a>(scene: &Scene<'_>) -> Vec<Part<'a>> {
         parts.push((8, vec![scene.span(Role::Title, text)]));
     }
     if let Some(frozen) = &state.frozen {
-        let age = figure::age(state.data.now.since(frozen.now));
+        let age = phrase::age(state.data.now.since(frozen.now));
         parts.push((8, vec![scene.span(Role::Warning, format!("FROZEN since {age}"))]));
     }
     if state.read_only {
         parts.push((5, vec![scene.span(Role::Warning, "read-only")]));
     }
     if let Some((_, since)) = &state.recording {
-        let elapsed = figure::age(state.data.now.since(*since));
+        let elapsed = phrase::age(state.data.now.since(*since));
         let text = match glyphs.boxes {
             true => format!("{} rec {elapsed}", glyphs.recording),
             false => format!("{} {elapsed}", glyphs.recording),

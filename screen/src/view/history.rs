@@ -9,6 +9,7 @@ use ratatui::text::{Line, Span};
 use super::{Scene, figure, words};
 use crate::hit::{Hit, Hits};
 use crate::pane::Pane;
+use crate::phrase;
 use crate::state::Still;
 use crate::theme::Role;
 
@@ -170,14 +171,14 @@ impl Columns {
         spans.extend(self.downtime(scene, record));
         let bound = record.forecast.as_deref().map(|forecast| forecast.bound.duration);
         let held = bound.zip(record.duration_verdict().worst_case);
-        let duration = (Role::Text, figure::time(record.duration));
+        let duration = (Role::Text, phrase::time(record.duration));
         spans.extend(measured(scene, duration, held, self.duration));
         if self.targets > 0 {
             let (role, text) = targets(scene, record);
             spans.push(cell(role, &text, self.targets));
         }
         if self.client > 0 {
-            let silence = figure::known(scene, record.downtime.client_gap().map(figure::time));
+            let silence = figure::known(scene, record.downtime.client_gap().map(phrase::time));
             spans.push(scene.span(Role::Text, words::right(scene, &silence, BARE)));
             spans.push(Span::raw("  "));
         }
@@ -221,7 +222,7 @@ fn measured<'a>(
     if let Some((bound, held)) = bound.filter(|_| width > BARE + 2) {
         let (role, mark) = if held { (Role::Good, glyphs.yes) } else { (Role::Bad, glyphs.no) };
         let compare = if held { glyphs.at_most } else { ">" };
-        let text = format!(" {compare} {} ", figure::time(bound));
+        let text = format!(" {compare} {} ", phrase::time(bound));
         spans.extend([scene.span(Role::Dim, text), scene.span(role, mark)]);
     }
     let used = words::length(&spans);

@@ -1,33 +1,18 @@
 //! The plan: what would be done, what that promises, whether the targets are met, and why it is so.
 
-use mose_pam::{Millis, Proposal, Rounds, Strategy, Verdict};
+use mose_pam::{Millis, Proposal, Verdict};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{Scene, figure, words};
+use super::{Scene, words};
 use crate::action::Action;
 use crate::hit::{Hit, Hits};
 use crate::pane::Pane;
+use crate::phrase;
 use crate::state::Still;
 use crate::state::planning::Designed;
 use crate::theme::Role;
-
-/// A plan in a line: strategy, rounds, L.
-#[must_use]
-pub fn headline(proposal: &Proposal) -> String {
-    let rounds = proposal.rounds.as_ref().map(counted).unwrap_or_default();
-    format!("{}{rounds}  L = {}", named(proposal.strategy), proposal.bandwidth)
-}
-
-/// How many rounds are planned, and of how many; empty where none fit.
-fn counted(rounds: &Rounds) -> String {
-    match rounds.most {
-        0 => String::new(),
-        1 => format!("  {rounds} round"),
-        _ => format!("  {rounds} rounds"),
-    }
-}
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let room = usize::from(area.width);
@@ -38,7 +23,7 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
         Ok(designed) => told(scene, designed, room),
         Err(reason) => {
             // One that is in doubt, or moves, is not waited for: why it cannot be moved says more than what is not known.
-            let first = scene.state.allows(Action::Migrate).err();
+            let first = Action::Migrate.makes_sense(scene.state).err();
             let reason = first.as_ref().unwrap_or(reason);
             let mut lines = vec![Line::from(scene.span(Role::Dim, "no plan"))];
             lines.extend(words::labelled(scene, (Role::Dim, ""), (Role::Text, reason), room));
@@ -62,11 +47,11 @@ fn under_way<'a>(scene: &Scene<'_>, room: usize) -> Option<Vec<Line<'a>>> {
     let task = track.task.as_ref()?;
     let forecast = task.forecast.as_deref()?;
     let rounds = match (&forecast.rounds, task.plan.iterations) {
-        (Some(rounds), _) => counted(rounds),
+        (Some(rounds), _) => phrase::rounds(rounds),
         (None, Some(count)) if count > 0 => format!("  I = {count}"),
         (None, _) => String::new(),
     };
-    let head = format!("{}{rounds}", named(task.plan.strategy));
+    let head = format!("{}{rounds}", phrase::strategy(task.plan.strategy));
     let end = match track.is_in_doubt() {
         true => vec![scene.span(Role::Bad, "in doubt")],
         false => vec![scene.span(Role::Moving, "in progress")],
@@ -126,21 +111,12 @@ fn in_progress<'a>(
     let line = vec![
         scene.span(role, words::left(scene, mark, words::width(glyphs.yes) + 1)),
         scene.span(Role::Text, format!("{name:<9}")),
-        scene.span(Role::Title, format!("{:>8}", figure::time(verdict.bound))),
+        scene.span(Role::Title, format!("{:>8}", phrase::time(verdict.bound))),
         scene.span(Role::Dim, format!(" {} ", words::left(scene, compare, words::width(glyphs.at_most)))),
-        scene.span(Role::Text, format!("{:<10}", figure::time(verdict.target))),
-        scene.span(Role::Predicted, format!("{:<8}", figure::time(expected))),
+        scene.span(Role::Text, format!("{:<10}", phrase::time(verdict.target))),
+        scene.span(Role::Predicted, format!("{:<8}", phrase::time(expected))),
     ];
     words::justified(line, vec![scene.span(role, word)], room)
-}
-
-/// What a strategy is called.
-pub(super) const fn named(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Cold => "cold",
-        Strategy::Precopy => "pre-copy",
-        Strategy::IterativePrecopy => "iterative pre-copy",
-    }
 }
 
 fn heading<'a>(scene: &Scene<'_>) -> Line<'a> {
@@ -186,7 +162,7 @@ fn told<'a>(scene: &Scene<'_>, designed: &Designed, room: usize) -> Vec<Line<'a>
 
 /// The plan in a line, and the key that orders it, in as many words as there is room for.
 fn head<'a>(scene: &Scene<'_>, designed: &Designed, room: usize) -> Line<'a> {
-    let head = headline(&designed.proposal);
+    let head = phrase::headline(&designed.proposal);
     let left = room.saturating_sub(words::width(&head));
     let mut end = Vec::new();
     if let (Some(key), Ok(())) = ((scene.key)(Action::Migrate), Action::Migrate.enabled(scene.state)) {
@@ -214,10 +190,10 @@ fn promised<'a>(scene: &Scene<'_>, name: &str, verdict: &Verdict, expected: Mill
     let line = vec![
         scene.span(role, words::left(scene, mark, words::width(glyphs.yes) + 1)),
         scene.span(Role::Text, format!("{name:<9}")),
-        scene.span(Role::Title, format!("{:>8}", figure::time(verdict.bound))),
+        scene.span(Role::Title, format!("{:>8}", phrase::time(verdict.bound))),
         scene.span(role, format!(" {} ", words::left(scene, compare, words::width(glyphs.at_most)))),
-        scene.span(Role::Text, format!("{:<10}", figure::time(verdict.target))),
-        scene.span(Role::Predicted, format!("{:<8}", figure::time(expected))),
+        scene.span(Role::Text, format!("{:<10}", phrase::time(verdict.target))),
+        scene.span(Role::Predicted, format!("{:<8}", phrase::time(expected))),
     ];
     let word: Vec<Span<'_>> = vec![scene.span(role, word)];
     words::justified(line, word, room)

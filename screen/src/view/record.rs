@@ -5,6 +5,7 @@ use mose_protocol::record::{Record, Verdict};
 use ratatui::text::Line;
 
 use super::{Scene, figure, words};
+use crate::phrase;
 use crate::state::Still;
 use crate::theme::Role;
 
@@ -13,7 +14,7 @@ const NAME: usize = 17;
 
 /// What is told of a record: a name, and the figure.
 fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
-    let time = |time: Option<Millis>| time.map_or_else(|| "–".to_owned(), figure::time);
+    let time = |time: Option<Millis>| time.map_or_else(|| "–".to_owned(), phrase::time);
     let criu = &record.downtime.criu;
     let forecast = record.forecast.as_deref();
     // A worst case is held against what was measured of a migration that was done, and no other.
@@ -21,7 +22,7 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
     let bounded = |measured: String, bound: Option<Millis>, verdict: Verdict| {
         let against = bound.zip(verdict.worst_case).map(|(bound, held)| {
             let (compare, mark) = if held { (glyphs.at_most, glyphs.yes) } else { (">", glyphs.no) };
-            format!(" {compare} {} {mark}", figure::time(bound))
+            format!(" {compare} {} {mark}", phrase::time(bound))
         });
         measured + &against.unwrap_or_default()
     };
@@ -31,7 +32,7 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         ("way", format!("{} → {}", record.from, record.to)),
         ("began", figure::clock(scene, record.started_at)),
         ("outcome", record.outcome.name().to_owned()),
-        ("plan", super::plan::named(record.plan.strategy).to_owned()),
+        ("plan", phrase::strategy(record.plan.strategy).to_owned()),
         ("rounds", rounds(record)),
         ("bandwidth", record.plan.bandwidth.map_or_else(|| "all there is".into(), |l| l.to_string())),
         ("transport", record.transport.map_or_else(|| "–".into(), |t| t.to_string())),
@@ -39,7 +40,7 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         (
             "duration",
             bounded(
-                figure::time(record.duration),
+                phrase::time(record.duration),
                 forecast.map(|f| f.bound.duration),
                 record.duration_verdict(),
             ),
@@ -60,16 +61,16 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
                 "expected",
                 format!(
                     "{} down, {} in all",
-                    figure::time(forecast.expected.downtime),
-                    figure::time(forecast.expected.duration)
+                    phrase::time(forecast.expected.downtime),
+                    phrase::time(forecast.expected.duration)
                 ),
             ),
             (
                 "targets",
                 format!(
                     "θ_down {}, θ_mig {}",
-                    figure::time(forecast.targets.downtime),
-                    figure::time(forecast.targets.duration)
+                    phrase::time(forecast.targets.downtime),
+                    phrase::time(forecast.targets.duration)
                 ),
             ),
             ("targets met", record.targets_met().unwrap_or(glyphs.gap).to_owned()),
@@ -123,7 +124,7 @@ pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record, room: usize) -> Vec<
                     round.pages,
                     round.sent,
                     round.bytes.to_string(),
-                    figure::time(round.took)
+                    phrase::time(round.took)
                 ),
             )));
         }
@@ -139,8 +140,8 @@ pub(super) fn lines<'a>(scene: &Scene<'_>, record: &Record, room: usize) -> Vec<
             Role::Text,
             format!(
                 "{:>8} {:>10}  {} {:<15}{bytes:<10}{}",
-                figure::time(step.start),
-                figure::time(step.took),
+                phrase::time(step.start),
+                phrase::time(step.took),
                 words::left(scene, step.host.as_str(), 12),
                 step.step.name(),
                 words::fit(scene, &detail, room.saturating_sub(60))

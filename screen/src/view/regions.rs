@@ -6,14 +6,12 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
-use super::{Scene, figure, words};
+use super::{Scene, words};
 use crate::action::Action;
 use crate::hit::{Hit, Hits};
-use crate::state::planning::Designed;
+use crate::phrase;
+use crate::state::planning::{Designed, PLANES};
 use crate::theme::Role;
-
-/// How many planes there are to choose from.
-pub const PLANES: usize = 3;
 
 /// Room for the labels at the left.
 const LEFT: u16 = 8;
@@ -156,7 +154,7 @@ const fn called(axis: Axis) -> &'static str {
 
 fn shown(axis: Axis, value: f64) -> String {
     match axis {
-        Axis::TargetDowntime | Axis::TargetDuration => figure::time(Millis(value)),
+        Axis::TargetDowntime | Axis::TargetDuration => phrase::time(Millis(value)),
         axis => axis.show(value),
     }
 }

@@ -8,6 +8,7 @@ use ratatui::text::{Line, Span};
 use super::spark::spark;
 use super::{Scene, figure, words};
 use crate::action::Action;
+use crate::phrase;
 use crate::state::{Located, Series};
 use crate::theme::Role;
 
@@ -66,7 +67,7 @@ fn course<'a>(
 
 fn state<'a>(scene: &Scene<'_>, Located { host, info }: Located<'_>, room: usize) -> Vec<Line<'a>> {
     let now = scene.state.shown().now;
-    let age = host.age(now).map(|age| format!("{} ago", figure::age(age)));
+    let age = host.age(now).map(|age| format!("{} ago", phrase::age(age)));
     let age = vec![scene.span(Role::Dim, age.unwrap_or_default())];
     let Some(profile) = host.profile(&info.name) else {
         let memory = figure::known(scene, info.memory);
@@ -114,7 +115,7 @@ fn link<'a>(scene: &Scene<'_>, Located { host, .. }: Located<'_>, room: usize) -
     let after = format!(" {} {to}", scene.theme.glyphs.arrow);
     let used = figure::known(scene, link.and_then(|link| link.used));
     let capacity = figure::known(scene, link.and_then(|link| link.capacity));
-    let rtt = figure::known(scene, link.and_then(|link| link.rtt).map(figure::time));
+    let rtt = figure::known(scene, link.and_then(|link| link.rtt).map(phrase::time));
     let mut second = vec![
         label(scene, ""),
         scene.span(Role::Dim, "used "),
@@ -153,11 +154,11 @@ fn clients<'a>(scene: &Scene<'_>, Located { info, .. }: Located<'_>, room: usize
         let end = match client.silent {
             // It asked, and the service has been silent since.
             Some(silent) => {
-                let text = format!("{} unanswered {}", scene.theme.glyphs.no, figure::time(silent));
+                let text = format!("{} unanswered {}", scene.theme.glyphs.no, phrase::time(silent));
                 vec![scene.span(Role::Warning, text)]
             }
             None => {
-                let rtt = figure::known(scene, client.rtt.map(figure::time));
+                let rtt = figure::known(scene, client.rtt.map(phrase::time));
                 vec![scene.span(Role::Dim, "rtt "), scene.span(Role::Text, rtt)]
             }
         };

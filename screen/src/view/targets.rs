@@ -6,9 +6,10 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
-use super::{Scene, figure, words};
+use super::{Scene, words};
 use crate::action::Action;
 use crate::hit::{Hit, Hits};
+use crate::phrase;
 use crate::state::State;
 use crate::state::planning::{Field, Unit};
 use crate::state::ui::Dialog;
@@ -92,7 +93,7 @@ fn target<'a>(scene: &Scene<'_>, field: Field, key: &str) -> (Vec<Span<'a>>, Opt
     };
     let value = match scene.state.ui.dialog() {
         Some(Dialog::Edit { field: edited, input, .. }) if *edited == field => format!("{}_", input.value()),
-        _ => figure::time(planning.target(field)),
+        _ => phrase::time(planning.target(field)),
     };
     let mut spans = vec![
         scene.span(Role::Key, key.to_owned()),

@@ -16,6 +16,7 @@ use ratatui::widgets::Widget;
 use super::{Scene, figure, words};
 use crate::action::Action;
 use crate::hit::{Hit, Hits};
+use crate::phrase;
 use crate::state::migrations::Placed;
 use crate::state::{Presence, Still, Track};
 use crate::theme::Role;
@@ -47,7 +48,7 @@ pub(super) fn heading(scene: &Scene<'_>, track: &Track) -> String {
         "{what} {} {how} {} {}",
         glyphs.dot,
         glyphs.dot,
-        figure::time(track.elapsed(scene.state.shown().now))
+        phrase::time(track.elapsed(scene.state.shown().now))
     )
 }
 
@@ -216,7 +217,7 @@ fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, roo
             if let Some(forecast) = forecast {
                 let (bound, expected) = (forecast.bound.downtime, forecast.expected.downtime);
                 let text =
-                    format!("; worst case {}, expected {}", figure::time(bound), figure::time(expected));
+                    format!("; worst case {}, expected {}", phrase::time(bound), phrase::time(expected));
                 line.push(scene.span(Role::Dim, text));
             }
         }
@@ -232,7 +233,7 @@ fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, roo
     let silence = record.downtime.silence();
     let silence = (silence != Silence::Unwatched).then(|| figure::silence(scene, silence));
     for (name, time) in
-        [("client silence ", silence), ("process frozen ", record.downtime.criu.frozen.map(figure::time))]
+        [("client silence ", silence), ("process frozen ", record.downtime.criu.frozen.map(phrase::time))]
     {
         // What does not fit is left out whole, and what was not measured too.
         let Some(time) = time else { continue };
@@ -278,7 +279,7 @@ fn figures<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, ro
         (None | Some(Outcome::InDoubt), Some(forecast)) if elapsed > forecast.bound.duration => {
             line.extend(figure::verdict(scene, elapsed, forecast.bound.duration));
         }
-        _ => line.push(scene.span(Role::Text, figure::time(elapsed))),
+        _ => line.push(scene.span(Role::Text, phrase::time(elapsed))),
     }
     if let Some(lost) = lost(scene, track) {
         let text = format!("    {} the agent on {lost} is disconnected", scene.theme.glyphs.lost);

@@ -6,11 +6,11 @@ use mose_pam::Millis;
 use mose_protocol::agent::{Role, ServiceState};
 use mose_protocol::record::Outcome;
 use mose_protocol::{Refusal, RefusalCode};
-use mose_screen::event::Wire;
 use mose_screen::pane::Pane;
 use mose_screen::state::planning::Field;
 use mose_screen::state::{Presence, State};
 use mose_screen::theme::Theme;
+use mose_screen::wire::Wire;
 
 use crate::support::canvas::{Easel, text};
 use crate::support::fleet::{LOADS, NOW, ago, hello, host, link, quiet, telemetry};

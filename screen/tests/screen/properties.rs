@@ -9,13 +9,14 @@ use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::{Refusal, RefusalCode, Timestamp};
 use mose_screen::config::Config;
 use mose_screen::effect::{Attach, Effect};
-use mose_screen::event::{Answer, Event, Known, Wire};
+use mose_screen::event::{Answer, Event};
 use mose_screen::hit::{Hit, Hits};
 use mose_screen::keymap::{Dispatch, Press};
 use mose_screen::pane::Pane;
 use mose_screen::state::ui::Choice;
 use mose_screen::state::{Abilities, Dialog, Level, Replay, Source, State};
 use mose_screen::update::{Surroundings, update};
+use mose_screen::wire::{Known, Wire};
 use proptest::prelude::*;
 use ratatui::crossterm::event::{
     Event as Terminal, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,

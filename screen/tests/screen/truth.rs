@@ -5,9 +5,9 @@ use mose_pam::Millis;
 use mose_protocol::Timestamp;
 use mose_protocol::record::{Outcome, Record, StepTime};
 use mose_protocol::step::{Phase, Step, StepEvent};
-use mose_screen::event::Wire;
 use mose_screen::pane::Pane;
 use mose_screen::state::{State, Still};
+use mose_screen::wire::Wire;
 use proptest::prelude::*;
 
 use crate::support::canvas::{Easel, text};

@@ -1,8 +1,8 @@
 //! Fleets that are larger, or whose names are longer, than anybody drew by hand.
 
 use mose_protocol::agent::{Role, ServiceState};
-use mose_screen::event::Wire;
 use mose_screen::state::State;
+use mose_screen::wire::Wire;
 
 use super::fleet::{Load, NOW, ago, calibrate, hello, host, link, quiet, service, telemetry};
 

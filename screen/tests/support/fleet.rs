@@ -8,9 +8,9 @@ use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
 use mose_protocol::{HostName, Refusal, ServiceName, Timestamp};
 use mose_screen::config::Config;
-use mose_screen::event::Wire;
 use mose_screen::state::planning::Calibrated;
 use mose_screen::state::{Abilities, Source, State};
+use mose_screen::wire::Wire;
 
 /// 2026-03-14 14:02:31 UTC, when all pictures are taken.
 pub(crate) const NOW: Timestamp = Timestamp(1_773_496_951_000_000);

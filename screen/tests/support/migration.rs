@@ -8,8 +8,8 @@ use mose_protocol::step::{Phase, Round, Step, StepEvent};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{MigrationId, Refusal, RefusalCode, Timestamp};
-use mose_screen::event::Wire;
 use mose_screen::state::State;
+use mose_screen::wire::Wire;
 
 use super::fleet::{host, quiet, service};
 

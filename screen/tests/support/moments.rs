@@ -3,12 +3,11 @@
 use mose_pam::Millis;
 use mose_protocol::agent::ServiceState;
 use mose_protocol::record::{Outcome, Record};
-use mose_screen::action::Action;
 use mose_screen::effect::{Attach, Effect};
-use mose_screen::event::Wire;
 use mose_screen::state::planning::Field;
-use mose_screen::state::ui::{Choice, Purpose};
+use mose_screen::state::ui::{Choice, Purpose, Question};
 use mose_screen::state::{Dialog, Level, Replay, Source, State};
+use mose_screen::wire::Wire;
 use tui_input::Input;
 
 use super::fleet::{LOADS, ago, host, ill, minute, nothing, quiet, service};
@@ -295,7 +294,7 @@ pub(crate) fn dialogs() -> Vec<(&'static str, Dialog)> {
         (
             "confirm-migrate",
             Dialog::Confirm {
-                action: Action::Migrate,
+                question: Question::Migrate,
                 lines: lines(&[
                     "sockperf: edge-a → edge-b",
                     "iterative pre-copy   I = 5   L = 941 Mb/s",
@@ -308,7 +307,7 @@ pub(crate) fn dialogs() -> Vec<(&'static str, Dialog)> {
         (
             "confirm-abort",
             Dialog::Confirm {
-                action: Action::Abort,
+                question: Question::Abort,
                 lines: lines(&[
                     "abort the migration of sockperf",
                     "it goes on running at edge-a; if it stands still already, it is taken back there",
@@ -320,7 +319,7 @@ pub(crate) fn dialogs() -> Vec<(&'static str, Dialog)> {
         (
             "confirm-discard",
             Dialog::Confirm {
-                action: Action::GiveUpAtSource,
+                question: Question::GiveUpAtSource,
                 lines: lines(&[
                     "discard the copy of sockperf at edge-a",
                     "its memory, files and connections are removed there for good; unless edge-b runs it, sockperf is lost",

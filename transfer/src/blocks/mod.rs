@@ -4,7 +4,6 @@
 //! Both ends remember the digest of every block of every file of a tree. A file's digest is made of its blocks' digests.
 
 mod arriving;
-mod leaving;
 
 use std::sync::LazyLock;
 
@@ -12,8 +11,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::digest::Digest;
 
-pub(super) use arriving::ArrivingFile;
-pub(super) use leaving::Leaving;
+pub(crate) use arriving::ArrivingFile;
 
 /// Bytes of a block: small enough that a database that rewrites one of its pages costs little, large enough that the digests
 /// of all blocks of a full transfer fit into memory (16 bytes each).
@@ -26,7 +24,7 @@ static ZERO_BLOCK: LazyLock<u128> = LazyLock::new(|| xxh3_128(&vec![0; BLOCK]));
 pub(crate) struct Blocks(Vec<u128>);
 
 impl Blocks {
-    fn get(&self, block: usize) -> Option<u128> {
+    pub(crate) fn get(&self, block: usize) -> Option<u128> {
         self.0.get(block).copied()
     }
 }
@@ -51,7 +49,7 @@ impl BlockHasher {
     }
 
     /// The number of the block that the next byte belongs to.
-    fn block(&self) -> usize {
+    pub(crate) fn block(&self) -> usize {
         (self.bytes / BLOCK as u64) as usize
     }
 
@@ -86,7 +84,7 @@ impl BlockHasher {
     }
 
     /// Feeds the current block by its known digest; it must stand at the block's begin.
-    fn whole(&mut self, digest: u128, bytes: usize) {
+    pub(crate) fn whole(&mut self, digest: u128, bytes: usize) {
         self.done.push(digest);
         self.bytes += bytes as u64;
     }

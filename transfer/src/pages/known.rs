@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::{PAGE, Place, ZERO, digest};
+use super::{PAGE, Place, digest};
+use crate::runs::ZERO;
 
 /// What is to be done with a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

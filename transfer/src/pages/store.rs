@@ -8,9 +8,10 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
 
-use super::{MAX_REUSE, PAGE, Run, ZERO, digest};
+use super::{MAX_REUSE, PAGE, digest};
 use crate::digest::FileHasher;
 use crate::error::TransferError;
+use crate::runs::{Run, ZERO};
 
 /// Bytes copied at once where the file system cannot copy by itself.
 const PIECE: usize = 1 << 20;

@@ -1,5 +1,6 @@
 //! The destination's writing thread: checks, hashes and writes what arrives, acknowledges it, and judges the whole.
 
+mod pages;
 mod settle;
 mod tree;
 
@@ -17,10 +18,11 @@ use tokio::sync::watch;
 
 use crate::blocks::{ArrivingFile, Blocks};
 use crate::buf::Buf;
-use crate::digest::{Digest, FileHasher, Item, Manifest};
+use crate::digest::{Digest, FileHasher};
 use crate::error::TransferError;
 use crate::frame::{Entry, Kind, Record, Reply, Section};
 use crate::link::{Inlet, Stop};
+use crate::manifest::{Item, Manifest};
 use crate::pages::store::PageStore;
 use crate::path::RelPath;
 use crate::write::Tree;

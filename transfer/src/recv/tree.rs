@@ -4,9 +4,10 @@ use std::sync::atomic::AtomicU64;
 
 use super::{Arriving, Counters, Sink};
 use crate::blocks::ArrivingFile;
-use crate::digest::{Digest, Item};
+use crate::digest::Digest;
 use crate::error::TransferError;
 use crate::frame::{Entry, Section};
+use crate::manifest::Item;
 use crate::path::RelPath;
 
 const TREES: fn(&Counters) -> &AtomicU64 = |counters| &counters.trees;

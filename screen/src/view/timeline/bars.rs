@@ -8,10 +8,11 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Modifier;
 
+use crate::phrase;
 use crate::state::Track;
 use crate::state::migrations::Placed;
 use crate::theme::Role;
-use crate::view::{Scene, figure, words};
+use crate::view::{Scene, words};
 
 /// The part of time that is shown, and where.
 #[derive(Debug, Clone, Copy)]
@@ -246,10 +247,10 @@ pub(super) fn promise(
         format!(
             " {} {}, expected {} ",
             glyphs.at_most,
-            figure::time(bound.duration),
-            figure::time(forecast.expected.duration)
+            phrase::time(bound.duration),
+            phrase::time(forecast.expected.duration)
         ),
-        format!(" {} {} ", glyphs.at_most, figure::time(bound.duration)),
+        format!(" {} {} ", glyphs.at_most, phrase::time(bound.duration)),
     ];
     let until = still.min(expected).saturating_sub(window.plot.x + 2);
     if let Some(text) = texts.iter().find(|text| words::width(text) as u16 <= until) {

@@ -10,9 +10,10 @@ use ratatui::widgets::Widget;
 use ratatui::widgets::canvas::{Canvas, Line as Stroke};
 
 use super::board::{Board, Station};
+use crate::phrase;
 use crate::state::Track;
 use crate::theme::Role;
-use crate::view::{Scene, figure, words};
+use crate::view::{Scene, words};
 
 /// From each mobile host that is there to the hosts of the services that its clients say they talk to.
 pub(super) fn flows(scene: &Scene<'_>, board: &Board<'_>, buf: &mut Buffer) {
@@ -139,7 +140,7 @@ fn link(scene: &Scene<'_>, left: &Station<'_>, right: &Station<'_>, buf: &mut Bu
             }
         }
         None if tall && way.is_some() => {
-            let rtt = metrics.and_then(|link| link.rtt).map(|rtt| format!("rtt {}", figure::time(rtt)));
+            let rtt = metrics.and_then(|link| link.rtt).map(|rtt| format!("rtt {}", phrase::time(rtt)));
             centred(scene, rtt.as_slice(), below, Role::Dim, buf);
         }
         None => {}
@@ -159,10 +160,10 @@ fn centred(scene: &Scene<'_>, texts: &[String], row: Rect, role: Role, buf: &mut
 fn doing(scene: &Scene<'_>, track: &Track) -> (Role, Vec<String>) {
     let now = scene.state.shown().now;
     if let Some((from, to)) = track.frozen(now) {
-        let time = figure::time(mose_pam::Millis(to.0 - from.0));
+        let time = phrase::time(mose_pam::Millis(to.0 - from.0));
         return (Role::Frozen, vec![format!("frozen {time}"), time]);
     }
-    let time = figure::time(track.elapsed(now));
+    let time = phrase::time(track.elapsed(now));
     let texts = match (track.doing(), track.round()) {
         (Some(bar), Some(round)) if bar.step == Step::Iteration => {
             vec![format!("iteration {round} {} {time}", scene.theme.glyphs.dot), format!("iteration {round}")]

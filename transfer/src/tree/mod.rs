@@ -1,72 +1,28 @@
 //! A tree of files in passes: most of it before the freeze, what changed since after it. Root file system changes, volumes and
 //! shared memory go this way.
 
+mod leaving;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, fstat};
 
-use super::blocks::Leaving;
-use super::error::TransferError;
-use super::folder::Folder;
-use super::frame::{Entry, Kind, Record, Section};
-use super::path::RelPath;
-use super::send::Engine;
+use crate::error::TransferError;
+use crate::folder::Folder;
+use crate::frame::{Entry, Kind, Record, Section};
+use crate::path::RelPath;
+use crate::scan::{Scan, Seen, Stamp};
+use crate::send::Engine;
+use leaving::Leaving;
 
-/// File systems stamp times with the granularity of a clock tick, so a change this near to the scan could hide.
-const DOUBT: Duration = Duration::from_millis(100);
 /// How often a file of a frozen container is read again before its changing is an error.
 const ATTEMPTS: u32 = 3;
 /// Folders within folders; more than a path of the kernel's limit can hold.
 const MAX_DEPTH: usize = 2048;
-
-/// What tells two states of an inode apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    dev: u64,
-    ino: u64,
-    pub(crate) size: u64,
-    mtime: (i64, i64),
-    pub(crate) ctime: (i64, i64),
-}
-
-impl Stamp {
-    pub(crate) fn of(stat: &FileStat) -> Self {
-        Self {
-            dev: stat.st_dev,
-            ino: stat.st_ino,
-            size: stat.st_size.cast_unsigned(),
-            mtime: (stat.st_mtime, stat.st_mtime_nsec),
-            ctime: (stat.st_ctime, stat.st_ctime_nsec),
-        }
-    }
-
-    /// Whether its content last changed before this time.
-    pub(crate) fn is_before(&self, time: SystemTime) -> bool {
-        let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (seconds, nanoseconds) = self.mtime;
-        seconds < 0 || Duration::new(seconds.cast_unsigned(), nanoseconds as u32) < since_epoch
-    }
-
-    pub(crate) fn same_inode(&self, other: &Self) -> bool {
-        (self.dev, self.ino) == (other.dev, other.ino)
-    }
-}
-
-/// One thing as a pass saw it.
-#[derive(Debug, Clone)]
-struct Seen {
-    /// With [`Kind::Link`] if it is a further name of a file.
-    entry: Entry,
-    stamp: Stamp,
-    /// All names of the same inode, when it has several.
-    names: Vec<RelPath>,
-    /// Whether the destination has it as it was seen.
-    complete: bool,
-}
 
 /// A tree as its source has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,50 +65,6 @@ impl Reread {
             Self::Mapped(inodes) => inodes.contains(&stamp.ino),
             Self::All => true,
         }
-    }
-}
-
-/// All that a pass saw.
-#[derive(Debug)]
-pub(crate) struct Scan {
-    began: SystemTime,
-    items: BTreeMap<RelPath, Seen>,
-}
-
-impl Scan {
-    /// Whether the file that the destination has under `path` may be changed in place into what is there `now`.
-    fn can_be_patched(&self, path: &RelPath, now: &Seen) -> bool {
-        self.items.get(path).is_some_and(|then| {
-            let one_name = then.names.is_empty() && now.names.is_empty();
-            now.entry.is_file()
-                && then.entry.is_file()
-                && (one_name || (then.names == now.names && then.stamp.same_inode(&now.stamp)))
-        })
-    }
-
-    /// Whether an inode that has this stamp now has not changed since it was seen, beyond doubt.
-    fn is_as_seen(&self, then: &Seen, now: &Stamp) -> bool {
-        let doubt = self.began.checked_sub(DOUBT).unwrap_or(UNIX_EPOCH);
-        let doubt = doubt.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let doubt = (doubt.as_secs().cast_signed(), i64::from(doubt.subsec_nanos()));
-        then.stamp == *now && now.ctime < doubt
-    }
-
-    /// What is at `path`, if it is as it was: an inode's attributes do not change without its ctime.
-    fn entry(&self, path: &RelPath, now: &Stamp) -> Option<Entry> {
-        let then = self.items.get(path)?;
-        let a_name = matches!(then.entry.kind, Kind::Link(_));
-        (!a_name && self.is_as_seen(then, now)).then(|| then.entry.clone())
-    }
-
-    /// Whether `path` lies at the destination as `now` says, beyond doubt.
-    fn has(&self, path: &RelPath, now: &Seen) -> bool {
-        self.items.get(path).is_some_and(|then| {
-            then.complete
-                && then.entry == now.entry
-                && then.names == now.names
-                && self.is_as_seen(then, &now.stamp)
-        })
     }
 }
 

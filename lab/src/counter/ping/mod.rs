@@ -3,20 +3,21 @@
 //! It never connects again: a connection that ends is what a migration must not cause, so it is reported and that is that.
 //! After a gap the schedule goes on from where it is, without a burst, so a gap costs messages in time but not in number.
 
-use super::protocol::{Answer, Dialect, Numbered, Protocol};
+mod judge;
+mod report;
+
+use super::protocol::{Dialect, Protocol};
 use super::wire::mix;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use judge::Judge;
+use report::ms;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Silences longer than this are listed one by one.
-pub const GAP: Duration = Duration::from_millis(50);
-/// Most gaps listed; the longest one is kept in any case.
-const MAX_GAPS: usize = 10_000;
+pub use report::{GAP, Gap, Report, Rtt};
+
 /// How often a waiting connection looks whether it was asked to end.
 const GLANCE: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,81 +58,6 @@ impl Default for Config {
     }
 }
 
-/// A silence between two consecutive replies on one connection.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Gap {
-    /// When it began (the reply before it), in ms since 1970 on the client's clock.
-    pub at_unix_ms: u64,
-    /// How long it was, in ms, on the client's monotonic clock.
-    pub ms: f64,
-}
-
-/// Round-trip times in ms.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Rtt {
-    /// Median.
-    pub p50: f64,
-    /// 99 of 100 were at most this.
-    pub p99: f64,
-    /// Longest.
-    pub max: f64,
-}
-
-/// What the client saw.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Report {
-    /// The protocol spoken.
-    pub workload: String,
-    /// The address asked.
-    pub target: String,
-    /// Requests sent.
-    pub sent: u64,
-    /// Distinct requests that were answered.
-    pub received: u64,
-    /// Requests never answered.
-    pub lost: u64,
-    /// Answers to requests already answered, and global counts that were given twice.
-    pub repeated: u64,
-    /// Answers that came after the answer to a later request.
-    pub reordered: u64,
-    /// Answers that cannot be read, belong to nobody, or tell of damaged state.
-    pub corrupted: u64,
-    /// Times the service's counters went back, or another instance answered: its memory was lost.
-    pub restarts: u64,
-    /// Connections that ended with a reset.
-    pub resets: u64,
-    /// Connections that the service closed.
-    pub closed: u64,
-    /// Connections opened; as many as asked for, since none is ever opened again.
-    pub connections: u64,
-    /// Longest interval between two consecutive replies on a connection, or, where replies were still owed at the end,
-    /// since the last one; in ms.
-    pub longest_gap_ms: f64,
-    /// All gaps over 50 ms, in order of time.
-    pub gaps: Vec<Gap>,
-    /// Round-trip times.
-    pub rtt_ms: Rtt,
-    /// The service's global count in the last reply.
-    pub last_counter: Option<u64>,
-    /// When the first request was sent, in ms since 1970.
-    pub started_at_unix_ms: u64,
-    /// When the last connection was done, in ms since 1970.
-    pub ended_at_unix_ms: u64,
-    /// What went wrong on a connection, in words.
-    pub errors: Vec<String>,
-}
-
-impl Report {
-    /// Whether nothing at all happened that a client should not see.
-    pub fn is_clean(&self) -> bool {
-        self.received > 0
-            && self.lost + self.repeated + self.reordered + self.corrupted + self.restarts == 0
-            && self.resets + self.closed == 0
-            && self.errors.is_empty()
-    }
-}
-
 /// Now, in ms since 1970.
 pub(crate) fn unix_ms() -> u64 {
     unix_us() / 1000
@@ -142,10 +68,6 @@ pub(crate) fn unix_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
 }
 
-fn ms(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
 /// How a connection ended.
 #[derive(Debug)]
 enum End {
@@ -153,82 +75,6 @@ enum End {
     Reset,
     Closed,
     Failed(io::Error),
-}
-
-/// Judges the answers of one connection: pure bookkeeping, time is passed in.
-#[derive(Debug, Default)]
-struct Judge {
-    sent: u64,
-    received: u64,
-    repeated: u64,
-    reordered: u64,
-    corrupted: u64,
-    restarts: u64,
-    outstanding: BTreeMap<u64, Instant>,
-    highest: Option<u64>,
-    last_connection: u64,
-    last_instance: Option<u64>,
-    last_at: Option<(Instant, u64)>,
-    globals: Vec<u64>,
-    rtts_us: Vec<u32>,
-    gaps: Vec<Gap>,
-    longest: Duration,
-}
-
-impl Judge {
-    fn sends(&mut self, now: Instant) -> u64 {
-        let seq = self.sent;
-        self.sent += 1;
-        self.outstanding.insert(seq, now);
-        seq
-    }
-
-    /// Requests that still hold back the next one.
-    fn holding(&self, now: Instant, timeout: Duration) -> usize {
-        self.outstanding.values().filter(|sent| now.saturating_duration_since(**sent) < timeout).count()
-    }
-
-    fn silence(&mut self, now: Instant) {
-        if let Some((last, at_unix_ms)) = self.last_at {
-            let silence = now.saturating_duration_since(last);
-            self.longest = self.longest.max(silence);
-            if silence > GAP && self.gaps.len() < MAX_GAPS {
-                self.gaps.push(Gap { at_unix_ms, ms: ms(silence) });
-            }
-        }
-    }
-
-    fn hears(&mut self, answer: Answer, now: Instant, now_unix_ms: u64) {
-        self.silence(now);
-        self.last_at = Some((now, now_unix_ms));
-        match answer {
-            Answer::Corrupted => self.corrupted += 1,
-            Answer::To(reply) => self.judge(reply, now),
-        }
-    }
-
-    fn judge(&mut self, reply: Numbered, now: Instant) {
-        if let Some(sent) = self.outstanding.remove(&reply.seq) {
-            self.received += 1;
-            let rtt = now.saturating_duration_since(sent).as_micros();
-            self.rtts_us.push(u32::try_from(rtt).unwrap_or(u32::MAX));
-            self.reordered += u64::from(self.highest.is_some_and(|highest| reply.seq < highest));
-            self.highest = self.highest.max(Some(reply.seq));
-        } else if reply.seq < self.sent {
-            self.repeated += 1;
-            return;
-        } else {
-            self.corrupted += 1;
-            return;
-        }
-        let back = reply.connection <= self.last_connection
-            || reply.global.is_some_and(|global| self.globals.last().is_some_and(|last| global <= *last))
-            || (self.last_instance.is_some() && reply.instance != self.last_instance);
-        self.restarts += u64::from(back);
-        self.last_connection = reply.connection;
-        self.last_instance = reply.instance.or(self.last_instance);
-        self.globals.extend(reply.global);
-    }
 }
 
 /// Sleeps until there is something to read or the time has come; precise to the timer, where a socket's own read time-out

@@ -1,9 +1,10 @@
 //! What the destination does with pages: into the store, and out of it into the page files.
 
-use super::store::PageStore;
-use super::{PAGE, runs};
+use super::{Open, Sink};
 use crate::error::TransferError;
-use crate::recv::{Open, Sink};
+use crate::pages::PAGE;
+use crate::pages::store::PageStore;
+use crate::runs::runs;
 
 impl Sink {
     /// Files from here on are told by pages; the next content of this one is its first.

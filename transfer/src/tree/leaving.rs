@@ -6,10 +6,10 @@ use std::os::unix::fs::FileExt;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{BLOCK, BlockHasher, Blocks};
-use crate::digest::Item;
+use crate::blocks::{BLOCK, BlockHasher, Blocks};
 use crate::error::TransferError;
 use crate::frame::{Entry, Record, Section};
+use crate::manifest::Item;
 use crate::path::RelPath;
 use crate::send::Engine;
 

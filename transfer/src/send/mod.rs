@@ -1,5 +1,7 @@
 //! The source's sending thread: fills frames, keeps to the window, remembers what the destination should hold.
 
+mod rounds;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -10,18 +12,20 @@ use std::time::{Duration, Instant};
 
 use mose_protocol::transfer::TransferBounds;
 
-use super::blocks::Blocks;
-use super::buf::Buf;
-use super::digest::{Digest, FileHasher, Item, Manifest};
-use super::error::TransferError;
-use super::follow::is_pages;
-use super::frame::{Entry, Kind, Record, Section};
-use super::link::{Flow, Outlet, Pool, Verdict};
-use super::pace::Pacer;
-use super::pages::Rounds;
-use super::path::RelPath;
-use super::tree::Scan;
-use super::{Limits, Pass, Sent};
+use crate::blocks::Blocks;
+use crate::buf::Buf;
+use crate::digest::{Digest, FileHasher};
+use crate::error::TransferError;
+use crate::frame::{Entry, Kind, Record, Section};
+use crate::link::{Flow, Outlet, Pool, Verdict};
+use crate::manifest::{Item, Manifest};
+use crate::pace::Pacer;
+use crate::path::RelPath;
+use crate::scan::Scan;
+use crate::{Limits, Pass, Sent};
+
+pub(crate) use rounds::Rounds;
+pub use rounds::{ReadPages, TakePage};
 
 /// The least time between two signs of life of a source that waits for its bandwidth.
 const ALIVE: Duration = Duration::from_millis(100);
@@ -407,5 +411,26 @@ impl Engine {
         last.push(&Record::Abort { message: error.to_string() });
         last.seal(self.tag, self.seq);
         self.outlet.abort(last);
+    }
+}
+
+/// Whether CRIU writes the memory's pages, or those of shared memory, into a file of this name.
+pub(crate) fn is_pages(path: &RelPath) -> bool {
+    path.split().and_then(|(_, name)| name.to_str()).is_some_and(|name| {
+        name.strip_prefix("pages-")
+            .and_then(|rest| rest.strip_suffix(".img"))
+            .is_some_and(|id| !id.is_empty())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_files_are_known_by_their_names() {
+        let is = |name: &str| is_pages(&RelPath::parse(name.as_bytes()).unwrap());
+        assert!(is("pages-1.img") && is("sub/pages-12.img") && is("pages-shmem-3.img"));
+        assert!(!is("pagemap-1.img") && !is("pages-.img") && !is("pages-1.img.tmp") && !is("inventory.img"));
     }
 }

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use super::known::{Known, Placed};
-use super::{MAX_REUSE, PAGE, Place, RUN, RoundSent, Run};
+use super::{Engine, Sending};
 use crate::error::TransferError;
 use crate::frame::{MAX_META, Record};
-use crate::send::{Engine, Sending};
+use crate::pages::known::{Known, Placed};
+use crate::pages::{MAX_REUSE, PAGE, Place, RoundSent};
+use crate::runs::{RUN, Run};
 
 /// Pages read at once out of a page file of the dump.
 const PIECE: usize = 64 * PAGE;
