@@ -20,13 +20,12 @@ use zenoh::Session;
 use zenoh::query::Query;
 
 use crate::calibrations::Calibrations;
-use crate::clients::Clients;
 use crate::history::History;
 use crate::journal::Journals;
 use crate::link::Links;
 use crate::profile::Profiler;
-use crate::simulation::Simulation;
 use crate::steps::StepLog;
+use crate::surroundings::Surroundings;
 use crate::watch::Watches;
 
 /// How often telemetry goes out, unless the configuration says otherwise.
@@ -84,8 +83,8 @@ pub struct Agent {
     pub(crate) watches: Watches,
     /// The links to the other edge hosts.
     pub(crate) links: Links,
-    /// What stands in for measuring, where the host is simulated.
-    pub(crate) simulation: Option<Arc<dyn Simulation>>,
+    /// What surrounds the host.
+    pub(crate) surroundings: Arc<dyn Surroundings>,
     tools: Vec<(String, String)>,
     started_at: Timestamp,
     /// What ran here when the engine was last asked with success.
@@ -93,8 +92,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent over its parts, with what it did before taken up again, answering requests, seen by others. With a `simulation`
-    /// its host is a simulated one.
+    /// An agent over its parts, with what it did before taken up again, answering requests, seen by others.
     ///
     /// # Errors
     /// Where its state folder or its session cannot be used.
@@ -104,7 +102,7 @@ impl Agent {
         bulk: Session,
         overlay: Arc<dyn Overlay>,
         engine: Arc<dyn Engine>,
-        simulation: Option<Arc<dyn Simulation>>,
+        surroundings: Arc<dyn Surroundings>,
     ) -> BoxFuture<'static, Result<Arc<Self>, Refusal>> {
         Box::pin(async move {
             let journals = Journals::open(&config.state.join("journal"))?;
@@ -128,7 +126,7 @@ impl Agent {
                 ),
                 watches: Watches::default(),
                 links: Links::default(),
-                simulation,
+                surroundings,
                 tools,
                 started_at: Timestamp::now(),
                 listed: Mutex::default(),
@@ -151,7 +149,7 @@ impl Agent {
             // The token lives as long as the session.
             std::mem::forget(token);
             tokio::spawn(agent.clone().publish_telemetry());
-            if agent.config.role == Role::Edge && agent.simulation.is_none() {
+            if agent.config.role == Role::Edge && agent.surroundings.may_measure_links().is_ok() {
                 tokio::spawn(agent.clone().profile_links());
             }
             Ok(agent)
@@ -178,7 +176,7 @@ impl Agent {
             underlay: self.config.underlay,
             tools: self.tools.clone(),
             started_at: self.started_at,
-            simulated: self.simulation.is_some(),
+            simulated: !self.surroundings.measured(),
         }
     }
 
@@ -328,7 +326,6 @@ impl Agent {
 
     async fn publish_telemetry(self: Arc<Self>) {
         let key = keys::telemetry(&self.config.host);
-        let mut seen = Clients::default();
         let mut ticks = tokio::time::interval(self.config.telemetry);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -344,12 +341,7 @@ impl Agent {
                 self.sample(&service.name);
             }
             let (host, links, profiles) = (self.config.host.clone(), self.links(), self.profiler.latest());
-            let position = self.simulation.as_ref().and_then(|simulation| simulation.position());
-            let clients = match &self.simulation {
-                Some(simulation) => simulation.clients(),
-                None if self.config.role == Role::Mobile => seen.look(self.overlay.as_ref()).await,
-                None => Vec::new(),
-            };
+            let (position, clients) = (self.surroundings.position(), self.surroundings.clients().await);
             let at = Timestamp::now();
             let telemetry = Telemetry { host, at, services, profiles, links, position, clients, trouble };
             let Ok(bytes) = envelope::seal(&telemetry) else { continue };

@@ -17,9 +17,9 @@ mod locations;
 mod profile;
 mod report;
 pub mod simulated;
-pub mod simulation;
 mod source;
 pub mod steps;
+pub mod surroundings;
 mod watch;
 
 pub use agent::{Agent, Config};

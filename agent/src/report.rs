@@ -191,7 +191,7 @@ impl Source {
         }
         let record = Record {
             migration: task.migration.clone(),
-            simulated: self.agent.simulation.is_some(),
+            simulated: !self.agent.surroundings.measured(),
             service: task.service.clone(),
             from: task.from.clone(),
             to: task.to.clone(),

@@ -1,6 +1,7 @@
 //! Calibration profiles: the parameters of one testbed or host, and where they come from.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +172,12 @@ pub struct Round {
     pub base: Parameter,
     /// Time per byte of state (ms/B).
     pub per_byte: Parameter,
+}
+
+impl Round {
+    /// How long an agent waits between two rounds, which a round's constant time includes: what is dirtied at once again need not
+    /// be sent at once again, and the service's host has other work than reading memory.
+    pub const PAUSE: Duration = Duration::from_millis(50);
 }
 
 /// By which factor ≥ 1 the bounds multiply each component: an upper quantile of measured / fitted.

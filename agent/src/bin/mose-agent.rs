@@ -10,6 +10,7 @@ use color_eyre::eyre::{WrapErr, eyre};
 use ipnet::Ipv4Net;
 use mose_agent::agent::TELEMETRY_PERIOD;
 use mose_agent::local::{self, Order};
+use mose_agent::surroundings::MeasuredSurroundings;
 use mose_agent::{Agent, Config};
 use mose_bus::session;
 use mose_coat::{EndpointSpec, MacAddr, OvsConfig, OvsOverlay};
@@ -174,10 +175,11 @@ async fn serve(run: Run) -> color_eyre::Result<()> {
             .collect(),
         telemetry: TELEMETRY_PERIOD,
     };
-    let agent =
-        Agent::start(config, session.clone(), bulk.clone(), Arc::new(overlay), Arc::new(engine), None)
-            .await
-            .map_err(|refusal| eyre!("{refusal}"))?;
+    let (overlay, engine) = (Arc::new(overlay), Arc::new(engine));
+    let surroundings = Arc::new(MeasuredSurroundings::new(config.role, overlay.clone()));
+    let agent = Agent::start(config, session.clone(), bulk.clone(), overlay, engine, surroundings)
+        .await
+        .map_err(|refusal| eyre!("{refusal}"))?;
     local::listen(agent, &run.socket).wrap_err("orders of this host cannot be taken")?;
     tracing::info!("ready");
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

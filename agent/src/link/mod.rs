@@ -118,12 +118,11 @@ impl Agent {
     pub(crate) fn links(&self) -> Vec<LinkMetrics> {
         let now = Timestamp::now();
         let peers = self.edges();
-        if let Some(simulation) = &self.simulation {
-            return peers.iter().filter_map(|peer| simulation.link(&peer.host)).collect();
-        }
-        let known = self.links.lock();
-        let metrics =
-            |peer: &Hello| known.get(&peer.host).map(|known| known.profile.metrics(&peer.host, now));
+        let measured = self.links.lock();
+        let metrics = |peer: &Hello| match self.surroundings.link(&peer.host) {
+            Some(known) => known.ok(),
+            None => measured.get(&peer.host).map(|known| known.profile.metrics(&peer.host, now)),
+        };
         peers.iter().filter_map(metrics).collect()
     }
 
@@ -199,14 +198,8 @@ impl Agent {
                 "measure to an edge host",
             ));
         }
-        if let Some(simulation) = &self.simulation {
-            return simulation.link(to).ok_or_else(|| {
-                Refusal::new(
-                    RefusalCode::UnknownHost,
-                    format!("the scenario has no link from {} to {to}", self.config.host),
-                    "add a [[link]] between them to the scenario",
-                )
-            });
+        if let Some(known) = self.surroundings.link(to) {
+            return known;
         }
         let measured = async {
             let _turn = self.links.measuring.lock().await;
@@ -316,22 +309,14 @@ impl Agent {
         }
     }
 
-    /// What a migration to a host may use of the link: what its plan allots, and on a simulated host no more than the
-    /// simulated link has left.
+    /// What a migration to a host may use of the link: what its plan allots, and no more than the link has left.
     pub(crate) fn allotted(&self, to: &HostName, plan: Option<BitsPerSec>) -> Option<BitsPerSec> {
-        let link = self.simulation.as_ref().and_then(|simulation| simulation.link(to)?.available);
-        plan.into_iter().chain(link).min()
+        plan.into_iter().chain(self.surroundings.left(to)).min()
     }
 
     /// Takes part in another host's measurement; `None` while it serves another one.
     pub(crate) async fn open_probe(&self, order: &ProbeOrder) -> Result<Option<ProbeOffer>, Refusal> {
-        if self.simulation.is_some() {
-            return Err(Refusal::new(
-                RefusalCode::Capability,
-                format!("{} is simulated, and its links cannot be measured", self.config.host),
-                "take the scenario's figures: mose links",
-            ));
-        }
+        self.surroundings.may_measure_links()?;
         self.not_while_migrating()?;
         if order.burst > MAX_BURST {
             return Err(Refusal::new(

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use mose_coat::{CoatError, EndpointSpec, Overlay, Route};
 use mose_engine::Engine;
-use mose_protocol::{HostName, Refusal, ServiceName};
+use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 
-use super::surroundings::Surroundings;
+use super::surroundings::SimulatedSurroundings;
 use super::{SimulatedEngine, SimulatedOverlay, World};
-use crate::agent::overlay_refusal;
-use crate::simulation::Simulation;
+use crate::surroundings::Surroundings;
 
 /// A host of a simulated testbed: what an agent there is made of. It outlives its agent.
 pub struct SimulatedHost {
@@ -32,7 +31,8 @@ impl SimulatedHost {
     /// # Errors
     /// Where the overlay does not take their addresses.
     pub async fn attach(&self, client: Option<Ipv4Net>) -> Result<(), Refusal> {
-        self.attach_all(client).await.map_err(|error| overlay_refusal(&error))
+        let attached = self.attach_all(client).await;
+        attached.map_err(|error| Refusal::new(RefusalCode::Overlay, error.to_string(), ""))
     }
 
     async fn attach_all(&self, client: Option<Ipv4Net>) -> Result<(), CoatError> {
@@ -70,7 +70,7 @@ impl SimulatedHost {
 
     /// Its surroundings.
     #[must_use]
-    pub fn surroundings(&self) -> Arc<dyn Simulation> {
-        Arc::new(Surroundings { world: self.world.clone(), host: self.host.clone() })
+    pub fn surroundings(&self) -> Arc<dyn Surroundings> {
+        Arc::new(SimulatedSurroundings { world: self.world.clone(), host: self.host.clone() })
     }
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use mose_engine::{LiveMemory, Sampling};
 use mose_pages::{Next, Profile};
+use mose_pam::Round;
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use mose_transfer::{PAGE, TakePage, TransferError};
 
 use super::World;
 use super::draw::Component;
 use super::memory::Pages;
-use crate::source::pre_copy::PAUSE;
 
 /// Where the pages of every service begin.
 const BASE: u64 = 0x7f00_0000_0000;
@@ -69,7 +69,10 @@ impl LiveMemory for SimulatedMemory {
                 let numbers = pages.changed(before, begin);
                 let dirty = numbers.len() as f64 / pages.count as f64;
                 // A calibration's rounds include the pause between them.
-                (numbers, self.world.draw(Component::Round, &self.service, dirty).saturating_sub(PAUSE))
+                (
+                    numbers,
+                    self.world.draw(Component::Round, &self.service, dirty).saturating_sub(Round::PAUSE),
+                )
             }
         };
         let (began, mut taking, mut read) = (Instant::now(), Duration::ZERO, 0);

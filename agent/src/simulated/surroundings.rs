@@ -1,15 +1,17 @@
-//! What surrounds a simulated host: its links, where it is, and its clients.
+//! What surrounds a simulated host: its links, where it is, and its clients. All of it is the scenario's; nothing is measured.
 
 use std::f64::consts::TAU;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use mose_pam::{BitsPerSec, Metres, MetresPerSec, Millis};
 use mose_protocol::agent::{ClientInfo, Heading, Position};
 use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
-use mose_protocol::{HostName, Timestamp};
+use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp};
 
 use super::World;
-use crate::simulation::Simulation;
+use crate::surroundings::Surroundings;
 
 /// What others use of a link: a mean, and a slow swing around it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -116,15 +118,45 @@ impl World {
 }
 
 /// The surroundings of one host.
-pub(super) struct Surroundings {
-    pub(super) world: std::sync::Arc<World>,
+pub(super) struct SimulatedSurroundings {
+    pub(super) world: Arc<World>,
     pub(super) host: HostName,
 }
 
-impl Simulation for Surroundings {
-    fn link(&self, to: &HostName) -> Option<LinkMetrics> {
+impl SimulatedSurroundings {
+    /// The figures of the scenario's link to another host; `None` where it has none.
+    fn metrics(&self, to: &HostName) -> Option<LinkMetrics> {
         let link = self.world.link(&self.host, to)?;
         Some(link.metrics(to, self.world.origin.0.elapsed(), Timestamp::now()))
+    }
+}
+
+#[async_trait]
+impl Surroundings for SimulatedSurroundings {
+    fn measured(&self) -> bool {
+        false
+    }
+
+    fn may_measure_links(&self) -> Result<(), Refusal> {
+        Err(Refusal::new(
+            RefusalCode::Capability,
+            format!("{} is simulated, and its links cannot be measured", self.host),
+            "take the scenario's figures: mose links",
+        ))
+    }
+
+    fn link(&self, to: &HostName) -> Option<Result<LinkMetrics, Refusal>> {
+        Some(self.metrics(to).ok_or_else(|| {
+            Refusal::new(
+                RefusalCode::UnknownHost,
+                format!("the scenario has no link from {} to {to}", self.host),
+                "add a [[link]] between them to the scenario",
+            )
+        }))
+    }
+
+    fn left(&self, to: &HostName) -> Option<BitsPerSec> {
+        self.metrics(to)?.available
     }
 
     fn position(&self) -> Option<Position> {
@@ -132,7 +164,7 @@ impl Simulation for Surroundings {
         Some(motion.at(self.world.origin.0.elapsed()))
     }
 
-    fn clients(&self) -> Vec<ClientInfo> {
+    async fn clients(&self) -> Vec<ClientInfo> {
         let now = Instant::now();
         let state = self.world.state();
         let of = |service: &super::world::Service| {

@@ -4,7 +4,7 @@ mod clients;
 mod files;
 mod hand_over;
 mod late;
-pub(crate) mod pre_copy;
+mod pre_copy;
 mod ready;
 mod reasons;
 mod stop_and_copy;

@@ -124,7 +124,7 @@ impl DemoHost {
         };
         let (session, bulk) = (life.session.clone(), life.bulk.clone());
         let (overlay, engine) = (self.simulated.overlay(), self.simulated.engine());
-        let surroundings = Some(self.simulated.surroundings());
+        let surroundings = self.simulated.surroundings();
         let starting = Box::pin(Agent::start(config, session, bulk, overlay, engine, surroundings));
         life.agent = Some(life.threads.run(&self.scenario.name, starting).await?);
         Ok(())

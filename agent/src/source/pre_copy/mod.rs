@@ -7,8 +7,6 @@
 mod chain;
 mod live;
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use mose_engine::Container;
 use mose_pam::{Bytes, Millis, Plan, Strategy};
@@ -20,10 +18,6 @@ use mose_transfer::{RoundSent, Sender};
 use super::Source;
 use super::files::Files;
 use crate::steps::Note;
-
-/// Between two rounds: what is dirtied at once again need not be sent at once again, and the service's host has other
-/// work than reading memory.
-pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// A round that leaves more than this share of what the round before left does not pay.
 const PAYS: f64 = 0.95;
@@ -83,7 +77,7 @@ impl Source {
         let mut rounds = Rounds { way, done: 0, iterations, before: None };
         for number in 0..iterations.max(1) {
             if number > 0 {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(mose_pam::Round::PAUSE).await;
             }
             let round = self.round(&mut rounds, sender, false).await?;
             self.aborted()?;
