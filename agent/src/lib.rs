@@ -15,7 +15,6 @@ mod link;
 pub mod local;
 mod locations;
 mod profile;
-mod report;
 pub mod simulated;
 mod source;
 pub mod steps;

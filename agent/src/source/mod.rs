@@ -7,6 +7,7 @@ mod late;
 mod pre_copy;
 mod ready;
 mod reasons;
+mod report;
 mod stop_and_copy;
 mod take_back;
 mod work;
@@ -24,12 +25,12 @@ use tokio::task::JoinHandle;
 
 use crate::agent::Agent;
 use crate::journal::{Found, Journal, Outgoing, SourceState};
-use crate::report::Measured;
 use crate::steps::Steps;
 use clients::Watcher;
 use files::Files;
 use mose_transfer::{Sender, check_bandwidth};
 use pre_copy::Rounds;
+use report::Measured;
 
 /// How a migration ended, for its record.
 pub(crate) type Ending = (Outcome, Option<Refusal>);

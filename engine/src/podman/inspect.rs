@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use serde_json::Value;
 
-use super::description::netns;
 use crate::Container;
 
 pub(super) fn is_running(inspect: &Value) -> bool {
@@ -14,6 +13,11 @@ pub(super) fn is_running(inspect: &Value) -> bool {
 
 pub(super) fn pid(inspect: &Value) -> Option<u32> {
     u32::try_from(inspect["State"]["Pid"].as_u64()?).ok().filter(|pid| *pid > 0)
+}
+
+/// The network namespace that the container was given by path.
+pub(super) fn netns(inspect: &Value) -> Option<&str> {
+    inspect["HostConfig"]["NetworkMode"].as_str()?.strip_prefix("ns:")
 }
 
 /// A container out of libpod's inspection.

@@ -54,10 +54,10 @@ use serde_json::Value;
 use self::at_work::AtWork;
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
-use self::description::{essence, netns, secrets};
+use self::description::{essence, secrets};
 pub use self::health::health_interval;
 use self::hooks::Hooks;
-use self::inspect::{container, is_running, pid};
+use self::inspect::{container, is_running, netns, pid};
 use self::socket::Socket;
 use self::wording::{in_short, repository_and_tag};
 use super::{

@@ -65,11 +65,6 @@ fn without_values(error: &serde_json::Error) -> String {
     format!("{:?} error in line {}, column {}", error.classify(), error.line(), error.column())
 }
 
-/// The network namespace that the container was given by path.
-pub(super) fn netns(inspect: &Value) -> Option<&str> {
-    inspect["HostConfig"]["NetworkMode"].as_str()?.strip_prefix("ns:")
-}
-
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }

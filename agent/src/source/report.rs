@@ -12,8 +12,8 @@ use mose_protocol::transfer::TransportKind;
 use mose_protocol::{Refusal, Reply, Request, Timestamp};
 use mose_transfer::SentSoFar;
 
+use super::{Ending, Source};
 use crate::client_gap::Away;
-use crate::source::{Ending, Source};
 use crate::steps::Note;
 
 /// The figures of one migration as they come in. Times are on the source's clock.
