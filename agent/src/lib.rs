@@ -16,7 +16,6 @@ pub mod local;
 mod locations;
 mod profile;
 mod report;
-pub mod simulated;
 mod source;
 pub mod steps;
 pub mod surroundings;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use mose_agent::surroundings::Surroundings;
 use mose_pam::{BitsPerSec, Metres, MetresPerSec, Millis};
 use mose_protocol::agent::{ClientInfo, Heading, Position};
 use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
 use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp};
 
-use super::World;
-use crate::surroundings::Surroundings;
+use crate::world::{Service, World};
 
 /// What others use of a link: a mean, and a slow swing around it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,7 +109,7 @@ impl Motion {
 
 impl World {
     /// The scenario's link between two hosts.
-    pub(super) fn link(&self, from: &HostName, to: &HostName) -> Option<&Link> {
+    pub(crate) fn link(&self, from: &HostName, to: &HostName) -> Option<&Link> {
         self.spec
             .links
             .iter()
@@ -118,9 +118,9 @@ impl World {
 }
 
 /// The surroundings of one host.
-pub(super) struct SimulatedSurroundings {
-    pub(super) world: Arc<World>,
-    pub(super) host: HostName,
+pub(crate) struct SimulatedSurroundings {
+    pub(crate) world: Arc<World>,
+    pub(crate) host: HostName,
 }
 
 impl SimulatedSurroundings {
@@ -167,7 +167,7 @@ impl Surroundings for SimulatedSurroundings {
     async fn clients(&self) -> Vec<ClientInfo> {
         let now = Instant::now();
         let state = self.world.state();
-        let of = |service: &super::world::Service| {
+        let of = |service: &Service| {
             let client = service.spec.clients.iter().find(|client| client.host == self.host)?;
             let down = service.outages.back().filter(|outage| outage.up.is_none()).map(|outage| outage.down);
             let place = state
