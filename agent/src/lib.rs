@@ -15,7 +15,6 @@ mod link;
 pub mod local;
 mod locations;
 mod profile;
-pub mod simulated;
 mod source;
 pub mod steps;
 pub mod surroundings;

@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mose_console::app::{self, Inputs, Screen, Start, follow};
-use mose_console::demo::swarm::swarm;
 use mose_orchestrator::fleet::Fleet;
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::{Timestamp, envelope, keys};
 use mose_screen::event::Event;
 use mose_screen::loaded::{Files, Loaded};
 use mose_screen::wire::Wire;
+use mose_simulated::swarm::swarm;
 use nix::sys::resource::{UsageWho, getrusage};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;

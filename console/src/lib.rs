@@ -1,8 +1,7 @@
-//! The console: what the agents tell, shown to people and printed as JSON, on a terminal and line by line; and the demo testbed.
+//! The console: what the agents tell, shown to people and printed as JSON, on a terminal and line by line.
 
 pub mod app;
 pub mod arguments;
-pub mod demo;
 pub mod doctor;
 pub mod documents;
 pub mod exit;

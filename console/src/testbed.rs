@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use mose_console::demo::{Autopilot, Demo, News, Scenario};
 use mose_console::{exit, table};
 use mose_pam::Millis;
 use mose_protocol::{HostName, Refusal, Timestamp};
+use mose_simulated::demo::{Autopilot, Demo, News, Scenario};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal as arrivals};

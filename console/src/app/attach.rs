@@ -10,12 +10,12 @@ use mose_screen::event::{Answer, Event};
 use mose_screen::recording::Recording;
 use mose_screen::state::ui::Choice;
 use mose_screen::state::{Abilities, Level, Source};
+use mose_simulated::demo::{Autopilot, Demo, Scenario};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::player::Player;
 use super::wire::follow;
-use crate::demo::{Autopilot, Demo, Scenario};
 use crate::lab::{self, Machine, Topic};
 
 /// The workloads of the lab that can be started from the console.

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use mose_agent::simulated::{Effect, Fault, FaultStep};
-use mose_console::demo::{Demo, News, Scenario, swarm};
 use mose_console::table;
 use mose_orchestrator::design::{self, Given, Wanted};
 use mose_orchestrator::fleet::Fleet;
@@ -15,6 +13,8 @@ use mose_protocol::link::CapacityFrom;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::Step;
 use mose_protocol::{HostName, Refusal, ServiceName, envelope, keys};
+use mose_simulated::demo::{Demo, News, Scenario};
+use mose_simulated::{Effect, Fault, FaultStep, swarm};
 
 /// How long anything in these tests may take.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use mose_agent::simulated::{Effect, Fault, FaultStep};
-use mose_console::demo::{Demo, Scenario};
 use mose_orchestrator::decide::{self, Decided};
 use mose_orchestrator::fleet::Fleet;
 use mose_orchestrator::follow::Follower;
@@ -13,6 +11,8 @@ use mose_protocol::handover::{ImagePolicy, Task};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, RefusalCode, Reply, Request, ServiceName};
+use mose_simulated::demo::{Demo, Scenario};
+use mose_simulated::{Effect, Fault, FaultStep};
 
 /// How long anything in these tests may take.
 const PATIENCE: Duration = Duration::from_secs(60);

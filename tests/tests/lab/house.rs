@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use modules::{Circle, circles, module_of};
 
 /// Where circles are still to be mended, as folders below the project's. What is mended must go from here.
-const STILL_TO_MEND: &[&str] = &["agent/src", "agent/src/simulated"];
+const STILL_TO_MEND: &[&str] = &["agent/src"];
 
 /// The most lines that a file has.
 const MOST_LINES: usize = 500;

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
-use mose_agent::simulated::{Fault, Link, Motion, ServiceSpec};
 use mose_orchestrator::profile::{self, LoadError};
 use mose_pam::{Objective, Profile, Targets};
 use mose_protocol::agent::Role;
 use mose_protocol::{HostName, ServiceName};
 
 use self::file::File;
+use crate::{Fault, Link, Motion, ServiceSpec};
 
 /// The scenarios that are built in, by name; the first is the default.
 const BUILT_IN: [(&str, &str); 3] = [

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mose_agent::simulated::{SimulatedHost, World};
 use mose_agent::{Agent, Config};
 use mose_bus::session;
 use mose_protocol::agent::Role;
@@ -15,6 +14,7 @@ use tokio::runtime::Runtime;
 use zenoh::{Session, Wait};
 
 use super::scenario::{self, Scenario};
+use crate::{SimulatedHost, World};
 
 /// Threads of an agent: zenoh must not be starved by a step that blocks.
 const THREADS: usize = 2;

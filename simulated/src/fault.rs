@@ -70,7 +70,7 @@ impl Fault {
 }
 
 /// What becomes of a step: every fault that is about it counts it, and the first that is due strikes.
-pub(super) fn strike(
+pub(crate) fn strike(
     faults: &mut [Fault],
     host: &HostName,
     service: &ServiceName,

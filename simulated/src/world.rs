@@ -17,11 +17,11 @@ use mose_protocol::{HostName, ServiceName, Timestamp};
 use mose_transfer::PAGE;
 use tokio::sync::{mpsc, watch};
 
-use super::draw::{Component, Times};
-use super::fault::{self, Effect, Fault, FaultStep, Lost};
-use super::images::Core;
-use super::memory::{Pages, Progress, Writing};
-use super::surroundings::{Link, Motion};
+use crate::draw::{Component, Times};
+use crate::fault::{self, Effect, Fault, FaultStep, Lost};
+use crate::geography::{Link, Motion};
+use crate::images::Core;
+use crate::memory::{Pages, Progress, Writing};
 
 /// Placements and outages that are remembered.
 const REMEMBERED: usize = 4096;
@@ -84,20 +84,20 @@ pub struct Placement {
 
 /// A time for which a service did not answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Outage {
-    pub(super) down: Instant,
-    pub(super) up: Option<Instant>,
+pub(crate) struct Outage {
+    pub(crate) down: Instant,
+    pub(crate) up: Option<Instant>,
 }
 
-pub(super) struct Service {
-    pub(super) spec: ServiceSpec,
-    pub(super) pages: Pages,
-    pub(super) progress: Progress,
-    pub(super) outages: VecDeque<Outage>,
+pub(crate) struct Service {
+    pub(crate) spec: ServiceSpec,
+    pub(crate) pages: Pages,
+    pub(crate) progress: Progress,
+    pub(crate) outages: VecDeque<Outage>,
 }
 
 impl Service {
-    pub(super) fn core(&self, now: Instant) -> Core {
+    pub(crate) fn core(&self, now: Instant) -> Core {
         Core {
             service: self.spec.name.to_string(),
             pages: self.pages.count,
@@ -106,7 +106,7 @@ impl Service {
         }
     }
 
-    pub(super) fn connections(&self) -> u32 {
+    pub(crate) fn connections(&self) -> u32 {
         self.spec.clients.iter().map(|client| client.connections).sum()
     }
 
@@ -126,23 +126,23 @@ impl Service {
 }
 
 /// A container on one host.
-pub(super) struct Instance {
-    pub(super) id: String,
+pub(crate) struct Instance {
+    pub(crate) id: String,
     /// The first of its processes, while it has any.
-    pub(super) pid: Option<u32>,
-    pub(super) frozen: bool,
+    pub(crate) pid: Option<u32>,
+    pub(crate) frozen: bool,
     /// Whom CRIU asks at its moments.
-    pub(super) moments: Option<mpsc::Sender<Moment>>,
+    pub(crate) moments: Option<mpsc::Sender<Moment>>,
     /// The service's writes when its memory was last read for a round of pre-copy.
-    pub(super) read_at: Option<u64>,
+    pub(crate) read_at: Option<u64>,
     /// What CRIU's log would say, and since when.
-    pub(super) log: Option<(SystemTime, String)>,
+    pub(crate) log: Option<(SystemTime, String)>,
 }
 
 #[derive(Default)]
-pub(super) struct State {
-    pub(super) services: BTreeMap<ServiceName, Service>,
-    pub(super) instances: BTreeMap<(HostName, ServiceName), Instance>,
+pub(crate) struct State {
+    pub(crate) services: BTreeMap<ServiceName, Service>,
+    pub(crate) instances: BTreeMap<(HostName, ServiceName), Instance>,
     placements: VecDeque<Placement>,
     faults: Vec<Fault>,
     drawn: HashMap<(ServiceName, Component), u64>,
@@ -181,9 +181,9 @@ impl State {
 
 /// The world.
 pub struct World {
-    pub(super) spec: WorldSpec,
+    pub(crate) spec: WorldSpec,
     /// One instant, on both clocks.
-    pub(super) origin: (Instant, SystemTime),
+    pub(crate) origin: (Instant, SystemTime),
     times: Times,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
@@ -206,16 +206,16 @@ impl World {
         (Arc::new(world), losses)
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn system_time(&self, at: Instant) -> SystemTime {
+    pub(crate) fn system_time(&self, at: Instant) -> SystemTime {
         self.origin.1 + at.saturating_duration_since(self.origin.0)
     }
 
     /// The folder of a container.
-    pub(super) fn container_folder(&self, host: &HostName, service: &ServiceName) -> PathBuf {
+    pub(crate) fn container_folder(&self, host: &HostName, service: &ServiceName) -> PathBuf {
         self.spec.folder.join(host.as_str()).join("containers").join(service.as_str())
     }
 
@@ -237,7 +237,7 @@ impl World {
     }
 
     /// Tells of changes of where services live.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
@@ -271,7 +271,7 @@ impl World {
     }
 
     /// Adds a container that does not run.
-    pub(super) fn add(&self, host: &HostName, service: &ServiceName) {
+    pub(crate) fn add(&self, host: &HostName, service: &ServiceName) {
         let mut state = self.state();
         let id = format!("sim-{}", state.next_id());
         let instance = Instance { id, pid: None, frozen: false, moments: None, read_at: None, log: None };
@@ -279,7 +279,7 @@ impl World {
     }
 
     /// The container's processes exist and run.
-    pub(super) fn begin(&self, host: &HostName, service: &ServiceName) {
+    pub(crate) fn begin(&self, host: &HostName, service: &ServiceName) {
         let mut state = self.state();
         let pid = state.next_id();
         if let Some(instance) = state.instances.get_mut(&(host.clone(), service.clone())) {
@@ -294,7 +294,7 @@ impl World {
     }
 
     /// The container's processes are gone; with `remove`, the container too.
-    pub(super) fn end(&self, host: &HostName, service: &ServiceName, remove: bool) {
+    pub(crate) fn end(&self, host: &HostName, service: &ServiceName, remove: bool) {
         let mut state = self.state();
         let key = (host.clone(), service.clone());
         let ran = state.instances.get_mut(&key).and_then(|instance| instance.pid.take()).is_some();
@@ -312,7 +312,7 @@ impl World {
     }
 
     /// Has the container's processes stand still, or go on. Whether it has any.
-    pub(super) fn freeze(&self, host: &HostName, service: &ServiceName, frozen: bool) -> bool {
+    pub(crate) fn freeze(&self, host: &HostName, service: &ServiceName, frozen: bool) -> bool {
         let mut state = self.state();
         let instance = state.instances.get_mut(&(host.clone(), service.clone()));
         let Some(instance) = instance.filter(|instance| instance.pid.is_some()) else { return false };
@@ -324,7 +324,7 @@ impl World {
     }
 
     /// What becomes of a step, where a fault waits for it.
-    pub(super) fn strike(&self, host: &HostName, service: &ServiceName, step: FaultStep) -> Option<Effect> {
+    pub(crate) fn strike(&self, host: &HostName, service: &ServiceName, step: FaultStep) -> Option<Effect> {
         let mut state = self.state();
         let effect = fault::strike(&mut state.faults, host, service, step)?;
         if let Effect::AgentLost { back_after } = effect {
@@ -334,7 +334,7 @@ impl World {
     }
 
     /// Draws the time of a component for a service, of whose memory the share `dirty` is to be dumped.
-    pub(super) fn draw(&self, component: Component, service: &ServiceName, dirty: f64) -> Duration {
+    pub(crate) fn draw(&self, component: Component, service: &ServiceName, dirty: f64) -> Duration {
         let mut state = self.state();
         let Some(memory) = state.services.get(service).map(|found| found.spec.memory) else {
             return Duration::ZERO;
@@ -345,7 +345,7 @@ impl World {
     }
 
     /// The service with an overlay address.
-    pub(super) fn service_at(&self, address: Ipv4Addr) -> Option<ServiceName> {
+    pub(crate) fn service_at(&self, address: Ipv4Addr) -> Option<ServiceName> {
         let state = self.state();
         let mut services = state.services.values();
         services.find(|found| found.spec.address.addr() == address).map(|found| found.spec.name.clone())

@@ -48,10 +48,10 @@ impl Writing {
 
 /// What a service's memory is, at any number of writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pages {
+pub(crate) struct Pages {
     seed: u64,
     /// How many there are.
-    pub(super) count: u64,
+    pub(crate) count: u64,
     /// How many of them are ever written to: the first ones.
     working_set: u64,
     /// From one written page to the next; has no factor in common with `working_set`.
@@ -75,7 +75,7 @@ fn inverse(value: u64, modulus: u64) -> u64 {
 }
 
 impl Pages {
-    pub(super) fn new(seed: u64, count: u64, working_set: u64) -> Self {
+    pub(crate) fn new(seed: u64, count: u64, working_set: u64) -> Self {
         let working_set = working_set.clamp(1, count.max(1));
         // The golden section spreads any run of writes over the whole set.
         let mut stride = ((working_set as f64 * 0.618) as u64).max(1);
@@ -92,7 +92,7 @@ impl Pages {
     }
 
     /// How often a page has been written to after `writes` writes.
-    pub(super) fn version(&self, page: u64, writes: u64) -> u64 {
+    pub(crate) fn version(&self, page: u64, writes: u64) -> u64 {
         if page >= self.working_set {
             return 0;
         }
@@ -101,12 +101,12 @@ impl Pages {
     }
 
     /// How many pages are written to by the writes after the first `before` up to `now`.
-    pub(super) fn dirtied(&self, before: u64, now: u64) -> u64 {
+    pub(crate) fn dirtied(&self, before: u64, now: u64) -> u64 {
         now.saturating_sub(before).min(self.working_set)
     }
 
     /// Which pages these are.
-    pub(super) fn changed(&self, before: u64, now: u64) -> Vec<u64> {
+    pub(crate) fn changed(&self, before: u64, now: u64) -> Vec<u64> {
         let mut pages: Vec<u64> =
             (before..before + self.dirtied(before, now)).map(|write| self.page(write)).collect();
         pages.sort_unstable();
@@ -114,7 +114,7 @@ impl Pages {
     }
 
     /// Puts the content of a page after `writes` writes into `out`. Never all zero.
-    pub(super) fn fill(&self, page: u64, writes: u64, out: &mut [u8; PAGE]) {
+    pub(crate) fn fill(&self, page: u64, writes: u64, out: &mut [u8; PAGE]) {
         let version = self.version(page, writes);
         let mut state = self.seed ^ page.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ version.rotate_left(40) | 1;
         for word in out.chunks_exact_mut(8) {
@@ -130,29 +130,29 @@ impl Pages {
 
 /// How far a service has come with its writes: it writes while it runs, and not while it stands still.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     writing: Writing,
     ran: Duration,
     since: Option<Instant>,
 }
 
 impl Progress {
-    pub(super) const fn new(writing: Writing) -> Self {
+    pub(crate) const fn new(writing: Writing) -> Self {
         Self { writing, ran: Duration::ZERO, since: None }
     }
 
-    pub(super) fn run(&mut self, now: Instant) {
+    pub(crate) fn run(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
-    pub(super) fn stand(&mut self, now: Instant) {
+    pub(crate) fn stand(&mut self, now: Instant) {
         if let Some(since) = self.since.take() {
             self.ran += now.saturating_duration_since(since);
         }
     }
 
     /// How many writes there were in all.
-    pub(super) fn writes(&self, now: Instant) -> u64 {
+    pub(crate) fn writes(&self, now: Instant) -> u64 {
         let running = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.writing.writes(self.ran + running)
     }

@@ -1,17 +1,12 @@
-//! What surrounds a simulated host: its links, where it is, and its clients. All of it is the scenario's; nothing is measured.
+//! The links between simulated hosts, and how hosts move.
 
 use std::f64::consts::TAU;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use mose_pam::{BitsPerSec, Metres, MetresPerSec, Millis};
-use mose_protocol::agent::{ClientInfo, Heading, Position};
+use mose_protocol::agent::{Heading, Position};
 use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
-use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp};
-
-use super::World;
-use crate::surroundings::Surroundings;
+use mose_protocol::{HostName, Timestamp};
 
 /// What others use of a link: a mean, and a slow swing around it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,7 +40,7 @@ impl Link {
         BitsPerSec((used.max(0.0) as u64).min(self.bandwidth.0))
     }
 
-    fn metrics(&self, to: &HostName, elapsed: Duration, now: Timestamp) -> LinkMetrics {
+    pub(crate) fn metrics(&self, to: &HostName, elapsed: Duration, now: Timestamp) -> LinkMetrics {
         let used = self.used(elapsed);
         LinkMetrics {
             to: to.clone(),
@@ -104,85 +99,6 @@ impl Motion {
                 }
             }
         }
-    }
-}
-
-impl World {
-    /// The scenario's link between two hosts.
-    pub(super) fn link(&self, from: &HostName, to: &HostName) -> Option<&Link> {
-        self.spec
-            .links
-            .iter()
-            .find(|link| link.between.contains(from) && link.between.contains(to) && from != to)
-    }
-}
-
-/// The surroundings of one host.
-pub(super) struct SimulatedSurroundings {
-    pub(super) world: Arc<World>,
-    pub(super) host: HostName,
-}
-
-impl SimulatedSurroundings {
-    /// The figures of the scenario's link to another host; `None` where it has none.
-    fn metrics(&self, to: &HostName) -> Option<LinkMetrics> {
-        let link = self.world.link(&self.host, to)?;
-        Some(link.metrics(to, self.world.origin.0.elapsed(), Timestamp::now()))
-    }
-}
-
-#[async_trait]
-impl Surroundings for SimulatedSurroundings {
-    fn measured(&self) -> bool {
-        false
-    }
-
-    fn may_measure_links(&self) -> Result<(), Refusal> {
-        Err(Refusal::new(
-            RefusalCode::Capability,
-            format!("{} is simulated, and its links cannot be measured", self.host),
-            "take the scenario's figures: mose links",
-        ))
-    }
-
-    fn link(&self, to: &HostName) -> Option<Result<LinkMetrics, Refusal>> {
-        Some(self.metrics(to).ok_or_else(|| {
-            Refusal::new(
-                RefusalCode::UnknownHost,
-                format!("the scenario has no link from {} to {to}", self.host),
-                "add a [[link]] between them to the scenario",
-            )
-        }))
-    }
-
-    fn left(&self, to: &HostName) -> Option<BitsPerSec> {
-        self.metrics(to)?.available
-    }
-
-    fn position(&self) -> Option<Position> {
-        let motion = self.world.spec.motions.get(&self.host)?;
-        Some(motion.at(self.world.origin.0.elapsed()))
-    }
-
-    async fn clients(&self) -> Vec<ClientInfo> {
-        let now = Instant::now();
-        let state = self.world.state();
-        let of = |service: &super::world::Service| {
-            let client = service.spec.clients.iter().find(|client| client.host == self.host)?;
-            let down = service.outages.back().filter(|outage| outage.up.is_none()).map(|outage| outage.down);
-            let place = state
-                .instances
-                .iter()
-                .find(|((_, name), instance)| *name == service.spec.name && instance.pid.is_some());
-            let rtt = place.and_then(|((host, _), _)| Some(self.world.link(&self.host, host)?.rtt));
-            Some(ClientInfo {
-                service: service.spec.address.addr(),
-                rate: Some(client.rate),
-                rtt,
-                silent: down.map(|down| now.saturating_duration_since(down).into()),
-            })
-        };
-        state.services.values().filter_map(of).collect()
     }
 }
 

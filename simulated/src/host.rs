@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
+use mose_agent::surroundings::Surroundings;
 use mose_coat::{CoatError, EndpointSpec, Overlay, Route};
 use mose_engine::Engine;
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 
-use super::surroundings::SimulatedSurroundings;
-use super::{SimulatedEngine, SimulatedOverlay, World};
-use crate::surroundings::Surroundings;
+use crate::engine::SimulatedEngine;
+use crate::overlay::SimulatedOverlay;
+use crate::surroundings::SimulatedSurroundings;
+use crate::world::World;
 
 /// A host of a simulated testbed: what an agent there is made of. It outlives its agent.
 pub struct SimulatedHost {

@@ -9,9 +9,9 @@ use mose_coat::gap::{GapReport, GapWatch, Outage as Away, Wait, Waits};
 use mose_coat::{Change, CoatError, Endpoint, EndpointSpec, MemoryOverlay, Overlay, Route, RouteEntry};
 use mose_protocol::{HostName, ServiceName};
 
-use super::World;
-use super::draw::Component;
-use super::world::{Client, Outage};
+use crate::draw::Component;
+use crate::world::World;
+use crate::world::{Client, Outage};
 
 /// The part of the overlay's time that letting go takes. The rest is what the agents themselves need in the blackout.
 const LETTING_GO: f64 = 0.6;
@@ -22,13 +22,13 @@ const MOST_HELD: u64 = 4096;
 
 /// One host's part of the overlay.
 pub struct SimulatedOverlay {
-    pub(super) world: Arc<World>,
-    pub(super) host: HostName,
+    pub(crate) world: Arc<World>,
+    pub(crate) host: HostName,
     memory: MemoryOverlay,
 }
 
 impl SimulatedOverlay {
-    pub(super) fn new(world: Arc<World>, host: HostName) -> Self {
+    pub(crate) fn new(world: Arc<World>, host: HostName) -> Self {
         Self { world, host, memory: MemoryOverlay::new() }
     }
 

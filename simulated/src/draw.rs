@@ -18,7 +18,7 @@ const FARTHEST: f64 = 2.5;
 
 /// A part of a migration that has a time of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Component {
+pub(crate) enum Component {
     Prepare,
     PreDump,
     Round,
@@ -63,7 +63,7 @@ impl Component {
 }
 
 /// Where step times come from.
-pub(super) struct Times {
+pub(crate) struct Times {
     seed: u64,
     model: Model,
     spread: Spread,
@@ -71,14 +71,14 @@ pub(super) struct Times {
 }
 
 impl Times {
-    pub(super) fn new(seed: u64, profile: &Profile) -> Self {
+    pub(crate) fn new(seed: u64, profile: &Profile) -> Self {
         let own_rounds = profile.round.is_some();
         Self { seed, model: Model::new(profile), spread: profile.spread, own_rounds }
     }
 
     /// The time of draw number `number` of a service's component, for a state of `memory` of which the share `dirty` is to be
     /// dumped.
-    pub(super) fn draw(
+    pub(crate) fn draw(
         &self,
         component: Component,
         service: &str,

@@ -8,7 +8,7 @@ use std::path::Path;
 use mose_transfer::PAGE;
 use serde::{Deserialize, Serialize};
 
-use super::memory::Pages;
+use crate::memory::Pages;
 
 /// Says what wrote the images.
 const INVENTORY: &[u8] = b"MOSE simulated images 1\n";
@@ -20,15 +20,15 @@ const PIECE: u64 = 256;
 /// What a dump says of a service beside its pages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Core {
+pub(crate) struct Core {
     /// The service.
-    pub(super) service: String,
+    pub(crate) service: String,
     /// How many pages it has.
-    pub(super) pages: u64,
+    pub(crate) pages: u64,
     /// How many writes it had made.
-    pub(super) writes: u64,
+    pub(crate) writes: u64,
     /// Its TCP connections.
-    pub(super) connections: u32,
+    pub(crate) connections: u32,
 }
 
 fn create(path: &Path) -> io::Result<File> {
@@ -36,7 +36,7 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 /// Writes the images of a service that stands still. `pace` is told which part of the pages is written, and may wait.
-pub(super) fn write(folder: &Path, core: &Core, pages: &Pages, mut pace: impl FnMut(f64)) -> io::Result<()> {
+pub(crate) fn write(folder: &Path, core: &Core, pages: &Pages, mut pace: impl FnMut(f64)) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
@@ -67,7 +67,7 @@ fn small(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Puts an older version of a page in the place of the right one, as if a write had been missed. Whether there is such a page.
-pub(super) fn make_stale(folder: &Path, truth: &Core, pages: &Pages) -> io::Result<bool> {
+pub(crate) fn make_stale(folder: &Path, truth: &Core, pages: &Pages) -> io::Result<bool> {
     let written = (0..pages.count).find(|page| pages.version(*page, truth.writes) > 0);
     let Some(page) = written else { return Ok(false) };
     let mut older = [0; PAGE];
@@ -78,7 +78,7 @@ pub(super) fn make_stale(folder: &Path, truth: &Core, pages: &Pages) -> io::Resu
 }
 
 /// Reads images back and compares every page with what the service is, as `truth` says. What differs is named.
-pub(super) fn check(folder: &Path, truth: &Core, pages: &Pages) -> Result<(), String> {
+pub(crate) fn check(folder: &Path, truth: &Core, pages: &Pages) -> Result<(), String> {
     if small(&folder.join("inventory.img"))? != INVENTORY {
         return Err("the inventory is of other images".to_owned());
     }

@@ -1,17 +1,4 @@
-//! The simulated engine: virtual services on hosts that share a [`World`], for a testbed in one process and without root.
-//!
-//! What is simulated: the engine and its times, the overlay's packets, the clients, dirty pages, the figures of the links.
-//! What is real: everything above the engine, and the transfer of the images, which are files with real pages in them.
-
-mod draw;
-mod fault;
-mod host;
-mod images;
-mod live;
-mod memory;
-mod overlay;
-mod surroundings;
-mod world;
+//! The simulated engine: virtual services on hosts that share a [`World`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,18 +15,12 @@ use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use self::fault::{Effect, Fault, FaultStep, Lost};
-pub use self::host::SimulatedHost;
-pub use self::memory::{Bursts, Writing};
-pub use self::overlay::SimulatedOverlay;
-pub use self::surroundings::{CrossTraffic, Link, Motion};
-pub use self::world::{Client, Placement, ServiceSpec, World, WorldSpec};
-
-use self::draw::Component;
-use self::images::Core;
-use self::live::{SimulatedMemory, SimulatedSampling};
-use self::memory::Pages;
-use self::world::Instance;
+use crate::draw::Component;
+use crate::fault::{Effect, FaultStep};
+use crate::images::{self, Core};
+use crate::live::{SimulatedMemory, SimulatedSampling};
+use crate::memory::Pages;
+use crate::world::{Instance, Service, World};
 
 /// The parts of the time of preparation that creating a container takes, and CRIU until it stands ready. The rest is what
 /// the agents themselves need.
@@ -49,9 +30,9 @@ const STANDING_READY: f64 = 0.25;
 const COLLECTING: f64 = 0.5;
 
 /// The engine of one simulated host.
-struct SimulatedEngine {
-    world: Arc<World>,
-    host: HostName,
+pub(crate) struct SimulatedEngine {
+    pub(crate) world: Arc<World>,
+    pub(crate) host: HostName,
 }
 
 fn unknown(name: &ServiceName) -> Refusal {
@@ -403,13 +384,13 @@ impl Engine for SimulatedEngine {
     }
 
     fn connections(&self, pid: u32) -> Option<u32> {
-        self.world.service_of(pid, world::Service::connections)
+        self.world.service_of(pid, Service::connections)
     }
 }
 
 impl World {
     /// Something of the service that a process belongs to.
-    fn service_of<T>(&self, pid: u32, what: impl FnOnce(&world::Service) -> T) -> Option<T> {
+    fn service_of<T>(&self, pid: u32, what: impl FnOnce(&Service) -> T) -> Option<T> {
         let state = self.state();
         let ((_, name), _) = state.instances.iter().find(|(_, instance)| instance.pid == Some(pid))?;
         state.services.get(name).map(what)

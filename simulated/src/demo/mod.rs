@@ -5,12 +5,10 @@
 mod autopilot;
 mod host;
 mod scenario;
-pub mod swarm;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mose_agent::simulated::{Lost, World, WorldSpec};
 use mose_protocol::{HostName, Refusal, RefusalCode};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, mpsc};
@@ -19,6 +17,7 @@ use tokio::task::JoinHandle;
 pub use autopilot::{Autopilot, News};
 pub use scenario::{Follow, Host, Scenario, ScenarioError};
 
+use crate::{Lost, World, WorldSpec};
 use host::DemoHost;
 
 /// How long the agents may take to meet.

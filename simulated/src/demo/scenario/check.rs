@@ -4,9 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
-use mose_agent::simulated::{
-    Bursts, Client, CrossTraffic, Effect, Fault, Link, Motion, ServiceSpec, Writing,
-};
 use mose_pam::{BitsPerSec, Bytes, Metres, MetresPerSec, Millis, PagesPerSec, Profile, Targets};
 use mose_protocol::agent::{Heading, MessagesPerSec, Role};
 use mose_protocol::{HostName, ServiceName};
@@ -16,6 +13,7 @@ use super::file::{
     Text, WritingTable,
 };
 use super::{Follow, Host, Scenario};
+use crate::{Bursts, Client, CrossTraffic, Effect, Fault, Link, Motion, ServiceSpec, Writing};
 
 /// What one process can simulate: hosts, services, a service's state and all of them.
 const MOST_HOSTS: usize = 16;

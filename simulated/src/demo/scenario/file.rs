@@ -4,11 +4,12 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
-use mose_agent::simulated::FaultStep;
 use mose_pam::{BitsPerSec, Bytes, Metres, MetresPerSec, Millis, Objective, PagesPerSec};
 use mose_protocol::agent::Role;
 use mose_protocol::{HostName, ServiceName};
 use serde::{Deserialize, Deserializer};
+
+use crate::FaultStep;
 
 /// A quantity that is written as text, such as `"32MiB"`.
 #[derive(Debug, Clone, Copy)]

@@ -10,9 +10,9 @@ use mose_pam::Round;
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use mose_transfer::{PAGE, TakePage, TransferError};
 
-use super::World;
-use super::draw::Component;
-use super::memory::Pages;
+use crate::draw::Component;
+use crate::memory::Pages;
+use crate::world::World;
 
 /// Where the pages of every service begin.
 const BASE: u64 = 0x7f00_0000_0000;
@@ -20,13 +20,13 @@ const BASE: u64 = 0x7f00_0000_0000;
 const PIECE: usize = 64;
 
 /// The memory of a running service, for rounds of pre-copy.
-pub(super) struct SimulatedMemory {
-    pub(super) world: Arc<World>,
-    pub(super) host: HostName,
-    pub(super) service: ServiceName,
-    pub(super) pid: u32,
+pub(crate) struct SimulatedMemory {
+    pub(crate) world: Arc<World>,
+    pub(crate) host: HostName,
+    pub(crate) service: ServiceName,
+    pub(crate) pid: u32,
     /// The service's writes at the begin of the last round.
-    pub(super) seen: Option<u64>,
+    pub(crate) seen: Option<u64>,
 }
 
 impl World {
@@ -124,7 +124,7 @@ impl Look {
 }
 
 /// The profile of a simulated service, as often as a real one would be sampled; what it says is exact.
-pub(super) struct SimulatedSampling {
+pub(crate) struct SimulatedSampling {
     world: Arc<World>,
     host: HostName,
     service: ServiceName,
@@ -134,7 +134,7 @@ pub(super) struct SimulatedSampling {
 }
 
 impl SimulatedSampling {
-    pub(super) fn new(world: Arc<World>, host: HostName, service: ServiceName) -> Self {
+    pub(crate) fn new(world: Arc<World>, host: HostName, service: ServiceName) -> Self {
         Self { world, host, service, looks: VecDeque::new(), before: None, pages: None }
     }
 }

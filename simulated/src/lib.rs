@@ -1,0 +1,26 @@
+//! Simulated hosts, and the demo testbed that is made of them: agents in one process and without root.
+//!
+//! What is simulated: the engine and its times, the overlay's packets, the clients, dirty pages, the figures of the links.
+//! What is real: everything above the engine, and the transfer of the images, which are files with real pages in them. An agent
+//! is given what is simulated as its `Engine`, its `Overlay` and its `Surroundings`; it has no code of its own for simulated hosts.
+
+pub mod demo;
+mod draw;
+mod engine;
+mod fault;
+mod geography;
+mod host;
+mod images;
+mod live;
+mod memory;
+mod overlay;
+mod surroundings;
+pub mod swarm;
+mod world;
+
+pub use fault::{Effect, Fault, FaultStep, Lost};
+pub use geography::{CrossTraffic, Link, Motion};
+pub use host::SimulatedHost;
+pub use memory::{Bursts, Writing};
+pub use overlay::SimulatedOverlay;
+pub use world::{Client, Placement, ServiceSpec, World, WorldSpec};
