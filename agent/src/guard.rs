@@ -16,11 +16,11 @@ use crate::agent::{Agent, overlay_refusal};
 /// The moment at which held segments were let go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Release {
-    /// When.
+    /// The time of the release, on this host's clock.
     pub(crate) at: Timestamp,
-    /// How many were let go.
+    /// Segments that were let go.
     pub(crate) held: u64,
-    /// How many had not fitted.
+    /// Segments that were dropped, as the hold was full.
     pub(crate) overflowed: u64,
 }
 

@@ -9,7 +9,7 @@ use mose_console::{exit, lab};
 use mose_orchestrator::fleet::Fleet;
 use mose_protocol::Refusal;
 
-/// Does something with the agents at `endpoints`; what it refuses is told.
+/// Runs `work` with the agents at `endpoints`, and prints why if it is refused.
 pub(crate) fn with_fleet(
     endpoints: &[String],
     json: bool,
@@ -22,7 +22,7 @@ pub(crate) fn with_fleet(
     let code = runtime.block_on(async {
         let fleet = Arc::new(Fleet::join(endpoints).await?);
         let code = work(&fleet).await;
-        // What is left of the session must not outlive the runtime; its errors help nobody any more.
+        // The session must not outlive the runtime. An error in closing it changes nothing: the command is done.
         let _ = tokio::time::timeout(Duration::from_secs(1), fleet.session().close()).await;
         code
     });

@@ -87,9 +87,12 @@ impl Build {
 
     /// Migrates in a lab of its own.
     fn measure(&mut self, workload: &str, runs: u32) -> color_eyre::Result<()> {
-        self.mose(&["lab", "up"])?;
-        let measured = self.mose(&["lab", "baseline", workload, "-n", &runs.to_string(), "--json"]);
-        self.mose(&["lab", "down"])?;
+        let up = self.mose(&["lab", "up"]);
+        let measured =
+            up.and_then(|_| self.mose(&["lab", "baseline", workload, "-n", &runs.to_string(), "--json"]));
+        // Also one that came up halfway. The first failure is the one to tell.
+        let down = self.mose(&["lab", "down"]);
+        let measured = measured.and_then(|measured| down.map(|_| measured));
         let told: Value = serde_json::from_slice(&measured?.stdout)
             .wrap_err_with(|| format!("{} tells no JSON", self.folder.display()))?;
         let records = told["mose"].as_array().ok_or_else(|| eyre!("no migration was told"))?;

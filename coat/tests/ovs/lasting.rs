@@ -76,7 +76,7 @@ async fn detach_leaves_nothing_and_spares_what_is_not_ours() {
         assert!(o.routes().await.unwrap().is_empty(), "no route to an endpoint that is gone");
     })
     .await;
-    // A namespace of somebody else's.
+    // A namespace that this overlay did not make.
     a.place
         .block(|| {
             for arguments in

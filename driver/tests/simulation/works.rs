@@ -228,7 +228,8 @@ impl departure::Work for Departing {
 pub(crate) struct Arriving {
     world: World,
     host: HostName,
-    task: Task,
+    /// What the source asked to prepare.
+    prepare: Prepare,
     id: String,
     /// Whether an earlier life began it.
     taken_up: bool,
@@ -237,7 +238,7 @@ pub(crate) struct Arriving {
 impl Arriving {
     pub(crate) fn new(world: &World, host: &HostName, prepare: &Prepare, taken_up: bool) -> Self {
         let id = prepare.container["id"].as_str().unwrap().to_owned();
-        Self { world: world.clone(), host: host.clone(), task: prepare.task.clone(), id, taken_up }
+        Self { world: world.clone(), host: host.clone(), prepare: prepare.clone(), id, taken_up }
     }
 
     fn prepared(&self, needs_image: bool) -> Prepared {
@@ -253,14 +254,14 @@ impl Arriving {
             return Err(failed("the namespace cannot be made"));
         }
         let container = Container {
-            service: self.task.service.clone(),
-            made_by: Some(self.task.migration.clone()),
+            service: self.prepare.task.service.clone(),
+            made_by: Some(self.prepare.task.migration.clone()),
             copy: Copy::Created,
         };
         if world.with(&self.host, |host| host.containers.contains_key(id)) {
             return Err(failed("there is one already"));
         }
-        world.log(format_args!("{}: {id} made by {}", self.host, self.task.migration));
+        world.log(format_args!("{}: {id} made by {}", self.host, self.prepare.task.migration));
         world.with(&self.host, |host| host.containers.insert(id.clone(), container));
         world.pause(0..100).await;
         if world.fails() { Err(failed("the transfer cannot be opened")) } else { Ok(self.prepared(false)) }
@@ -279,7 +280,7 @@ impl arrival::Work for Arriving {
     async fn admit(&mut self) -> Result<(), Refusal> {
         self.world.pause(1..50).await;
         let taken = self.world.with(&self.host, |host| {
-            host.containers.values().any(|container| container.service == self.task.service)
+            host.containers.values().any(|container| container.service == self.prepare.task.service)
         });
         match taken {
             true => Err(Refusal::new(RefusalCode::Conflict, "a container of that name is here", "")),
@@ -292,16 +293,13 @@ impl arrival::Work for Arriving {
         self.world.pause(0..5).await;
         let fails = self.world.fails();
         if !fails || self.world.chance(0.5) {
-            self.world.log(format_args!("{}: {} on disk: {state:?} {left}", self.host, self.task.migration));
-            let (world, migration) = (&self.world, self.task.migration.clone());
-            let id = &self.id;
-            let prepare: Prepare = serde_json::from_value(json!({
-                "task": self.task, "epoch": 1,
-                "place": {"name": self.task.service, "address": "10.0.0.1/24", "mac": "02:00:00:00:00:01"},
-                "container": {"id": id, "image": "i"}, "image_id": "i", "limit": 1,
-            }))
-            .unwrap();
-            world.with(&self.host, |host| host.arrivals.insert(migration, (prepare, state.clone(), left)));
+            self.world.log(format_args!(
+                "{}: {} on disk: {state:?} {left}",
+                self.host, self.prepare.task.migration
+            ));
+            let kept = (self.prepare.clone(), state.clone(), left);
+            let migration = self.prepare.task.migration.clone();
+            self.world.with(&self.host, |host| host.arrivals.insert(migration, kept));
         }
         self.world.pause(0..5).await;
         if fails { Err(failed("the disk is full")) } else { Ok(()) }
@@ -322,13 +320,14 @@ impl arrival::Work for Arriving {
 
     async fn verify(&mut self, digest: &str) -> Result<(), Refusal> {
         self.world.pause(0..20).await;
-        let here = self.world.state().images.get(&self.task.migration).is_some_and(|here| here == digest);
+        let here =
+            self.world.state().images.get(&self.prepare.task.migration).is_some_and(|here| here == digest);
         if here && !self.world.fails() { Ok(()) } else { Err(failed("the images are not whole")) }
     }
 
     async fn restore(&mut self) -> Result<Restored, Refusal> {
         let (world, host, id) = (&self.world, &self.host, &self.id);
-        if !world.state().images.contains_key(&self.task.migration) {
+        if !world.state().images.contains_key(&self.prepare.task.migration) {
             world.violate("a service is restored without images");
         }
         world.set(host, id, Copy::Restoring);
@@ -339,7 +338,7 @@ impl arrival::Work for Arriving {
             return Err(failed("CRIU failed"));
         }
         world.set(host, id, Copy::Running);
-        world.state().arrived.insert(self.task.migration.clone());
+        world.state().arrived.insert(self.prepare.task.migration.clone());
         world.pause(0..50).await;
         // A failure is told, and yet it runs.
         if fails { Err(failed("Podman's answer was lost")) } else { Ok(Self::figures()) }
@@ -350,7 +349,7 @@ impl arrival::Work for Arriving {
         if self.world.fails() {
             return Err(failed("the overlay does not answer"));
         }
-        self.world.state().arrived.insert(self.task.migration.clone());
+        self.world.state().arrived.insert(self.prepare.task.migration.clone());
         Ok(Self::figures())
     }
 
@@ -365,12 +364,12 @@ impl arrival::Work for Arriving {
             return Err(failed("the engine does not answer"));
         }
         if let Some(container) = world.with(host, |host| host.containers.remove(id)) {
-            world.log(format_args!("{host}: {id} removed by {}", self.task.migration));
+            world.log(format_args!("{host}: {id} removed by {}", self.prepare.task.migration));
             world.state().removed += 1;
-            if container.made_by.as_ref() != Some(&self.task.migration) {
+            if container.made_by.as_ref() != Some(&self.prepare.task.migration) {
                 world.violate(format_args!(
                     "{} removes what {:?} has made (taken up: {})",
-                    self.task.migration, container.made_by, self.taken_up
+                    self.prepare.task.migration, container.made_by, self.taken_up
                 ));
             }
         }
@@ -384,7 +383,7 @@ impl arrival::Work for Arriving {
     }
 
     fn forget(&mut self) {
-        let migration = &self.task.migration;
+        let migration = &self.prepare.task.migration;
         self.world.with(&self.host, |host| host.arrivals.remove(migration));
     }
 

@@ -1,14 +1,12 @@
 //! Asking Podman for a dump.
 
-use std::io;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use mose_protocol::Refusal;
 use mose_protocol::record::CriuTimes;
 use podman_api::opts::ContainerCheckpointOpts;
 
-use super::{CRIU_DEADLINE, PodmanEngine, criu_times, io_refusal, removable, runtime_config};
+use super::{CRIU_DEADLINE, PodmanEngine, criu_times, images, io_refusal, removable, runtime_config};
 use crate::Container;
 
 /// How long CRIU may take to come to its hook when the Podman that started it was killed meanwhile.
@@ -21,7 +19,9 @@ impl PodmanEngine {
         container: &Container,
         with_previous: bool,
     ) -> Result<CriuTimes, Refusal> {
-        remove_earlier(&container.checkpoint).map_err(|error| {
+        // An earlier dump's: ours that was taken back, or an operator's `podman container checkpoint --leave-running`. CRIU writes over
+        // it only once it comes to each file, and until then the transfer would take it for new.
+        images::remove(&container.checkpoint).map_err(|error| {
             io_refusal(&format!("earlier images of {} cannot be removed", container.name), &error)
         })?;
         if removable::is_removable(&runtime_config(container)?) {
@@ -58,14 +58,5 @@ impl PodmanEngine {
             .call(&what, CRIU_DEADLINE, async { told.await.unwrap_or_else(|gone| Err(lost(gone))) })
             .await;
         report.map(|report| criu_times(&report)).map_err(|refusal| self.by_criu(container, begun, refusal))
-    }
-}
-
-/// Removes what an earlier dump left in the checkpoint folder: ours that was taken back, or an operator's `podman container checkpoint
-/// --leave-running`. CRIU writes over it only once it comes to each file, and until then the transfer would take it for new.
-fn remove_earlier(checkpoint: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(checkpoint) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

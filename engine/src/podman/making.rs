@@ -12,7 +12,7 @@ use super::conmon::Conmon;
 use super::description::{self, Description, essence, export, import, secrets};
 use super::inspect::{container, folder_of};
 use super::{
-    CALL_DEADLINE, PodmanEngine, beside, binds, hooks, io_refusal, own_files, runtime_config, volumes,
+    CALL_DEADLINE, PodmanEngine, beside, binds, hooks, images, io_refusal, own_files, runtime_config, volumes,
 };
 use crate::{Container, Described, Engine};
 
@@ -194,12 +194,8 @@ pub(super) fn different(name: &ServiceName, differences: &[String]) -> Refusal {
 
 /// An empty checkpoint folder.
 fn make_room_for_images(container: &Container) -> Result<(), Refusal> {
-    match fs::remove_dir_all(&container.checkpoint) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(io_refusal("old images cannot be removed", &error));
-        }
-        _ => {}
-    }
+    images::remove(&container.checkpoint)
+        .map_err(|error| io_refusal("old images cannot be removed", &error))?;
     fs::DirBuilder::new()
         .mode(0o700)
         .create(&container.checkpoint)

@@ -34,7 +34,6 @@ mod volumes;
 mod wording;
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -463,12 +462,9 @@ impl Engine for PodmanEngine {
 
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal> {
         self.chains.remove(container).await?;
-        match fs::remove_dir_all(&container.checkpoint) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(io_refusal(&format!("the images of {} cannot be removed", container.name), &error))
-            }
-            _ => Ok(()),
-        }
+        images::remove(&container.checkpoint).map_err(|error| {
+            io_refusal(&format!("the images of {} cannot be removed", container.name), &error)
+        })
     }
 
     fn criu_log(&self, container: &Container, since: SystemTime) -> Option<String> {

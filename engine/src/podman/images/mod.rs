@@ -14,6 +14,14 @@ mod written;
 use std::io;
 use std::path::Path;
 
+/// Removes a checkpoint folder with all of its images; none being there is no error.
+pub(super) fn remove(checkpoint: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(checkpoint) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Mends the images in a folder. To be called before every restore; doing it again changes nothing. `taken` says of a path in the
 /// container whether something has it.
 ///
