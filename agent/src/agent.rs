@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use mose_engine::Engine;
 use mose_protocol::agent::{Capability, Hello, Role, ServiceInfo, ServiceState, Telemetry};
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};
+use parking_lot::Mutex;
 use zenoh::Session;
 use zenoh::query::Query;
 
@@ -308,7 +309,7 @@ impl Agent {
         });
         let services: Vec<ServiceInfo> = services.collect();
         let now = (Timestamp::now(), services.clone());
-        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        *self.listed.lock() = Some(now);
         Ok(services)
     }
 
@@ -318,7 +319,7 @@ impl Agent {
             Ok(services) => return Ok(Reply::Services(services)),
             Err(refused) => refused,
         };
-        match self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        match self.listed.lock().clone() {
             Some((at, services)) => Ok(Reply::LastServices { at, services, refused }),
             None => Err(refused),
         }

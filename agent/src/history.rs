@@ -4,10 +4,10 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use mose_protocol::MigrationId;
 use mose_protocol::record::Record;
+use parking_lot::Mutex;
 
 /// How many records are kept.
 const KEPT: usize = 1000;
@@ -41,7 +41,7 @@ impl History {
     /// Adds a record, or replaces the one of the same migration.
     pub fn add(&self, record: Record) {
         let line = serde_json::to_string(&record);
-        put(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner), record);
+        put(&mut self.records.lock(), record);
         let written = line.map_err(std::io::Error::from).and_then(|line| {
             let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
             writeln!(file, "{line}")
@@ -55,7 +55,7 @@ impl History {
     /// many together would be more than a message carries. [`History::get`] has each.
     #[must_use]
     pub fn newest(&self, count: usize) -> Vec<Record> {
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = self.records.lock();
         let mut left = LOGS;
         let mut newest: Vec<Record> = records.iter().rev().take(count).cloned().collect();
         for refusal in newest.iter_mut().filter_map(|record| record.reason.as_mut()) {
@@ -71,7 +71,7 @@ impl History {
     /// The record of one migration.
     #[must_use]
     pub fn get(&self, migration: &MigrationId) -> Option<Record> {
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let records = self.records.lock();
         records.iter().rev().find(|record| &record.migration == migration).cloned()
     }
 }

@@ -4,7 +4,7 @@
 //! for CRIU: it has the sampling released first, and none begins while it is under way.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mose_engine::{Container, Sampling as Sampler};
@@ -12,6 +12,7 @@ use mose_pages::PAGE_BYTES;
 use mose_pam::{Bytes, PagesPerSec};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
 use mose_protocol::{Refusal, RefusalCode, ServiceName, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::agent::Agent;
@@ -43,14 +44,10 @@ struct Watched {
     latest: watch::Sender<Option<ServiceMetrics>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Profiler {
     /// Leaves a service as if it had never been sampled. To be called when it is known to be busy, so that none begins anew.
     pub(crate) async fn release(&self, service: &ServiceName) {
-        let watched = lock(&self.watched).get(service).cloned();
+        let watched = self.watched.lock().get(service).cloned();
         if let Some(watched) = watched {
             let sampler = watched.sampler.lock().await.take();
             // Letting go of the pages of a large service takes milliseconds.
@@ -60,7 +57,7 @@ impl Profiler {
 
     /// The newest profiles.
     pub(crate) fn latest(&self) -> Vec<ServiceMetrics> {
-        lock(&self.watched).values().filter_map(|watched| watched.latest.borrow().clone()).collect()
+        self.watched.lock().values().filter_map(|watched| watched.latest.borrow().clone()).collect()
     }
 }
 
@@ -73,7 +70,7 @@ impl Agent {
     /// What is known of a service, which is sampled from now on if it was not.
     fn sampled(self: &Arc<Self>, service: &ServiceName) -> Arc<Watched> {
         let watched = {
-            let mut all = lock(&self.profiler.watched);
+            let mut all = self.profiler.watched.lock();
             if let Some(watched) = all.get(service) {
                 return watched.clone();
             }
@@ -85,7 +82,7 @@ impl Agent {
             if let Err(error) = agent.sample_until_gone(&service, &watched).await {
                 tracing::warn!(%service, %error, "the service is not profiled");
             }
-            lock(&agent.profiler.watched).remove(&service);
+            agent.profiler.watched.lock().remove(&service);
         });
         known
     }

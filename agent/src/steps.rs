@@ -4,12 +4,13 @@
 //! subscriber missed it can ask for, by sequence number.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mose_pam::Bytes;
 use mose_protocol::handover::Task;
 use mose_protocol::step::{Phase, Round, Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Timestamp, envelope, keys};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 /// How many migrations' events are kept for those who ask later.
@@ -75,7 +76,7 @@ impl StepLog {
     /// The events of `migration` from number `from` on.
     #[must_use]
     pub fn since(&self, migration: &MigrationId, from: u64) -> Vec<StepEvent> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock();
         let numbered = kept.migrations.get(migration);
         let events = numbered.map(|numbered| numbered.events.as_slice()).unwrap_or_default();
         events.iter().filter(|event| event.seq >= from).cloned().collect()
@@ -86,7 +87,7 @@ impl StepLog {
     #[must_use]
     pub fn resumed(&self, migration: &MigrationId, begun: Timestamp) -> Steps {
         let elapsed_ms = Timestamp::now().0.saturating_sub(begun.0) / 1000;
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).of(migration).base = elapsed_ms + 1000;
+        self.kept.lock().of(migration).base = elapsed_ms + 1000;
         self.of(migration)
     }
 
@@ -97,7 +98,7 @@ impl StepLog {
     }
 
     fn write(&self, migration: &MigrationId, step: Step, phase: Phase, note: Note) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         let numbered = kept.of(migration);
         let event = StepEvent {
             migration: migration.clone(),

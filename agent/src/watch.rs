@@ -1,12 +1,12 @@
 //! Watching a service's packets at its clients, on behalf of a migration: what each connection waited for, on its own host's clock.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 use mose_coat::gap::{self, GapReport, GapWatch};
 use mose_pam::Millis;
 use mose_protocol::handover::{Outage, WatchTarget, Watched};
 use mose_protocol::{MigrationId, Refusal, RefusalCode, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::agent::{Agent, overlay_refusal};
 
@@ -21,8 +21,8 @@ const MAX_WATCHES: usize = 64;
 pub(crate) struct Watches(Mutex<HashMap<MigrationId, Vec<Box<dyn GapWatch>>>>);
 
 impl Watches {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<MigrationId, Vec<Box<dyn GapWatch>>>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<MigrationId, Vec<Box<dyn GapWatch>>>> {
+        self.0.lock()
     }
 }
 

@@ -1,13 +1,14 @@
 //! The other agents: who is there, what they can do, and how to ask them something.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use mose_protocol::agent::Hello;
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};
+use parking_lot::{Mutex, MutexGuard};
 use zenoh::Session;
 
 /// How long a peer may take for what it answers out of memory.
@@ -151,7 +152,7 @@ impl Peers {
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<HostName, Peer>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<HostName, Peer>> {
+        self.known.lock()
     }
 }

@@ -6,8 +6,9 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     net::Ipv4Addr,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// How much is held for one address before further packets are dropped, and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +138,7 @@ impl HoldTable {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing in here panics half way through a change.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Takes in a packet: holds it, or passes it to `send` with the port it goes to.

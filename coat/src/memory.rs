@@ -1,14 +1,10 @@
 //! An overlay in memory: the same answers without namespaces, switch or packets, for tests and for the simulated engine.
 
-use std::{
-    collections::BTreeMap,
-    net::Ipv4Addr,
-    path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
 use crate::gap::{GapReport, GapWatch, Outage};
 use crate::{Change, CoatError, Endpoint, EndpointSpec, MAX_EPOCH, Overlay, Route, RouteEntry, name};
+use parking_lot::{Mutex, MutexGuard};
 
 /// A call that changed, or was to change, something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +47,7 @@ impl MemoryOverlay {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics half way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The calls that succeeded, in order.

@@ -2,9 +2,10 @@
 //! orders for one service one is refused before it has touched anything.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, ServiceName};
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::Ask;
@@ -78,7 +79,7 @@ impl HandOvers {
 
     /// To look and to reserve in one. Nothing may be awaited meanwhile.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Both> {
-        self.both.lock().unwrap_or_else(PoisonError::into_inner)
+        self.both.lock()
     }
 
     /// Drives a hand-over for as long as the agent lives.

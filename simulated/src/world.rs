@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::Ipv4Net;
@@ -15,6 +15,7 @@ use mose_pam::{Bytes, Profile};
 use mose_protocol::agent::MessagesPerSec;
 use mose_protocol::{HostName, ServiceName, Timestamp};
 use mose_transfer::PAGE;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
 
 use crate::draw::{Component, Times};
@@ -207,7 +208,7 @@ impl World {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(crate) fn system_time(&self, at: Instant) -> SystemTime {

@@ -9,16 +9,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
+use parking_lot::{Condvar, Mutex};
 
 use super::error::TransferError;
 use super::folder::Folder;
 use super::frame::{Entry, Kind, Meta, Section};
-use super::link::lock;
 use super::pages::PAGE;
 use super::path::RelPath;
 use super::scan::Stamp;
@@ -77,9 +77,9 @@ impl DumpSignal {
 
     /// Waits for news, but no longer than until the next look at the folder is due.
     fn wait(&self) -> Dump {
-        let state = lock(&self.0.dump);
-        let waited = self.0.changed.wait_timeout_while(state, POLL, |state| *state == Dump::Running);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let mut state = self.0.dump.lock();
+        self.0.changed.wait_while_for(&mut state, |state| *state == Dump::Running, POLL);
+        *state
     }
 }
 
@@ -95,7 +95,7 @@ impl DumpNotifier {
     }
 
     fn set(&self, end: Dump) {
-        let mut state = lock(&self.0.dump);
+        let mut state = self.0.dump.lock();
         if *state == Dump::Running {
             *state = end;
         }

@@ -4,12 +4,13 @@
 //! deadlines, cancelling) is here, once.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Queue, RecvTimeoutError};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mose_protocol::transfer::TransferBounds;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::buf::{Buf, HEADER};
 use super::digest::Digest;
@@ -59,11 +60,6 @@ pub(crate) fn max_frame(chunk: usize) -> usize {
     HEADER + chunk + 2 * MAX_META
 }
 
-/// A poisoned lock only says that another thread panicked; the state here is valid between any two statements.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Frames whose memory can be used again.
 #[derive(Clone, Default)]
 pub(crate) struct Pool {
@@ -77,7 +73,7 @@ impl Pool {
     }
 
     pub(crate) fn take(&self) -> Buf {
-        let buf = lock(&self.free).pop();
+        let buf = self.free.lock().pop();
         buf.map_or_else(
             || Buf::new(self.chunk),
             |mut buf| {
@@ -94,7 +90,7 @@ impl Pool {
 
     pub(crate) fn give(&self, buf: Buf) {
         if buf.chunk() == self.chunk {
-            lock(&self.free).push(buf);
+            self.free.lock().push(buf);
         }
     }
 }
@@ -153,16 +149,16 @@ impl Flow {
 
     /// What to do at once when the transfer fails, such as shutting down a socket that a thread is blocked on.
     pub(crate) fn on_fail(&self, action: impl Fn() + Send + 'static) {
-        *lock(&self.on_fail) = Some(Box::new(action));
+        *self.on_fail.lock() = Some(Box::new(action));
     }
 
     /// Ends the transfer; the first reason stays.
     pub(crate) fn fail(&self, error: TransferError) -> TransferError {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let error = state.failure.get_or_insert(error).clone();
         self.changed.notify_all();
         drop(state);
-        if let Some(action) = &*lock(&self.on_fail) {
+        if let Some(action) = &*self.on_fail.lock() {
             action();
         }
         error
@@ -175,7 +171,7 @@ impl Flow {
 
     /// Takes in what the destination said.
     pub(crate) fn reply(&self, reply: Reply) -> Result<(), TransferError> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.last = Some(Instant::now());
         let problem = match reply {
             Reply::Welcome => {
@@ -227,14 +223,14 @@ impl Flow {
     /// Waits until everything that was sent is acknowledged, `within` a time; whether it is.
     pub(crate) fn drained(&self, within: Duration) -> Result<bool, TransferError> {
         let open = |s: &mut FlowState| !s.pending.is_empty() && s.failure.is_none();
-        let waited = self.changed.wait_timeout_while(lock(&self.state), within, open);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, open, within);
         state.failure.clone().map_or(Ok(state.pending.is_empty()), Err)
     }
 
     /// Fails if the transfer failed, or if what is under way has not been acknowledged for too long.
     pub(crate) fn check(&self) -> Result<(), TransferError> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         if let Some(error) = &state.failure {
             return Err(error.clone());
         }
@@ -249,16 +245,15 @@ impl Flow {
     /// Waits for a point in time, or for the transfer to fail.
     pub(crate) fn pause(&self, until: Instant) -> Result<(), TransferError> {
         let left = until.saturating_duration_since(Instant::now());
-        let waited = self.changed.wait_timeout_while(lock(&self.state), left, |s| s.failure.is_none());
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |s| s.failure.is_none(), left);
         state.failure.clone().map_or(Ok(()), Err)
     }
 
     /// Waits for the destination to accept the token.
     pub(crate) fn welcomed(&self, within: Duration) -> Result<bool, TransferError> {
-        let state = lock(&self.state);
-        let waited = self.changed.wait_timeout_while(state, within, |s| !s.welcome && s.failure.is_none());
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |s| !s.welcome && s.failure.is_none(), within);
         state.failure.clone().map_or(Ok(state.welcome), Err)
     }
 
@@ -270,10 +265,11 @@ impl Flow {
 
     /// Waits a moment for the failure that another thread may be about to report; it knows the reason better.
     pub(crate) fn failure_or(&self, error: TransferError) -> TransferError {
-        let state = lock(&self.state);
         let patience = Duration::from_millis(500);
-        let waited = self.changed.wait_timeout_while(state, patience, |s| s.failure.is_none());
-        let known = waited.unwrap_or_else(PoisonError::into_inner).0.failure.clone();
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |s| s.failure.is_none(), patience);
+        let known = state.failure.clone();
+        drop(state);
         self.fail(known.unwrap_or(error))
     }
 
@@ -288,7 +284,7 @@ impl Flow {
         ready: impl Fn(&FlowState) -> bool,
     ) -> Result<MutexGuard<'_, FlowState>, TransferError> {
         let began = Instant::now();
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         loop {
             if let Some(error) = &state.failure {
                 return Err(error.clone());
@@ -303,7 +299,7 @@ impl Flow {
                 drop(state);
                 return Err(self.stalled(doing));
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut state, left);
         }
     }
 }
@@ -320,7 +316,7 @@ impl Stop {
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         self.notify.notify_one();
-        if let Some(action) = &*lock(&self.action) {
+        if let Some(action) = &*self.action.lock() {
             action();
         }
     }
@@ -336,7 +332,7 @@ impl Stop {
 
     /// What interrupts the transport; done at once if it was stopped before.
     pub(crate) fn interrupt_by(&self, action: impl Fn() + Send + 'static) {
-        let mut slot = lock(&self.action);
+        let mut slot = self.action.lock();
         if self.is_stopped() {
             action();
         }

@@ -10,7 +10,7 @@ mod interface;
 mod probe;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mose_bus::peers::QUICK;
@@ -21,6 +21,7 @@ use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::Step;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -77,7 +78,7 @@ impl Default for Links {
 
 impl Links {
     fn lock(&self) -> MutexGuard<'_, HashMap<HostName, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     fn with<T>(&self, host: &HostName, work: impl FnOnce(&mut Known) -> T) -> T {

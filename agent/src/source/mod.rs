@@ -12,7 +12,7 @@ mod stop_and_copy;
 mod take_back;
 mod work;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mose_driver::departure::{Control, aborted};
@@ -21,6 +21,7 @@ use mose_pam::{Plan, Strategy};
 use mose_protocol::handover::{Place, Prepare, Task};
 use mose_protocol::record::{CriuTimes, Outcome};
 use mose_protocol::{Refusal, RefusalCode, Request};
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::agent::Agent;
@@ -166,7 +167,7 @@ impl Source {
     }
 
     fn take_ready(&mut self) -> Option<Ready> {
-        self.ready.get_mut().unwrap_or_else(PoisonError::into_inner).take()
+        self.ready.get_mut().take()
     }
 
     async fn ask(&self, request: &Request, deadline: Duration) -> mose_protocol::Response {

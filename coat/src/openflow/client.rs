@@ -8,13 +8,14 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::{
@@ -85,11 +86,6 @@ struct Shared {
     generation: watch::Sender<u64>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the locks guard is never left half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Shared {
     /// A transaction number; never 0, which packet-outs carry.
     fn xid(&self) -> u32 {
@@ -102,7 +98,7 @@ impl Shared {
     }
 
     fn sender(&self) -> Result<Sender, CoatError> {
-        match &*lock(&self.link) {
+        match &*self.link.lock() {
             Link::Up(sender) => Ok(sender.clone()),
             Link::Down(reason) => Err(self.unreachable(reason.clone())),
         }
@@ -114,7 +110,7 @@ impl Shared {
 
     /// The connection broke while something was waited for.
     fn broken(&self) -> CoatError {
-        let reason = match &*lock(&self.link) {
+        let reason = match &*self.link.lock() {
             Link::Down(reason) => reason.clone(),
             Link::Up(_) => "the connection broke".to_owned(),
         };
@@ -134,7 +130,7 @@ impl Shared {
             }
             kind::ERROR => self.refused(header.xid, wire::describe_error(body)),
             kind::BARRIER_REPLY => {
-                if let Some(Waiter::Barrier(done)) = lock(&self.waiters).remove(&header.xid) {
+                if let Some(Waiter::Barrier(done)) = self.waiters.lock().remove(&header.xid) {
                     // Whoever waited may have given up.
                     let _ = done.send(());
                 }
@@ -149,10 +145,10 @@ impl Shared {
     }
 
     fn refused(&self, xid: u32, reason: String) {
-        let mut waiters = lock(&self.waiters);
+        let mut waiters = self.waiters.lock();
         match waiters.remove(&xid) {
             Some(Waiter::Refusal(slot)) => {
-                lock(&slot).get_or_insert(reason);
+                slot.lock().get_or_insert(reason);
             }
             Some(Waiter::Flows(_, done)) => {
                 let _ = done.send(Err(reason));
@@ -165,7 +161,7 @@ impl Shared {
     }
 
     fn flows(&self, xid: u32, mut entries: Vec<FlowEntry>, more: bool) {
-        let mut waiters = lock(&self.waiters);
+        let mut waiters = self.waiters.lock();
         let Some(Waiter::Flows(mut flows, done)) = waiters.remove(&xid) else {
             return;
         };
@@ -193,7 +189,7 @@ struct Registered<'a> {
 impl Registered<'_> {
     fn add(&mut self, waiter: Waiter) -> u32 {
         let xid = self.shared.xid();
-        lock(&self.shared.waiters).insert(xid, waiter);
+        self.shared.waiters.lock().insert(xid, waiter);
         self.xids.push(xid);
         xid
     }
@@ -201,7 +197,7 @@ impl Registered<'_> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        let mut waiters = lock(&self.shared.waiters);
+        let mut waiters = self.shared.waiters.lock();
         for xid in &self.xids {
             waiters.remove(xid);
         }
@@ -290,7 +286,7 @@ impl OfClient {
         match tokio::time::timeout(self.deadline, barrier).await {
             Err(_) => Err(self.late(what)),
             Ok(Err(_)) => Err(shared.broken()),
-            Ok(Ok(())) => match lock(&refusal).take() {
+            Ok(Ok(())) => match refusal.lock().take() {
                 None => Ok(()),
                 Some(reason) => Err(CoatError::OpenFlow { what: what.to_owned(), reason }),
             },
@@ -358,9 +354,9 @@ async fn keep_alive(shared: &Shared, deadline: Duration) {
             }
             Err(error) => error,
         };
-        *lock(&shared.link) = Link::Down(ended.to_string());
+        *shared.link.lock() = Link::Down(ended.to_string());
         // Dropping the waiters tells those who wait.
-        lock(&shared.waiters).clear();
+        shared.waiters.lock().clear();
         tracing::debug!(path = %shared.path.display(), error = %ended, "no OpenFlow connection");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LAST);
@@ -405,7 +401,7 @@ async fn read_message(reader: &mut BufReader<OwnedReadHalf>, body: &mut Vec<u8>)
 async fn serve(shared: &Shared, mut reader: BufReader<OwnedReadHalf>, writer: OwnedWriteHalf) -> io::Error {
     let (queue, queued) = mpsc::unbounded_channel();
     let sender = Sender { queue, queued: Arc::default() };
-    *lock(&shared.link) = Link::Up(sender.clone());
+    *shared.link.lock() = Link::Up(sender.clone());
     shared.generation.send_modify(|n| *n += 1);
     let read = async {
         let mut body = Vec::new();

@@ -5,12 +5,13 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
@@ -37,11 +38,6 @@ struct Message {
 
 type Reply = Result<Value, String>;
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Reply>>>>;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the locks guard is never left half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// One connection; its task ends with it.
 struct Connection {
@@ -121,7 +117,7 @@ impl OvsdbClient {
         let connection = self.connection().await?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (done, reply) = oneshot::channel();
-        lock(&connection.waiting).insert(id, done);
+        connection.waiting.lock().insert(id, done);
         let registered = Registered { waiting: &connection.waiting, id };
         let text = json!({ "method": method, "params": params, "id": id }).to_string();
         let broken = || self.unreachable("the connection broke");
@@ -140,7 +136,7 @@ struct Registered<'a> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        lock(self.waiting).remove(&self.id);
+        self.waiting.lock().remove(&self.id);
     }
 }
 
@@ -156,7 +152,7 @@ async fn connect(path: &Path) -> io::Result<Connection> {
         };
         tracing::debug!(error = ?ended.err(), "the OVSDB connection ended");
         // Tells those who wait.
-        lock(&of_task).clear();
+        of_task.lock().clear();
     });
     Ok(Connection { queue, waiting, task })
 }
@@ -192,7 +188,7 @@ async fn read(
                 }
                 continue;
             }
-            let Some(done) = message.id.and_then(|id| id.as_u64()).and_then(|id| lock(waiting).remove(&id))
+            let Some(done) = message.id.and_then(|id| id.as_u64()).and_then(|id| waiting.lock().remove(&id))
             else {
                 continue;
             };

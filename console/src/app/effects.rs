@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mose_orchestrator::calibrate::staleness;
@@ -16,6 +16,7 @@ use mose_screen::effect::{Attach, Effect};
 use mose_screen::event::{Answer, Event};
 use mose_screen::state::Level;
 use mose_screen::wire::{Known, Wire};
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 
@@ -199,7 +200,7 @@ impl Hands {
     }
 
     fn put_recorder(&self, recorder: Option<Recorder>) -> Option<Recorder> {
-        std::mem::replace(&mut *self.recorder.lock().unwrap_or_else(PoisonError::into_inner), recorder)
+        std::mem::replace(&mut *self.recorder.lock(), recorder)
     }
 
     async fn end_recording(&self) {

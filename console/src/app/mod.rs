@@ -9,7 +9,7 @@ mod recorder;
 mod terminal;
 mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use color_eyre::eyre::eyre;
@@ -21,6 +21,7 @@ use mose_screen::effect::Effect;
 use mose_screen::event::{Answer, Event};
 use mose_screen::loaded::Loaded;
 use mose_screen::state::{Level, Source, State};
+use parking_lot::Mutex;
 use ratatui::Terminal;
 use ratatui::backend::Backend;
 use tokio::sync::mpsc;
@@ -68,7 +69,7 @@ impl Inputs {
     /// Writes down what came from the agents; a disk that is full ends the recording, not the console.
     fn note(&self, event: &Event, now: Timestamp) -> Vec<Event> {
         let Event::Wire(wire) = event else { return Vec::new() };
-        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recorder = self.recorder.lock();
         let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.note(now, wire)) else {
             return Vec::new();
         };

@@ -1,11 +1,12 @@
 //! One migration that comes to this host, as others may see and influence it: the machine, and who waits for what it says.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use mose_handover::destination::{Answer, Event, Said, Ticket};
 use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
 use mose_protocol::{HostName, Refusal, Reply, Response, ServiceName};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reasons::{self, Parties};
@@ -159,7 +160,7 @@ impl Incoming {
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.desk.lock()
     }
 
     fn step(&self, desk: &mut Desk, event: Event<Refusal>) {

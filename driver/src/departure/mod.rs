@@ -5,7 +5,7 @@
 
 mod drive;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use mose_handover::SourceState;
@@ -13,6 +13,7 @@ use mose_handover::source::{Doubt, Effect, Event, Source, Why};
 use mose_protocol::handover::{Restored, Task};
 use mose_protocol::record::Outcome;
 use mose_protocol::{MigrationId, Refusal, RefusalCode};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
 
 use crate::HandOvers;
@@ -113,7 +114,7 @@ impl Control {
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+        self.machine.lock()
     }
 
     fn tell(&self, event: Event<Refusal>) -> Vec<Effect<Refusal>> {

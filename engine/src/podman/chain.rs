@@ -19,12 +19,13 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mose_pam::Millis;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode};
+use parking_lot::Mutex;
 use tokio::process::Command;
 use tokio::sync::{OnceCell, OwnedMutexGuard};
 
@@ -83,7 +84,7 @@ impl Chains {
         let _turn = self.turn(container).await?;
         let removed = remove(folder_of(container)?);
         // Forgotten, unless somebody else waits for it: it is in the table and in our own hands.
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut busy = self.busy.lock();
         busy.retain(|id, turn| *id != container.id || Arc::strong_count(turn) > 2);
         removed.map_err(|error| io_refusal(&format!("pre-dumps of {} stay", container.name), &error))
     }
@@ -91,7 +92,7 @@ impl Chains {
     /// Waits until CRIU is done with what it does to a container for us.
     async fn turn(&self, container: &Container) -> Result<OwnedMutexGuard<()>, Refusal> {
         let turn = {
-            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut busy = self.busy.lock();
             busy.entry(container.id.clone()).or_default().clone()
         };
         tokio::time::timeout(CRIU_DEADLINE, turn.lock_owned()).await.map_err(|_| {

@@ -8,11 +8,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mose_protocol::{Refusal, RefusalCode};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -107,7 +108,7 @@ impl Hooks {
     pub(super) fn expect(&self, id: &str) -> Result<Moments, Refusal> {
         let (sender, receiver) = mpsc::channel(4);
         let number = self.waits.fetch_add(1, Ordering::Relaxed);
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), (number, sender));
+        self.waiting.lock().insert(id.to_owned(), (number, sender));
         std::fs::write(self.folder.join(id), []).map_err(|error| failed(&self.folder, &error))?;
         Ok(receiver)
     }
@@ -129,12 +130,12 @@ impl Hooks {
     }
 
     fn put(&self, id: &str, stage: &'static str, deed: Deed) {
-        self.deeds.lock().unwrap_or_else(PoisonError::into_inner).insert((id.to_owned(), stage), deed);
+        self.deeds.lock().insert((id.to_owned(), stage), deed);
     }
 
     /// The number of the wait for the container `id`.
     pub(super) fn wait_of(&self, id: &str) -> Option<u64> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(id).map(|(number, _)| *number)
+        self.waiting.lock().get(id).map(|(number, _)| *number)
     }
 
     /// As [`Hooks::forget`], unless it waits for something later.
@@ -146,8 +147,8 @@ impl Hooks {
 
     /// CRIU no longer waits for the agent about the container `id`.
     pub(super) fn forget(&self, id: &str) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-        self.deeds.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _), _| known != id);
+        self.waiting.lock().remove(id);
+        self.deeds.lock().retain(|(known, _), _| known != id);
         match std::fs::remove_file(self.folder.join(id)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 tracing::warn!(container = id, %error, "a hook's marker cannot be removed");
@@ -204,7 +205,7 @@ async fn answer(mut stream: UnixStream, waiting: &Waiting, deeds: &Deeds) -> std
 
 /// Asks whoever moves the container.
 async fn ask(waiting: &Waiting, stage: Stage, id: &str) -> Result<(), String> {
-    let found = waiting.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+    let found = waiting.lock().get(id).cloned();
     let (_, sender) = found.ok_or_else(|| format!("nobody moves container {id}"))?;
     let (answer, verdict) = oneshot::channel();
     let broken_off = || "the migration was broken off".to_owned();
@@ -214,7 +215,7 @@ async fn ask(waiting: &Waiting, stage: Stage, id: &str) -> Result<(), String> {
 
 /// Does what is to be done at a stage, if anything is.
 fn act(deeds: &Deeds, id: &str, stage: &'static str) -> Result<(), String> {
-    let deed = deeds.lock().unwrap_or_else(PoisonError::into_inner).remove(&(id.to_owned(), stage));
+    let deed = deeds.lock().remove(&(id.to_owned(), stage));
     deed.map_or(Ok(()), |deed| deed().map_err(|error| error.to_string()))
 }
 

@@ -3,7 +3,7 @@
 //! It is an orchestrator like any other: it sees what telemetry says, and orders over the protocol.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mose_orchestrator::design::{self, Design, Given, Wanted};
@@ -15,6 +15,7 @@ use mose_protocol::handover::ImagePolicy;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::StepEvent;
 use mose_protocol::{HostName, Refusal, RefusalCode, envelope, keys};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
@@ -110,7 +111,7 @@ impl Pilot {
         let subscriber =
             self.fleet.session().declare_subscriber(keys::TELEMETRY_ALL).callback(move |sample| {
                 if let Ok(telemetry) = envelope::open::<Telemetry>(&sample.payload().to_bytes()) {
-                    let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut newest = newest.lock();
                     newest.insert(telemetry.host.clone(), telemetry);
                     heard.notify_one();
                 }
@@ -127,7 +128,7 @@ impl Pilot {
             if !*switched.borrow_and_update() {
                 continue;
             }
-            let wanted = wanted(&self.follow, &self.newest.lock().unwrap_or_else(PoisonError::into_inner));
+            let wanted = wanted(&self.follow, &self.newest.lock());
             let Some((from, to)) = wanted else { continue };
             let moved = match self.migrate(from, to).await {
                 Ok(record) => {
@@ -141,7 +142,7 @@ impl Pilot {
                 }
             };
             // What was known before says nothing of where the service is now.
-            self.newest.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.newest.lock().clear();
             if !moved {
                 tokio::time::sleep(AGAIN).await;
             }

@@ -1,12 +1,13 @@
 //! Pre-copy on every kernel: the agent reads the running service's pages, and the dump is sent as what differs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
 use mose_engine::{Container, Engine, LiveMemory};
 use mose_protocol::Refusal;
 use mose_transfer::{RoundSent, Sender};
+use parking_lot::Mutex;
 
 use super::PreCopy;
 use crate::destination::transfer_refusal;
@@ -34,13 +35,11 @@ impl PreCopy for Live {
         let begun = Instant::now();
         let memory = Arc::clone(&self.memory);
         // Not on the sending thread, which tells the destination meanwhile that the source lives.
-        let look = move || memory.lock().unwrap_or_else(PoisonError::into_inner).look();
+        let look = move || memory.lock().look();
         let looked = tokio::task::spawn_blocking(look).await;
         looked.map_err(|error| transfer_refusal(&error))?.map_err(|error| transfer_refusal(&error))?;
         let memory = Arc::clone(&self.memory);
-        let read = move |take: &mut mose_transfer::TakePage<'_>| {
-            memory.lock().unwrap_or_else(PoisonError::into_inner).changed(take)
-        };
+        let read = move |take: &mut mose_transfer::TakePage<'_>| memory.lock().changed(take);
         let sent = sender.round(Box::new(read)).await.map_err(|error| transfer_refusal(&error))?;
         Ok(RoundSent { elapsed: begun.elapsed(), ..sent })
     }

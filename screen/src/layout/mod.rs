@@ -9,9 +9,9 @@ use crate::pane::Pane;
 mod file;
 
 const BUILT_IN: [(&str, &str); 3] = [
-    ("operator.toml", include_str!("../../layouts/operator.toml")),
-    ("explorer.toml", include_str!("../../layouts/explorer.toml")),
-    ("wall.toml", include_str!("../../layouts/wall.toml")),
+    ("operator.toml", include_str!("../../../layouts/operator.toml")),
+    ("explorer.toml", include_str!("../../../layouts/explorer.toml")),
+    ("wall.toml", include_str!("../../../layouts/wall.toml")),
 ];
 
 /// Which panes are where, for every size.

@@ -11,7 +11,7 @@ mod check;
 mod text;
 
 /// The commented default.
-pub const COMMENTED: &str = include_str!("../../assets/config.toml");
+pub const COMMENTED: &str = include_str!("../../../assets/config.toml");
 
 /// What an operator may set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

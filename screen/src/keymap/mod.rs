@@ -13,7 +13,7 @@ use crate::action::{ACTIONS, Action};
 use crate::config_error::{ConfigError, Source, built_in};
 use crate::pane::Pane;
 
-const BUILT_IN: &str = include_str!("../../assets/keymap.toml");
+const BUILT_IN: &str = include_str!("../../../assets/keymap.toml");
 
 /// How long the next key of a sequence may take.
 const PATIENCE: Millis = Millis(1000.0);

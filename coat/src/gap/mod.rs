@@ -10,12 +10,14 @@ use std::{
     net::Ipv4Addr,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, SystemTime},
 };
+
+use parking_lot::Mutex;
 
 pub use self::waits::{Outage, Wait, Waits};
 use self::{packet::Packet, waits::Followed};
@@ -117,7 +119,7 @@ impl GapProbe {
     /// What was heard so far; the measurement goes on. Packets that the kernel dropped are not counted yet.
     #[must_use]
     pub fn report(&self, outage: Outage) -> GapReport {
-        lock(&self.tally).report(SystemTime::now(), outage, 0)
+        self.tally.lock().report(SystemTime::now(), outage, 0)
     }
 
     /// Ends the measurement. Blocks for up to 20 ms.
@@ -125,7 +127,7 @@ impl GapProbe {
     pub fn stop(mut self, outage: Outage) -> GapReport {
         // A thread that is lost leaves what it had counted.
         let ended = self.end().unwrap_or_else(|| Ended { at: SystemTime::now(), missed: 0 });
-        lock(&self.tally).report(ended.at, outage, ended.missed)
+        self.tally.lock().report(ended.at, outage, ended.missed)
     }
 
     fn end(&mut self) -> Option<Ended> {
@@ -208,10 +210,6 @@ fn open(link: &str, service: Ipv4Addr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
-    tally.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn listen(socket: &OwnedFd, service: Ipv4Addr, stop: &AtomicBool, tally: &Mutex<Tally>) -> Ended {
     let mut frame = [0; SNAP];
     let mut ended = None;
@@ -223,7 +221,7 @@ fn listen(socket: &OwnedFd, service: Ipv4Addr, stop: &AtomicBool, tally: &Mutex<
         match receive(socket, &mut frame, ended.is_some()) {
             Ok((length, at)) if ended.is_none_or(|end| at <= end) => {
                 if let Some(packet) = frame.get(..length).and_then(|frame| Packet::read(frame, service)) {
-                    lock(tally).take(&packet, at);
+                    tally.lock().take(&packet, at);
                 }
             }
             Ok(_) => break,

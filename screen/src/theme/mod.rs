@@ -11,11 +11,11 @@ use crate::config_error::{ConfigError, Source, built_in};
 mod file;
 
 const BUILT_IN: [(&str, &str); 5] = [
-    ("dark.toml", include_str!("../../assets/themes/dark.toml")),
-    ("light.toml", include_str!("../../assets/themes/light.toml")),
-    ("ansi16.toml", include_str!("../../assets/themes/ansi16.toml")),
-    ("colourblind.toml", include_str!("../../assets/themes/colourblind.toml")),
-    ("mono.toml", include_str!("../../assets/themes/mono.toml")),
+    ("dark.toml", include_str!("../../../assets/themes/dark.toml")),
+    ("light.toml", include_str!("../../../assets/themes/light.toml")),
+    ("ansi16.toml", include_str!("../../../assets/themes/ansi16.toml")),
+    ("colourblind.toml", include_str!("../../../assets/themes/colourblind.toml")),
+    ("mono.toml", include_str!("../../../assets/themes/mono.toml")),
 ];
 
 /// What a piece of the screen means.

@@ -13,13 +13,14 @@ use std::{
     net::Ipv4Addr,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::gap::{GapProbe, GapWatch};
@@ -215,12 +216,12 @@ async fn keep_in_step(inner: Weak<Inner>, mut generation: tokio::sync::watch::Re
 
 impl Inner {
     fn output(&self, target: &Route) -> Option<u32> {
-        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let outputs = self.outputs.lock();
         outputs.get(target).copied()
     }
 
     fn set_output(&self, target: Route, port: Option<u32>) {
-        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outputs = self.outputs.lock();
         match port {
             Some(port) => outputs.insert(target, port),
             None => outputs.remove(&target),
@@ -292,7 +293,7 @@ impl Inner {
                 Err(error) => return Err(error),
             }
         }
-        *self.outputs.lock().unwrap_or_else(PoisonError::into_inner) = outputs;
+        *self.outputs.lock() = outputs;
         self.lengthen_queues();
         Ok(())
     }
@@ -301,7 +302,7 @@ impl Inner {
     async fn adopt(&self) -> Result<(), CoatError> {
         self.learn_outputs().await?;
         let targets: HashMap<u32, Route> = {
-            let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+            let outputs = self.outputs.lock();
             outputs.iter().map(|(route, port)| (*port, route.clone())).collect()
         };
         let mut routes = self.routes.lock().await;
