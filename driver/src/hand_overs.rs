@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, ServiceName};
+use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Response, ServiceName};
 use parking_lot::{Mutex, MutexGuard};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
 
-use crate::Ask;
 use crate::arrival::Incoming;
 use crate::departure::Control;
+use crate::{Ask, Tasks};
 
 /// What a migration is doing with a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct HandOvers {
     pub(crate) host: HostName,
     pub(crate) ask: Arc<dyn Ask>,
     both: Mutex<Both>,
-    life: CancellationToken,
+    tasks: Tasks,
 }
 
 /// Both directions, under one lock.
@@ -52,15 +52,17 @@ pub(crate) struct Both {
 }
 
 impl HandOvers {
-    /// None yet, at a host that asks others so.
+    /// None yet, at a host that asks others so. Stopping `tasks` leaves all of them where they are, as a crash would; another life of the
+    /// agent goes on from their journals.
     #[must_use]
-    pub fn new(host: HostName, ask: Arc<dyn Ask>) -> Arc<Self> {
-        Arc::new(Self { host, ask, both: Mutex::default(), life: CancellationToken::new() })
+    pub fn new(host: HostName, ask: Arc<dyn Ask>, tasks: Tasks) -> Arc<Self> {
+        Arc::new(Self { host, ask, both: Mutex::default(), tasks })
     }
 
-    /// Leaves all of them where they are, as a crash would; another life of the agent goes on from their journals.
-    pub fn stop(&self) {
-        self.life.cancel();
+    /// The tasks that drive them.
+    #[must_use]
+    pub const fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// What a migration is doing with a service here.
@@ -84,15 +86,24 @@ impl HandOvers {
 
     /// Drives a hand-over for as long as the agent lives.
     pub(crate) fn spawn(&self, hand_over: impl Future<Output = ()> + Send + 'static) {
-        let life = self.life.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                // Once it has ended nothing more is begun.
-                biased;
-                () = life.cancelled() => {}
-                () = hand_over => {}
+        self.tasks.spawn(hand_over);
+    }
+
+    /// An answer that is to come.
+    pub(crate) async fn heard(&self, answer: oneshot::Receiver<Response>) -> Response {
+        let answered = tokio::select! {
+            biased;
+            answered = answer => answered,
+            // What was asked may be done or not: it tells as little as no answer at all.
+            () = self.tasks.stopped() => {
+                let reason = format!("the agent on {} is ending", self.host);
+                return Err(Refusal::new(RefusalCode::Unreachable, reason, "ask again once it is back"));
             }
-        });
+        };
+        answered.unwrap_or_else(|_| {
+            let reason = "the hand-over has ended at the destination";
+            Err(Refusal::new(RefusalCode::OutOfTurn, reason, "migrate again"))
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod arrival;
 pub mod departure;
 mod hand_overs;
+mod tasks;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use mose_protocol::{HostName, Request, Response};
 
 pub use hand_overs::{Busy, HandOvers};
+pub use tasks::Tasks;
 
 /// How long an agent may take to answer what it can answer at once.
 const QUICK: Duration = Duration::from_secs(3);

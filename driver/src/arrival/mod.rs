@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mose_handover::destination::Destination;
 use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
-use mose_protocol::{MigrationId, Refusal, RefusalCode, Reply, Response};
+use mose_protocol::{MigrationId, Refusal, Reply, Response};
 use tokio::sync::oneshot;
 
 use crate::HandOvers;
@@ -90,7 +90,7 @@ impl HandOvers {
         if self.coming(&prepare.task.migration).is_none() {
             self.end_earlier(&prepare).await;
         }
-        heard(self.reserve(prepare, work)?).await
+        self.heard(self.reserve(prepare, work)?).await
     }
 
     /// Reserves the service's name for a hand-over and begins it, or finds it begun; the answer to come.
@@ -120,7 +120,7 @@ impl HandOvers {
     /// Where that cannot be done to it as it is.
     pub async fn of_arrival(&self, migration: &MigrationId, asked: Asked) -> Response {
         match self.coming(migration) {
-            Some(incoming) => heard(incoming.ask(asked)).await,
+            Some(incoming) => self.heard(incoming.ask(asked)).await,
             None => match asked {
                 Asked::Inquire => Ok(Reply::Handover(HandoverState::Unknown)),
                 // What it never heard of it cannot restore: that takes a preparation, and its journal.
@@ -152,12 +152,4 @@ impl HandOvers {
     fn coming(&self, migration: &MigrationId) -> Option<Arc<Incoming>> {
         self.lock().coming.get(migration).cloned()
     }
-}
-
-/// An answer that is to come.
-async fn heard(answer: oneshot::Receiver<Response>) -> Response {
-    answer.await.unwrap_or_else(|_| {
-        let reason = "the hand-over has ended at the destination";
-        Err(Refusal::new(RefusalCode::OutOfTurn, reason, "migrate again"))
-    })
 }

@@ -10,7 +10,7 @@ use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{Reply, Request};
 use tokio::time::{Duration, Instant, timeout};
 
-use super::{Asked, IDLE_DEADLINE, Incoming, heard};
+use super::{Asked, IDLE_DEADLINE, Incoming};
 use crate::{HandOvers, QUICK};
 
 /// How often a source is listened for.
@@ -105,7 +105,7 @@ impl HandOvers {
             HandoverState::Restored(_) | HandoverState::Refused(_)
                 if self.told_source(incoming, &record).await =>
             {
-                let _ = heard(incoming.ask(Asked::Close)).await;
+                let _ = self.heard(incoming.ask(Asked::Close)).await;
             }
             _ => {}
         }

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use mose_driver::HandOvers;
+use mose_driver::{HandOvers, Tasks};
 use mose_handover::SourceState;
 use mose_protocol::handover::{HandoverState, Prepare, Task};
 use mose_protocol::record::{Outcome, Record};
@@ -187,7 +187,7 @@ impl World {
     /// The agent of a host begins a life, with what is on its disk.
     pub(crate) fn start(&self, name: &HostName) {
         let asking = Asking { world: self.clone(), from: name.clone() };
-        let hand_overs = HandOvers::new(name.clone(), Arc::new(asking));
+        let hand_overs = HandOvers::new(name.clone(), Arc::new(asking), Tasks::default());
         let (arrivals, departures) = self.with(name, |host| {
             host.hand_overs = Some(hand_overs.clone());
             host.life += 1;
@@ -209,8 +209,10 @@ impl World {
         state.log(format_args!("{name}: killed"));
         let thaws = state.random.bool();
         let Some(host) = state.hosts.get_mut(name) else { return };
+        let mut panicked = false;
         if let Some(hand_overs) = host.hand_overs.take() {
-            hand_overs.stop();
+            hand_overs.tasks().stop();
+            panicked = hand_overs.tasks().is_broken();
         }
         for container in host.containers.values_mut() {
             container.copy = match container.copy {
@@ -221,6 +223,9 @@ impl World {
         }
         let lost: Vec<_> = host.arrivals.keys().cloned().collect();
         state.images.retain(|migration, _| !lost.contains(migration));
+        if panicked {
+            state.violate(format_args!("a task at {name} panicked"));
+        }
     }
 
     /// Whether no migration is under way and every agent lives.
@@ -257,7 +262,13 @@ impl World {
     }
 
     pub(crate) fn has_violation(&self) -> bool {
-        self.state().violation.is_some()
+        let mut state = self.state();
+        let broken =
+            |host: &Host| host.hand_overs.as_ref().is_some_and(|hand_overs| hand_overs.tasks().is_broken());
+        if state.hosts.values().any(broken) {
+            state.violate("a task panicked");
+        }
+        state.violation.is_some()
     }
 
     /// What every host has on its disk and among its containers, for a violation's text.

@@ -18,7 +18,7 @@ async fn ends_with_the_agent(name: &str, of: &str, begin: impl Fn(&Host)) {
         begin(&host);
         host.until(STOPPED).await;
         if stops {
-            host.hand_overs.stop();
+            host.hand_overs.tasks().stop();
         }
         host.until(STOPPED + 600_000).await;
         host
@@ -26,8 +26,13 @@ async fn ends_with_the_agent(name: &str, of: &str, begin: impl Fn(&Host)) {
     let (whole, stopped) = (run(false).await, run(true).await);
     let (all, after) = (whole.all(), whole.since(STOPPED));
     assert!(!after.is_empty(), "{name}: nothing was to be done after {all:?}");
-    assert_eq!(stopped.all(), all[..all.len() - after.len()], "{name}");
-    assert_eq!(stopped.since(STOPPED), [""; 0], "{name}");
+    // Whoever waits for an answer hears at once that none will come.
+    let (heard, done): (Vec<_>, Vec<_>) = stopped
+        .all()
+        .into_iter()
+        .partition(|what| what.starts_with("20.300 ") && what.ends_with(": Unreachable"));
+    assert_eq!(done, all[..all.len() - after.len()], "{name}");
+    assert_eq!(stopped.since(STOPPED), heard, "{name}");
 }
 
 /// Does something at a millisecond.
@@ -126,7 +131,7 @@ async fn a_source_whose_agent_has_ended_does_nothing_that_is_ordered_aborted_or_
     source.does("make ready", [NEVER]);
     source.order();
     source.until(1000).await;
-    source.hand_overs.stop();
+    source.hand_overs.tasks().stop();
     source.until(2000).await;
     source.hand_overs.abort(&"m".parse().unwrap()).unwrap();
     source.until(60_000).await;
@@ -136,14 +141,14 @@ async fn a_source_whose_agent_has_ended_does_nothing_that_is_ordered_aborted_or_
     source.does("take back", [FAILS]);
     source.take_up_departure(SourceState::Dumping);
     source.until(1000).await;
-    source.hand_overs.stop();
+    source.hand_overs.tasks().stop();
     source.until(2000).await;
     settle(&source, false);
     source.until(60_000).await;
     assert_eq!(source.all(), ["0.000 take back", "0.000 doubt: not taken back"]);
 
     let source = Host::new("a");
-    source.hand_overs.stop();
+    source.hand_overs.tasks().stop();
     source.order();
     source.until(60_000).await;
     assert_eq!(source.all(), [""; 0]);
@@ -213,14 +218,14 @@ async fn another_order_that_waits_when_the_agent_ends_begins_nothing() {
     destination.prepare("m2", "a");
     destination.until(4500).await;
     assert_eq!(destination.since(1), ["4.000 record to a"]);
-    destination.hand_overs.stop();
+    destination.hand_overs.tasks().stop();
     destination.until(60_000).await;
     assert_eq!(destination.since(4500), ["8.000 m2 prepare: Conflict"]);
 
     // Nor does one that comes after that.
     let destination = Host::new("b");
-    destination.hand_overs.stop();
+    destination.hand_overs.tasks().stop();
     destination.prepare("m", "a");
     destination.until(60_000).await;
-    assert_eq!(destination.all(), [""; 0]);
+    assert_eq!(destination.all(), ["0.000 m prepare: Unreachable"]);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mose_driver::arrival::Asked;
 use mose_driver::departure::{self, Control};
-use mose_driver::{Ask, HandOvers, arrival};
+use mose_driver::{Ask, HandOvers, Tasks, arrival};
 use mose_handover::SourceState;
 use mose_handover::source::{Doubt, Why};
 use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored, Task};
@@ -184,7 +184,7 @@ impl Host {
             words: Mutex::default(),
             received: AtomicU64::default(),
         });
-        Self { hand_overs: HandOvers::new(host(name), script.clone()), script }
+        Self { hand_overs: HandOvers::new(host(name), script.clone(), Tasks::default()), script }
     }
 
     /// Says how a piece of work goes each time that it is done.
