@@ -1,26 +1,28 @@
 //! The agent itself: what it is made of, how it starts, and how it answers requests.
 
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mose_bus::peers::{Peers, Requests};
 use mose_bus::session::session_refusal;
 use mose_coat::Overlay;
 use mose_driver::arrival::Asked;
-use mose_driver::{Ask, Busy, HandOvers};
+use mose_driver::{Ask, Busy, HandOvers, Tasks};
 use mose_engine::Engine;
 use mose_protocol::agent::{Capability, Hello, Role, ServiceInfo, ServiceState, Telemetry};
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};
 use parking_lot::Mutex;
 use zenoh::Session;
-use zenoh::query::Query;
+use zenoh::liveliness::LivelinessToken;
+use zenoh::query::{Query, Queryable};
 
 use crate::calibrations::Calibrations;
+use crate::config::Config;
 use crate::history::History;
 use crate::journal::Journals;
 use crate::link::Links;
@@ -29,28 +31,14 @@ use crate::steps::StepLog;
 use crate::surroundings::Surroundings;
 use crate::watch::Watches;
 
-/// How often telemetry goes out, unless the configuration says otherwise.
-pub const TELEMETRY_PERIOD: Duration = Duration::from_secs(1);
+/// Past migrations that tell something of the links when an agent starts.
+const REMEMBERED: usize = 50;
+
+/// How long the agent's tasks may take to end: they only send what is to be told yet.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// How long the container engine may take to list what runs: while it hangs, all else goes on.
 const LISTING: Duration = Duration::from_secs(2);
-
-/// What an agent is told at its start.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The host that it speaks for.
-    pub host: HostName,
-    /// What the host is for.
-    pub role: Role,
-    /// Its address on the underlay.
-    pub underlay: Ipv4Addr,
-    /// The folder of journals and history.
-    pub state: PathBuf,
-    /// The ways for images that it offers, the best first.
-    pub transports: Vec<TransportKind>,
-    /// How often telemetry goes out.
-    pub telemetry: Duration,
-}
 
 /// An agent's parts. Everything that it does is a method of one of its modules on this.
 pub struct Agent {
@@ -77,19 +65,27 @@ pub struct Agent {
     /// The calibrations of the ways from here.
     pub calibrations: Calibrations,
     /// The services that are sampled.
-    pub(crate) profiler: Profiler,
+    pub(crate) profiler: Arc<Profiler>,
     /// The migrations that leave and come.
     pub hand_overs: Arc<HandOvers>,
     /// Watches on behalf of migrations.
     pub(crate) watches: Watches,
     /// The links to the other edge hosts.
-    pub(crate) links: Links,
+    pub(crate) links: Arc<Links>,
     /// What surrounds the host.
     pub(crate) surroundings: Arc<dyn Surroundings>,
     tools: Vec<(String, String)>,
     started_at: Timestamp,
     /// What ran here when the engine was last asked with success.
     listed: Mutex<Option<(Timestamp, Vec<ServiceInfo>)>>,
+    declared: Mutex<Declared>,
+}
+
+/// What others see of an agent, for as long as it is held.
+#[derive(Default)]
+struct Declared {
+    requests: Option<Queryable<()>>,
+    token: Option<LivelinessToken>,
 }
 
 impl Agent {
@@ -113,45 +109,49 @@ impl Agent {
                 tracing::warn!(%refusal, "the container engine does not answer yet");
                 Vec::new()
             });
+            let (host, requests, peers) =
+                (config.host.clone(), Requests::new(session.clone()), Peers::default());
+            let tasks = Tasks::default();
+            let hand_overs = HandOvers::new(host.clone(), Arc::new(Asking(requests.clone())), tasks.clone());
             let agent = Arc::new(Self {
-                requests: Requests::new(session.clone()),
-                peers: Peers::default(),
-                steps: StepLog::publishing(config.host.clone(), session.clone()),
+                profiler: Profiler::new(host.clone(), engine.clone(), hand_overs.clone()),
+                watches: Watches::new(host.clone(), overlay.clone()),
+                links: Links::new(
+                    config.clone(),
+                    requests.clone(),
+                    peers.clone(),
+                    hand_overs.clone(),
+                    surroundings.clone(),
+                ),
+                steps: StepLog::publishing(host, session.clone(), &tasks),
+                started_at: Timestamp::now(),
+                listed: Mutex::default(),
+                declared: Mutex::default(),
                 journals,
                 history,
                 calibrations,
-                profiler: Profiler::default(),
-                hand_overs: HandOvers::new(
-                    config.host.clone(),
-                    Arc::new(Asking(Requests::new(session.clone()))),
-                ),
-                watches: Watches::default(),
-                links: Links::default(),
                 surroundings,
+                requests,
+                peers,
                 tools,
-                started_at: Timestamp::now(),
-                listed: Mutex::default(),
                 config,
                 session,
                 bulk,
                 overlay,
                 engine,
+                hand_overs,
             });
             agent.take_up_arrivals();
             agent.serve().await?;
             agent.follow_peers().await?;
             agent.take_up_departures();
-            let token = agent
-                .session
-                .liveliness()
-                .declare_token(keys::live(&agent.config.host))
-                .await
-                .map_err(|error| session_refusal(&error))?;
-            // The token lives as long as the session.
-            std::mem::forget(token);
-            tokio::spawn(agent.clone().publish_telemetry());
+            let live = keys::live(&agent.config.host);
+            let token = agent.session.liveliness().declare_token(live).await;
+            agent.declared.lock().token = Some(token.map_err(|error| session_refusal(&error))?);
+            agent.spawn(agent.clone().publish_telemetry());
             if agent.config.role == Role::Edge && agent.surroundings.may_measure_links().is_ok() {
-                tokio::spawn(agent.clone().profile_links());
+                let past = agent.history.newest(REMEMBERED);
+                agent.spawn(agent.links.clone().keep_measuring(past));
             }
             Ok(agent)
         })
@@ -181,21 +181,40 @@ impl Agent {
         }
     }
 
+    /// Runs a task for as long as the agent lives.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.hand_overs.tasks().spawn(task);
+    }
+
+    /// Ends the agent: it is seen no more, takes no more requests, and what it does is left as a crash would leave it, for its next life to
+    /// take up. What runs on the host runs on.
+    pub async fn stop(&self) {
+        *self.declared.lock() = Declared::default();
+        let tasks = self.hand_overs.tasks();
+        tasks.stop();
+        if tokio::time::timeout(ENDING, tasks.ended()).await.is_err() {
+            tracing::warn!("some of the agent's tasks did not end within {ENDING:?}");
+        }
+    }
+
+    /// Returns once one of the agent's tasks has panicked: it cannot be relied on any more, and is to be stopped and started again.
+    pub async fn broken(&self) {
+        self.hand_overs.tasks().broken().await;
+    }
+
     /// Answers requests from now on.
     async fn serve(self: &Arc<Self>) -> Result<(), Refusal> {
-        let agent = self.clone();
+        // The agent holds what calls this, and not the other way round as well.
+        let agent = Arc::downgrade(self);
         let runtime = tokio::runtime::Handle::current();
-        let queryable = self
-            .session
-            .declare_queryable(keys::requests(&self.config.host))
-            .complete(true)
-            .callback(move |query| {
-                let agent = agent.clone();
-                runtime.spawn(async move { agent.answer(query).await });
-            })
-            .await
-            .map_err(|error| session_refusal(&error))?;
-        std::mem::forget(queryable);
+        let answer = move |query| {
+            let Some(agent) = agent.upgrade() else { return };
+            let _entered = runtime.enter();
+            agent.clone().spawn(agent.answer(query));
+        };
+        let requests = keys::requests(&self.config.host);
+        let declared = self.session.declare_queryable(requests).complete(true).callback(answer).await;
+        self.declared.lock().requests = Some(declared.map_err(|error| session_refusal(&error))?);
         Ok(())
     }
 
@@ -207,7 +226,12 @@ impl Agent {
         let response = match request {
             Ok(request) => {
                 tracing::debug!(request = request.name(), "asked");
-                Box::pin(self.carry_out(request)).await
+                // A request that makes the agent panic must not end it, or whoever asks could.
+                let answer = AssertUnwindSafe(Box::pin(self.carry_out(request))).catch_unwind().await;
+                answer.unwrap_or_else(|_| {
+                    let reason = format!("the agent on {} failed over this request", self.config.host);
+                    Err(Refusal::new(RefusalCode::Failed, reason, "see the agent's log, and report it"))
+                })
             }
             Err(refusal) => Err(refusal),
         };
@@ -248,16 +272,20 @@ impl Agent {
                 self.became(&migration, &state);
                 Ok(Reply::Ok)
             }
-            Request::Watch { migration, target } => self.watch(&migration, target).await.map(|()| Reply::Ok),
-            Request::Watched { migration, stop, outage } => {
-                Ok(Reply::Watched(self.watched(&migration, stop, outage).await))
+            Request::Watch { migration, target } => {
+                self.watches.begin(&migration, target).await.map(|()| Reply::Ok)
             }
-            Request::Profile(service) => self.profile(&service).await.map(|m| Reply::Profile(Box::new(m))),
+            Request::Watched { migration, stop, outage } => {
+                Ok(Reply::Watched(self.watches.seen(&migration, stop, outage).await))
+            }
+            Request::Profile(service) => {
+                self.profiler.profile(&service).await.map(|metrics| Reply::Profile(Box::new(metrics)))
+            }
             Request::Calibration(to) => self.calibrations.get(&to).map(Reply::Calibration),
             Request::Calibrate { to, profile } => self.calibrations.put(&to, &profile).map(|()| Reply::Ok),
-            Request::Links => Ok(Reply::Links(self.links())),
-            Request::ProbeLink(to) => self.probe_link(&to).await.map(|link| Reply::Links(vec![link])),
-            Request::OpenProbe(order) => self.open_probe(&order).await.map(Reply::Probe),
+            Request::Links => Ok(Reply::Links(self.links.metrics())),
+            Request::ProbeLink(to) => self.links.probe(&to).await.map(|link| Reply::Links(vec![link])),
+            Request::OpenProbe(order) => self.links.open_probe(&order).await.map(Reply::Probe),
             Request::Doctor => Ok(Reply::Doctor(self.doctor().await)),
             Request::Check { service, to } => {
                 self.check(&service, to.as_ref()).await.map(|report| Reply::Check(Box::new(report)))
@@ -331,17 +359,15 @@ impl Agent {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            if self.session.is_closed() {
-                return;
-            }
             let (services, trouble) = match self.services().await {
                 Ok(services) => (services, None),
                 Err(refusal) => (Vec::new(), Some(refusal.to_string())),
             };
             for service in services.iter().filter(|service| service.state == ServiceState::Running) {
-                self.sample(&service.name);
+                self.profiler.sample(&service.name);
             }
-            let (host, links, profiles) = (self.config.host.clone(), self.links(), self.profiler.latest());
+            let (host, links, profiles) =
+                (self.config.host.clone(), self.links.metrics(), self.profiler.latest());
             let (position, clients) = (self.surroundings.position(), self.surroundings.clients().await);
             let at = Timestamp::now();
             let telemetry = Telemetry { host, at, services, profiles, links, position, clients, trouble };
@@ -351,11 +377,6 @@ impl Agent {
             }
         }
     }
-}
-
-/// The overlay's error as a refusal.
-pub(crate) fn overlay_refusal(error: &mose_coat::CoatError) -> Refusal {
-    Refusal::new(RefusalCode::Overlay, error.to_string(), "")
 }
 
 /// Asking over Zenoh.

@@ -11,7 +11,8 @@ use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode, Timestamp};
 use tokio::sync::oneshot;
 
-use crate::agent::{Agent, overlay_refusal};
+use crate::agent::Agent;
+use crate::overlay::overlay_refusal;
 
 /// The moment at which held segments were let go.
 #[derive(Debug, Clone, Copy)]

@@ -67,6 +67,12 @@ fn refusal(path: &Path, error: &io::Error) -> Refusal {
     )
 }
 
+/// What is left of a journal whose writing panicked.
+pub(crate) fn not_written<S>(error: tokio::task::JoinError) -> (Option<Journal<S>>, Result<(), Refusal>) {
+    let reason = format!("the journal was not written: {error}");
+    (None, Err(Refusal::new(RefusalCode::Failed, reason, "see the agent's log")))
+}
+
 impl<S: Serialize> Journal<S> {
     /// Begins a journal; on disk, its name included, when this returns.
     fn begin<H: Serialize>(path: PathBuf, head: &H, state: &S) -> Result<Self, Refusal> {

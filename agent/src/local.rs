@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{ConstantBuilder, Retryable};
 use mose_bus::peers::QUICK;
 use mose_coat::{EndpointSpec, Route};
 use mose_protocol::agent::Location;
@@ -14,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::agent::{Agent, overlay_refusal};
+use crate::agent::Agent;
+use crate::overlay::overlay_refusal;
 
 /// Where the agent listens for orders of its own host.
 pub const SOCKET: &str = "/run/mose/agent.sock";
@@ -49,19 +51,13 @@ pub fn listen(agent: Arc<Agent>, socket: &Path) -> std::io::Result<()> {
     }
     let listener = UnixListener::bind(socket)?;
     std::fs::set_permissions(socket, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    tokio::spawn(async move {
-        loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::error!(%error, "local orders cannot be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let agent = agent.clone();
-            tokio::spawn(async move {
-                if let Err(error) = serve(&agent, stream).await {
+    agent.clone().spawn(async move {
+        let again = ConstantBuilder::new().with_delay(Duration::from_millis(100)).without_max_times();
+        let said = |error: &std::io::Error, _| tracing::error!(%error, "local orders cannot be accepted");
+        while let Ok((stream, _)) = (|| listener.accept()).retry(again).notify(said).await {
+            let orders = agent.clone();
+            agent.spawn(async move {
+                if let Err(error) = serve(&orders, stream).await {
                     tracing::warn!(%error, "a local order was not answered");
                 }
             });
@@ -162,10 +158,9 @@ impl Agent {
             self.overlay.forget(entry.address).await.map_err(overlay_error)?;
             let gone =
                 Location { address: entry.address, host: self.config.host.clone(), epoch: entry.epoch };
-            for peer in self.peers.live() {
-                let told = self.requests.ask(&peer.host, &Request::Forget(gone.clone()), QUICK).await;
+            for (host, told) in self.tell_peers(&Request::Forget(gone), None, QUICK).await {
                 if let Err(refusal) = told {
-                    tracing::warn!(host = %peer.host, %refusal, "an address was not forgotten");
+                    tracing::warn!(%host, %refusal, "an address was not forgotten");
                 }
             }
         }

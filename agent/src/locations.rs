@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use mose_bus::peers::QUICK;
 use mose_bus::session::session_refusal;
 use mose_coat::Route;
@@ -12,10 +13,11 @@ use mose_protocol::agent::{Hello, Location};
 use mose_protocol::{HostName, Refusal, Reply, Request, envelope, keys};
 use zenoh::sample::SampleKind;
 
-use crate::agent::{Agent, overlay_refusal};
+use crate::agent::Agent;
+use crate::overlay::overlay_refusal;
 
 /// How often it is tried to meet an agent that is there but does not answer: for some minutes.
-const MEETINGS: u32 = 50;
+const MEETINGS: usize = 50;
 
 impl Agent {
     /// The addresses that are on this host.
@@ -62,10 +64,19 @@ impl Agent {
         except: Option<&HostName>,
         deadline: Duration,
     ) -> Vec<(HostName, Result<(), Refusal>)> {
+        self.tell_peers(&Request::Locate(location.clone()), except, deadline).await
+    }
+
+    /// Tells every live peer but `except` something, all at once; what came of it.
+    pub(crate) async fn tell_peers(
+        &self,
+        request: &Request,
+        except: Option<&HostName>,
+        deadline: Duration,
+    ) -> Vec<(HostName, Result<(), Refusal>)> {
         let peers = self.peers.live().into_iter().map(|hello| hello.host).filter(|h| Some(h) != except);
         let asked = peers.map(|host| async move {
-            let request = Request::Locate(location.clone());
-            let told = self.requests.ask(&host, &request, deadline).await.map(|_| ());
+            let told = self.requests.ask(&host, request, deadline).await.map(|_| ());
             (host, told)
         });
         futures_util::future::join_all(asked).await
@@ -81,7 +92,7 @@ impl Agent {
             .await
             .map_err(|error| session_refusal(&error))?;
         let agent = self.clone();
-        tokio::spawn(async move {
+        self.spawn(async move {
             while let Ok(sample) = subscriber.recv_async().await {
                 let Some(host) = keys::host_of_live(sample.key_expr().as_str()) else { continue };
                 if host == agent.config.host {
@@ -89,7 +100,7 @@ impl Agent {
                 }
                 match sample.kind() {
                     SampleKind::Put => {
-                        tokio::spawn(agent.clone().meet(host));
+                        agent.spawn(agent.clone().meet(host));
                     }
                     SampleKind::Delete => {
                         tracing::info!(%host, "its agent is gone");
@@ -103,12 +114,16 @@ impl Agent {
 
     /// Exchanges introductions and locations with a peer, and builds the tunnel to it.
     async fn meet(self: Arc<Self>, host: HostName) {
-        for attempt in 1..=MEETINGS {
-            match self.introduce(&host).await {
-                Ok(()) => return tracing::info!(%host, "met its agent"),
-                Err(refusal) => tracing::warn!(%host, attempt, %refusal, "an agent cannot be met"),
+        let again = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(Duration::from_secs(5))
+            .with_max_times(MEETINGS);
+        let said = |refusal: &Refusal, _| tracing::warn!(%host, %refusal, "an agent cannot be met");
+        match (|| self.introduce(&host)).retry(again).notify(said).await {
+            Ok(()) => tracing::info!(%host, "met its agent"),
+            Err(refusal) => {
+                tracing::error!(%host, %refusal, "an agent is given up; it is met when it starts again")
             }
-            tokio::time::sleep((Duration::from_millis(200) * attempt).min(Duration::from_secs(5))).await;
         }
     }
 

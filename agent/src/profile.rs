@@ -7,15 +7,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mose_engine::{Container, Sampling as Sampler};
+use mose_driver::HandOvers;
+use mose_engine::{Container, Engine, Sampling as Sampler};
 use mose_pages::PAGE_BYTES;
 use mose_pam::{Bytes, PagesPerSec};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
-use mose_protocol::{Refusal, RefusalCode, ServiceName, Timestamp};
+use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::agent::Agent;
 use crate::file_profile::{FileProfile, written_by};
 
 /// How long a question about a service waits for its first sample.
@@ -24,9 +24,11 @@ const FIRST_SAMPLE: Duration = Duration::from_secs(6);
 /// Between two looks whether a service can be sampled again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The services that are sampled.
-#[derive(Default)]
+/// Samples the services of a host.
 pub(crate) struct Profiler {
+    host: HostName,
+    engine: Arc<dyn Engine>,
+    hand_overs: Arc<HandOvers>,
     watched: Mutex<HashMap<ServiceName, Arc<Watched>>>,
 }
 
@@ -45,6 +47,11 @@ struct Watched {
 }
 
 impl Profiler {
+    /// No service is sampled yet, and none while `hand_overs` move it.
+    pub(crate) fn new(host: HostName, engine: Arc<dyn Engine>, hand_overs: Arc<HandOvers>) -> Arc<Self> {
+        Arc::new(Self { host, engine, hand_overs, watched: Mutex::default() })
+    }
+
     /// Leaves a service as if it had never been sampled. To be called when it is known to be busy, so that none begins anew.
     pub(crate) async fn release(&self, service: &ServiceName) {
         let watched = self.watched.lock().get(service).cloned();
@@ -59,9 +66,7 @@ impl Profiler {
     pub(crate) fn latest(&self) -> Vec<ServiceMetrics> {
         self.watched.lock().values().filter_map(|watched| watched.latest.borrow().clone()).collect()
     }
-}
 
-impl Agent {
     /// Sees to it that a running service is sampled.
     pub(crate) fn sample(self: &Arc<Self>, service: &ServiceName) {
         self.sampled(service);
@@ -70,19 +75,19 @@ impl Agent {
     /// What is known of a service, which is sampled from now on if it was not.
     fn sampled(self: &Arc<Self>, service: &ServiceName) -> Arc<Watched> {
         let watched = {
-            let mut all = self.profiler.watched.lock();
+            let mut all = self.watched.lock();
             if let Some(watched) = all.get(service) {
                 return watched.clone();
             }
             all.entry(service.clone()).or_default().clone()
         };
         let known = watched.clone();
-        let (agent, service) = (self.clone(), service.clone());
-        tokio::spawn(async move {
-            if let Err(error) = agent.sample_until_gone(&service, &watched).await {
+        let (profiler, service) = (self.clone(), service.clone());
+        self.hand_overs.tasks().spawn(async move {
+            if let Err(error) = profiler.sample_until_gone(&service, &watched).await {
                 tracing::warn!(%service, %error, "the service is not profiled");
             }
-            agent.profiler.watched.lock().remove(&service);
+            profiler.watched.lock().remove(&service);
         });
         known
     }
@@ -146,7 +151,7 @@ impl Agent {
             }
         };
         if next.sampled {
-            watched.latest.send_replace(metrics(service, &self.config.host, &sampling));
+            watched.latest.send_replace(metrics(service, &self.host, &sampling));
         }
         *place = Some(sampling);
         Ok(Some(next.at))
@@ -169,7 +174,7 @@ impl Agent {
         if !self.engine.inspect(service).await?.running {
             return Err(Refusal::new(
                 RefusalCode::NotRunning,
-                format!("{service} does not run on {}", self.config.host),
+                format!("{service} does not run on {}", self.host),
                 "start it, then profile it",
             ));
         }
@@ -191,7 +196,7 @@ fn failed(service: &ServiceName, error: &dyn std::fmt::Display) -> Refusal {
 /// What a sampler knows, once it knows anything.
 fn metrics(
     service: &ServiceName,
-    host: &mose_protocol::HostName,
+    host: &HostName,
     Sampling { sampler, began, files }: &Sampling,
 ) -> Option<ServiceMetrics> {
     let profile = sampler.profile();

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use mose_driver::Tasks;
 use mose_pam::Bytes;
 use mose_protocol::handover::Task;
 use mose_protocol::step::{Phase, Round, Step, StepEvent};
@@ -52,22 +53,19 @@ pub struct StepLog {
 }
 
 impl StepLog {
-    /// A log whose events go out over `session`.
+    /// A log whose events go out over `session`, to the last one, until `tasks` are stopped.
     #[must_use]
-    pub fn publishing(host: HostName, session: zenoh::Session) -> Self {
+    pub fn publishing(host: HostName, session: zenoh::Session, tasks: &Tasks) -> Self {
         let (publish, mut events) = mpsc::unbounded_channel::<StepEvent>();
-        tokio::spawn(async move {
-            while let Some(event) = events.recv().await {
-                let key = keys::steps(&event.migration, &event.host);
-                let Ok(bytes) = envelope::seal(&event) else { continue };
-                let put = session
-                    .put(key, bytes)
-                    .congestion_control(zenoh::qos::CongestionControl::Block)
-                    .priority(zenoh::qos::Priority::InteractiveHigh)
-                    .express(true);
-                if let Err(error) = put.await {
-                    tracing::warn!(%error, "a step was not published; it can still be asked for");
-                }
+        let stopped = tasks.clone();
+        tasks.spawn_to_its_end(async move {
+            loop {
+                let event = tokio::select! {
+                    biased;
+                    Some(event) = events.recv() => event,
+                    () = stopped.stopped() => return,
+                };
+                send(&session, &event).await;
             }
         });
         Self { host, kept: Arc::default(), publish }
@@ -115,6 +113,19 @@ impl StepLog {
         numbered.events.push(event.clone());
         // Sent under the lock, so that the order on the wire is the order of the numbers.
         let _ = self.publish.send(event);
+    }
+}
+
+async fn send(session: &zenoh::Session, event: &StepEvent) {
+    let key = keys::steps(&event.migration, &event.host);
+    let Ok(bytes) = envelope::seal(event) else { return };
+    let put = session
+        .put(key, bytes)
+        .congestion_control(zenoh::qos::CongestionControl::Block)
+        .priority(zenoh::qos::Priority::InteractiveHigh)
+        .express(true);
+    if let Err(error) = put.await {
+        tracing::warn!(%error, "a step was not published; it can still be asked for");
     }
 }
 

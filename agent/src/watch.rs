@@ -1,14 +1,16 @@
 //! Watching a service's packets at its clients, on behalf of a migration: what each connection waited for, on its own host's clock.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use mose_coat::Overlay;
 use mose_coat::gap::{self, GapReport, GapWatch};
 use mose_pam::Millis;
 use mose_protocol::handover::{Outage, WatchTarget, Watched};
-use mose_protocol::{MigrationId, Refusal, RefusalCode, Timestamp};
-use parking_lot::{Mutex, MutexGuard};
+use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Timestamp};
+use parking_lot::Mutex;
 
-use crate::agent::{Agent, overlay_refusal};
+use crate::overlay::overlay_refusal;
 
 /// The most endpoints that are watched at once for one migration.
 const MAX_WATCHED: usize = 16;
@@ -16,28 +18,30 @@ const MAX_WATCHED: usize = 16;
 /// The most migrations that are watched at once.
 const MAX_WATCHES: usize = 64;
 
-/// The watches that are on.
-#[derive(Default)]
-pub(crate) struct Watches(Mutex<HashMap<MigrationId, Vec<Box<dyn GapWatch>>>>);
-
-impl Watches {
-    fn lock(&self) -> MutexGuard<'_, HashMap<MigrationId, Vec<Box<dyn GapWatch>>>> {
-        self.0.lock()
-    }
+/// The watches that are on at a host.
+pub(crate) struct Watches {
+    host: HostName,
+    overlay: Arc<dyn Overlay>,
+    on: Mutex<HashMap<MigrationId, Vec<Box<dyn GapWatch>>>>,
 }
 
-impl Agent {
+impl Watches {
+    /// None yet.
+    pub(crate) fn new(host: HostName, overlay: Arc<dyn Overlay>) -> Self {
+        Self { host, overlay, on: Mutex::default() }
+    }
+
     /// Watches, at every endpoint of this host, what comes from an address and goes to it.
-    pub(crate) async fn watch(&self, migration: &MigrationId, target: WatchTarget) -> Result<(), Refusal> {
+    pub(crate) async fn begin(&self, migration: &MigrationId, target: WatchTarget) -> Result<(), Refusal> {
         {
-            let watches = self.watches.lock();
+            let watches = self.on.lock();
             if watches.contains_key(migration) {
                 return Ok(());
             }
             if watches.len() >= MAX_WATCHES {
                 return Err(Refusal::new(
                     RefusalCode::Conflict,
-                    format!("{} migrations are being watched at {}", watches.len(), self.config.host),
+                    format!("{} migrations are being watched at {}", watches.len(), self.host),
                     "wait for them to end",
                 ));
             }
@@ -51,19 +55,19 @@ impl Agent {
                 Err(error) => tracing::warn!(endpoint = endpoint.spec.name, %error, "cannot be watched"),
             }
         }
-        self.watches.lock().insert(migration.clone(), probes);
+        self.on.lock().insert(migration.clone(), probes);
         Ok(())
     }
 
     /// What was seen so far, where anything was: by a service that was heard, or a client that asked.
-    pub(crate) async fn watched(&self, migration: &MigrationId, stop: bool, outage: Outage) -> Vec<Watched> {
+    pub(crate) async fn seen(&self, migration: &MigrationId, stop: bool, outage: Outage) -> Vec<Watched> {
         let outage = gap::Outage { from: outage.from.map(Into::into), until: outage.until.map(Into::into) };
         let reports = if stop {
-            let probes = self.watches.lock().remove(migration).unwrap_or_default();
+            let probes = self.on.lock().remove(migration).unwrap_or_default();
             let stopping = move || probes.into_iter().map(|probe| probe.stop(outage)).collect::<Vec<_>>();
             tokio::task::spawn_blocking(stopping).await.unwrap_or_default()
         } else {
-            let watches = self.watches.lock();
+            let watches = self.on.lock();
             watches
                 .get(migration)
                 .map(|probes| probes.iter().map(|probe| probe.report(outage)).collect())

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand, ValueEnum};
 use color_eyre::eyre::{WrapErr, eyre};
 use ipnet::Ipv4Net;
-use mose_agent::agent::TELEMETRY_PERIOD;
+use mose_agent::config::TELEMETRY_PERIOD;
 use mose_agent::local::{self, Order};
 use mose_agent::surroundings::MeasuredSurroundings;
 use mose_agent::{Agent, Config};
@@ -180,15 +180,20 @@ async fn serve(run: Run) -> color_eyre::Result<()> {
     let agent = Agent::start(config, session.clone(), bulk.clone(), overlay, engine, surroundings)
         .await
         .map_err(|refusal| eyre!("{refusal}"))?;
-    local::listen(agent, &run.socket).wrap_err("orders of this host cannot be taken")?;
+    local::listen(agent.clone(), &run.socket).wrap_err("orders of this host cannot be taken")?;
     tracing::info!("ready");
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        result = tokio::signal::ctrl_c() => result?,
-    }
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        result = tokio::signal::ctrl_c() => result.wrap_err("signals cannot be taken"),
+        () = agent.broken() => Err(eyre!(
+            "a task of the agent panicked (see above); start it again: it takes up what it left from its journals"
+        )),
+    };
+    agent.stop().await;
     if let Err(error) = bulk.close().await {
         tracing::debug!(%error, "the session for images did not close");
     }
-    session.close().await.map_err(|error| eyre!("the session did not close: {error}"))
+    let closed = session.close().await.map_err(|error| eyre!("the session did not close: {error}"));
+    ended.and(closed)
 }

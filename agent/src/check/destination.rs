@@ -44,7 +44,7 @@ impl Agent {
                 findings.push(Finding::refused(self.config.host.as_str(), &refusal));
             }
             findings.extend(self.image(arrival).await);
-            findings.extend(self.broken().await);
+            findings.extend(self.what_is_broken().await);
         }
         Report {
             service: arrival.task.service.clone(),
@@ -91,7 +91,7 @@ impl Agent {
     }
 
     /// What `mose doctor` calls broken here.
-    async fn broken(&self) -> Vec<Finding> {
+    async fn what_is_broken(&self) -> Vec<Finding> {
         let host = self.config.host.as_str();
         let asked = tokio::time::timeout(DOCTOR_DEADLINE, self.engine.doctor(LEAST_ROOM));
         let Ok(checks) = asked.await else {

@@ -12,7 +12,8 @@ use mose_protocol::handover::{FilePolicy, ImagePolicy, Place, Task};
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, ServiceName};
 use serde_json::Value;
 
-use crate::agent::{Agent, overlay_refusal};
+use crate::agent::Agent;
+use crate::overlay::overlay_refusal;
 
 /// How long the destination may take to look at itself.
 const COMPARE_DEADLINE: Duration = Duration::from_secs(8);

@@ -10,7 +10,8 @@ use mose_protocol::transfer::TransportKind;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 
 use super::{Arrival, remove_file, transfer_refusal};
-use crate::agent::{Agent, overlay_refusal};
+use crate::agent::Agent;
+use crate::overlay::overlay_refusal;
 use mose_transfer::{Folders, Limits, Receiver, TreeFolder};
 
 impl Agent {

@@ -15,8 +15,9 @@ use mose_protocol::agent::Location;
 use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
 use mose_protocol::{Refusal, RefusalCode, Response};
 
-use crate::agent::{Agent, overlay_refusal};
-use crate::journal::{DestinationState, Journal};
+use crate::agent::Agent;
+use crate::journal::{DestinationState, Journal, not_written};
+use crate::overlay::overlay_refusal;
 use mose_transfer::Receiver;
 
 pub(crate) use make_ready::{endpoint_spec, tree_names};
@@ -86,11 +87,7 @@ impl Work for Arrival {
                 Err(refusal) => (None, Err(refusal)),
             },
         };
-        let lost = |error: tokio::task::JoinError| {
-            let reason = format!("the journal was not written: {error}");
-            (None, Err(Refusal::new(RefusalCode::Failed, reason, "see the agent's log")))
-        };
-        let (journal, written) = tokio::task::spawn_blocking(write).await.unwrap_or_else(lost);
+        let (journal, written) = tokio::task::spawn_blocking(write).await.unwrap_or_else(not_written);
         self.journal = journal;
         written
     }

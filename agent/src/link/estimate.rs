@@ -92,7 +92,7 @@ pub(super) fn settled(arrivals: &[(u64, u64)]) -> Option<Settled> {
 
 /// What is known of one link.
 #[derive(Debug)]
-pub(super) struct Profile {
+pub(super) struct Estimate {
     round_trips: VecDeque<(Millis, Millis, RttFrom)>,
     counters: VecDeque<Counters>,
     bursts: VecDeque<(f64, Timestamp)>,
@@ -105,7 +105,7 @@ pub(super) struct Profile {
     measured_at: Timestamp,
 }
 
-impl Default for Profile {
+impl Default for Estimate {
     fn default() -> Self {
         Self {
             round_trips: VecDeque::new(),
@@ -133,7 +133,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-impl Profile {
+impl Estimate {
     /// The length of the next burst.
     pub(super) const fn next_burst(&self) -> Bytes {
         Bytes(self.burst)
@@ -329,130 +329,130 @@ mod tests {
     fn a_burst_that_was_held_up_tells_nothing() {
         let mut arrivals = arriving(4_000_000, 125e6, 0);
         arrivals[70..].iter_mut().for_each(|(at, _)| *at += 9_000_000);
-        let mut profile = Profile { burst: 4_000_000, ..Profile::default() };
-        assert!(!profile.burst(&burst(arrivals), Timestamp(1)));
-        assert_eq!((profile.bursts(), profile.next_burst()), (0, Bytes(4_000_000)));
+        let mut estimate = Estimate { burst: 4_000_000, ..Estimate::default() };
+        assert!(!estimate.burst(&burst(arrivals), Timestamp(1)));
+        assert_eq!((estimate.bursts(), estimate.next_burst()), (0, Bytes(4_000_000)));
     }
 
     #[test]
     fn bursts_grow_until_they_tell_and_then_last_for_some_milliseconds() {
-        let mut profile = Profile::default();
+        let mut estimate = Estimate::default();
         let rate = 125e6;
         let mut sizes = Vec::new();
         for at in 0..6 {
-            let size = profile.next_burst().0;
+            let size = estimate.next_burst().0;
             sizes.push(size);
-            profile.burst(&burst(arriving(size, rate, 250_000)), Timestamp(at));
+            estimate.burst(&burst(arriving(size, rate, 250_000)), Timestamp(at));
         }
         assert_eq!(sizes[..3], [64 << 10, 512 << 10, 4 << 20]);
         assert!(sizes[3..].iter().all(|size| (3_700_000..3_800_000).contains(size)), "{sizes:?}");
-        assert_eq!(profile.bursts(), 3);
-        let metrics = profile.metrics(&to(), Timestamp(10));
+        assert_eq!(estimate.bursts(), 3);
+        let metrics = estimate.metrics(&to(), Timestamp(10));
         assert!(near(metrics.capacity, 1e9 * 1514.0 / 1448.0), "{metrics:?}");
         assert_eq!(metrics.capacity_from, Some(CapacityFrom::Probe));
     }
 
     #[test]
     fn the_median_of_the_last_three_bursts_is_the_capacity_so_that_a_slower_link_shows_soon() {
-        let mut profile = Profile { burst: MAX_BURST.0, ..Profile::default() };
-        let capacity = |profile: &Profile| profile.metrics(&to(), Timestamp(10)).capacity;
+        let mut estimate = Estimate { burst: MAX_BURST.0, ..Estimate::default() };
+        let capacity = |estimate: &Estimate| estimate.metrics(&to(), Timestamp(10)).capacity;
         for rate in [125e6, 60e6, 170e6] {
-            profile.burst(&burst(arriving(3_000_000, rate, 0)), Timestamp(1));
+            estimate.burst(&burst(arriving(3_000_000, rate, 0)), Timestamp(1));
         }
-        assert!(near(capacity(&profile), 125e6 * 8.0 * 1514.0 / 1448.0));
+        assert!(near(capacity(&estimate), 125e6 * 8.0 * 1514.0 / 1448.0));
         for _ in 0..2 {
-            profile.burst(&burst(arriving(3_000_000, 12.5e6, 0)), Timestamp(2));
+            estimate.burst(&burst(arriving(3_000_000, 12.5e6, 0)), Timestamp(2));
         }
-        assert!(near(capacity(&profile), 12.5e6 * 8.0 * 1514.0 / 1448.0));
+        assert!(near(capacity(&estimate), 12.5e6 * 8.0 * 1514.0 / 1448.0));
     }
 
     #[test]
     fn use_is_what_left_here_and_arrived_there() {
-        let mut profile = Profile::default();
+        let mut estimate = Estimate::default();
         // 37.5 MB a second leave, of which 25 MB go to this peer; it hears 30 MB a second in all.
         for second in 0..5 {
-            profile.count(counted(second, second * 37_500_000, second * 30_000_000));
+            estimate.count(counted(second, second * 37_500_000, second * 30_000_000));
         }
-        assert!(near(profile.metrics(&to(), Timestamp(0)).used, 240e6));
+        assert!(near(estimate.metrics(&to(), Timestamp(0)).used, 240e6));
         // Elsewhere only: no use of this link.
-        let mut profile = Profile::default();
+        let mut estimate = Estimate::default();
         for second in 0..5 {
-            profile.count(counted(second, second * 37_500_000, 100));
+            estimate.count(counted(second, second * 37_500_000, 100));
         }
-        assert_eq!(profile.metrics(&to(), Timestamp(0)).used, Some(BitsPerSec(0)));
+        assert_eq!(estimate.metrics(&to(), Timestamp(0)).used, Some(BitsPerSec(0)));
     }
 
     #[test]
     fn use_is_of_the_last_seconds_and_starts_anew_with_the_counters() {
-        let mut profile = Profile::default();
+        let mut estimate = Estimate::default();
         for second in 0..60 {
             let bytes = 1_000_000 * second.min(40);
-            profile.count(counted(second, bytes, bytes));
+            estimate.count(counted(second, bytes, bytes));
         }
-        assert_eq!(profile.used(), Some(0.0));
-        profile.count(counted(61, 5, 5));
-        assert_eq!(profile.used(), Some(0.0), "as it was");
-        profile.count(counted(62, 1_000_005, 1_000_005));
-        assert_eq!(profile.used(), Some(8e6));
+        assert_eq!(estimate.used(), Some(0.0));
+        estimate.count(counted(61, 5, 5));
+        assert_eq!(estimate.used(), Some(0.0), "as it was");
+        estimate.count(counted(62, 1_000_005, 1_000_005));
+        assert_eq!(estimate.used(), Some(8e6));
     }
 
     #[test]
     fn our_own_bursts_are_nobodys_use() {
-        let mut profile = Profile::default();
-        profile.count(counted(1, 1_000, 500));
-        profile.sent(4_000_000);
+        let mut estimate = Estimate::default();
+        estimate.count(counted(1, 1_000, 500));
+        estimate.sent(4_000_000);
         let on_link = Segments::USUAL.on_link(4_000_000);
-        profile.count(counted(2, 1_000 + on_link, 500 + on_link));
-        assert_eq!(profile.used(), Some(0.0));
+        estimate.count(counted(2, 1_000 + on_link, 500 + on_link));
+        assert_eq!(estimate.used(), Some(0.0));
     }
 
     #[test]
     fn what_others_sent_during_a_burst_belongs_to_the_capacity() {
-        let mut profile = Profile { burst: MAX_BURST.0, ..Profile::default() };
+        let mut estimate = Estimate { burst: MAX_BURST.0, ..Estimate::default() };
         for second in 0..3 {
-            profile.count(counted(second, second * 37_500_000, second * 37_500_000));
+            estimate.count(counted(second, second * 37_500_000, second * 37_500_000));
         }
         // The burst got 700 Mb/s of a gigabit, the rest was others'.
         let arrivals = arriving(3_000_000, 700e6 / 8.0 * 1448.0 / 1514.0, 0);
-        profile.burst(&Burst { arrivals: arrivals.clone(), others: (300e6, 310e6) }, Timestamp(3));
-        let metrics = profile.metrics(&to(), Timestamp(4));
+        estimate.burst(&Burst { arrivals: arrivals.clone(), others: (300e6, 310e6) }, Timestamp(3));
+        let metrics = estimate.metrics(&to(), Timestamp(4));
         assert!(near(metrics.capacity, 1e9) && near(metrics.available, 700e6), "{metrics:?}");
         // An interface that counts in jumps shows far more; it is believed up to twice the use.
-        let mut profile = Profile { burst: MAX_BURST.0, ..Profile::default() };
-        profile.burst(&Burst { arrivals, others: (9e9, 9e9) }, Timestamp(3));
-        assert!(near(profile.metrics(&to(), Timestamp(4)).capacity, 700e6));
+        let mut estimate = Estimate { burst: MAX_BURST.0, ..Estimate::default() };
+        estimate.burst(&Burst { arrivals, others: (9e9, 9e9) }, Timestamp(3));
+        assert!(near(estimate.metrics(&to(), Timestamp(4)).capacity, 700e6));
     }
 
     #[test]
     fn a_transfer_shows_what_the_link_carries_at_least() {
-        let mut profile = Profile::default();
-        profile.transfer(Bytes(1000), Millis(0.001), Timestamp(1));
-        assert_eq!(profile.metrics(&to(), Timestamp(1)).capacity, None);
-        profile.transfer(Bytes(100_000_000), Millis(1000.0), Timestamp(1));
-        let metrics = profile.metrics(&to(), Timestamp(2));
+        let mut estimate = Estimate::default();
+        estimate.transfer(Bytes(1000), Millis(0.001), Timestamp(1));
+        assert_eq!(estimate.metrics(&to(), Timestamp(1)).capacity, None);
+        estimate.transfer(Bytes(100_000_000), Millis(1000.0), Timestamp(1));
+        let metrics = estimate.metrics(&to(), Timestamp(2));
         assert!(near(metrics.capacity, 800e6 * 1514.0 / 1448.0), "{metrics:?}");
         assert_eq!(metrics.capacity_from, Some(CapacityFrom::Transfer));
         // A faster burst wins; a faster transfer after that wins again.
-        profile.burst = MAX_BURST.0;
-        profile.burst(&burst(arriving(3_000_000, 120e6, 0)), Timestamp(3));
-        assert_eq!(profile.metrics(&to(), Timestamp(4)).capacity_from, Some(CapacityFrom::Probe));
-        profile.transfer(Bytes(100_000_000), Millis(700.0), Timestamp(5));
-        assert_eq!(profile.metrics(&to(), Timestamp(6)).capacity_from, Some(CapacityFrom::Transfer));
+        estimate.burst = MAX_BURST.0;
+        estimate.burst(&burst(arriving(3_000_000, 120e6, 0)), Timestamp(3));
+        assert_eq!(estimate.metrics(&to(), Timestamp(4)).capacity_from, Some(CapacityFrom::Probe));
+        estimate.transfer(Bytes(100_000_000), Millis(700.0), Timestamp(5));
+        assert_eq!(estimate.metrics(&to(), Timestamp(6)).capacity_from, Some(CapacityFrom::Transfer));
         // Three bursts later it is too old, and so is everything in the end.
         for at in 6..9 {
-            profile.burst(&burst(arriving(3_000_000, 12e6, 0)), Timestamp(at));
+            estimate.burst(&burst(arriving(3_000_000, 12e6, 0)), Timestamp(at));
         }
-        assert!(near(profile.metrics(&to(), Timestamp(9)).capacity, 96e6 * 1514.0 / 1448.0));
-        assert_eq!(profile.metrics(&to(), Timestamp(BELIEVED + 10)).capacity, None);
+        assert!(near(estimate.metrics(&to(), Timestamp(9)).capacity, 96e6 * 1514.0 / 1448.0));
+        assert_eq!(estimate.metrics(&to(), Timestamp(BELIEVED + 10)).capacity, None);
     }
 
     #[test]
     fn round_trips_are_told_by_their_median() {
-        let mut profile = Profile::default();
+        let mut estimate = Estimate::default();
         for rtt in [9.0, 0.3, 0.2, 0.4, 0.3] {
-            profile.round_trip(Millis(rtt), Millis(rtt / 10.0), RttFrom::Tcp, Timestamp(1));
+            estimate.round_trip(Millis(rtt), Millis(rtt / 10.0), RttFrom::Tcp, Timestamp(1));
         }
-        let metrics = profile.metrics(&to(), Timestamp(2));
+        let metrics = estimate.metrics(&to(), Timestamp(2));
         assert_eq!((metrics.rtt, metrics.rtt_jitter), (Some(Millis(0.3)), Some(Millis(0.03))));
         assert_eq!(metrics.rtt_from, Some(RttFrom::Tcp));
     }

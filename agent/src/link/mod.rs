@@ -7,35 +7,33 @@
 
 mod estimate;
 mod interface;
+mod known;
 mod probe;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mose_bus::peers::QUICK;
+use backon::{ConstantBuilder, Retryable};
+use mose_bus::peers::{Peers, QUICK, Requests};
+use mose_driver::HandOvers;
 use mose_pam::{BitsPerSec, Bytes, Millis};
 use mose_protocol::agent::{Capability, Hello, Role};
 use mose_protocol::link::{LinkMetrics, MAX_BURST, ProbeOffer, ProbeOrder, RttFrom};
-use mose_protocol::record::{Outcome, Record};
-use mose_protocol::step::Step;
+use mose_protocol::record::Record;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Timestamp};
-use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::agent::Agent;
-use estimate::{Burst, Counters, Profile};
+use crate::config::Config;
+use crate::surroundings::Surroundings;
+use estimate::{Burst, Counters};
+use known::KnownLinks;
 
 /// How often a link's round-trip time and use are measured; with many peers, as often as [`SPACING`] lets.
 const PERIOD: Duration = Duration::from_secs(3);
 /// The least time between two measurements of this agent.
 const SPACING: Duration = Duration::from_millis(100);
-/// How often a burst is sent on a link.
-const BURST_PERIOD: Duration = Duration::from_secs(60);
-/// The least time between two bursts of this agent, on whichever links.
-const BURST_SPACING: Duration = Duration::from_secs(2);
 /// How many bursts it takes until a link counts as known.
 const BURSTS: usize = 3;
 /// Bursts until one tells something, starting from the shortest.
@@ -49,80 +47,54 @@ const SERVED: usize = 1;
 /// How often, and how long apart, it is tried to measure at a host that serves another.
 const TRIES: usize = 10;
 const TRY_EVERY: Duration = Duration::from_millis(150);
-/// Past migrations that are looked at when an agent starts.
-const REMEMBERED: usize = 50;
 
-/// The links of this host.
+/// The links of this host to the other edge hosts.
 pub(crate) struct Links {
-    known: Mutex<HashMap<HostName, Known>>,
+    config: Config,
+    requests: Requests,
+    peers: Peers,
+    hand_overs: Arc<HandOvers>,
+    surroundings: Arc<dyn Surroundings>,
+    known: KnownLinks,
     /// Held while this host measures.
     measuring: tokio::sync::Mutex<()>,
     serving: Arc<Semaphore>,
 }
 
-#[derive(Default)]
-struct Known {
-    profile: Profile,
-    last_burst: Option<Instant>,
-}
-
-impl Default for Links {
-    fn default() -> Self {
-        Self {
-            known: Mutex::default(),
+impl Links {
+    /// Of none is anything known yet. They are not measured while `hand_overs` move something.
+    pub(crate) fn new(
+        config: Config,
+        requests: Requests,
+        peers: Peers,
+        hand_overs: Arc<HandOvers>,
+        surroundings: Arc<dyn Surroundings>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            requests,
+            peers,
+            hand_overs,
+            surroundings,
+            known: KnownLinks::default(),
             measuring: tokio::sync::Mutex::default(),
             serving: Arc::new(Semaphore::new(SERVED)),
-        }
-    }
-}
-
-impl Links {
-    fn lock(&self) -> MutexGuard<'_, HashMap<HostName, Known>> {
-        self.known.lock()
-    }
-
-    fn with<T>(&self, host: &HostName, work: impl FnOnce(&mut Known) -> T) -> T {
-        work(self.lock().entry(host.clone()).or_default())
-    }
-
-    /// Whether it is a link's turn for a burst: it is new, or its last one is a minute ago; and no other was just now.
-    fn burst_due(&self, host: &HostName, now: Instant) -> bool {
-        let known = self.lock();
-        let newest = known.values().filter_map(|known| known.last_burst).max();
-        if newest.is_some_and(|newest| now < newest + BURST_SPACING) {
-            return false;
-        }
-        known.get(host).is_none_or(|known| {
-            let period = if known.profile.bursts() < BURSTS { BURST_SPACING } else { BURST_PERIOD };
-            known.last_burst.is_none_or(|last| now >= last + period)
         })
     }
 
     /// What a migration's transfer shows of its link, if it was held up by nothing else.
     pub(crate) fn transferred(&self, record: &Record) {
-        if record.outcome != Outcome::Done || record.plan.bandwidth.is_some() {
-            return;
-        }
-        let sent =
-            |step: &&mose_protocol::record::StepTime| step.step == Step::Transfer && step.host == record.from;
-        if let Some(step) = record.steps.iter().find(sent)
-            && let Some(bytes) = step.bytes
-        {
-            let begun = record.started_at.0 as f64 + (step.start.0 + step.took.0) * 1e3;
-            self.with(&record.to, |known| known.profile.transfer(bytes, step.took, Timestamp(begun as u64)));
-        }
+        self.known.transferred(record);
     }
-}
 
-impl Agent {
     /// What is known of the links to the other edge hosts.
-    pub(crate) fn links(&self) -> Vec<LinkMetrics> {
+    pub(crate) fn metrics(&self) -> Vec<LinkMetrics> {
         let now = Timestamp::now();
         let peers = self.edges();
-        let measured = self.links.lock();
+        let measured = self.known.lock();
         let metrics = |peer: &Hello| match self.surroundings.link(&peer.host) {
             Some(known) => known.ok(),
-            None => measured.get(&peer.host).map(|known| known.profile.metrics(&peer.host, now)),
+            None => measured.get(&peer.host).map(|known| known.estimate.metrics(&peer.host, now)),
         };
         peers.iter().filter_map(metrics).collect()
     }
@@ -152,10 +124,10 @@ impl Agent {
         ))
     }
 
-    /// Measures every link, one after another, for as long as the session lives.
-    pub(crate) async fn profile_links(self: Arc<Self>) {
-        for record in self.history.newest(REMEMBERED) {
-            self.links.transferred(&record);
+    /// Measures every link, one after another, for ever; what past migrations told counts first.
+    pub(crate) async fn keep_measuring(self: Arc<Self>, past: Vec<Record>) {
+        for record in past {
+            self.transferred(&record);
         }
         loop {
             let peers = self.edges();
@@ -163,27 +135,24 @@ impl Agent {
             for peer in &peers {
                 tokio::time::sleep(pause.max(SPACING)).await;
                 if self.hand_overs.any_moves() {
-                    self.links.with(&peer.host, |known| known.profile.recount());
+                    self.known.with(&peer.host, |known| known.estimate.recount());
                     continue;
                 }
-                let _turn = self.links.measuring.lock().await;
-                let burst = self.links.burst_due(&peer.host, Instant::now());
+                let _turn = self.measuring.lock().await;
+                let burst = self.known.burst_due(&peer.host, Instant::now());
                 if let Err(refusal) = self.measure(peer, burst).await {
                     tracing::debug!(host = %peer.host, %refusal, "a link was not measured");
-                    self.links.with(&peer.host, |known| known.profile.recount());
+                    self.known.with(&peer.host, |known| known.estimate.recount());
                 }
             }
             if peers.is_empty() {
                 tokio::time::sleep(PERIOD).await;
             }
-            if self.session.is_closed() {
-                return;
-            }
         }
     }
 
     /// Measures a link now: its use over half a second, then its capacity, with bursts.
-    pub(crate) async fn probe_link(self: &Arc<Self>, to: &HostName) -> Result<LinkMetrics, Refusal> {
+    pub(crate) async fn probe(&self, to: &HostName) -> Result<LinkMetrics, Refusal> {
         if self.config.role != Role::Edge {
             return Err(Refusal::new(
                 RefusalCode::Capability,
@@ -203,8 +172,8 @@ impl Agent {
             return known;
         }
         let measured = async {
-            let _turn = self.links.measuring.lock().await;
-            self.links.with(to, |known| known.profile.recount());
+            let _turn = self.measuring.lock().await;
+            self.known.with(to, |known| known.estimate.recount());
             self.measure(&peer, false).await?;
             tokio::time::sleep(WATCH).await;
             self.measure(&peer, false).await?;
@@ -223,7 +192,7 @@ impl Agent {
                 ));
             }
         }
-        Ok(self.links.with(to, |known| known.profile.metrics(to, Timestamp::now())))
+        Ok(self.known.with(to, |known| known.estimate.metrics(to, Timestamp::now())))
     }
 
     /// Measures round-trip time and use and, if `burst`, sends bursts until one tells something.
@@ -231,7 +200,7 @@ impl Agent {
         let attempts = if burst { ATTEMPTS } else { 1 };
         for _ in 0..attempts {
             let bytes = if burst {
-                self.links.with(&peer.host, |known| known.profile.next_burst())
+                self.known.with(&peer.host, |known| known.estimate.next_burst())
             } else {
                 Bytes(0)
             };
@@ -254,60 +223,53 @@ impl Agent {
         if let (Some(carried), Some(received)) = (carried, offer.received) {
             let (sent, received_at) = (carried.sent, offer.at);
             let counters = Counters { sent, sent_at: asked, received, received_at, own: 0 };
-            self.links.with(host, |known| known.profile.count(counters));
+            self.known.with(host, |known| known.estimate.count(counters));
         }
         let Some(address) = offer.address else {
             let from = RttFrom::Request;
-            self.links.with(host, |known| known.profile.round_trip(round_trip, Millis(0.0), from, asked));
+            self.known.with(host, |known| known.estimate.round_trip(round_trip, Millis(0.0), from, asked));
             return Ok(true);
         };
         if burst.0 > 0 {
-            self.links.with(host, |known| known.last_burst = Some(Instant::now()));
+            self.known.with(host, |known| known.last_burst = Some(Instant::now()));
         }
         let sending = move || probe::send(address, &offer.token, burst.0, interface.as_deref());
         let sent = tokio::task::spawn_blocking(sending).await.map_err(|error| failed(host, &error))?;
         let sent = sent.map_err(|error| failed(host, &error))?;
         let now = Timestamp::now();
-        Ok(self.links.with(host, |known| {
+        Ok(self.known.with(host, |known| {
             let tcp = sent.round_trip;
             let rtt = Millis::from(tcp.least_rtt.unwrap_or(tcp.rtt));
-            known.profile.round_trip(rtt, Millis::from(tcp.rtt_variation), RttFrom::Tcp, now);
+            known.estimate.round_trip(rtt, Millis::from(tcp.rtt_variation), RttFrom::Tcp, now);
             if burst.0 == 0 {
                 return true;
             }
-            known.profile.sent(sent.bytes);
-            known.profile.burst(&Burst { arrivals: sent.arrivals, others: sent.others }, now)
+            known.estimate.sent(sent.bytes);
+            known.estimate.burst(&Burst { arrivals: sent.arrivals, others: sent.others }, now)
         }))
     }
 
     /// Asks a host to take part, again if it is busy with someone else's measurement.
     async fn offered(&self, host: &HostName, burst: Bytes) -> Result<ProbeOffer, Refusal> {
         let request = Request::OpenProbe(ProbeOrder { from: self.config.host.clone(), burst });
-        let mut tries = 1;
-        loop {
+        let busy = || {
+            let reason = format!("{host} is busy measuring other links");
+            Refusal::new(RefusalCode::Conflict, reason, "try again")
+        };
+        let ask = || async {
             match self.requests.ask(host, &request, QUICK).await {
-                Ok(Reply::Probe(Some(offer))) => return Ok(offer),
-                Ok(Reply::Probe(None)) if tries < TRIES => {
-                    tries += 1;
-                    tokio::time::sleep(TRY_EVERY).await;
-                }
-                Ok(Reply::Probe(None)) => {
-                    return Err(Refusal::new(
-                        RefusalCode::Conflict,
-                        format!("{host} is busy measuring other links"),
-                        "try again",
-                    ));
-                }
+                Ok(Reply::Probe(Some(offer))) => Ok(offer),
+                Ok(Reply::Probe(None)) => Err((busy(), true)),
                 Ok(_) => {
-                    return Err(Refusal::new(
-                        RefusalCode::Malformed,
-                        format!("{host} does not answer how its link can be measured"),
-                        "run the same release of MOSE on both hosts",
-                    ));
+                    let reason = format!("{host} does not answer how its link can be measured");
+                    let remedy = "run the same release of MOSE on both hosts";
+                    Err((Refusal::new(RefusalCode::Malformed, reason, remedy), false))
                 }
-                Err(refusal) => return Err(refusal),
+                Err(refusal) => Err((refusal, false)),
             }
-        }
+        };
+        let again = ConstantBuilder::new().with_delay(TRY_EVERY).with_max_times(TRIES - 1);
+        ask.retry(again).when(|(_, again)| *again).await.map_err(|(refusal, _)| refusal)
     }
 
     /// What a migration to a host may use of the link: what its plan allots, and no more than the link has left.
@@ -334,12 +296,12 @@ impl Agent {
         if !self.config.transports.contains(&TransportKind::Tcp) {
             return Ok(Some(ProbeOffer { address: None, token: String::new(), received, at }));
         }
-        let Ok(serving) = self.links.serving.clone().try_acquire_owned() else { return Ok(None) };
+        let Ok(serving) = self.serving.clone().try_acquire_owned() else { return Ok(None) };
         let listening =
             probe::listen(self.config.underlay).await.map_err(|error| failed(&order.from, &error))?;
         let (address, token) = (Some(listening.address), listening.token.clone());
         let (from, burst) = (order.from.clone(), order.burst.0);
-        tokio::spawn(async move {
+        self.hand_overs.tasks().spawn(async move {
             if let Err(error) = listening.serve(burst, interface).await {
                 tracing::debug!(%from, %error, "a link's measurement came to nothing");
             }
@@ -355,37 +317,4 @@ fn failed(host: &HostName, error: &dyn std::fmt::Display) -> Refusal {
         format!("the link with {host} cannot be measured: {error}"),
         "see whether the hosts reach each other on the underlay",
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn host(name: &str) -> HostName {
-        name.parse().unwrap()
-    }
-
-    #[test]
-    fn a_new_link_has_its_bursts_soon_and_then_one_a_minute() {
-        let links = Links::default();
-        let (a, b, begin) = (host("a"), host("b"), Instant::now());
-        assert!(links.burst_due(&a, begin));
-        links.with(&a, |known| known.last_burst = Some(begin));
-        assert!(!links.burst_due(&a, begin + BURST_SPACING / 2));
-        assert!(!links.burst_due(&b, begin + BURST_SPACING / 2), "no two at once");
-        assert!(links.burst_due(&a, begin + BURST_SPACING));
-        // Some that told something.
-        let arrivals: Vec<_> = (1..100).map(|i| (i * 1_000_000, i * 50_000)).collect();
-        links.with(&a, |known| {
-            for _ in 0..BURSTS {
-                assert!(
-                    known
-                        .profile
-                        .burst(&Burst { arrivals: arrivals.clone(), others: (0.0, 0.0) }, Timestamp(1))
-                );
-            }
-        });
-        assert!(!links.burst_due(&a, begin + BURST_PERIOD / 2));
-        assert!(links.burst_due(&a, begin + BURST_PERIOD));
-    }
 }

@@ -9,7 +9,7 @@ use mose_protocol::step::Step;
 use mose_protocol::{Refusal, RefusalCode};
 
 use super::Source;
-use crate::agent::overlay_refusal;
+use crate::overlay::overlay_refusal;
 
 impl Source {
     /// The service lives at the destination: measures what its clients saw, and removes what it left behind here; whether that is done.

@@ -12,9 +12,9 @@ use mose_protocol::{Refusal, RefusalCode, Reply, Request};
 use mose_transfer::{Limits, Sender};
 
 use super::{Ready, Source, out_of_order};
-use crate::agent::overlay_refusal;
 use crate::destination::{STATE_LIMIT, transfer_refusal};
 use crate::journal::Outgoing;
+use crate::overlay::overlay_refusal;
 use crate::steps::Note;
 
 /// How long the destination may take to make ready: creating a container, or loading an image.
@@ -153,7 +153,7 @@ impl Source {
 
     pub(super) async fn open(&self, prepared: &Prepared) -> Result<Sender, Refusal> {
         let task = self.task();
-        let bandwidth = self.agent.allotted(&task.to, task.plan.bandwidth);
+        let bandwidth = self.agent.links.allotted(&task.to, task.plan.bandwidth);
         Sender::connect(
             &prepared.offer,
             Some(self.agent.bulk.clone()),

@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 
 use super::pre_copy::Rounds;
 use super::{Ready, Source, aborted, out_of_order};
-use crate::agent::overlay_refusal;
 use crate::destination::transfer_refusal;
+use crate::overlay::overlay_refusal;
 use crate::steps::Note;
 
 /// How long CRIU may take to come to its first moment: Podman and runc get there in a fraction of a second.
@@ -249,7 +249,7 @@ impl Source {
 
     pub(super) fn tell_everyone(&self, location: Location, except: Option<HostName>) {
         let (agent, steps) = (self.agent.clone(), self.steps.clone());
-        tokio::spawn(async move {
+        self.agent.spawn(async move {
             steps.started(Step::Redirect);
             let told = agent.announce(&location, except.as_ref(), QUICK).await;
             let mut hosts = Vec::new();

@@ -8,8 +8,8 @@ use mose_protocol::step::Step;
 use mose_protocol::{Refusal, Timestamp};
 
 use super::Source;
-use crate::agent::overlay_refusal;
 use crate::destination::endpoint_spec;
+use crate::overlay::overlay_refusal;
 
 impl Source {
     /// Brings the service back on this host: lets it go on where it still stands, restores it where it was dumped.

@@ -9,7 +9,7 @@ use mose_protocol::record::Outcome;
 use mose_protocol::step::Step;
 
 use super::Source;
-use crate::journal::SourceState;
+use crate::journal::{SourceState, not_written};
 
 #[async_trait]
 impl Work for Source {
@@ -23,13 +23,21 @@ impl Work for Source {
         if relinquishes {
             self.steps.started(Step::Relinquish);
         }
-        let mut written = match (&mut self.journal, &self.leaving) {
-            (Some(journal), _) => journal.write(state),
-            (None, Some(leaving)) => {
-                self.agent.journals.begin_source(leaving).map(|journal| self.journal = Some(journal))
+        let (journals, leaving) = (self.agent.journals.clone(), self.leaving.clone());
+        let (journal, state) = (self.journal.take(), state.clone());
+        let write = move || match (journal, &leaving) {
+            (Some(mut journal), _) => {
+                let written = journal.write(&state);
+                (Some(journal), written)
             }
-            (None, None) => Err(super::out_of_order("nothing is known of the service")),
+            (None, Some(leaving)) => match journals.begin_source(leaving) {
+                Ok(journal) => (Some(journal), Ok(())),
+                Err(refusal) => (None, Err(refusal)),
+            },
+            (None, None) => (None, Err(super::out_of_order("nothing is known of the service"))),
         };
+        let (journal, mut written) = tokio::task::spawn_blocking(write).await.unwrap_or_else(not_written);
+        self.journal = journal;
         if relinquishes {
             written = self.steps.end(Step::Relinquish, written);
         }
