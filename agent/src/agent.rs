@@ -21,6 +21,7 @@ use zenoh::Session;
 use zenoh::liveliness::LivelinessToken;
 use zenoh::query::{Query, Queryable};
 
+use crate::blocking::blocking;
 use crate::calibrations::Calibrations;
 use crate::config::Config;
 use crate::history::History;
@@ -269,7 +270,7 @@ impl Agent {
             Request::Withdraw(migration) => self.hand_overs.of_arrival(&migration, Asked::Withdraw).await,
             Request::Close(migration) => self.hand_overs.of_arrival(&migration, Asked::Close).await,
             Request::Became { migration, state } => {
-                self.became(&migration, &state);
+                self.became(&migration, &state).await;
                 Ok(Reply::Ok)
             }
             Request::Watch { migration, target } => {
@@ -281,8 +282,14 @@ impl Agent {
             Request::Profile(service) => {
                 self.profiler.profile(&service).await.map(|metrics| Reply::Profile(Box::new(metrics)))
             }
-            Request::Calibration(to) => self.calibrations.get(&to).map(Reply::Calibration),
-            Request::Calibrate { to, profile } => self.calibrations.put(&to, &profile).map(|()| Reply::Ok),
+            Request::Calibration(to) => {
+                let calibrations = self.calibrations.clone();
+                blocking(move || calibrations.get(&to)).await?.map(Reply::Calibration)
+            }
+            Request::Calibrate { to, profile } => {
+                let calibrations = self.calibrations.clone();
+                blocking(move || calibrations.put(&to, &profile)).await?.map(|()| Reply::Ok)
+            }
             Request::Links => Ok(Reply::Links(self.links.metrics())),
             Request::ProbeLink(to) => self.links.probe(&to).await.map(|link| Reply::Links(vec![link])),
             Request::OpenProbe(order) => self.links.open_probe(&order).await.map(Reply::Probe),
@@ -310,10 +317,11 @@ impl Agent {
                 "see whether `podman ps` answers there (`mose doctor`)",
             )
         })??;
-        let services = listed.into_iter().filter_map(|listed| {
+        let mut services = Vec::new();
+        for listed in listed {
             let state = match self.hand_overs.busy_with(&listed.name) {
                 // What a migration prepares here is not a service yet.
-                Some(Busy::Coming) if !listed.running => return None,
+                Some(Busy::Coming) if !listed.running => continue,
                 Some(Busy::Coming | Busy::Leaving) => ServiceState::Migrating,
                 Some(Busy::InDoubt) => ServiceState::InDoubt,
                 None if listed.running => ServiceState::Running,
@@ -323,8 +331,13 @@ impl Agent {
                 .iter()
                 .find(|endpoint| Some(&endpoint.netns) == listed.netns.as_ref())
                 .map(|endpoint| endpoint.spec.address);
-            let memory = listed.pid.and_then(|pid| self.engine.memory(pid));
-            Some(ServiceInfo {
+            let engine = self.engine.clone();
+            let look = move |pid| (engine.memory(pid), engine.connections(pid));
+            let (memory, connections) = match listed.pid {
+                Some(pid) => blocking(move || look(pid)).await?,
+                None => (None, None),
+            };
+            services.push(ServiceInfo {
                 name: listed.name,
                 host: self.config.host.clone(),
                 state,
@@ -332,10 +345,9 @@ impl Agent {
                 address,
                 memory: memory.map(|(bytes, _)| bytes),
                 processes: memory.map(|(_, processes)| processes),
-                connections: listed.pid.and_then(|pid| self.engine.connections(pid)),
-            })
-        });
-        let services: Vec<ServiceInfo> = services.collect();
+                connections,
+            });
+        }
         let now = (Timestamp::now(), services.clone());
         *self.listed.lock() = Some(now);
         Ok(services)

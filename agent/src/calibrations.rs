@@ -12,6 +12,7 @@ use mose_protocol::{HostName, Refusal, RefusalCode};
 const MAX_PROFILE: usize = 64 << 10;
 
 /// The folder of profiles, one file for each destination.
+#[derive(Debug, Clone)]
 pub struct Calibrations {
     folder: PathBuf,
 }

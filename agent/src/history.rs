@@ -9,6 +9,8 @@ use mose_protocol::MigrationId;
 use mose_protocol::record::Record;
 use parking_lot::Mutex;
 
+use crate::blocking::blocking;
+
 /// How many records are kept.
 const KEPT: usize = 1000;
 
@@ -19,6 +21,7 @@ const LOGS: usize = 1 << 20;
 pub struct History {
     path: PathBuf,
     records: Mutex<Vec<Record>>,
+    writing: tokio::sync::Mutex<()>,
 }
 
 impl History {
@@ -35,18 +38,25 @@ impl History {
                 }
             }
         }
-        Self { path, records: Mutex::new(records) }
+        Self { path, records: Mutex::new(records), writing: tokio::sync::Mutex::default() }
     }
 
     /// Adds a record, or replaces the one of the same migration.
-    pub fn add(&self, record: Record) {
+    pub async fn add(&self, record: Record) {
         let line = serde_json::to_string(&record);
         put(&mut self.records.lock(), record);
-        let written = line.map_err(std::io::Error::from).and_then(|line| {
-            let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
-            writeln!(file, "{line}")
+        // Of two that are added, the later one is the later line.
+        let _turn = self.writing.lock().await;
+        let path = self.path.clone();
+        let written = blocking(move || {
+            let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+            writeln!(file, "{}", line?)
         });
-        if let Err(error) = written {
+        let failed: Option<String> = match written.await {
+            Ok(written) => written.err().map(|error| error.to_string()),
+            Err(refusal) => Some(refusal.to_string()),
+        };
+        if let Some(error) = failed {
             tracing::error!(history = %self.path.display(), %error, "a record is not on disk");
         }
     }

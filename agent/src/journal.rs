@@ -237,6 +237,8 @@ mod tests {
     use mose_protocol::secret::{Confidential, Secret};
     use serde_json::json;
 
+    use mose_protocol::container::ContainerDescription;
+
     use super::*;
 
     fn outgoing(id: &str) -> Outgoing {
@@ -289,7 +291,7 @@ mod tests {
             task,
             epoch,
             place,
-            container: json!({"image": "x"}),
+            container: ContainerDescription { image: "x".into(), ..ContainerDescription::default() },
             secrets: vec![secret],
             image_id: "1".into(),
             limit: mose_pam::Bytes(1),

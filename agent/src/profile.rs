@@ -16,6 +16,7 @@ use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::blocking::blocking;
 use crate::file_profile::{FileProfile, written_by};
 
 /// How long a question about a service waits for its first sample.
@@ -114,7 +115,7 @@ impl Profiler {
             while let Some(next) = self.sample_once(&container, watched).await? {
                 tokio::time::sleep_until(next.into()).await;
             }
-            if self.hand_overs.busy_with(service).is_none() && self.engine.processes(&container).is_empty() {
+            if self.hand_overs.busy_with(service).is_none() && self.processes(&container).await?.is_empty() {
                 return Ok(());
             }
         }
@@ -129,7 +130,7 @@ impl Profiler {
         let service = &container.name;
         let mut place = watched.sampler.lock().await;
         let Some(mut sampling) = place.take() else { return Ok(None) };
-        let pids = self.engine.processes(container);
+        let pids = self.processes(container).await?;
         if pids.is_empty() || self.hand_overs.busy_with(service).is_some() {
             let _ = tokio::task::spawn_blocking(move || drop(sampling)).await;
             return Ok(None);
@@ -155,6 +156,11 @@ impl Profiler {
         }
         *place = Some(sampling);
         Ok(Some(next.at))
+    }
+
+    async fn processes(&self, container: &Container) -> Result<Vec<u32>, Refusal> {
+        let (engine, container) = (self.engine.clone(), container.clone());
+        blocking(move || engine.processes(&container)).await
     }
 
     /// Learns what the service's files amount to, if it is time to.

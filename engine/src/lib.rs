@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use mose_movable::Looked;
 use mose_pam::Bytes;
 use mose_protocol::check::Machine;
+use mose_protocol::container::ContainerDescription;
 use mose_protocol::doctor::Check;
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
@@ -22,7 +23,6 @@ use mose_protocol::secret::Secret;
 use mose_protocol::{Refusal, ServiceName};
 use mose_transfer::{TakePage, TransferError};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::mpsc;
 
 /// A container that a hand-over is about.
@@ -72,8 +72,8 @@ impl StateTree {
 /// What another host's engine needs to create the same container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Described {
-    /// The container, in the engine's own words; its image's name is under `image`.
-    pub container: Value,
+    /// The container.
+    pub container: ContainerDescription,
     /// The secrets that it was given.
     pub secrets: Vec<Secret>,
 }
@@ -230,14 +230,14 @@ pub trait Engine: Send + Sync {
         &self,
         task: &Task,
         container: &Container,
-        description: &Value,
+        description: &ContainerDescription,
     ) -> Result<Vec<StateTree>, Refusal> {
         let _ = (task, container, description);
         Ok(Vec::new())
     }
 
     /// Puts what has arrived beside the root file system into its place, right before the restore.
-    async fn adopt(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+    async fn adopt(&self, task: &Task, description: &ContainerDescription) -> Result<(), Refusal> {
         let _ = (task, description);
         Ok(())
     }
@@ -270,7 +270,7 @@ pub trait Engine: Send + Sync {
     }
 
     /// The service is here for good: what [`Engine::create`] made for it is no left-over.
-    async fn keep(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+    async fn keep(&self, task: &Task, description: &ContainerDescription) -> Result<(), Refusal> {
         let _ = (task, description);
         Ok(())
     }
@@ -370,7 +370,7 @@ pub trait Engine: Send + Sync {
 
     /// Removes what [`Engine::create`] and what came before it have made here for a migration: the container of this description, as with
     /// [`Engine::discard`], and what lies beside it.
-    async fn discard_arrived(&self, task: &Task, description: &Value) -> Result<(), Refusal>;
+    async fn discard_arrived(&self, task: &Task, description: &ContainerDescription) -> Result<(), Refusal>;
 
     /// Removes CRIU's images of a container, links of a chain of pre-dumps included.
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal>;

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use crate::container::ContainerDescription;
 use crate::doctor::plain;
 use crate::handover::{Place, Task};
 use crate::{HostName, Refusal, RefusalCode, ServiceName};
@@ -195,7 +195,7 @@ pub struct Arrival {
     /// Its place on the overlay.
     pub place: Place,
     /// The container, as another host must create it.
-    pub container: Value,
+    pub container: ContainerDescription,
     /// Its image's name.
     pub image: String,
     /// Its image's id.

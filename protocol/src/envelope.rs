@@ -94,7 +94,7 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
         return Err(too_large(bytes.len()));
     }
     let VersionOnly { version } =
-        serde_json::from_slice(bytes).map_err(|error| malformed(&error.to_string()))?;
+        serde_json::from_slice(bytes).map_err(|error| malformed(&without_values(&error)))?;
     if version != PROTOCOL_VERSION {
         return Err(Refusal::new(
             RefusalCode::Version,
@@ -102,8 +102,15 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
             "run the same release of MOSE on both hosts",
         ));
     }
-    let Opened { body } = serde_json::from_slice(bytes).map_err(|error| malformed(&error.to_string()))?;
+    let Opened { body } =
+        serde_json::from_slice(bytes).map_err(|error| malformed(&without_values(&error)))?;
     Ok(body)
+}
+
+/// What is wrong with JSON, without a word of it: a message may carry secrets.
+#[must_use]
+pub fn without_values(error: &serde_json::Error) -> String {
+    format!("{:?} error in line {}, column {}", error.classify(), error.line(), error.column())
 }
 
 fn malformed(reason: &str) -> Refusal {

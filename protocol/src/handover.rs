@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use mose_pam::{Bytes, Millis, Plan};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use crate::container::ContainerDescription;
 use crate::forecast::Forecast;
 use crate::secret::Secret;
 use crate::transfer::{TransportKind, TransportOffer};
@@ -106,8 +106,8 @@ pub struct Prepare {
     pub epoch: u64,
     /// Where the service is on the overlay.
     pub place: Place,
-    /// The container, as the source's engine describes it to another. Its image's name is under `image`.
-    pub container: Value,
+    /// The container.
+    pub container: ContainerDescription,
     /// The secrets that it was given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<Secret>,
@@ -122,12 +122,6 @@ impl Prepare {
     #[must_use]
     pub fn without_secrets(&self) -> Self {
         Self { secrets: Vec::new(), ..self.clone() }
-    }
-
-    /// The name of the container's image; `None` where the description tells none.
-    #[must_use]
-    pub fn image_name(&self) -> Option<&str> {
-        self.container["image"].as_str()
     }
 }
 

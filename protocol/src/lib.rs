@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod check;
+pub mod container;
 pub mod doctor;
 pub mod envelope;
 pub mod forecast;

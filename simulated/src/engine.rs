@@ -9,10 +9,10 @@ use mose_engine::{
     Container, Described, Engine, ExitWatch, Listed, LiveMemory, Moment, Moments, PreDumped, Sampling, Stage,
 };
 use mose_pam::{Bytes, Millis};
+use mose_protocol::container::ContainerDescription;
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
-use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::draw::Component;
@@ -216,8 +216,11 @@ impl Engine for SimulatedEngine {
     }
 
     async fn describe(&self, _: &Task, container: &Container) -> Result<Described, Refusal> {
-        let (core, _) = self.truth(&container.name)?;
-        let container = json!({ "simulated": true, "pages": core.pages, "image": container.image });
+        let container = ContainerDescription {
+            image: container.image.clone(),
+            simulated: true,
+            ..ContainerDescription::default()
+        };
         Ok(Described { container, secrets: Vec::new() })
     }
 
@@ -241,7 +244,7 @@ impl Engine for SimulatedEngine {
 
     async fn create(&self, task: &Task, described: &Described) -> Result<Container, Refusal> {
         let name = &task.service;
-        if described.container["simulated"] != true {
+        if !described.container.simulated {
             return Err(Refusal::new(
                 RefusalCode::Capability,
                 format!("{name} is a real container, and {} is simulated", self.host),
@@ -365,7 +368,7 @@ impl Engine for SimulatedEngine {
         self.remove(&container.name)
     }
 
-    async fn discard_arrived(&self, task: &Task, _: &serde_json::Value) -> Result<(), Refusal> {
+    async fn discard_arrived(&self, task: &Task, _: &ContainerDescription) -> Result<(), Refusal> {
         self.remove(&task.service)
     }
 

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use mose_engine::Described;
-use mose_engine::podman::health_interval;
+use mose_engine::podman::{apparmor_profile, health_check_interval};
 use mose_pam::Bytes;
 use mose_protocol::check::{Arrival, Finding, Machine, Report, Severity};
+use mose_protocol::container::ContainerDescription;
 use mose_protocol::doctor::CheckState;
 use mose_protocol::handover::ImagePolicy;
 use mose_protocol::{Refusal, RefusalCode};
-use serde_json::Value;
 
 use crate::agent::Agent;
 
@@ -165,9 +165,9 @@ fn numbers(version: &str) -> Option<(u64, u64)> {
 }
 
 /// AppArmor's profile of the container, where it is not one that Podman loads itself.
-fn confinement(container: &Value, host: &str) -> Option<Finding> {
-    let profile = container["config"]["spec"]["process"]["apparmorProfile"].as_str()?;
-    if profile.is_empty() || profile == "unconfined" || profile.starts_with("containers-default") {
+fn confinement(container: &ContainerDescription, host: &str) -> Option<Finding> {
+    let profile = apparmor_profile(container)?;
+    if profile == "unconfined" || profile.starts_with("containers-default") {
         return None;
     }
     let loaded = std::fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
@@ -184,7 +184,7 @@ fn confinement(container: &Value, host: &str) -> Option<Finding> {
 
 /// Says that nothing here runs a health check that systemd runs at the source.
 fn health_check(arrival: &Arrival, here: &Machine, host: &str) -> Option<Finding> {
-    let periodic = health_interval(&arrival.container["config"]["healthcheck"]).is_some();
+    let periodic = health_check_interval(&arrival.container).is_some();
     (periodic && arrival.machine.systemd && !here.systemd).then(|| {
         Finding::new(
             Severity::LeftBehind,
@@ -198,7 +198,7 @@ fn health_check(arrival: &Arrival, here: &Machine, host: &str) -> Option<Finding
 #[cfg(test)]
 mod tests {
     use mose_protocol::handover::Place;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::check::order::task_of;
@@ -212,7 +212,7 @@ mod tests {
                 address: "10.77.0.20/24".parse().unwrap(),
                 mac: "0a:00:00:00:00:01".into(),
             },
-            container: json!({}),
+            container: ContainerDescription::default(),
             image: "localhost/web".into(),
             image_id: "sha256:00".into(),
             machine: Machine {
@@ -229,8 +229,11 @@ mod tests {
 
     #[test]
     fn a_health_check_needs_a_systemd_where_it_had_one() {
-        let with =
-            |check: Value| Arrival { container: json!({"config": {"healthcheck": check}}), ..arrival() };
+        let with = |check: Value| {
+            let config = json!({"healthcheck": check});
+            let container = ContainerDescription { config, ..ContainerDescription::default() };
+            Arrival { container, ..arrival() }
+        };
         let periodic = with(json!({"Test": ["CMD", "true"], "Interval": 1_000_000_000_u64}));
         let without_systemd = Machine { systemd: false, ..periodic.machine.clone() };
         let finding = health_check(&periodic, &without_systemd, "edge-b").unwrap();
@@ -273,10 +276,12 @@ mod tests {
 
     #[test]
     fn only_a_profile_of_the_operators_own_must_be_loaded() {
-        let with =
-            |profile: &str| json!({ "config": { "spec": { "process": { "apparmorProfile": profile } } } });
+        let with = |profile: &str| ContainerDescription {
+            config: json!({ "spec": { "process": { "apparmorProfile": profile } } }),
+            ..ContainerDescription::default()
+        };
         assert!(confinement(&with("containers-default-0.62"), "edge-b").is_none());
-        assert!(confinement(&json!({}), "edge-b").is_none());
+        assert!(confinement(&ContainerDescription::default(), "edge-b").is_none());
         assert!(confinement(&with("mine"), "edge-b").unwrap().resource.contains("mine"));
     }
 }

@@ -8,9 +8,9 @@ use mose_movable::Looked;
 use mose_pam::Plan;
 use mose_protocol::agent::{Capability, Role};
 use mose_protocol::check::{Arrival, Finding, Report, Severity};
+use mose_protocol::container::ContainerDescription;
 use mose_protocol::handover::{FilePolicy, ImagePolicy, Place, Task};
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, ServiceName};
-use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::overlay::overlay_refusal;
@@ -112,7 +112,7 @@ impl Agent {
     pub(crate) async fn may_move(
         &self,
         container: &Container,
-        description: &Value,
+        description: &ContainerDescription,
         place: &Place,
         task: &Task,
     ) -> Result<Option<String>, Refusal> {
@@ -154,7 +154,7 @@ impl Agent {
     fn arrival(
         &self,
         container: &Container,
-        description: &Value,
+        description: &ContainerDescription,
         place: &Place,
         task: &Task,
         not_root: bool,

@@ -59,7 +59,7 @@ impl Arrival {
                 format!(
                     "{} lacks the image {} of {service}",
                     agent.config.host,
-                    prepare.image_name().unwrap_or(&prepare.image_id)
+                    prepare.container.image_name().unwrap_or(&prepare.image_id)
                 ),
                 "pull or load it there, or migrate without --require-image so that the source sends it",
             ));
@@ -74,10 +74,10 @@ impl Arrival {
         let archive = receiver.stream_received().await.map_err(|error| transfer_refusal(&error))?;
         receiver.finished().await.map_err(|error| transfer_refusal(&error))?;
         let prepare = &self.prepare;
-        let name = prepare.image_name().unwrap_or("localhost/unnamed");
+        let name = prepare.container.image_name().unwrap_or("localhost/unnamed");
         self.agent.engine.import_image(&archive, &prepare.image_id, name).await?;
-        remove_file(&archive);
-        let _ = std::fs::remove_dir(self.no_images());
+        remove_file(&archive).await;
+        let _ = tokio::fs::remove_dir(self.no_images()).await;
         Ok(())
     }
 
@@ -129,8 +129,8 @@ impl Arrival {
         let prepare = &self.prepare;
         let mut here = self.agent.engine.arriving_trees(&prepare.task, container, &prepare.container).await?;
         let mut folders = vec![TreeFolder::whole(container.rootfs_changes.clone())];
-        for name in tree_names(&prepare.container) {
-            let Some(at) = here.iter().position(|tree| tree.name == name) else {
+        for name in &prepare.container.trees {
+            let Some(at) = here.iter().position(|tree| &tree.name == name) else {
                 return Err(Refusal::new(
                     RefusalCode::Unmovable,
                     format!("{} has {name}, and the container that was created here has not", container.name),
@@ -180,11 +180,6 @@ pub(super) fn nothing_to_receive() -> Refusal {
 /// What came of a container, for the engine.
 fn described(prepare: &Prepare) -> Described {
     Described { container: prepare.container.clone(), secrets: prepare.secrets.clone() }
-}
-
-/// The names of the trees beside the root file system, in the order of their numbers.
-pub(crate) fn tree_names(description: &serde_json::Value) -> impl Iterator<Item = &str> {
-    description["trees"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str)
 }
 
 /// A place as the overlay knows it.

@@ -20,7 +20,7 @@ use crate::journal::{DestinationState, Journal, not_written};
 use crate::overlay::overlay_refusal;
 use mose_transfer::Receiver;
 
-pub(crate) use make_ready::{endpoint_spec, tree_names};
+pub(crate) use make_ready::endpoint_spec;
 
 /// The most that a service's state and root file system changes may amount to.
 pub(crate) const STATE_LIMIT: Bytes = Bytes(1 << 38);
@@ -152,8 +152,8 @@ impl Work for Arrival {
         let from = Location { address, host: prepare.task.from.clone(), epoch: prepare.epoch };
         agent.locate(&from).await?;
         agent.overlay.detach(&prepare.place.name).await.map_err(|error| overlay_refusal(&error))?;
-        remove_file(&self.image_archive());
-        let _ = std::fs::remove_dir(self.no_images());
+        remove_file(&self.image_archive()).await;
+        let _ = tokio::fs::remove_dir(self.no_images()).await;
         Ok(())
     }
 
@@ -169,9 +169,9 @@ impl Work for Arrival {
         }
     }
 
-    fn forget(&mut self) {
+    async fn forget(&mut self) {
         if let Some(journal) = self.journal.take() {
-            journal.close();
+            let _ = tokio::task::spawn_blocking(move || journal.close()).await;
         }
     }
 
@@ -185,8 +185,8 @@ pub(crate) fn transfer_refusal(error: &dyn std::fmt::Display) -> Refusal {
     Refusal::new(RefusalCode::Failed, error.to_string(), "migrate again")
 }
 
-fn remove_file(path: &Path) {
-    match std::fs::remove_file(path) {
+async fn remove_file(path: &Path) {
+    match tokio::fs::remove_file(path).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(file = %path.display(), %error, "a file is left over");
         }

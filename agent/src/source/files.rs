@@ -13,7 +13,7 @@ use mose_transfer::{Pass, Reread, Root, Sender};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use super::Source;
-use crate::destination::{transfer_refusal, tree_names};
+use crate::destination::transfer_refusal;
 use crate::steps::Note;
 
 /// What is known of a service's files.
@@ -73,8 +73,8 @@ impl Source {
     pub(super) async fn files(&self, container: &Container, prepare: &Prepare) -> Result<Files, Refusal> {
         let mut here = self.agent.engine.state_trees(self.task(), container).await?;
         let mut beside = Vec::new();
-        for name in tree_names(&prepare.container) {
-            let Some(at) = here.iter().position(|tree| tree.name == name) else {
+        for name in &prepare.container.trees {
+            let Some(at) = here.iter().position(|tree| &tree.name == name) else {
                 return Err(Refusal::new(
                     RefusalCode::Failed,
                     format!("{name} of {} vanished", container.name),

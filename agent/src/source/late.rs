@@ -9,13 +9,13 @@ use crate::agent::Agent;
 
 impl Agent {
     /// Puts right the record of a service that was decided about by hand, by what the destination says became of it.
-    pub(crate) fn became(&self, migration: &MigrationId, state: &HandoverState) {
+    pub(crate) async fn became(&self, migration: &MigrationId, state: &HandoverState) {
         let Some(record) = self.history.get(migration) else { return };
         let Some(righted) = righted(record, state) else { return };
         let steps = self.steps.resumed(migration, righted.started_at);
         let (outcome, reason) = (righted.outcome, righted.reason.clone());
         tracing::info!(%migration, outcome = outcome.name(), "the destination has said what became of a service");
-        self.history.add(righted);
+        self.history.add(righted).await;
         // Whoever follows asks for the record again.
         match reason {
             Some(reason) if outcome != Outcome::Done => steps.failed(Step::Migration, &reason),

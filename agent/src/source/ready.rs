@@ -33,7 +33,7 @@ impl Source {
             epoch: prepare.epoch,
             place: prepare.place.clone(),
             started_at: self.measured.started_at(),
-            volumes: volume_names(&prepare.container),
+            volumes: prepare.container.volumes.iter().map(|volume| volume.name.clone()).collect(),
             container: Some(container),
         });
         self.prepare = Some(prepare);
@@ -200,12 +200,6 @@ impl Source {
         sender.finish().await.map_err(|error| transfer_refusal(&error))?;
         Ok(bytes)
     }
-}
-
-/// The volumes of a description.
-fn volume_names(description: &serde_json::Value) -> Vec<String> {
-    let volumes = description["volumes"].as_array().into_iter().flatten();
-    volumes.filter_map(|volume| volume["name"].as_str().map(str::to_owned)).collect()
 }
 
 fn expect_prepared(reply: Reply) -> Result<Prepared, Refusal> {

@@ -208,7 +208,7 @@ impl Source {
             steps,
         };
         self.agent.links.transferred(&record);
-        self.agent.history.add(record);
+        self.agent.history.add(record).await;
     }
 }
 

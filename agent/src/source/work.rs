@@ -84,9 +84,9 @@ impl Work for Source {
         self.record_doubt(doubt).await;
     }
 
-    fn forget(&mut self) {
+    async fn forget(&mut self) {
         if let Some(journal) = self.journal.take() {
-            journal.close();
+            let _ = tokio::task::spawn_blocking(move || journal.close()).await;
         }
     }
 

@@ -65,7 +65,7 @@ impl<W: Work> Drive<W> {
                     let held = self.work.hold().await;
                     self.incoming.answer(ticket, held.map(|()| Reply::Ok));
                 }
-                Effect::Forget => self.work.forget(),
+                Effect::Forget => self.work.forget().await,
                 effect => {
                     if let Some(event) = Box::pin(self.carry_out(effect)).await {
                         self.incoming.tell(event);

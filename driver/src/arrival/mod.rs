@@ -71,7 +71,7 @@ pub trait Work: Send {
     async fn look(&mut self) -> Option<bool>;
 
     /// Removes the journal.
-    fn forget(&mut self);
+    async fn forget(&mut self);
 
     /// Bytes that have come so far.
     fn received(&self) -> u64;

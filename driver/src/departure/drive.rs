@@ -85,7 +85,7 @@ impl<W: Work> Drive<W> {
                         timers.remove(&timer);
                     }
                     Effect::Doubt(doubt) => self.work.doubt(&doubt).await,
-                    Effect::Forget => self.work.forget(),
+                    Effect::Forget => self.work.forget().await,
                     Effect::Conclude(outcome, why) => {
                         self.work.conclude(outcome, why).await;
                         // The service is free before the end is told, so that who waits for the end may migrate at once.

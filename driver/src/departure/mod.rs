@@ -61,7 +61,7 @@ pub trait Work: Send {
     async fn doubt(&mut self, doubt: &Doubt<Refusal>);
 
     /// Removes the journal.
-    fn forget(&mut self);
+    async fn forget(&mut self);
 
     /// Records how the migration ended.
     async fn conclude(&mut self, outcome: Outcome, why: Option<Why<Refusal>>);

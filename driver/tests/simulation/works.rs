@@ -62,7 +62,7 @@ impl Departing {
         let task = self.control.task();
         let prepare: Prepare = serde_json::from_value(json!({
             "task": task, "epoch": 1, "place": {"name": task.service, "address": "10.0.0.1/24", "mac": "02:00:00:00:00:01"},
-            "container": {"id": self.id, "image": "i"}, "image_id": "i", "limit": 1,
+            "container": {"config": {"id": self.id}, "image": "i"}, "image_id": "i", "limit": 1,
         }))
         .unwrap();
         let Reply::Prepared(prepared) = self.ask(Request::Prepare(Box::new(prepare)), 120).await? else {
@@ -198,7 +198,7 @@ impl departure::Work for Departing {
         self.record(Outcome::InDoubt);
     }
 
-    fn forget(&mut self) {
+    async fn forget(&mut self) {
         let migration = self.migration();
         self.world.with(&self.host, |host| host.departures.remove(&migration));
     }
@@ -237,7 +237,7 @@ pub(crate) struct Arriving {
 
 impl Arriving {
     pub(crate) fn new(world: &World, host: &HostName, prepare: &Prepare, taken_up: bool) -> Self {
-        let id = prepare.container["id"].as_str().unwrap().to_owned();
+        let id = prepare.container.config["id"].as_str().unwrap().to_owned();
         Self { world: world.clone(), host: host.clone(), prepare: prepare.clone(), id, taken_up }
     }
 
@@ -382,7 +382,7 @@ impl arrival::Work for Arriving {
         (!self.world.fails()).then(|| self.world.copy(&self.host, &self.id) == Some(Copy::Running))
     }
 
-    fn forget(&mut self) {
+    async fn forget(&mut self) {
         let migration = &self.prepare.task.migration;
         self.world.with(&self.host, |host| host.arrivals.remove(migration));
     }

@@ -103,7 +103,7 @@ pub(crate) fn prepare(migration: &str, from: &str) -> Prepare {
     serde_json::from_value(json!({
         "task": task(migration, from), "epoch": 1,
         "place": {"name": "s", "address": "10.0.0.1/24", "mac": "02:00:00:00:00:01"},
-        "container": {"id": "c", "image": "i"}, "image_id": "i", "limit": 1,
+        "container": {"image": "i"}, "image_id": "i", "limit": 1,
     }))
     .unwrap()
 }
@@ -357,7 +357,7 @@ impl departure::Work for Leaving {
         self.script.note(format!("doubt: {why}"));
     }
 
-    fn forget(&mut self) {
+    async fn forget(&mut self) {
         self.script.note("forget");
     }
 
@@ -429,7 +429,7 @@ impl arrival::Work for Coming {
         self.script.piece("look").await.is_ok().then_some(true)
     }
 
-    fn forget(&mut self) {
+    async fn forget(&mut self) {
         self.script.note("forget");
     }
 

@@ -11,10 +11,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mose_pam::Bytes;
+use mose_protocol::container::{BindDescription, BindKind};
 use mose_protocol::handover::{MAX_COPIED_BINDS, Task};
 use mose_protocol::{MigrationId, Refusal, RefusalCode};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{io_refusal, space};
@@ -23,49 +23,18 @@ use crate::StateTree;
 /// In the folder beside a copy's place: what arrives.
 const ARRIVING: &str = "arriving";
 
-/// What is mounted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Kind {
-    Folder,
-    File,
-    Socket,
-    Other,
-}
-
-impl Kind {
-    fn of(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::FileTypeExt;
-        let kind = fs::metadata(path)?.file_type();
-        Ok(if kind.is_dir() {
-            Self::Folder
-        } else if kind.is_file() {
-            Self::File
-        } else if kind.is_socket() {
-            Self::Socket
-        } else {
-            Self::Other
-        })
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Folder => "a folder",
-            Self::File => "a file",
-            Self::Socket => "a socket",
-            Self::Other => "a special file",
-        }
-    }
-}
-
-/// A bind mount as the destination must find it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Bind {
-    /// Its path on the hosts.
-    source: PathBuf,
-    kind: Kind,
-    /// What is copied takes on the disk; nothing where it is not copied.
-    bytes: Bytes,
+fn kind_of(path: &Path) -> io::Result<BindKind> {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = fs::metadata(path)?.file_type();
+    Ok(if kind.is_dir() {
+        BindKind::Folder
+    } else if kind.is_file() {
+        BindKind::File
+    } else if kind.is_socket() {
+        BindKind::Socket
+    } else {
+        BindKind::Other
+    })
 }
 
 fn refused(code: RefusalCode, reason: String, remedy: &str) -> Refusal {
@@ -88,7 +57,7 @@ fn sources(inspect: &Value) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// Where one to be copied is none of the container's, or cannot be copied.
-pub(super) fn describe(name: &str, inspect: &Value, task: &Task) -> Result<Vec<Bind>, Refusal> {
+pub(super) fn describe(name: &str, inspect: &Value, task: &Task) -> Result<Vec<BindDescription>, Refusal> {
     let sources = sources(inspect);
     let copied = &task.files.copy_binds;
     if copied.len() > MAX_COPIED_BINDS {
@@ -108,7 +77,7 @@ pub(super) fn describe(name: &str, inspect: &Value, task: &Task) -> Result<Vec<B
     }
     let mut binds = Vec::new();
     for source in sources {
-        let kind = Kind::of(&source).map_err(|error| {
+        let kind = kind_of(&source).map_err(|error| {
             refused(
                 RefusalCode::Unmovable,
                 format!("{name} has {} mounted, which is gone: {error}", source.display()),
@@ -118,9 +87,9 @@ pub(super) fn describe(name: &str, inspect: &Value, task: &Task) -> Result<Vec<B
         let is_copied = copied.iter().any(|path| Path::new(path) == source);
         let bytes = match (is_copied, kind) {
             (false, _) => Bytes(0),
-            (true, Kind::Folder) => space::taken(&source).map(|(bytes, _)| bytes).unwrap_or_default(),
-            (true, Kind::File) => Bytes(fs::metadata(&source).map_or(0, |metadata| metadata.len())),
-            (true, Kind::Socket | Kind::Other) => {
+            (true, BindKind::Folder) => space::taken(&source).map(|(bytes, _)| bytes).unwrap_or_default(),
+            (true, BindKind::File) => Bytes(fs::metadata(&source).map_or(0, |metadata| metadata.len())),
+            (true, BindKind::Socket | BindKind::Other) => {
                 return Err(refused(
                     RefusalCode::Unmovable,
                     format!("{} is {} and cannot be copied", source.display(), kind.name()),
@@ -128,27 +97,13 @@ pub(super) fn describe(name: &str, inspect: &Value, task: &Task) -> Result<Vec<B
                 ));
             }
         };
-        binds.push(Bind { source, kind, bytes });
+        binds.push(BindDescription { source, kind, bytes });
     }
     Ok(binds)
 }
 
-/// The bind mounts of another host's description.
-pub(super) fn described(description: &Value) -> Result<Vec<Bind>, Refusal> {
-    match &description["binds"] {
-        Value::Null => Ok(Vec::new()),
-        binds => serde_json::from_value(binds.clone()).map_err(|error| {
-            refused(
-                RefusalCode::Malformed,
-                format!("the description of the bind mounts cannot be read: {error}"),
-                "run the same release on both hosts",
-            )
-        }),
-    }
-}
-
 /// Those of a description that are copied.
-fn copied<'a>(task: &'a Task, binds: &'a [Bind]) -> impl Iterator<Item = &'a Bind> {
+fn copied<'a>(task: &'a Task, binds: &'a [BindDescription]) -> impl Iterator<Item = &'a BindDescription> {
     binds.iter().filter(|bind| task.files.copy_binds.iter().any(|path| Path::new(path) == bind.source))
 }
 
@@ -174,12 +129,12 @@ pub(super) fn trees(task: &Task, inspect: &Value) -> Vec<StateTree> {
 }
 
 /// The trees of those that are copied, where they arrive.
-pub(super) fn arriving(task: &Task, binds: &[Bind]) -> Vec<StateTree> {
+pub(super) fn arriving(task: &Task, binds: &[BindDescription]) -> Vec<StateTree> {
     copied(task, binds)
         .filter_map(|bind| {
             let (name, stage) = (tree_name(&bind.source), Stage::of(bind, &task.migration)?);
             let only = match bind.kind {
-                Kind::Folder => None,
+                BindKind::Folder => None,
                 _ => Some(vec![bind.source.file_name()?.to_owned()]),
             };
             Some(StateTree { only, ..StateTree::whole(&name, stage.folder.join(ARRIVING)) })
@@ -196,14 +151,14 @@ struct Stage {
 }
 
 impl Stage {
-    fn of(bind: &Bind, migration: &MigrationId) -> Option<Self> {
+    fn of(bind: &BindDescription, migration: &MigrationId) -> Option<Self> {
         let name = bind.source.file_name()?;
         let mut hidden = OsString::from(".");
         hidden.push(name);
         hidden.push(OsStr::new(&format!(".mose-incoming-{migration}")));
         let folder = bind.source.with_file_name(hidden);
         let copy = match bind.kind {
-            Kind::Folder => folder.join(ARRIVING),
+            BindKind::Folder => folder.join(ARRIVING),
             _ => folder.join(ARRIVING).join(name),
         };
         Some(Self { folder, place: bind.source.clone(), copy })
@@ -219,14 +174,14 @@ impl Stage {
         self.folder.join("inode")
     }
 
-    fn make(&self, kind: Kind) -> io::Result<()> {
+    fn make(&self, kind: BindKind) -> io::Result<()> {
         remove(&self.folder)?;
         fs::create_dir(&self.folder)?;
         fs::create_dir(self.folder.join(ARRIVING))?;
         if fs::symlink_metadata(&self.place).is_err() {
             fs::write(self.made(), [])?;
             match kind {
-                Kind::Folder => fs::create_dir(&self.place)?,
+                BindKind::Folder => fs::create_dir(&self.place)?,
                 _ => drop(fs::File::create(&self.place)?),
             }
         }
@@ -267,11 +222,11 @@ impl Stage {
 }
 
 /// Looks whether the bind mounts are as the container needs them, or can be copied; changes nothing.
-pub(super) fn admit(task: &Task, binds: &[Bind]) -> Result<(), Refusal> {
+pub(super) fn admit(task: &Task, binds: &[BindDescription]) -> Result<(), Refusal> {
     for bind in binds {
         let place = bind.source.display();
         let is_copied = copied(task, binds).any(|other| other == bind);
-        match Kind::of(&bind.source) {
+        match kind_of(&bind.source) {
             Err(_) if is_copied => {
                 if !bind.source.parent().is_some_and(Path::is_dir) {
                     return Err(refused(
@@ -328,12 +283,12 @@ fn holds_nothing(path: &Path) -> bool {
     }
 }
 
-fn stages<'a>(task: &'a Task, binds: &'a [Bind]) -> impl Iterator<Item = (Stage, Kind)> + 'a {
+fn stages<'a>(task: &'a Task, binds: &'a [BindDescription]) -> impl Iterator<Item = (Stage, BindKind)> + 'a {
     copied(task, binds).filter_map(|bind| Some((Stage::of(bind, &task.migration)?, bind.kind)))
 }
 
 /// Makes the folders in which copies arrive, and what the container must find at their places until then.
-pub(super) fn make(task: &Task, binds: &[Bind]) -> Result<(), Refusal> {
+pub(super) fn make(task: &Task, binds: &[BindDescription]) -> Result<(), Refusal> {
     for (stage, kind) in stages(task, binds) {
         let what = || format!("no room can be made for {}", stage.place.display());
         stage.make(kind).map_err(|error| io_refusal(&what(), &error))?;
@@ -342,7 +297,7 @@ pub(super) fn make(task: &Task, binds: &[Bind]) -> Result<(), Refusal> {
 }
 
 /// Puts the copies into their places; what lay there takes theirs.
-pub(super) fn adopt(task: &Task, binds: &[Bind]) -> Result<(), Refusal> {
+pub(super) fn adopt(task: &Task, binds: &[BindDescription]) -> Result<(), Refusal> {
     for (stage, _) in stages(task, binds) {
         let what = || format!("the copy cannot be put to {}", stage.place.display());
         stage.adopt().map_err(|error| io_refusal(&what(), &error))?;
@@ -351,7 +306,7 @@ pub(super) fn adopt(task: &Task, binds: &[Bind]) -> Result<(), Refusal> {
 }
 
 /// The service runs here: what the copies replaced goes.
-pub(super) fn keep(task: &Task, binds: &[Bind]) -> Result<(), Refusal> {
+pub(super) fn keep(task: &Task, binds: &[BindDescription]) -> Result<(), Refusal> {
     for (stage, _) in stages(task, binds) {
         remove(&stage.folder)
             .map_err(|error| io_refusal("what a copy replaced cannot be removed", &error))?;
@@ -360,7 +315,7 @@ pub(super) fn keep(task: &Task, binds: &[Bind]) -> Result<(), Refusal> {
 }
 
 /// The hand-over came to nothing: what lay at the places is put back, and the copies go.
-pub(super) fn discard(task: &Task, binds: &[Bind]) -> Result<(), Refusal> {
+pub(super) fn discard(task: &Task, binds: &[BindDescription]) -> Result<(), Refusal> {
     for (stage, _) in stages(task, binds).filter(|(stage, _)| stage.folder.exists()) {
         let what = || format!("the copy of {} cannot be removed", stage.place.display());
         stage.discard().map_err(|error| io_refusal(&what(), &error))?;
@@ -379,16 +334,16 @@ fn remove(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn bind(source: &Path, kind: Kind) -> Bind {
-        Bind { source: source.to_owned(), kind, bytes: Bytes(1) }
+    fn bind(source: &Path, kind: BindKind) -> BindDescription {
+        BindDescription { source: source.to_owned(), kind, bytes: Bytes(1) }
     }
 
     /// A folder with a place in it, and the stage of a copy that has arrived for it.
-    fn arrived(kind: Kind, before: Option<&str>) -> (tempfile::TempDir, PathBuf, Stage) {
+    fn arrived(kind: BindKind, before: Option<&str>) -> (tempfile::TempDir, PathBuf, Stage) {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("place");
         let put = |at: &Path, content: &str| match kind {
-            Kind::Folder => {
+            BindKind::Folder => {
                 fs::create_dir_all(at).unwrap();
                 fs::write(at.join("content"), content).unwrap();
             }
@@ -409,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_copy_takes_its_place_only_when_it_is_adopted_and_can_be_taken_back_from_it() {
-        for kind in [Kind::Folder, Kind::File] {
+        for kind in [BindKind::Folder, BindKind::File] {
             for before in [None, Some("old")] {
                 for adopt in [false, true] {
                     let (folder, place, stage) = arrived(kind, before);
@@ -431,7 +386,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_died_between_the_note_and_the_exchange_has_changed_nothing() {
-        let (_folder, place, stage) = arrived(Kind::Folder, Some("old"));
+        let (_folder, place, stage) = arrived(BindKind::Folder, Some("old"));
         fs::write(stage.inode(), fs::metadata(&stage.copy).unwrap().ino().to_string()).unwrap();
         assert!(!stage.is_adopted());
         stage.discard().unwrap();
@@ -447,7 +402,7 @@ mod tests {
         }))
         .unwrap();
         let place = folder.path().join("place");
-        let wanted = [bind(&place, Kind::Folder)];
+        let wanted = [bind(&place, BindKind::Folder)];
         assert!(admit(&task, &wanted).unwrap_err().reason.contains("place"));
         fs::write(&place, "x").unwrap();
         let refusal = admit(&task, &wanted).unwrap_err();

@@ -3,6 +3,7 @@
 //! Podman makes such a timer when it starts a container, and none when it restores one, so we make it: set as Podman's own
 //! (`libpod/healthcheck_linux.go`), under the name that Podman falls back to when it removes the timer of a container.
 
+use mose_protocol::container::ContainerDescription;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -96,9 +97,14 @@ impl Timer {
     }
 }
 
-/// How often a health check runs by itself, by its configuration or Podman's inspection; `None` if it does not.
+/// How often the health check of a described container runs by itself; `None` if it does not.
 #[must_use]
-pub fn health_interval(check: &Value) -> Option<Duration> {
+pub fn health_check_interval(described: &ContainerDescription) -> Option<Duration> {
+    health_interval(&described.config["healthcheck"])
+}
+
+/// How often a health check runs by itself, by its configuration or Podman's inspection; `None` if it does not.
+fn health_interval(check: &Value) -> Option<Duration> {
     let nanoseconds = check["Interval"].as_u64().filter(|nanoseconds| *nanoseconds > 0)?;
     (check["Test"][0] != "NONE").then(|| Duration::from_nanos(nanoseconds))
 }

@@ -3,13 +3,14 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 
+use mose_protocol::container::ContainerDescription;
 use mose_protocol::handover::Task;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use podman_api::opts::ContainerStopOpts;
 use serde_json::Value;
 
 use super::conmon::Conmon;
-use super::description::{self, Description, essence, export, import, secrets};
+use super::description::{self, essence, export, import, secrets};
 use super::inspect::{container, folder_of};
 use super::{
     CALL_DEADLINE, PodmanEngine, beside, binds, hooks, images, io_refusal, own_files, runtime_config, volumes,
@@ -36,22 +37,25 @@ impl PodmanEngine {
         let volumes = volumes::describe(&self.socket, name, &inspect).await?;
         let binds = binds::describe(name, &inspect, task)?;
         let essence = essence::essence(&runtime, &config, &container.id);
-        let mut described = Description { image: container.image.clone(), config, essence }.write()?;
-        described["volumes"] = serde_json::to_value(&volumes).unwrap_or_default();
-        described["binds"] = serde_json::to_value(&binds).unwrap_or_default();
         let trees = beside::trees(&inspect, &runtime).into_iter().chain(binds::trees(task, &inspect));
-        described["trees"] = trees.map(|tree| tree.name).collect();
-        Ok(Described { container: described, secrets })
+        let container = ContainerDescription {
+            image: container.image.clone(),
+            config,
+            essence,
+            volumes,
+            binds,
+            trees: trees.map(|tree| tree.name).collect(),
+            simulated: false,
+        };
+        Ok(Described { container, secrets })
     }
 
     /// Refuses what could not be made here, or would come out different, as far as that shows without the container's image.
     pub(super) async fn look_at(&self, task: &Task, described: &Described) -> Result<(), Refusal> {
-        let description = Description::read(&described.container)?;
-        self.check_id_is_free(description::id(&described.container).unwrap_or_default()).await?;
-        let binds = binds::described(&described.container)?;
-        binds::admit(task, &binds)?;
-        let volumes = volumes::described(&described.container)?;
-        volumes::admit(&self.socket, &volumes, task.files.overwrite).await?;
+        let description = &described.container;
+        self.check_id_is_free(description::sound(description)?).await?;
+        binds::admit(task, &description.binds)?;
+        volumes::admit(&self.socket, &description.volumes, task.files.overwrite).await?;
         secrets::admit(&self.socket, &task.service, &described.secrets).await?;
         // Podman cannot say while its storage changes; what comes out is compared again once it is made.
         let Ok(info) = self.socket.get("say what its runtime is", "/info").await else { return Ok(()) };
@@ -86,7 +90,8 @@ impl PodmanEngine {
     pub(super) async fn make(&self, task: &Task, described: &Described) -> Result<Container, Refusal> {
         hooks::check_configured()?;
         let name = &task.service;
-        let Description { mut config, essence: wanted, .. } = Description::read(&described.container)?;
+        description::sound(&described.container)?;
+        let mut config = described.container.config.clone();
         self.name_its_image(&mut config).await?;
         self.import(task, described, &mut config).await?;
         self.initialise(name).await?;
@@ -98,7 +103,7 @@ impl PodmanEngine {
         config["runtime"] = inspect["OCIRuntime"].clone();
         let runtime = runtime_config(&container)?;
         let found = essence::essence(&runtime, &config, &container.id);
-        let differences = essence::differences(&wanted, &found);
+        let differences = essence::differences(&described.container.essence, &found);
         if !differences.is_empty() {
             return Err(different(name, &differences));
         }
@@ -115,16 +120,15 @@ impl PodmanEngine {
         config: &mut Value,
     ) -> Result<(), Refusal> {
         let name = &task.service;
-        let volumes = volumes::described(&described.container)?;
-        let binds = binds::described(&described.container)?;
-        binds::admit(task, &binds)?;
-        volumes::admit(&self.socket, &volumes, task.files.overwrite).await?;
-        binds::make(task, &binds)?;
-        volumes::make(&self.socket, &volumes, &task.migration).await?;
-        volumes::tell_anonymous(&volumes, config);
+        let (volumes, binds) = (&described.container.volumes, &described.container.binds);
+        binds::admit(task, binds)?;
+        volumes::admit(&self.socket, volumes, task.files.overwrite).await?;
+        binds::make(task, binds)?;
+        volumes::make(&self.socket, volumes, &task.migration).await?;
+        volumes::tell_anonymous(volumes, config);
         secrets::put(&self.socket, name, &described.secrets, config).await?;
         import::import(&self.socket, name, config).await?;
-        volumes::mark_anonymous(&self.socket, &volumes, &task.migration).await
+        volumes::mark_anonymous(&self.socket, volumes, &task.migration).await
     }
 
     /// Has Podman write the OCI configuration that a restore reads; nothing of the service runs by it.

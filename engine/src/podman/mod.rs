@@ -42,6 +42,7 @@ use async_trait::async_trait;
 use mose_movable::Looked;
 use mose_pam::{Bytes, Millis};
 use mose_protocol::check::Machine;
+use mose_protocol::container::ContainerDescription;
 use mose_protocol::doctor::Check;
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
@@ -53,8 +54,9 @@ use serde_json::Value;
 use self::at_work::AtWork;
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
+pub use self::description::apparmor_profile;
 use self::description::{essence, secrets};
-pub use self::health::health_interval;
+pub use self::health::health_check_interval;
 use self::hooks::Hooks;
 use self::inspect::{container, is_running, netns, pid};
 use self::socket::Socket;
@@ -273,16 +275,16 @@ impl Engine for PodmanEngine {
         &self,
         task: &Task,
         container: &Container,
-        description: &Value,
+        description: &ContainerDescription,
     ) -> Result<Vec<StateTree>, Refusal> {
         let inspect = self.inspect_raw(&container.id).await?;
         let mut trees = beside::trees(&inspect, &runtime_config(container)?);
-        trees.extend(binds::arriving(task, &binds::described(description)?));
+        trees.extend(binds::arriving(task, &description.binds));
         Ok(trees)
     }
 
-    async fn adopt(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
-        binds::adopt(task, &binds::described(description)?)
+    async fn adopt(&self, task: &Task, description: &ContainerDescription) -> Result<(), Refusal> {
+        binds::adopt(task, &description.binds)
     }
 
     async fn files_size(&self, container: &Container) -> Result<Option<Bytes>, Refusal> {
@@ -302,9 +304,9 @@ impl Engine for PodmanEngine {
         self.rehearse_with_stand_in(task, described).await
     }
 
-    async fn keep(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
-        binds::keep(task, &binds::described(description)?)?;
-        volumes::keep(&self.socket, &volumes::described(description)?).await
+    async fn keep(&self, task: &Task, description: &ContainerDescription) -> Result<(), Refusal> {
+        binds::keep(task, &description.binds)?;
+        volumes::keep(&self.socket, &description.volumes).await
     }
 
     async fn remove_volumes(&self, volumes: &[String]) -> Result<(), Refusal> {
@@ -451,13 +453,13 @@ impl Engine for PodmanEngine {
         self.remove(&container.id, &container.name).await
     }
 
-    async fn discard_arrived(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
+    async fn discard_arrived(&self, task: &Task, description: &ContainerDescription) -> Result<(), Refusal> {
         // Without an id it was not admitted.
         if let Some(id) = description::id(description) {
             self.remove(id, &task.service).await?;
         }
-        binds::discard(task, &binds::described(description)?)?;
-        volumes::discard(&self.socket, &volumes::described(description)?, &task.migration).await
+        binds::discard(task, &description.binds)?;
+        volumes::discard(&self.socket, &description.volumes, &task.migration).await
     }
 
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal> {

@@ -9,7 +9,7 @@ use mose_protocol::handover::Task;
 use serde_json::Value;
 
 use super::description::archive::{LONGEST_NAME, archive};
-use super::description::{Description, essence};
+use super::description::{self, essence};
 use super::inspect::container;
 use super::making::different;
 use super::{CALL_DEADLINE, PodmanEngine, hooks, runtime_config};
@@ -32,8 +32,9 @@ impl PodmanEngine {
         task: &Task,
         described: &Described,
     ) -> Result<(), Refusal> {
-        let description = Description::read(&described.container)?;
-        let found = self.found_with_stand_in(task, described, &description).await;
+        let description = &described.container;
+        description::sound(description)?;
+        let found = self.found_with_stand_in(task, described).await;
         self.discard_arrived(task, &described.container).await?;
         let removed = self.socket.delete("remove an image", &format!("/images/{}", name(task))).await;
         if let Err(refusal) = removed {
@@ -52,16 +53,11 @@ impl PodmanEngine {
         }
     }
 
-    async fn found_with_stand_in(
-        &self,
-        task: &Task,
-        described: &Described,
-        description: &Description,
-    ) -> Result<Value, Refusal> {
+    async fn found_with_stand_in(&self, task: &Task, described: &Described) -> Result<Value, Refusal> {
         hooks::check_configured()?;
-        let mut config = description.config.clone();
+        let mut config = described.container.config.clone();
         let path = format!("/images/import?reference={}", name(task));
-        let files = files(&description.essence, &config);
+        let files = files(&described.container.essence, &config);
         let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_bytes())).collect();
         let image = self.socket.post_bytes(
             "make an image",

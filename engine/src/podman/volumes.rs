@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mose_pam::Bytes;
+use mose_protocol::container::VolumeDescription;
 use mose_protocol::{MigrationId, Refusal, RefusalCode};
 use mose_transfer::write_back;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::socket::{Socket, encoded};
@@ -20,27 +20,6 @@ const MARK: &str = ".mose-incoming";
 
 /// The longest mark that is read, in bytes.
 const MAX_MARK: u64 = 256;
-
-/// A volume as another host must make it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Volume {
-    /// Its name; of an anonymous one, what Podman called it.
-    pub(super) name: String,
-    /// Where the container has it.
-    destination: String,
-    /// Options of the mount.
-    options: Vec<String>,
-    /// Whether it goes with its container.
-    anonymous: bool,
-    /// The folder in it that is mounted, if not all of it.
-    sub_path: Option<String>,
-    labels: Value,
-    driver_options: Value,
-    /// What its files take on the disk.
-    bytes: Bytes,
-    /// Files, folders and links.
-    entries: u64,
-}
 
 /// What a volume's tree is called on every host.
 pub(super) fn tree_name(volume: &str) -> String {
@@ -71,7 +50,11 @@ fn unmovable(reason: String, remedy: &str) -> Refusal {
 ///
 /// # Errors
 /// Where one cannot be moved: it is another driver's, is mounted by its driver, or another container uses it.
-pub(super) async fn describe(socket: &Socket, name: &str, inspect: &Value) -> Result<Vec<Volume>, Refusal> {
+pub(super) async fn describe(
+    socket: &Socket,
+    name: &str,
+    inspect: &Value,
+) -> Result<Vec<VolumeDescription>, Refusal> {
     let mut volumes = Vec::new();
     for mount in inspect["Mounts"].as_array().into_iter().flatten().filter(|m| m["Type"] == "volume") {
         let volume = mount["Name"].as_str().unwrap_or_default();
@@ -114,7 +97,7 @@ pub(super) async fn describe(socket: &Socket, name: &str, inspect: &Value) -> Re
         if mount["RW"] == false && !options.iter().any(|option| option == "ro") {
             options.push("ro".into());
         }
-        volumes.push(Volume {
+        volumes.push(VolumeDescription {
             name: volume.to_owned(),
             destination: mount["Destination"].as_str().unwrap_or_default().to_owned(),
             options,
@@ -146,22 +129,8 @@ async fn used_by_other(socket: &Socket, volume: &str, inspect: &Value) -> Result
     Ok(other.map(|user| user["Names"][0].as_str().or(user["Id"].as_str()).unwrap_or("?").to_owned()))
 }
 
-/// The volumes of another host's description.
-pub(super) fn described(description: &Value) -> Result<Vec<Volume>, Refusal> {
-    match &description["volumes"] {
-        Value::Null => Ok(Vec::new()),
-        volumes => serde_json::from_value(volumes.clone()).map_err(|error| {
-            Refusal::new(
-                RefusalCode::Malformed,
-                format!("the description of the volumes cannot be read: {error}"),
-                "run the same release on both hosts",
-            )
-        }),
-    }
-}
-
 /// Has a container's configuration say which of its volumes go with it: Podman makes those with it.
-pub(super) fn tell_anonymous(volumes: &[Volume], config: &mut Value) {
+pub(super) fn tell_anonymous(volumes: &[VolumeDescription], config: &mut Value) {
     let Some(named) = config["namedVolumes"].as_array_mut() else { return };
     for entry in named {
         if volumes.iter().any(|volume| volume.anonymous && entry["volumeName"] == volume.name.as_str()) {
@@ -197,7 +166,11 @@ fn marked(found: &Value) -> Option<String> {
 ///
 /// # Errors
 /// Where one of that name holds something that may not be lost, or there is no room.
-pub(super) async fn admit(socket: &Socket, volumes: &[Volume], overwrite: bool) -> Result<(), Refusal> {
+pub(super) async fn admit(
+    socket: &Socket,
+    volumes: &[VolumeDescription],
+    overwrite: bool,
+) -> Result<(), Refusal> {
     for volume in volumes {
         let Some(found) = inspect(socket, &volume.name).await? else { continue };
         if let Some(user) = used_by_other(socket, &volume.name, &Value::Null).await? {
@@ -231,7 +204,7 @@ fn is_empty(folder: &Path) -> bool {
 /// Makes the volumes that Podman does not make with the container, marked as the migration's. What [`admit`] has let pass gives way.
 pub(super) async fn make(
     socket: &Socket,
-    volumes: &[Volume],
+    volumes: &[VolumeDescription],
     migration: &MigrationId,
 ) -> Result<(), Refusal> {
     for volume in volumes {
@@ -260,7 +233,7 @@ pub(super) async fn make(
 /// Marks those that came with the container.
 pub(super) async fn mark_anonymous(
     socket: &Socket,
-    volumes: &[Volume],
+    volumes: &[VolumeDescription],
     migration: &MigrationId,
 ) -> Result<(), Refusal> {
     for volume in volumes.iter().filter(|volume| volume.anonymous) {
@@ -277,7 +250,7 @@ fn mark(found: &Value, migration: &MigrationId) -> Result<(), Refusal> {
 }
 
 /// The hand-over is settled: the volumes are the service's, and no left-overs.
-pub(super) async fn keep(socket: &Socket, volumes: &[Volume]) -> Result<(), Refusal> {
+pub(super) async fn keep(socket: &Socket, volumes: &[VolumeDescription]) -> Result<(), Refusal> {
     for volume in volumes {
         let Some(found) = inspect(socket, &volume.name).await? else { continue };
         // The source removes its copy once it hears that the service is here: this one must outlive a loss of power by then.
@@ -300,7 +273,7 @@ pub(super) async fn keep(socket: &Socket, volumes: &[Volume]) -> Result<(), Refu
 /// Removes those that this migration made here, and none else.
 pub(super) async fn discard(
     socket: &Socket,
-    volumes: &[Volume],
+    volumes: &[VolumeDescription],
     migration: &MigrationId,
 ) -> Result<(), Refusal> {
     for volume in volumes {

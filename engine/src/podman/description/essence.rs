@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use mose_protocol::envelope::without_values;
 use mose_protocol::{Refusal, RefusalCode};
 use serde_json::{Map, Value, json};
 
 use super::super::inspect::is_own;
-use super::{elements, text, without_values};
+use super::{elements, text};
 
 /// The field whose values are never told: people keep passwords there.
 const ENVIRONMENT: &str = "environment";

@@ -7,12 +7,13 @@
 use std::fs;
 use std::path::Path;
 
+use mose_protocol::envelope::without_values;
 use mose_protocol::{Refusal, RefusalCode};
 use serde_json::Value;
 
 use super::super::socket::Socket;
 use super::super::{CALL_DEADLINE, io_refusal};
-use super::{elements, without_values};
+use super::elements;
 use crate::Container;
 
 /// The files that Podman writes, in the container's folder. The second one tells the values of secrets.

@@ -14,55 +14,41 @@ pub(super) mod import;
 mod movable;
 pub(super) mod secrets;
 
+use mose_protocol::container::ContainerDescription;
 use mose_protocol::{Refusal, RefusalCode};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(super) use movable::check;
 
-/// A container, described to another host's Podman.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Description {
-    /// The name of its image.
-    pub(super) image: String,
-    /// Its configuration, in libpod's words.
-    pub(super) config: Value,
-    /// What of its OCI runtime configuration must come back the same.
-    pub(super) essence: Value,
-}
-
-impl Description {
-    /// A description that came from another host.
-    pub(super) fn read(described: &Value) -> Result<Self, Refusal> {
-        let unreadable = |why: &str| {
-            Refusal::new(
-                RefusalCode::Malformed,
-                format!("the container's description cannot be read: {why}"),
-                "run the same release of MOSE on both hosts",
-            )
-        };
-        if id(described).is_none() {
-            return Err(unreadable("its id is not 64 hexadecimal digits"));
-        }
-        serde_json::from_value(described.clone()).map_err(|error| unreadable(&without_values(&error)))
+/// The id that a described container has on every host, if the description is one that a container can be made of.
+///
+/// # Errors
+/// Where it is none.
+pub(super) fn sound(described: &ContainerDescription) -> Result<&str, Refusal> {
+    let unreadable = |why: &str| {
+        Refusal::new(
+            RefusalCode::Malformed,
+            format!("the container's description cannot be read: {why}"),
+            "run the same release of MOSE on both hosts",
+        )
+    };
+    if described.image.is_empty() || described.essence.is_null() {
+        return Err(unreadable("it tells no image, or not what must come back the same"));
     }
-
-    pub(super) fn write(&self) -> Result<Value, Refusal> {
-        serde_json::to_value(self).map_err(|error| {
-            Refusal::new(RefusalCode::Failed, format!("the container cannot be described: {error}"), "")
-        })
-    }
+    id(described).ok_or_else(|| unreadable("its id is not 64 hexadecimal digits"))
 }
 
 /// The id that a container of this description has on every host.
-pub(super) fn id(described: &Value) -> Option<&str> {
-    let id = described["config"]["id"].as_str()?;
+pub(super) fn id(described: &ContainerDescription) -> Option<&str> {
+    let id = described.config["id"].as_str()?;
     (id.len() == 64 && id.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(id)
 }
 
-/// What is wrong with JSON, without a word of it.
-fn without_values(error: &serde_json::Error) -> String {
-    format!("{:?} error in line {}, column {}", error.classify(), error.line(), error.column())
+/// The AppArmor profile that a described container is confined by, if it is.
+#[must_use]
+pub fn apparmor_profile(described: &ContainerDescription) -> Option<&str> {
+    let profile = described.config["spec"]["process"]["apparmorProfile"].as_str()?;
+    (!profile.is_empty()).then_some(profile)
 }
 
 fn text(value: &Value) -> &str {
@@ -81,22 +67,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_description_that_is_none_is_refused_without_being_quoted() {
-        let config = json!({"id": "0".repeat(64)});
-        let refusal = Description::read(&json!({"image": {"env": "hunter2"}, "config": config})).unwrap_err();
-        assert_eq!(refusal.code, RefusalCode::Malformed);
-        assert!(!refusal.to_string().contains("hunter2"), "{refusal}");
+    fn a_description_without_its_image_or_its_essence_is_refused() {
+        let whole = ContainerDescription {
+            image: "i".into(),
+            config: json!({"id": "0".repeat(64)}),
+            essence: json!({}),
+            ..ContainerDescription::default()
+        };
+        assert_eq!(sound(&whole).unwrap(), "0".repeat(64));
+        for part in [
+            ContainerDescription { image: String::new(), ..whole.clone() },
+            ContainerDescription { essence: Value::Null, ..whole },
+        ] {
+            assert_eq!(sound(&part).unwrap_err().code, RefusalCode::Malformed);
+        }
     }
 
     #[test]
     fn an_id_is_64_digits_or_none_at_all() {
-        let described = |id: &str| json!({"image": "i", "essence": {}, "config": {"id": id}});
+        let described = |id: &str| ContainerDescription {
+            image: "i".into(),
+            config: json!({"id": id}),
+            essence: json!({}),
+            ..ContainerDescription::default()
+        };
         let good = "0123456789abcdef".repeat(4);
         assert_eq!(id(&described(&good)), Some(good.as_str()));
-        assert!(Description::read(&described(&good)).is_ok());
         for bad in ["", "web", &good[1..], "../containers/prune", &good.replace('0', "/")] {
             assert_eq!(id(&described(bad)), None);
-            let refusal = Description::read(&described(bad)).err().unwrap();
+            let refusal = sound(&described(bad)).unwrap_err();
             assert!(refusal.reason.contains("64 hexadecimal digits"), "{refusal}");
         }
     }
