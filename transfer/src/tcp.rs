@@ -124,6 +124,7 @@ fn inlet(
     let (frames, queue) = sync_channel((bounds.window / bounds.chunk.max(1)) as usize + 1);
     let (max, peer) = (max_frame(chunk), peer.to_string());
     let reader = Reader { stream: reading, frames, pool: pool.clone(), max, peer: peer.clone(), stall };
+    // Nobody waits for it: it ends when `stop` shuts the socket down, when nothing comes for `stall`, or when nobody takes its frames.
     thread::Builder::new().name("mose-bulk-in".into()).spawn(move || reader.run())?;
     let replies = Box::new(TcpReplies { stream, peer: peer.clone() });
     Ok(Inlet { frames: queue, replies, pool, peer, tag: tag(token), stall: None, next: 0 })
@@ -238,6 +239,7 @@ pub(crate) fn connect(
     flow.on_fail(move || drop(handle.shutdown(Shutdown::Both)));
 
     let (replies, acks) = (stream.try_clone().map_err(failed)?, Arc::clone(flow));
+    // Nobody waits for it: it ends with the last reply, or when a flow that fails or the outlet's end shuts the socket down.
     let reading = thread::Builder::new().name("mose-bulk-ack".into());
     reading.spawn(move || read_replies(replies, &acks)).map_err(failed)?;
     match flow.welcomed(stall) {

@@ -22,6 +22,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::gap::{GapProbe, GapWatch};
 use crate::{
@@ -133,6 +134,8 @@ struct Inner {
 /// One host's part of the overlay, on its Open vSwitch bridge. Dropping it leaves everything in place but the packets held.
 pub struct OvsOverlay {
     inner: Arc<Inner>,
+    /// Puts the flows back when the switch comes back, for as long as the overlay is there.
+    _in_step: AbortOnDropHandle<()>,
 }
 
 impl OvsOverlay {
@@ -167,8 +170,8 @@ impl OvsOverlay {
             let generation = inner.of.generation();
             inner.tidy().await?;
             inner.adopt().await?;
-            tokio::spawn(keep_in_step(Arc::downgrade(&inner), generation));
-            Ok(Self { inner })
+            let in_step = tokio::spawn(keep_in_step(Arc::downgrade(&inner), generation));
+            Ok(Self { inner, _in_step: AbortOnDropHandle::new(in_step) })
         })
     }
 
@@ -178,7 +181,8 @@ impl OvsOverlay {
         self.inner.guard.strays.load(Ordering::Relaxed)
     }
 
-    /// Runs a change to its end, also if the caller stops waiting for it: half a change is worse than either.
+    /// Runs a change to its end, also if the caller stops waiting for it: half a change is worse than either. So its task belongs to
+    /// nobody; it ends soon, as every answer of database and switch that it waits for has a deadline, and the kernel answers at once.
     async fn to_the_end<T, F>(&self, change: impl FnOnce(Arc<Inner>) -> F) -> Result<T, CoatError>
     where
         T: Send + 'static,

@@ -67,6 +67,8 @@ impl Chains {
         let pid = pid_of(container)?;
         let turn = self.turn(container).await?;
         let (container, name) = (container.clone(), container.name.clone());
+        // It belongs to nobody: it ends when CRIU does, which nothing hurries. Until then it has the container's turn, so that it is
+        // the only one.
         let link = tokio::spawn(async move {
             let made = make(&container, pid, number).await;
             drop(turn);

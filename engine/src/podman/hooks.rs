@@ -17,6 +17,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Moment, Moments, Stage};
 
@@ -48,13 +50,7 @@ pub(super) struct Hooks {
     waiting: Waiting,
     deeds: Deeds,
     waits: AtomicU64,
-    server: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Hooks {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+    _server: AbortOnDropHandle<()>,
 }
 
 /// Where CRIU reads its configuration when runc runs it (criu(8), runc's `org.criu.config`).
@@ -100,7 +96,8 @@ impl Hooks {
         let listener = UnixListener::bind(&socket).map_err(refusal)?;
         let (waiting, deeds) = (Waiting::default(), Deeds::default());
         let server = tokio::spawn(serve(listener, waiting.clone(), deeds.clone()));
-        Ok(Self { folder: folder.to_owned(), waiting, deeds, waits: AtomicU64::default(), server })
+        let _server = AbortOnDropHandle::new(server);
+        Ok(Self { folder: folder.to_owned(), waiting, deeds, waits: AtomicU64::default(), _server })
     }
 
     /// From now on CRIU waits for the agent at every stage of the container `id`, until the receiver is dropped
@@ -158,12 +155,18 @@ impl Hooks {
     }
 }
 
+/// Answers hooks; with the task that does so end all answers.
 async fn serve(listener: UnixListener, waiting: Waiting, deeds: Deeds) {
+    let mut answers = JoinSet::new();
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = answers.join_next() => continue,
+        };
+        match accepted {
             Ok((stream, _)) => {
                 let (waiting, deeds) = (waiting.clone(), deeds.clone());
-                tokio::spawn(async move {
+                answers.spawn(async move {
                     if let Err(error) = answer(stream, &waiting, &deeds).await {
                         tracing::warn!(%error, "a CRIU hook went unanswered");
                     }

@@ -75,6 +75,7 @@ pub struct PodmanEngine {
     podman: Podman,
     hooks: Arc<Hooks>,
     chains: Chains,
+    checks: health::Checks,
     /// Whose turn it is to have Podman write down a container's configuration.
     describing: tokio::sync::Mutex<()>,
 }
@@ -90,6 +91,7 @@ impl PodmanEngine {
             podman: Podman::unix(socket),
             hooks: Arc::new(Hooks::listen(Path::new(hooks::FOLDER))?),
             chains: Chains::default(),
+            checks: health::Checks::default(),
             describing: tokio::sync::Mutex::default(),
         })
     }
@@ -399,7 +401,7 @@ impl Engine for PodmanEngine {
             self.socket.post(&format!("restore {}", container.name), &path, None, CRIU_DEADLINE).await;
         self.hooks.forget(&container.id);
         let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
-        health::go_on(&self.socket, &container.id);
+        self.checks.go_on(&self.socket, &container.id);
         Ok(criu_times(&report))
     }
 

@@ -17,7 +17,7 @@ use mose_protocol::step::StepEvent;
 use mose_protocol::{HostName, Refusal, RefusalCode, envelope, keys};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::scenario::Follow;
 
@@ -54,13 +54,7 @@ type Newest = Arc<Mutex<HashMap<HostName, Telemetry>>>;
 pub struct Autopilot {
     on: watch::Sender<bool>,
     news: broadcast::Sender<News>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Autopilot {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Autopilot {
@@ -76,7 +70,7 @@ impl Autopilot {
                 tracing::error!(%refusal, "the autopilot ended");
             }
         });
-        Ok(Self { on, news, task })
+        Ok(Self { on, news, _task: AbortOnDropHandle::new(task) })
     }
 
     /// Switches it on or off. What is under way is not broken off.
