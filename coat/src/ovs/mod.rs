@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -195,10 +196,18 @@ impl OvsOverlay {
     }
 }
 
+/// How it is tried again to put the flows back.
+const LONGEST: Duration = Duration::from_secs(1);
+const AGAIN: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(200))
+    .with_max_delay(LONGEST)
+    .without_max_times();
+
 /// After the switch was away its flows are gone: puts them back as soon as it answers.
 async fn keep_in_step(inner: Weak<Inner>, mut generation: tokio::sync::watch::Receiver<u64>) {
     // The first connection is the one that the state was read over.
     let mut in_step = 1;
+    let mut pauses = AGAIN.build();
     loop {
         let Ok(now) = generation.wait_for(|n| *n != in_step).await.map(|n| *n) else {
             return;
@@ -207,12 +216,15 @@ async fn keep_in_step(inner: Weak<Inner>, mut generation: tokio::sync::watch::Re
         match inner.put_back().await {
             Ok(()) => {
                 in_step = now;
+                pauses = AGAIN.build();
                 tracing::info!("the switch came back; its flows were put back");
             }
             Err(error) => {
                 drop(inner);
                 tracing::warn!(%error, "the switch came back, but its flows could not be put back yet");
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                // A switch that comes back once more is not kept waiting.
+                let pause = pauses.next().unwrap_or(LONGEST);
+                let _ = tokio::time::timeout(pause, generation.wait_for(|n| *n != now)).await;
             }
         }
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use mose_protocol::{Refusal, RefusalCode};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,6 +35,12 @@ const PRE_RESTORE: &str = "pre-restore";
 
 /// How long a hook may take to say what it wants.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How it is tried again to accept a hook: other work gives descriptors back.
+const AGAIN: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(10))
+    .with_max_delay(Duration::from_millis(100))
+    .without_max_times();
 
 /// Who waits for the moments of a container, by its id, and the number of that wait.
 type Waiting = Arc<Mutex<HashMap<String, (u64, mpsc::Sender<Moment>)>>>;
@@ -159,24 +166,21 @@ impl Hooks {
 async fn serve(listener: UnixListener, waiting: Waiting, deeds: Deeds) {
     let mut answers = JoinSet::new();
     loop {
+        let accept = (|| listener.accept())
+            .retry(AGAIN)
+            .notify(|error, _| tracing::error!(%error, "CRIU's hooks cannot be accepted"));
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept => accepted,
             Some(_) = answers.join_next() => continue,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let (waiting, deeds) = (waiting.clone(), deeds.clone());
-                answers.spawn(async move {
-                    if let Err(error) = answer(stream, &waiting, &deeds).await {
-                        tracing::warn!(%error, "a CRIU hook went unanswered");
-                    }
-                });
+        // Tried until it is.
+        let Ok((stream, _)) = accepted else { continue };
+        let (waiting, deeds) = (waiting.clone(), deeds.clone());
+        answers.spawn(async move {
+            if let Err(error) = answer(stream, &waiting, &deeds).await {
+                tracing::warn!(%error, "a CRIU hook went unanswered");
             }
-            Err(error) => {
-                tracing::error!(%error, "CRIU's hooks cannot be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+        });
     }
 }
 
