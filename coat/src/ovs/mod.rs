@@ -245,9 +245,11 @@ impl Inner {
     }
 
     /// The switch's queues are too short for a burst: they are made longer, those of a new port too. It works without, but loses
-    /// more.
-    fn lengthen_queues(&self) {
-        match queues::lengthen(&self.config.rundir.join("ovs-vswitchd.pid")) {
+    /// more. All of the switch's descriptors are looked at, so not on an async thread.
+    async fn lengthen_queues(&self) {
+        let pidfile = self.config.rundir.join("ovs-vswitchd.pid");
+        let lengthened = tokio::task::spawn_blocking(move || queues::lengthen(&pidfile));
+        match lengthened.await.map_err(std::io::Error::other).and_then(|done| done) {
             Ok(made) => tracing::debug!(made, "the switch's queues are long enough"),
             Err(error) => tracing::warn!(%error, "the switch's queues are left as short as they are"),
         }
@@ -310,7 +312,7 @@ impl Inner {
             }
         }
         *self.outputs.lock() = outputs;
-        self.lengthen_queues();
+        self.lengthen_queues().await;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! The destination's container is created, initialised and taken down again before the freeze, so that it has its OCI configuration;
 //! CRIU's images are put into its own checkpoint folder, and libpod restores it from there. No archive of its state is packed.
 
+mod aside;
 mod at_work;
 mod beside;
 mod binds;
@@ -50,6 +51,7 @@ use podman_api::Podman;
 use podman_api::opts::{ContainerDeleteOpts, ContainerListOpts};
 use serde_json::Value;
 
+use self::aside::aside;
 use self::at_work::AtWork;
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
@@ -305,7 +307,8 @@ impl Engine for PodmanEngine {
     }
 
     async fn keep(&self, task: &Task, description: &Value) -> Result<(), Refusal> {
-        binds::keep(task, &binds::described(description)?)?;
+        let (copied, binds) = (task.clone(), binds::described(description)?);
+        aside(move || binds::keep(&copied, &binds)).await?;
         volumes::keep(&self.socket, &volumes::described(description)?).await
     }
 
@@ -458,15 +461,20 @@ impl Engine for PodmanEngine {
         if let Some(id) = description::id(description) {
             self.remove(id, &task.service).await?;
         }
-        binds::discard(task, &binds::described(description)?)?;
+        let (copied, binds) = (task.clone(), binds::described(description)?);
+        aside(move || binds::discard(&copied, &binds)).await?;
         volumes::discard(&self.socket, &volumes::described(description)?, &task.migration).await
     }
 
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal> {
         self.chains.remove(container).await?;
-        images::remove(&container.checkpoint).map_err(|error| {
-            io_refusal(&format!("the images of {} cannot be removed", container.name), &error)
+        let container = container.clone();
+        aside(move || {
+            images::remove(&container.checkpoint).map_err(|error| {
+                io_refusal(&format!("the images of {} cannot be removed", container.name), &error)
+            })
         })
+        .await
     }
 
     fn criu_log(&self, container: &Container, since: SystemTime) -> Option<String> {
