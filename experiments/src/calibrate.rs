@@ -17,7 +17,7 @@ use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, Request};
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, bandwidth};
-use crate::testbed::open;
+use crate::guard::open_for;
 
 /// What is migrated.
 const WORKLOAD: &str = "counter";
@@ -79,7 +79,7 @@ pub(crate) fn run(
         eprintln!("mose: {why}");
         return Ok(ExitCode::from(mose_console::exit::USAGE));
     }
-    let lab = open()?;
+    let lab = open_for(&[WORKLOAD], options.replace)?;
     let link = options.bandwidth.or_else(|| bandwidth(lab.status().edge_link)).ok_or_else(|| {
         eyre!("the link between the edge hosts is unshaped: say what it carries with --bandwidth")
     })?;

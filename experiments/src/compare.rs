@@ -18,7 +18,7 @@ use crate::against;
 use crate::course::{
     EDGES, How, Orders, PAUSE, Runner, attach_clients, bandwidth, client_line, start_client,
 };
-use crate::testbed::open;
+use crate::guard::open_for;
 
 /// The address of the service that is moved by hand.
 const BY_HAND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 40);
@@ -39,12 +39,13 @@ pub(crate) fn run(options: &commands::Baseline) -> color_eyre::Result<ExitCode> 
 }
 
 fn compare(options: &commands::Baseline) -> color_eyre::Result<Comparison> {
-    let lab = open()?;
+    let by_hand = format!("{}-hand", options.workload);
+    let lab = open_for(&[&options.workload, &by_hand], options.replace)?;
     attach_clients(&lab)?;
     let on_controller = |argv: &[String]| crate::course::on(&lab, "controller", argv);
     let hosts = lab.hosts().iter().filter(|host| host.name != "controller");
     let hand = Baseline::new(
-        &format!("{}-hand", options.workload),
+        &by_hand,
         BY_HAND,
         hosts.map(|host| (host.name.clone(), host.underlay)).collect(),
         "uav",

@@ -14,7 +14,7 @@ use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, Runner, attach_clients, client_line};
-use crate::testbed::open;
+use crate::guard::open_for;
 
 /// The service; its client speaks its protocol.
 const WORKLOAD: &str = "redis";
@@ -23,7 +23,7 @@ const WORKLOAD: &str = "redis";
 const REST: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(options: &commands::Connections) -> color_eyre::Result<ExitCode> {
-    let lab = open()?;
+    let lab = open_for(&[WORKLOAD], options.replace)?;
     attach_clients(&lab)?;
     let address = ServiceOptions::of(WORKLOAD).address;
     let target = (address, Workload::named(WORKLOAD)?.port).into();

@@ -12,7 +12,8 @@ use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
-use crate::testbed::{LabOptions, config, open, show};
+use crate::guard::open_for;
+use crate::testbed::{LabOptions, config, show};
 
 pub(crate) fn run(options: &commands::Laps) -> color_eyre::Result<ExitCode> {
     if options.own_lab {
@@ -41,7 +42,7 @@ pub(crate) fn run(options: &commands::Laps) -> color_eyre::Result<ExitCode> {
 }
 
 fn laps(options: &commands::Laps) -> color_eyre::Result<Laps> {
-    let lab = open()?;
+    let lab = open_for(&[&options.workload], options.replace)?;
     attach_clients(&lab)?;
     let address = ServiceOptions::of(&options.workload).address;
     let runner = Runner::start(&lab, &options.workload, address, &options.arguments)?;

@@ -18,7 +18,7 @@ use mose_protocol::{Reply, Request, Timestamp};
 use serde::Deserialize;
 
 use crate::course::{EDGES, How, MOBILE, Orders, PAUSE, attach_clients};
-use crate::testbed::open;
+use crate::guard::open_for;
 
 const WORKLOAD: &str = "counter";
 /// A rate that no machine reaches: the counter rewrites as many pages as it can.
@@ -45,7 +45,7 @@ struct Look {
 }
 
 pub(crate) fn run(options: &commands::Profiling) -> color_eyre::Result<ExitCode> {
-    let lab = open()?;
+    let lab = open_for(&[WORKLOAD], options.replace)?;
     attach_clients(&lab)?;
     // The thread that orders is in the controller's network; the looks are taken from this one.
     let report = std::thread::scope(|scope| -> color_eyre::Result<Profiling> {

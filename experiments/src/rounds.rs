@@ -14,7 +14,7 @@ use mose_pam::{InputError, Limits, Millis, Objective, RoundsRule, Targets};
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
-use crate::testbed::open;
+use crate::guard::open_for;
 
 /// The max downtime of the plans: whether it is met is not what is looked at.
 const MAX_DOWNTIME: Millis = Millis(800.0);
@@ -27,7 +27,7 @@ pub(crate) fn run(options: &commands::Rounds) -> color_eyre::Result<ExitCode> {
             return Ok(ExitCode::from(exit::USAGE));
         }
     };
-    let lab = open()?;
+    let lab = open_for(&[&options.workload], options.replace)?;
     attach_clients(&lab)?;
     let address = ServiceOptions::of(&options.workload).address;
     let runner = Runner::start(&lab, &options.workload, address, &options.arguments)?;

@@ -17,7 +17,8 @@ use mose_pam::{Millis, Strategy};
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, attach_clients};
-use crate::testbed::{all_programs, open, show};
+use crate::guard::open_for;
+use crate::testbed::{all_programs, show};
 
 /// How long clients are left alone between two moves.
 const PAUSE: Duration = Duration::from_millis(700);
@@ -29,7 +30,8 @@ pub(crate) fn run(options: &commands::ServicesRun) -> color_eyre::Result<ExitCod
     if options.guest {
         return in_guest(options, &chosen);
     }
-    let lab = open()?;
+    let names: Vec<&str> = chosen.iter().map(|software| software.name).collect();
+    let lab = open_for(&names, options.replace)?;
     attach_clients(&lab)?;
     let config = LabConfig::default();
     // Before the thread that orders enters the controller's network, from where nothing can be fetched.

@@ -13,10 +13,10 @@ use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line};
-use crate::testbed::open;
+use crate::guard::open_for;
 
 pub(crate) fn run(options: &commands::Strategies) -> color_eyre::Result<ExitCode> {
-    let lab = open()?;
+    let lab = open_for(&[&options.workload], options.replace)?;
     attach_clients(&lab)?;
     let address = ServiceOptions::of(&options.workload).address;
     let runner = Runner::start(&lab, &options.workload, address, &options.arguments)?;

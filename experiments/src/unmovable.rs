@@ -34,7 +34,7 @@ pub(crate) fn run(options: &commands::Unmovable) -> color_eyre::Result<ExitCode>
         });
         named.collect::<color_eyre::Result<_>>()?
     };
-    let lab = crate::testbed::open()?;
+    let lab = crate::guard::open_for(&[NAME], options.replace)?;
     crate::testbed::enter(&lab)?;
     let runtime = tokio::runtime::Runtime::new().wrap_err("no runtime")?;
     let endpoints = crate::testbed::agents_of(&lab);

@@ -14,7 +14,7 @@ use mose_pam::Millis;
 use mose_protocol::record::{Outcome, Record};
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients, client_line, spec_of};
-use crate::testbed::open;
+use crate::guard::open_for;
 
 /// The workload that both services are.
 const WORKLOAD: &str = "sockperf";
@@ -27,7 +27,7 @@ const PLAIN: (&str, Ipv4Addr) = ("plain", Ipv4Addr::new(10, 77, 0, 20));
 const WITH: (&str, Ipv4Addr) = ("with-volume", Ipv4Addr::new(10, 77, 0, 21));
 
 pub(crate) fn run(options: &commands::Volumes) -> color_eyre::Result<ExitCode> {
-    let lab = open()?;
+    let lab = open_for(&[PLAIN.0, WITH.0], options.replace)?;
     attach_clients(&lab)?;
     remove_volumes(&lab);
     let report = measure(&lab, options);

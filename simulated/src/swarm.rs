@@ -17,9 +17,10 @@ use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
 use mose_protocol::{
     HostName, NameError, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys,
 };
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use zenoh::Session;
 use zenoh::liveliness::LivelinessToken;
+use zenoh::query::Queryable;
 
 /// The most agents, and services of all of them, that one process plays.
 const MOST_AGENTS: usize = 2000;
@@ -27,12 +28,13 @@ const MOST_SERVICES: usize = 20_000;
 /// How long the session may take to close.
 const CLOSING: Duration = Duration::from_secs(2);
 
-/// Light agents that run.
+/// Light agents that run, until this is dropped.
 pub struct Swarm {
     session: Session,
     endpoint: String,
     tokens: Vec<LivelinessToken>,
-    publishing: JoinHandle<()>,
+    answering: Queryable<()>,
+    publishing: AbortOnDropHandle<()>,
 }
 
 /// Starts `agents` light edge agents with `services` services each, over one session, each of which publishes telemetry every
@@ -55,13 +57,13 @@ pub async fn swarm(agents: usize, services: usize, period: Duration) -> Result<S
     let members =
         Arc::new(members.map_err(|error| Refusal::new(RefusalCode::Malformed, error.to_string(), ""))?);
     let (session, endpoint) = session::open_alone(None, &[]).await?;
-    let answering = members.clone();
-    let queryable = session
+    let known = members.clone();
+    let answering = session
         .declare_queryable("mose/agent/*/request")
         .complete(true)
         .callback(move |query| {
             let host = query.key_expr().as_str().split('/').nth(2);
-            let member = answering.iter().find(|member| Some(member.hello.host.as_str()) == host);
+            let member = known.iter().find(|member| Some(member.hello.host.as_str()) == host);
             let request = query.payload().map(|payload| envelope::open::<Request>(&payload.to_bytes()));
             let (Some(member), Some(request)) = (member, request) else { return };
             let response = request.and_then(|request| member.answer(&request));
@@ -73,19 +75,13 @@ pub async fn swarm(agents: usize, services: usize, period: Duration) -> Result<S
         })
         .await
         .map_err(|error| failed(&error))?;
-    queryable_for_ever(queryable);
     let mut tokens = Vec::with_capacity(agents);
     for member in members.iter() {
         let token = session.liveliness().declare_token(keys::live(&member.hello.host)).await;
         tokens.push(token.map_err(|error| failed(&error))?);
     }
-    let publishing = tokio::spawn(publish(session.clone(), members, period));
-    Ok(Swarm { session, endpoint, tokens, publishing })
-}
-
-/// It lives as long as the session.
-fn queryable_for_ever(queryable: zenoh::query::Queryable<()>) {
-    std::mem::forget(queryable);
+    let publishing = AbortOnDropHandle::new(tokio::spawn(publish(session.clone(), members, period)));
+    Ok(Swarm { session, endpoint, tokens, answering, publishing })
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Refusal {
@@ -113,8 +109,8 @@ impl Swarm {
 
     /// Ends all of them.
     pub async fn stop(self) {
-        self.publishing.abort();
-        drop(self.tokens);
+        drop(self.publishing);
+        drop((self.tokens, self.answering));
         let _ = tokio::time::timeout(CLOSING, self.session.close()).await;
     }
 }
@@ -271,11 +267,28 @@ async fn publish(session: Session, members: Arc<Vec<Member>>, period: Duration) 
             if let Err(error) = session.put(keys::telemetry(&member.hello.host), bytes).await {
                 tracing::debug!(%error, "telemetry was not published");
             }
-            if session.is_closed() {
-                return;
-            }
         }
         // Who was held up does not make up for it by a burst.
         due = due.max(tokio::time::Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_swarm_that_is_dropped_says_nothing_more() {
+        let swarm = swarm(2, 1, Duration::from_millis(20)).await.unwrap();
+        let (console, _) = session::open_alone(None, &[swarm.endpoint().to_owned()]).await.unwrap();
+        let telemetry = console.declare_subscriber(keys::TELEMETRY_ALL).await.unwrap();
+        let within = |time| tokio::time::timeout(time, telemetry.recv_async());
+        within(Duration::from_secs(10)).await.expect("it is heard").unwrap();
+        drop(swarm);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while within(Duration::from_millis(400)).await.is_ok() {
+            assert!(tokio::time::Instant::now() < deadline, "it goes on");
+        }
+        console.close().await.unwrap();
     }
 }

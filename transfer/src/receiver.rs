@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use mose_protocol::transfer::{TransportKind, TransportOffer};
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::error::TransferError;
 use super::link::{Inlet, Stop, token};
@@ -23,6 +24,8 @@ pub struct Receiver {
     stop: Arc<Stop>,
     counters: Arc<Counters>,
     state: watch::Receiver<State>,
+    /// Waits for the source, then starts the thread that writes.
+    _accepting: AbortOnDropHandle<()>,
 }
 
 impl Receiver {
@@ -49,15 +52,15 @@ impl Receiver {
             let token = token()?;
             let sink = Sink::open(folders, bounds, seed(&token), Arc::clone(&counters), publish.clone())?;
             let stopping = Arc::clone(&stop);
-            let offer = match kind {
+            let (offer, accepting) = match kind {
                 TransportKind::Tcp => {
                     let (listener, address) = tcp::listen(bind).await?;
                     let secret = token.clone();
-                    tokio::spawn(async move {
+                    let accepting = tokio::spawn(async move {
                         let inlet = tcp::accept(listener, &secret, bounds, stall, &stopping).await;
                         start(inlet, sink, stopping, &publish);
                     });
-                    TransportOffer::Tcp { address, token, bounds }
+                    (TransportOffer::Tcp { address, token, bounds }, accepting)
                 }
                 TransportKind::Zenoh => {
                     let session = session.ok_or_else(|| {
@@ -68,14 +71,14 @@ impl Receiver {
                     })?;
                     let prefix = zenoh::prefix(migration)?;
                     let listening = zenoh::listen(&session, &prefix, &token, bounds, stall, &stop).await?;
-                    tokio::spawn(async move {
+                    let accepting = tokio::spawn(async move {
                         let inlet = listening.accept(&stopping).await;
                         start(inlet, sink, stopping, &publish);
                     });
-                    TransportOffer::Zenoh { prefix, token, bounds }
+                    (TransportOffer::Zenoh { prefix, token, bounds }, accepting)
                 }
             };
-            Ok((Self { stop, counters, state }, offer))
+            Ok((Self { stop, counters, state, _accepting: AbortOnDropHandle::new(accepting) }, offer))
         })
     }
 
@@ -123,6 +126,7 @@ impl Drop for Receiver {
     }
 }
 
+/// Starts the thread that writes. Nobody waits for it: once `stop` says so it tells the source, and ends.
 fn start(inlet: Result<Inlet, TransferError>, sink: Sink, stop: Arc<Stop>, publish: &watch::Sender<State>) {
     let started = inlet.and_then(|inlet| {
         let thread = thread::Builder::new().name("mose-bulk-sink".into());

@@ -101,6 +101,7 @@ impl Sender {
                 TransportOffer::Tcp { address, .. } => {
                     let flow = Flow::new(address.to_string(), window, theirs, stall);
                     let (address, flow2, pool2) = (*address, Arc::clone(&flow), pool.clone());
+                    // Should nobody wait for it any more, it ends by its deadlines, and with it its connection.
                     let connecting = tokio::task::spawn_blocking(move || {
                         tcp::connect(address, &token, &flow2, pool2, limits.stall, limits.bandwidth)
                     });
@@ -126,6 +127,7 @@ impl Sender {
             let engine = Engine::new(outlet, Arc::clone(&flow), pool, tag, bounds, limits, seed);
             let keepalive = engine.keepalive();
             let (commands, queue) = channel();
+            // Nobody waits for it: it tells the destination of an abort, and ends, once the flow has failed.
             let started =
                 thread::Builder::new().name("mose-bulk-send".into()).spawn(move || run(engine, &queue));
             started.map_err(|e| TransferError::io("start a thread for", "a transfer", e))?;

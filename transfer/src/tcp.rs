@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use backon::{ExponentialBuilder, Retryable};
 use mose_pam::BitsPerSec;
 use mose_protocol::transfer::TransferBounds;
 use tokio::io::AsyncReadExt as _;
@@ -27,6 +28,11 @@ use crate::tcp_info::{Segments, tcp_info};
 const MAGIC: &[u8; 8] = b"MOSEbulk";
 /// Time for one who connected to show the token.
 const TOKEN_WITHIN: Duration = Duration::from_secs(5);
+/// How it is tried again to accept one. Most likely descriptors were missing: those who are pending will give some back.
+const AGAIN: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(10))
+    .with_max_delay(Duration::from_millis(100))
+    .without_max_times();
 /// Connections that may be showing their token at the same time.
 const PENDING: usize = 16;
 /// Socket buffers in bytes, as far as the system's limits allow.
@@ -53,13 +59,8 @@ pub(crate) async fn accept(
     let mut pending = JoinSet::new();
     let (stream, peer) = loop {
         tokio::select! {
-            accepted = listener.accept(), if pending.len() < PENDING => {
-                if let Ok((stream, peer)) = accepted {
-                    pending.spawn(authenticate(stream, peer, token.to_owned()));
-                } else {
-                    // Out of descriptors, most likely: those who are pending will give some back.
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
+            Ok((stream, peer)) = (|| listener.accept()).retry(AGAIN), if pending.len() < PENDING => {
+                pending.spawn(authenticate(stream, peer, token.to_owned()));
             }
             Some(done) = pending.join_next() => {
                 if let Ok(Some(source)) = done {
@@ -124,6 +125,7 @@ fn inlet(
     let (frames, queue) = sync_channel((bounds.window / bounds.chunk.max(1)) as usize + 1);
     let (max, peer) = (max_frame(chunk), peer.to_string());
     let reader = Reader { stream: reading, frames, pool: pool.clone(), max, peer: peer.clone(), stall };
+    // Nobody waits for it: it ends when `stop` shuts the socket down, when nothing comes for `stall`, or when nobody takes its frames.
     thread::Builder::new().name("mose-bulk-in".into()).spawn(move || reader.run())?;
     let replies = Box::new(TcpReplies { stream, peer: peer.clone() });
     Ok(Inlet { frames: queue, replies, pool, peer, tag: tag(token), stall: None, next: 0 })
@@ -238,6 +240,7 @@ pub(crate) fn connect(
     flow.on_fail(move || drop(handle.shutdown(Shutdown::Both)));
 
     let (replies, acks) = (stream.try_clone().map_err(failed)?, Arc::clone(flow));
+    // Nobody waits for it: it ends with the last reply, or when a flow that fails or the outlet's end shuts the socket down.
     let reading = thread::Builder::new().name("mose-bulk-ack".into());
     reading.spawn(move || read_replies(replies, &acks)).map_err(failed)?;
     match flow.welcomed(stall) {

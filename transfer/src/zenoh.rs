@@ -6,12 +6,13 @@
 //! beside a bulk transfer on one link a control message waits for tens of milliseconds.
 
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver as Queue, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mose_protocol::transfer::TransferBounds;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use zenoh::bytes::ZBytes;
 use zenoh::pubsub::{Publisher, Subscriber};
 use zenoh::qos::{CongestionControl, Priority};
@@ -50,7 +51,9 @@ fn failed(prefix: &str) -> impl Fn(zenoh::Error) -> TransferError {
 /// A destination that subscribed and waits for its source.
 pub(crate) struct Listening {
     hellos: mpsc::Receiver<()>,
-    inlet: Inlet,
+    frames: Queue<Result<Buf, TransferError>>,
+    pool: Pool,
+    replies: ZenohReplies,
     welcome: Publisher<'static>,
     stall: Duration,
 }
@@ -91,40 +94,41 @@ pub(crate) async fn listen(
     };
     let welcome = publisher().await.map_err(failed(prefix))?;
     let publisher = publisher().await.map_err(failed(prefix))?;
-    let (tag, peer) = (tag(token), prefix.to_owned());
-    let replies = Box::new(ZenohReplies {
+    let replies = ZenohReplies {
         publisher,
         subscriber: Some(subscriber),
-        tag,
-        peer: peer.clone(),
+        tag: tag(token),
+        peer: prefix.to_owned(),
+        answering: None,
         _session: session.clone(),
-    });
-    let inlet = Inlet { frames: queue, replies, pool, peer, tag, stall: Some(stall), next: 0 };
-    Ok(Listening { hellos, inlet, welcome, stall })
+    };
+    Ok(Listening { hellos, frames: queue, pool, replies, welcome, stall })
 }
 
 impl Listening {
     /// Waits for the source to show the token.
     pub(crate) async fn accept(self, stop: &Stop) -> Result<Inlet, TransferError> {
-        let Self { mut hellos, inlet, welcome, stall } = self;
-        let answer = message(inlet.tag, &Reply::Welcome);
+        let Self { mut hellos, frames, pool, mut replies, welcome, stall } = self;
+        let (tag, peer) = (replies.tag, replies.peer.clone());
+        let answer = message(tag, &Reply::Welcome);
         tokio::select! {
             hello = hellos.recv() => hello.ok_or(TransferError::Cancelled)?,
             () = stop.stopped() => return Err(TransferError::Cancelled),
             () = tokio::time::sleep(stall) => {
                 let doing = "waiting for the source to connect";
-                return Err(TransferError::Stalled { peer: inlet.peer, doing, bytes: 0, after: stall });
+                return Err(TransferError::Stalled { peer, doing, bytes: 0, after: stall });
             }
         }
-        // The answer can be lost while routes are being made, so each repeated question gets one. Ends with the subscriber.
-        tokio::spawn(async move {
+        // The answer can be lost while routes are being made, so each repeated question gets one.
+        let answering = tokio::spawn(async move {
             loop {
                 if welcome.put(answer.clone()).await.is_err() || hellos.recv().await.is_none() {
                     return;
                 }
             }
         });
-        Ok(inlet)
+        replies.answering = Some(AbortOnDropHandle::new(answering));
+        Ok(Inlet { frames, replies: Box::new(replies), pool, peer, tag, stall: Some(stall), next: 0 })
     }
 }
 
@@ -187,6 +191,8 @@ struct ZenohReplies {
     subscriber: Option<Subscriber<()>>,
     tag: u32,
     peer: String,
+    /// Answers the source while it asks to be let in.
+    answering: Option<AbortOnDropHandle<()>>,
     /// The last clone that is dropped closes the session, whatever was declared on it.
     _session: Session,
 }
@@ -200,6 +206,7 @@ impl ReplyPort for ZenohReplies {
         if let Some(subscriber) = self.subscriber.take() {
             drop(subscriber.undeclare().wait());
         }
+        self.answering = None;
     }
 }
 

@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
@@ -32,6 +33,13 @@ use crate::CoatError;
 const QUEUE_LIMIT: usize = 64 << 20;
 /// Flows taken from one dump.
 const FLOWS_LIMIT: usize = 1 << 18;
+
+/// How it is tried again to connect.
+const LONGEST: Duration = Duration::from_secs(1);
+const AGAIN: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(20))
+    .with_max_delay(LONGEST)
+    .without_max_times();
 
 /// Takes packets that the switch sends here. Called on the connection's thread: it must not block.
 pub(crate) trait PacketSink: Send + Sync + 'static {
@@ -343,13 +351,11 @@ impl Drop for OfClient {
 
 /// Connects, serves, connects again.
 async fn keep_alive(shared: &Shared, deadline: Duration) {
-    const FIRST: Duration = Duration::from_millis(20);
-    const LAST: Duration = Duration::from_secs(1);
-    let mut pause = FIRST;
+    let mut pauses = AGAIN.build();
     loop {
         let ended = match connect(&shared.path, deadline).await {
             Ok((reader, writer)) => {
-                pause = FIRST;
+                pauses = AGAIN.build();
                 serve(shared, reader, writer).await
             }
             Err(error) => error,
@@ -358,8 +364,7 @@ async fn keep_alive(shared: &Shared, deadline: Duration) {
         // Dropping the waiters tells those who wait.
         shared.waiters.lock().clear();
         tracing::debug!(path = %shared.path.display(), error = %ended, "no OpenFlow connection");
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LAST);
+        tokio::time::sleep(pauses.next().unwrap_or(LONGEST)).await;
     }
 }
 

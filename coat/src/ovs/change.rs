@@ -44,7 +44,7 @@ impl Inner {
         match self.make_endpoint(&links, &link, &spec, epoch).await {
             Ok(port) => {
                 self.set_output(Route::Endpoint(spec.name.clone()), Some(port));
-                self.lengthen_queues();
+                self.lengthen_queues().await;
             }
             Err(error) => {
                 self.unmake_endpoint(&links, &link, &spec.name).await;
@@ -156,7 +156,7 @@ impl Inner {
         match made.await {
             Ok(port) => {
                 self.set_output(Route::Tunnel(host.to_owned()), Some(port));
-                self.lengthen_queues();
+                self.lengthen_queues().await;
                 Ok(())
             }
             Err(error) => {

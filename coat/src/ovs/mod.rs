@@ -19,9 +19,11 @@ use std::{
     time::Duration,
 };
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::gap::{GapProbe, GapWatch};
 use crate::{
@@ -133,6 +135,8 @@ struct Inner {
 /// One host's part of the overlay, on its Open vSwitch bridge. Dropping it leaves everything in place but the packets held.
 pub struct OvsOverlay {
     inner: Arc<Inner>,
+    /// Puts the flows back when the switch comes back, for as long as the overlay is there.
+    _in_step: AbortOnDropHandle<()>,
 }
 
 impl OvsOverlay {
@@ -167,8 +171,8 @@ impl OvsOverlay {
             let generation = inner.of.generation();
             inner.tidy().await?;
             inner.adopt().await?;
-            tokio::spawn(keep_in_step(Arc::downgrade(&inner), generation));
-            Ok(Self { inner })
+            let in_step = tokio::spawn(keep_in_step(Arc::downgrade(&inner), generation));
+            Ok(Self { inner, _in_step: AbortOnDropHandle::new(in_step) })
         })
     }
 
@@ -178,7 +182,8 @@ impl OvsOverlay {
         self.inner.guard.strays.load(Ordering::Relaxed)
     }
 
-    /// Runs a change to its end, also if the caller stops waiting for it: half a change is worse than either.
+    /// Runs a change to its end, also if the caller stops waiting for it: half a change is worse than either. So its task belongs to
+    /// nobody; it ends soon, as every answer of database and switch that it waits for has a deadline, and the kernel answers at once.
     async fn to_the_end<T, F>(&self, change: impl FnOnce(Arc<Inner>) -> F) -> Result<T, CoatError>
     where
         T: Send + 'static,
@@ -191,10 +196,18 @@ impl OvsOverlay {
     }
 }
 
+/// How it is tried again to put the flows back.
+const LONGEST: Duration = Duration::from_secs(1);
+const AGAIN: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(200))
+    .with_max_delay(LONGEST)
+    .without_max_times();
+
 /// After the switch was away its flows are gone: puts them back as soon as it answers.
 async fn keep_in_step(inner: Weak<Inner>, mut generation: tokio::sync::watch::Receiver<u64>) {
     // The first connection is the one that the state was read over.
     let mut in_step = 1;
+    let mut pauses = AGAIN.build();
     loop {
         let Ok(now) = generation.wait_for(|n| *n != in_step).await.map(|n| *n) else {
             return;
@@ -203,12 +216,15 @@ async fn keep_in_step(inner: Weak<Inner>, mut generation: tokio::sync::watch::Re
         match inner.put_back().await {
             Ok(()) => {
                 in_step = now;
+                pauses = AGAIN.build();
                 tracing::info!("the switch came back; its flows were put back");
             }
             Err(error) => {
                 drop(inner);
                 tracing::warn!(%error, "the switch came back, but its flows could not be put back yet");
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                // A switch that comes back once more is not kept waiting.
+                let pause = pauses.next().unwrap_or(LONGEST);
+                let _ = tokio::time::timeout(pause, generation.wait_for(|n| *n != now)).await;
             }
         }
     }
@@ -229,9 +245,11 @@ impl Inner {
     }
 
     /// The switch's queues are too short for a burst: they are made longer, those of a new port too. It works without, but loses
-    /// more.
-    fn lengthen_queues(&self) {
-        match queues::lengthen(&self.config.rundir.join("ovs-vswitchd.pid")) {
+    /// more. All of the switch's descriptors are looked at, so not on an async thread.
+    async fn lengthen_queues(&self) {
+        let pidfile = self.config.rundir.join("ovs-vswitchd.pid");
+        let lengthened = tokio::task::spawn_blocking(move || queues::lengthen(&pidfile));
+        match lengthened.await.map_err(std::io::Error::other).and_then(|done| done) {
             Ok(made) => tracing::debug!(made, "the switch's queues are long enough"),
             Err(error) => tracing::warn!(%error, "the switch's queues are left as short as they are"),
         }
@@ -294,7 +312,7 @@ impl Inner {
             }
         }
         *self.outputs.lock() = outputs;
-        self.lengthen_queues();
+        self.lengthen_queues().await;
         Ok(())
     }
 

@@ -149,6 +149,14 @@ pub enum Service {
     },
 }
 
+/// What the commands that start services may do to those that the lab has.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Replace {
+    /// Remove services of the lab that bear the names of those that it starts; it refuses to, if not given.
+    #[arg(long)]
+    pub replace: bool,
+}
+
 /// The options of `mose lab laps`.
 #[derive(clap::Args)]
 pub struct Laps {
@@ -167,6 +175,9 @@ pub struct Laps {
     /// Bring the lab up first, and take it down at the end.
     #[arg(long)]
     pub own_lab: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
     /// Further arguments of the workload's program.
     #[arg(last = true)]
     pub arguments: Vec<String>,
@@ -187,6 +198,9 @@ pub struct Baseline {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
 }
 
 /// The options of `mose lab unmovable`.
@@ -197,6 +211,9 @@ pub struct Unmovable {
     /// Print JSON, one line for each kind.
     #[arg(long)]
     pub json: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
 }
 
 /// The options of `mose calibrate`.
@@ -213,6 +230,9 @@ pub struct Calibrate {
     /// Also write each profile into this folder.
     #[arg(long, value_name = "DIR")]
     pub output: Option<std::path::PathBuf>,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
 }
 
 /// The options of `mose lab targets`.
@@ -227,6 +247,9 @@ pub struct TargetsRun {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
 }
 
 /// The options of `mose lab strategies`.
@@ -250,6 +273,9 @@ pub struct Strategies {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
     /// Further arguments of the workload's program.
     #[arg(last = true)]
     pub arguments: Vec<String>,
@@ -270,6 +296,9 @@ pub struct Profiling {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
 }
 
 /// The options of `mose lab services`.
@@ -296,6 +325,9 @@ pub struct ServicesRun {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
 }
 
 /// The options of `mose lab volumes`.
@@ -322,6 +354,9 @@ pub struct Volumes {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
 }
 
 /// The options of `mose lab connections`.
@@ -339,6 +374,9 @@ pub struct Connections {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
 }
 
 /// The options of `mose lab rounds`.
@@ -359,6 +397,9 @@ pub struct Rounds {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
     /// Further arguments of the workload's program.
     #[arg(last = true)]
     pub arguments: Vec<String>,

@@ -17,6 +17,7 @@ use std::time::Duration;
 use mose_protocol::{Refusal, RefusalCode};
 use tokio::time::Instant;
 
+use super::aside::aside;
 use super::{criu_log, freezer, io_refusal, processes};
 use crate::Container;
 
@@ -69,7 +70,13 @@ impl<'a> AtWork<'a> {
         .collect()
     }
 
-    fn pulse(&self) -> Pulse {
+    /// It is looked for among all processes of the host, so not on an async thread.
+    async fn pulse(&self) -> Result<Pulse, Refusal> {
+        let container = self.container.clone();
+        aside(move || Ok(AtWork::on(&container).pulse_now())).await
+    }
+
+    fn pulse_now(&self) -> Pulse {
         let pids = self.pids();
         let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
         let images = fs::read_dir(&self.container.checkpoint).into_iter().flatten().flatten();
@@ -107,7 +114,7 @@ impl<'a> AtWork<'a> {
     /// Returns once CRIU has done nothing for `patience`, and says what it is in the midst of.
     pub(super) async fn hangs(&self, patience: Duration) -> Refusal {
         let looks = u32::try_from(patience.as_millis() / LOOK.as_millis()).unwrap_or(u32::MAX);
-        stands_still(looks, || tokio::time::sleep(LOOK), || self.pulse()).await;
+        stands_still(looks, || tokio::time::sleep(LOOK), || async { self.pulse().await.ok() }).await;
         // Not the engine's own word, which is only that its call ended: this is why.
         Refusal::new(
             RefusalCode::Failed,
@@ -133,11 +140,11 @@ impl<'a> AtWork<'a> {
     /// killed where that does no harm.
     async fn end(&self) -> Result<(), Refusal> {
         let mut woken = false;
-        let mut pulse = self.pulse();
+        let mut pulse = self.pulse().await?;
         let mut since = Instant::now();
         while !pulse.pids.is_empty() {
             tokio::time::sleep(LOOK).await;
-            let now = self.pulse();
+            let now = self.pulse().await?;
             if now != pulse {
                 (pulse, since) = (now, Instant::now());
                 continue;
@@ -177,15 +184,15 @@ impl<'a> AtWork<'a> {
 
 /// Returns once `look` has seen the same thing so many times in a row, with a pause between. Counted in looks, since on a machine
 /// that itself stood still no time has passed for CRIU either.
-async fn stands_still<T: PartialEq, P: Future<Output = ()>>(
+async fn stands_still<T: PartialEq, P: Future<Output = ()>, L: Future<Output = T>>(
     looks: u32,
     mut pause: impl FnMut() -> P,
-    mut look: impl FnMut() -> T,
+    mut look: impl FnMut() -> L,
 ) {
-    let (mut seen, mut same) = (look(), 0);
+    let (mut seen, mut same) = (look().await, 0);
     while same < looks {
         pause().await;
-        let now = look();
+        let now = look().await;
         same = if now == seen { same + 1 } else { 0 };
         seen = now;
     }
@@ -226,7 +233,7 @@ mod tests {
         // It changes at every fortieth look, until it stops doing so.
         let look = || {
             looks += 1;
-            (looks / 40).min(10)
+            std::future::ready((looks / 40).min(10))
         };
         stands_still(50, || std::future::ready(()), look).await;
         assert_eq!(looks, 400 + 50);

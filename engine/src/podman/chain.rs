@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 use tokio::process::Command;
 use tokio::sync::{OnceCell, OwnedMutexGuard};
 
+use super::aside::aside;
 use super::{CRIU_DEADLINE, io_refusal, pid_of};
 use crate::{Container, PreDumped};
 
@@ -67,6 +68,8 @@ impl Chains {
         let pid = pid_of(container)?;
         let turn = self.turn(container).await?;
         let (container, name) = (container.clone(), container.name.clone());
+        // It belongs to nobody: it ends when CRIU does, which nothing hurries. Until then it has the container's turn, so that it is
+        // the only one.
         let link = tokio::spawn(async move {
             let made = make(&container, pid, number).await;
             drop(turn);
@@ -81,8 +84,10 @@ impl Chains {
 
     /// Removes all links of a container; none being there is no error.
     pub(super) async fn remove(&self, container: &Container) -> Result<(), Refusal> {
-        let _turn = self.turn(container).await?;
-        let removed = remove(folder_of(container)?);
+        let turn = self.turn(container).await?;
+        let folder = folder_of(container)?.to_owned();
+        // With its turn: nobody makes a link of what still goes.
+        let (removed, _turn) = aside(move || Ok((remove(&folder), turn))).await?;
         // Forgotten, unless somebody else waits for it: it is in the table and in our own hands.
         let mut busy = self.busy.lock();
         busy.retain(|id, turn| *id != container.id || Arc::strong_count(turn) > 2);
@@ -166,7 +171,11 @@ async fn make(container: &Container, pid: u32, number: u32) -> Result<PreDumped,
     let folder = folder_of(container)?;
     let link = folder.join(link_name(number));
     let began = Instant::now();
-    begin(folder, number).map_err(trouble)?;
+    let begun = aside({
+        let folder = folder.to_owned();
+        move || Ok(begin(&folder, number))
+    });
+    begun.await?.map_err(trouble)?;
     let made = match run(folder, pid, number).await {
         Ok(times) => point_to(folder, number).map(|()| times).map_err(trouble),
         Err(reason) => {
@@ -186,7 +195,7 @@ async fn make(container: &Container, pid: u32, number: u32) -> Result<PreDumped,
         }),
         Err(refusal) => {
             // The chain ends with the link before; this one may be tried again.
-            let _ = fs::remove_dir_all(&link);
+            let _ = aside(move || Ok(fs::remove_dir_all(&link))).await;
             Err(refusal)
         }
     }

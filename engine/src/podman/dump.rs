@@ -42,7 +42,8 @@ impl PodmanEngine {
         let (podman, hooks, id) = (self.podman.clone(), self.hooks.clone(), container.id.clone());
         let (tell, told) = tokio::sync::oneshot::channel();
         // A Podman that hangs does what it was asked for once it wakes, however long nobody has waited for its answer. Until
-        // it has answered CRIU asks at every stage, and so fails where the migration has ended.
+        // it has answered CRIU asks at every stage, and so fails where the migration has ended. So the task belongs to nobody: it
+        // ends a while after Podman has answered or gone away.
         tokio::spawn(async move {
             let wait = hooks.wait_of(&id);
             let report = podman.containers().get(id.as_str()).checkpoint(&options).await;

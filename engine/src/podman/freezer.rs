@@ -98,6 +98,7 @@ pub(super) fn freeze(pid: u32) -> io::Result<()> {
         std::thread::yield_now();
     }
     if !stopped.is_empty() {
+        // CRIU comes after this has returned, so nobody waits for the thread. It ends after `SEIZE_DEADLINE` at the latest.
         std::thread::Builder::new().name("seize-watch".into()).spawn(move || {
             thaw_when_seized(&freezer, &stopped);
         })?;

@@ -8,8 +8,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use mose_movable::under_systemd;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::process::Command;
+use tokio::task::JoinSet;
 
 use super::socket::Socket;
 
@@ -28,26 +30,37 @@ if [ $code -eq 125 ]; then
 fi
 exit $code"#;
 
-/// Has a restored container's health check go on, if systemd runs here: beside whatever goes on, for the service runs already.
-pub(super) fn go_on(socket: &Socket, container: &str) {
-    if !under_systemd() {
-        return;
-    }
-    let (socket, path) = (socket.clone(), format!("/containers/{container}/json"));
-    tokio::spawn(async move {
-        let made = async {
-            let inspect =
-                socket.get("inspect a container", &path).await.map_err(|refusal| refusal.to_string())?;
-            let Some(timer) = Timer::of(&inspect) else { return Ok(()) };
-            timer.make().await?;
-            tracing::info!(unit = timer.unit, "its health check goes on");
-            Ok::<_, String>(())
-        };
-        let made = tokio::time::timeout(DEADLINE, made).await;
-        if let Err(error) = made.unwrap_or_else(|_| Err("systemd does not answer".into())) {
-            tracing::error!(path, error, "no timer runs its health check: restart the service to have one");
+/// The tasks that have health checks go on. They end with it.
+#[derive(Default)]
+pub(super) struct Checks(Mutex<JoinSet<()>>);
+
+impl Checks {
+    /// Has a restored container's health check go on, if systemd runs here: beside whatever goes on, for the service runs already.
+    pub(super) fn go_on(&self, socket: &Socket, container: &str) {
+        if !under_systemd() {
+            return;
         }
-    });
+        let (socket, path) = (socket.clone(), format!("/containers/{container}/json"));
+        let mut tasks = self.0.lock();
+        // Those that are done.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(go_on(socket, path));
+    }
+}
+
+async fn go_on(socket: Socket, path: String) {
+    let made = async {
+        let inspect =
+            socket.get("inspect a container", &path).await.map_err(|refusal| refusal.to_string())?;
+        let Some(timer) = Timer::of(&inspect) else { return Ok(()) };
+        timer.make().await?;
+        tracing::info!(unit = timer.unit, "its health check goes on");
+        Ok::<_, String>(())
+    };
+    let made = tokio::time::timeout(DEADLINE, made).await;
+    if let Err(error) = made.unwrap_or_else(|_| Err("systemd does not answer".into())) {
+        tracing::error!(path, error, "no timer runs its health check: restart the service to have one");
+    }
 }
 
 /// The timer of one container's health check.

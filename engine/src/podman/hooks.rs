@@ -12,11 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use mose_protocol::{Refusal, RefusalCode};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Moment, Moments, Stage};
 
@@ -33,6 +36,12 @@ const PRE_RESTORE: &str = "pre-restore";
 /// How long a hook may take to say what it wants.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How it is tried again to accept a hook: other work gives descriptors back.
+const AGAIN: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(10))
+    .with_max_delay(Duration::from_millis(100))
+    .without_max_times();
+
 /// Who waits for the moments of a container, by its id, and the number of that wait.
 type Waiting = Arc<Mutex<HashMap<String, (u64, mpsc::Sender<Moment>)>>>;
 
@@ -48,13 +57,7 @@ pub(super) struct Hooks {
     waiting: Waiting,
     deeds: Deeds,
     waits: AtomicU64,
-    server: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Hooks {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+    _server: AbortOnDropHandle<()>,
 }
 
 /// Where CRIU reads its configuration when runc runs it (criu(8), runc's `org.criu.config`).
@@ -100,7 +103,8 @@ impl Hooks {
         let listener = UnixListener::bind(&socket).map_err(refusal)?;
         let (waiting, deeds) = (Waiting::default(), Deeds::default());
         let server = tokio::spawn(serve(listener, waiting.clone(), deeds.clone()));
-        Ok(Self { folder: folder.to_owned(), waiting, deeds, waits: AtomicU64::default(), server })
+        let _server = AbortOnDropHandle::new(server);
+        Ok(Self { folder: folder.to_owned(), waiting, deeds, waits: AtomicU64::default(), _server })
     }
 
     /// From now on CRIU waits for the agent at every stage of the container `id`, until the receiver is dropped
@@ -158,22 +162,25 @@ impl Hooks {
     }
 }
 
+/// Answers hooks; with the task that does so end all answers.
 async fn serve(listener: UnixListener, waiting: Waiting, deeds: Deeds) {
+    let mut answers = JoinSet::new();
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let (waiting, deeds) = (waiting.clone(), deeds.clone());
-                tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &waiting, &deeds).await {
-                        tracing::warn!(%error, "a CRIU hook went unanswered");
-                    }
-                });
+        let accept = (|| listener.accept())
+            .retry(AGAIN)
+            .notify(|error, _| tracing::error!(%error, "CRIU's hooks cannot be accepted"));
+        let accepted = tokio::select! {
+            accepted = accept => accepted,
+            Some(_) = answers.join_next() => continue,
+        };
+        // Tried until it is.
+        let Ok((stream, _)) = accepted else { continue };
+        let (waiting, deeds) = (waiting.clone(), deeds.clone());
+        answers.spawn(async move {
+            if let Err(error) = answer(stream, &waiting, &deeds).await {
+                tracing::warn!(%error, "a CRIU hook went unanswered");
             }
-            Err(error) => {
-                tracing::error!(%error, "CRIU's hooks cannot be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+        });
     }
 }
 

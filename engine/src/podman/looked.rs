@@ -22,6 +22,7 @@ pub(super) async fn look(container: &Container, inspect: &Value) -> Result<Looke
         .chain(trees.into_iter().filter(|tree| tree.only.is_none()).map(|tree| tree.path))
         .collect::<Vec<_>>();
     let driver = inspect["HostConfig"]["LogConfig"]["Type"].as_str().unwrap_or_default().to_owned();
+    // One that takes longer goes on for nobody, to its end: a thread cannot be broken off.
     let looked = tokio::task::spawn_blocking(move || -> Result<Looked, Refusal> {
         let mut looked = mose_movable::look(&subject(&container)?);
         looked.findings.extend(device_files(&folders));

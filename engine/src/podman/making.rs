@@ -9,6 +9,7 @@ use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use podman_api::opts::ContainerStopOpts;
 use serde_json::Value;
 
+use super::aside::aside;
 use super::conmon::Conmon;
 use super::description::{self, essence, export, import, secrets};
 use super::inspect::{container, folder_of};
@@ -35,7 +36,10 @@ impl PodmanEngine {
         let runtime = runtime_config(container)?;
         let secrets = secrets::gather(&self.socket, &container.name, &config, folder_of(container)).await?;
         let volumes = volumes::describe(&self.socket, name, &inspect).await?;
-        let binds = binds::describe(name, &inspect, task)?;
+        let binds = {
+            let (name, inspect, task) = (name.to_owned(), inspect.clone(), task.clone());
+            aside(move || binds::describe(&name, &inspect, &task)).await?
+        };
         let essence = essence::essence(&runtime, &config, &container.id);
         let trees = beside::trees(&inspect, &runtime).into_iter().chain(binds::trees(task, &inspect));
         let container = ContainerDescription {

@@ -3,6 +3,7 @@
 //! The destination's container is created, initialised and taken down again before the freeze, so that it has its OCI configuration;
 //! CRIU's images are put into its own checkpoint folder, and libpod restores it from there. No archive of its state is packed.
 
+mod aside;
 mod at_work;
 mod beside;
 mod binds;
@@ -51,6 +52,7 @@ use podman_api::Podman;
 use podman_api::opts::{ContainerDeleteOpts, ContainerListOpts};
 use serde_json::Value;
 
+use self::aside::aside;
 use self::at_work::AtWork;
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
@@ -77,6 +79,7 @@ pub struct PodmanEngine {
     podman: Podman,
     hooks: Arc<Hooks>,
     chains: Chains,
+    checks: health::Checks,
     /// Whose turn it is to have Podman write down a container's configuration.
     describing: tokio::sync::Mutex<()>,
 }
@@ -92,6 +95,7 @@ impl PodmanEngine {
             podman: Podman::unix(socket),
             hooks: Arc::new(Hooks::listen(Path::new(hooks::FOLDER))?),
             chains: Chains::default(),
+            checks: health::Checks::default(),
             describing: tokio::sync::Mutex::default(),
         })
     }
@@ -305,7 +309,8 @@ impl Engine for PodmanEngine {
     }
 
     async fn keep(&self, task: &Task, description: &ContainerDescription) -> Result<(), Refusal> {
-        binds::keep(task, &description.binds)?;
+        let (copied, binds) = (task.clone(), description.binds.clone());
+        aside(move || binds::keep(&copied, &binds)).await?;
         volumes::keep(&self.socket, &description.volumes).await
     }
 
@@ -401,7 +406,7 @@ impl Engine for PodmanEngine {
             self.socket.post(&format!("restore {}", container.name), &path, None, CRIU_DEADLINE).await;
         self.hooks.forget(&container.id);
         let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
-        health::go_on(&self.socket, &container.id);
+        self.checks.go_on(&self.socket, &container.id);
         Ok(criu_times(&report))
     }
 
@@ -458,15 +463,20 @@ impl Engine for PodmanEngine {
         if let Some(id) = description::id(description) {
             self.remove(id, &task.service).await?;
         }
-        binds::discard(task, &description.binds)?;
+        let (copied, binds) = (task.clone(), description.binds.clone());
+        aside(move || binds::discard(&copied, &binds)).await?;
         volumes::discard(&self.socket, &description.volumes, &task.migration).await
     }
 
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal> {
         self.chains.remove(container).await?;
-        images::remove(&container.checkpoint).map_err(|error| {
-            io_refusal(&format!("the images of {} cannot be removed", container.name), &error)
+        let container = container.clone();
+        aside(move || {
+            images::remove(&container.checkpoint).map_err(|error| {
+                io_refusal(&format!("the images of {} cannot be removed", container.name), &error)
+            })
         })
+        .await
     }
 
     fn criu_log(&self, container: &Container, since: SystemTime) -> Option<String> {

@@ -60,7 +60,8 @@ pub(super) async fn dump(
     mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| trouble(errno.into()))?;
     let pipe = Pipe(path);
     let reader = pipe::OpenOptions::new().open_receiver(&pipe.0).map_err(trouble)?;
-    let lost = tokio::spawn(lose(reader));
+    // Whoever waits for the dump may give up, and Podman goes on: it needs its reader until it is done.
+    let lost = tokio::spawn(tokio::time::timeout(CRIU_DEADLINE, lose(reader)));
     hooks.after_dump(&container.id, move || conmon.stop());
     let dumped = ask(container, &pipe.0, with_previous).await;
     lost.abort();

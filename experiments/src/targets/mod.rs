@@ -17,8 +17,8 @@ use mose_pam::{Limits, Millis, Objective, RoundsRule, Targets};
 use mose_protocol::record::Outcome;
 
 use crate::course::{EDGES, How, Orders, PAUSE, Runner, attach_clients};
+use crate::guard::open_for;
 use crate::rounds;
-use crate::testbed::open;
 
 /// A service of the experiment.
 struct Subject {
@@ -52,7 +52,7 @@ const GREATEST_DOWNTIME: f64 = 2500.0;
 const LOOSE_DURATION: f64 = 6000.0;
 
 pub(crate) fn run(options: &commands::TargetsRun) -> color_eyre::Result<ExitCode> {
-    let lab = open()?;
+    let lab = open_for(&SUBJECTS.map(|subject| subject.workload), options.replace)?;
     attach_clients(&lab)?;
     std::fs::create_dir_all(&options.output)
         .wrap_err_with(|| format!("the folder {} cannot be made", options.output.display()))?;

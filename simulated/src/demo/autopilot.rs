@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use mose_orchestrator::design::{self, Design, Given, Wanted};
 use mose_orchestrator::fleet::Fleet;
 use mose_orchestrator::order::{self, Order};
@@ -17,14 +18,18 @@ use mose_protocol::step::StepEvent;
 use mose_protocol::{HostName, Refusal, RefusalCode, envelope, keys};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::scenario::Follow;
 
 /// A station is not left for another one that is hardly nearer.
 const NEARER: f64 = 0.97;
 /// After a migration that did not move the service, the next one waits.
-const AGAIN: Duration = Duration::from_secs(3);
+const LONGEST: Duration = Duration::from_secs(12);
+const AGAIN: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_secs(3))
+    .with_max_delay(LONGEST)
+    .without_max_times();
 /// News that wait for a reader who is slow.
 const NEWS: usize = 1024;
 
@@ -54,13 +59,7 @@ type Newest = Arc<Mutex<HashMap<HostName, Telemetry>>>;
 pub struct Autopilot {
     on: watch::Sender<bool>,
     news: broadcast::Sender<News>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Autopilot {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Autopilot {
@@ -76,7 +75,7 @@ impl Autopilot {
                 tracing::error!(%refusal, "the autopilot ended");
             }
         });
-        Ok(Self { on, news, task })
+        Ok(Self { on, news, _task: AbortOnDropHandle::new(task) })
     }
 
     /// Switches it on or off. What is under way is not broken off.
@@ -119,6 +118,7 @@ impl Pilot {
         let _subscriber = subscriber.await.map_err(|error| {
             Refusal::new(RefusalCode::Failed, format!("telemetry cannot be followed: {error}"), "")
         })?;
+        let mut pauses = AGAIN.build();
         loop {
             tokio::select! {
                 () = self.heard.notified() => {}
@@ -143,8 +143,10 @@ impl Pilot {
             };
             // What was known before says nothing of where the service is now.
             self.newest.lock().clear();
-            if !moved {
-                tokio::time::sleep(AGAIN).await;
+            if moved {
+                pauses = AGAIN.build();
+            } else {
+                tokio::time::sleep(pauses.next().unwrap_or(LONGEST)).await;
             }
         }
     }

@@ -151,7 +151,7 @@ impl DemoHost {
 impl Drop for DemoHost {
     fn drop(&mut self) {
         if let Some(life) = self.life.take() {
-            // Closing waits, and nobody can be made to wait here.
+            // Closing waits, and nobody can be made to wait here. Zenoh gives up on it after ten seconds.
             std::thread::spawn(move || {
                 let Life { threads, session, bulk, agent } = life;
                 drop((threads, agent));

@@ -12,7 +12,8 @@ use std::time::Duration;
 use mose_protocol::{HostName, Refusal, RefusalCode};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use autopilot::{Autopilot, News};
 pub use scenario::{Follow, Host, Scenario, ScenarioError};
@@ -31,17 +32,9 @@ pub struct Demo {
     world: Arc<World>,
     hosts: Arc<Mutex<Vec<DemoHost>>>,
     endpoints: Vec<String>,
-    supervisor: Supervisor,
+    /// Carries out what faults do; it holds the hosts, and ends with the demo.
+    supervisor: AbortOnDropHandle<()>,
     folder: TempDir,
-}
-
-/// The task that carries out what faults do; it holds the hosts, and ends with the demo.
-struct Supervisor(JoinHandle<()>);
-
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Demo {
@@ -72,7 +65,7 @@ impl Demo {
         futures_util::future::try_join_all(hosts.iter_mut().map(DemoHost::start_agent)).await?;
         await_meeting(&hosts).await?;
         let hosts = Arc::new(Mutex::new(hosts));
-        let supervisor = Supervisor(tokio::spawn(supervise(hosts.clone(), losses)));
+        let supervisor = AbortOnDropHandle::new(tokio::spawn(supervise(hosts.clone(), losses)));
         Ok(Self { scenario: scenario.clone(), world, hosts, endpoints, supervisor, folder })
     }
 
@@ -160,15 +153,17 @@ fn find<'a>(hosts: &'a mut [DemoHost], name: &HostName) -> Result<&'a mut DemoHo
         .ok_or_else(|| Refusal::new(RefusalCode::UnknownHost, format!("the scenario has no host {name}"), ""))
 }
 
-/// Carries out what faults do to agents.
+/// Carries out what faults do to agents. Those that are to come back do so only while this goes on.
 async fn supervise(hosts: Arc<Mutex<Vec<DemoHost>>>, mut losses: mpsc::UnboundedReceiver<Lost>) {
+    let mut returns = JoinSet::new();
     while let Some(Lost { host, back_after }) = losses.recv().await {
+        while returns.try_join_next().is_some() {}
         if let Ok(found) = find(&mut hosts.lock().await, &host) {
             found.lose().await;
         }
         let Some(back_after) = back_after else { continue };
         let hosts = hosts.clone();
-        tokio::spawn(async move {
+        returns.spawn(async move {
             tokio::time::sleep(back_after).await;
             if let Ok(found) = find(&mut hosts.lock().await, &host)
                 && let Err(refusal) = found.bring_back().await

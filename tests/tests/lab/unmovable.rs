@@ -81,8 +81,11 @@ fn what_criu_cannot_move_is_named_and_refused_while_it_runs_and_what_it_can_move
     assert_eq!(started_at(&testbed), before);
     drop(holder);
 
-    // What CRIU alone makes of some of them.
-    let output = mose(&[&["lab", "unmovable", "--json"], &BY_HAND[..]].concat());
+    // What CRIU alone makes of some of them. The holder is there, and not removed unasked.
+    let output = mose(&["lab", "unmovable", BY_HAND[0]]);
+    let said = text(&output);
+    assert!(!output.status.success() && said.contains("holder on edge-a already"), "{said}");
+    let output = mose(&[&["lab", "unmovable", "--replace", "--json"], &BY_HAND[..]].concat());
     assert!(output.status.success(), "{}", text(&output));
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -84,6 +84,7 @@ impl Flush {
             }
             drop::<Sender<()>>(at_work);
         };
+        // Nothing can break off a thread that waits for the disk. It holds nothing but the folder's name, so it may outlive the transfer.
         let spawned = std::thread::Builder::new().name("flush".into()).spawn(flush);
         self.under_way = spawned.is_ok().then_some(done);
     }

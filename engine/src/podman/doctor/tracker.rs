@@ -9,6 +9,7 @@ const WHAT: &str = "dirty-page tracker";
 
 /// The means that works best here, and what that is worth.
 pub(super) async fn check() -> (Option<String>, Check) {
+    // One that takes longer goes on for nobody, to its end: a thread cannot be broken off.
     let opened = tokio::task::spawn_blocking(|| {
         mose_pages::open(&Preference::default()).map(|opened| (opened.tracker.means(), opened.rejected))
     });
