@@ -17,7 +17,7 @@ use crate::error::{Context, LabError};
 use crate::files::remove_all;
 use crate::lab::Lab;
 use crate::procfs::{Process, inner_pid, marked, wait_gone};
-use crate::state::{Lock, State};
+use crate::state::{LabState, Lock};
 
 /// How long hosts may take to end by themselves before they are killed.
 const GRACE: Duration = Duration::from_secs(3);
@@ -54,7 +54,7 @@ impl Lab {
         require_root()?;
         let _lock = Lock::take(&config.state_dir.join("lock"))?;
         // A state that cannot be read is as good as none here.
-        let state = State::load(&config.state_dir).unwrap_or(None);
+        let state = LabState::load(&config.state_dir).unwrap_or(None);
         let plan = match &state {
             Some(state) => state.cgroup.clone(),
             None => Hierarchies::detect()?.plan(config.cgroup, config.cgroup_name()),
@@ -71,7 +71,7 @@ impl Lab {
 
 fn end_hosts(
     config: &LabConfig,
-    state: Option<&State>,
+    state: Option<&LabState>,
     plan: &CgroupPlan,
 ) -> Result<(usize, usize), LabError> {
     let mut inits: Vec<Process> = state.map_or_else(Vec::new, |s| {

@@ -11,9 +11,9 @@ use mose_protocol::transfer::{TransportKind, TransportOffer};
 use tokio::sync::watch;
 
 use super::error::TransferError;
-use super::link::{Inlet, Stop, token};
+use super::flow::{Inlet, Stop, token};
 use super::pages::seed;
-use super::recv::{Counters, Sink, State};
+use super::recv::{Counters, ReceiveState, Sink};
 use super::{Folders, Limits, Progress, Received, tcp, zenoh};
 
 /// A transfer that arrives. Runs in the background from [`Receiver::open`] on; dropping it aborts it.
@@ -22,7 +22,7 @@ use super::{Folders, Limits, Progress, Received, tcp, zenoh};
 pub struct Receiver {
     stop: Arc<Stop>,
     counters: Arc<Counters>,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<ReceiveState>,
 }
 
 impl Receiver {
@@ -45,7 +45,7 @@ impl Receiver {
             let bounds = limits.bounds();
             let stall = Duration::from_millis(bounds.stall_ms);
             let (counters, stop) = (Arc::<Counters>::default(), Arc::<Stop>::default());
-            let (publish, state) = watch::channel(State::default());
+            let (publish, state) = watch::channel(ReceiveState::default());
             let token = token()?;
             let sink = Sink::open(folders, bounds, seed(&token), Arc::clone(&counters), publish.clone())?;
             let stopping = Arc::clone(&stop);
@@ -91,7 +91,7 @@ impl Receiver {
     ///
     /// [`TransferError::NoStream`] if the transfer ended well without one, else why it ended.
     pub async fn stream_received(&mut self) -> Result<PathBuf, TransferError> {
-        let arrived = |state: &State| state.stream.is_some() || state.outcome.is_some();
+        let arrived = |state: &ReceiveState| state.stream.is_some() || state.outcome.is_some();
         let state = self.state.wait_for(arrived).await.map_err(|_| TransferError::Cancelled)?;
         match (&state.stream, &state.outcome) {
             (Some(path), _) => Ok(path.clone()),
@@ -123,7 +123,12 @@ impl Drop for Receiver {
     }
 }
 
-fn start(inlet: Result<Inlet, TransferError>, sink: Sink, stop: Arc<Stop>, publish: &watch::Sender<State>) {
+fn start(
+    inlet: Result<Inlet, TransferError>,
+    sink: Sink,
+    stop: Arc<Stop>,
+    publish: &watch::Sender<ReceiveState>,
+) {
     let started = inlet.and_then(|inlet| {
         let thread = thread::Builder::new().name("mose-bulk-sink".into());
         let spawned = thread.spawn(move || sink.run(inlet, &stop));

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::digest::FileHasher;
 use super::error::TransferError;
+use super::flow::{Flow, Pool, tag};
 use super::follow::{self, DumpSignal};
-use super::link::{Flow, Pool, tag};
 use super::pages::{self, RoundSent};
 use super::send::{Engine, ReadPages, Rounds};
 use super::tree::Root;

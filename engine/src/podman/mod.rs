@@ -361,7 +361,7 @@ impl Engine for PodmanEngine {
     }
 
     async fn pre_dump(&self, container: &Container, number: u32) -> Result<PreDumped, Refusal> {
-        self.chains.link(container, number).await
+        self.chains.pre_dump(container, number).await
     }
 
     async fn dump_with_previous(&self, container: &Container) -> Result<CriuTimes, Refusal> {

@@ -4,8 +4,8 @@
 //! by lives in the processes' memory alone: if the service was started anew instead of migrated, or two copies answer, the
 //! numbers say so.
 
-use super::state::{PAGE_BYTES, Region, State, Sweep};
-use super::wire::{Kind, REQUEST_LEN, Reply, Request, Status, hash, mix};
+use super::frames::{Kind, REQUEST_LEN, Reply, Request, Status, hash, mix};
+use super::state::{CounterState, PAGE_BYTES, Region, Sweep};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -119,10 +119,10 @@ struct Worker {
     number: usize,
     config: Config,
     shared: Arc<Shared>,
-    state: Mutex<State>,
+    state: Mutex<CounterState>,
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<CounterState>) -> MutexGuard<'_, CounterState> {
     // A panic under the lock would leave a page half written; the sums would tell, so going on loses nothing.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -185,7 +185,7 @@ impl Service {
         }
         let processes = self.config.processes as u64;
         let bytes = self.config.state_bytes.div_ceil(processes);
-        let state = State::new(bytes, mix(self.config.seed.wrapping_add(number as u64)))?;
+        let state = CounterState::new(bytes, mix(self.config.seed.wrapping_add(number as u64)))?;
         let worker =
             Arc::new(Worker { number, config: self.config, shared: self.shared, state: Mutex::new(state) });
         worker.slot().pages.store(lock(&worker.state).pages(), SeqCst);
@@ -424,7 +424,7 @@ fn check_file(path: &Path, instance: u64, records: u64) -> io::Result<FileCheck>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counter::wire::query;
+    use crate::counter::frames::query;
 
     /// A service on the loopback, for as long as the test process lives.
     pub(crate) fn service(config: Config) -> SocketAddr {

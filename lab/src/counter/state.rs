@@ -6,7 +6,7 @@
 //! not one per page: a table of versions would be dirtied at random too, and the dirty rate asked for would not be the one
 //! that the kernel sees.
 
-use super::wire::mix;
+use super::frames::mix;
 use std::io;
 use std::ptr::NonNull;
 
@@ -103,7 +103,7 @@ pub struct Sweep {
 
 /// The pages of one process.
 #[derive(Debug)]
-pub struct State {
+pub struct CounterState {
     region: Region,
     seed: u64,
     pages: u64,
@@ -145,7 +145,7 @@ pub fn expected_sum(seed: u64, page: u64, version: u64) -> u64 {
     sum([page, version].into_iter().chain((HEADER_WORDS..WORDS).map(|at| word(base, at))))
 }
 
-impl State {
+impl CounterState {
     /// Maps and fills at least `bytes` of state (rounded up to whole pages, at least one).
     ///
     /// # Errors
@@ -226,15 +226,15 @@ impl State {
 mod tests {
     use super::*;
 
-    fn dirtied_state() -> State {
-        let mut state = State::new(64 * PAGE_BYTES as u64, 9).unwrap();
+    fn dirtied_state() -> CounterState {
+        let mut state = CounterState::new(64 * PAGE_BYTES as u64, 9).unwrap();
         for n in 0..1000 {
             state.dirty(mix(n));
         }
         state
     }
 
-    fn swept(state: &State) -> (u64, u64, bool) {
+    fn swept(state: &CounterState) -> (u64, u64, bool) {
         let mut sweep = Sweep::default();
         while !state.sweep(&mut sweep, 7) {}
         (sweep.pages, sweep.bad, sweep.stale)
@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn size_is_rounded_up_to_whole_pages() {
-        assert_eq!(State::new(1, 0).unwrap().pages(), 1);
-        assert_eq!(State::new(4097, 0).unwrap().pages(), 2);
+        assert_eq!(CounterState::new(1, 0).unwrap().pages(), 1);
+        assert_eq!(CounterState::new(4097, 0).unwrap().pages(), 2);
     }
 
     #[test]
