@@ -7,10 +7,10 @@ use mose_console::documents::print_json;
 use mose_console::exit;
 use mose_console::movable;
 use mose_console::proposal::{self, Report, Swept};
+use mose_orchestrator::calibration::{self, LoadError};
 use mose_orchestrator::design::{Given, Wanted, design};
 use mose_orchestrator::fleet::Fleet;
 use mose_orchestrator::order::locate;
-use mose_orchestrator::profile::{self, LoadError};
 use mose_pam::{
     Axis, BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, NormalizedRate, Objective,
     PagesPerSec, Proposal, Request, RoundsRule, Service, Sweep, Targets, plan,
@@ -203,7 +203,7 @@ impl Arguments {
             objective: self.objective,
             limits: Limits { iterations: self.max_iterations },
             rounds: self.rounds_rule,
-            profile: self.profile.as_deref().map(profile::load).transpose()?,
+            profile: self.profile.as_deref().map(calibration::load).transpose()?,
             given: Given {
                 state: self.state_size,
                 dirty_rate: self.dirty_rate,
@@ -221,7 +221,7 @@ fn show(arguments: &Arguments, figures: &Figures, json: bool) -> Result<(), Plan
         Request::new(figures.service, figures.bandwidth, targets, arguments.objective)?.within(limits);
     let request = request.choosing(arguments.rounds_rule);
     let request = if arguments.no_overlay { request.without_overlay() } else { request };
-    let profile = profile::load(arguments.profile.as_deref().unwrap_or(profile::PUBLISHED))?;
+    let profile = calibration::load(arguments.profile.as_deref().unwrap_or(calibration::PUBLISHED))?;
     let model = Model::new(&profile);
 
     let Some(sweep) = arguments.sweep else {

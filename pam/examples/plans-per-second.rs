@@ -10,8 +10,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use mose_pam::{
-    BitsPerSec, Bytes, DirtyRate, InputError, Map, Millis, Model, Objective, PagesPerSec, ParseSweepError,
-    Profile, Request, Service, Sweep, Targets, plan,
+    BitsPerSec, Bytes, Calibration, DirtyRate, InputError, Map, Millis, Model, Objective, PagesPerSec,
+    ParseSweepError, Request, Service, Sweep, Targets, plan,
 };
 
 const WANTED_PLANS: f64 = 1e6;
@@ -19,7 +19,7 @@ const WANTED_MAP: Duration = Duration::from_millis(16);
 const ROUNDS: usize = 7;
 
 fn main() -> Result<(), ParseSweepError> {
-    let model = Model::new(&Profile::tnsm2024());
+    let model = Model::new(&Calibration::tnsm2024());
     let requests = requests()?;
 
     // The best of some rounds: what the machine does besides only makes them slower.

@@ -360,7 +360,7 @@ fn nearest(bounds: &Bounds, request: &Request, downtime: &Verdict, duration: &Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::Profile;
+    use crate::calibration::Calibration;
     use crate::service::{DirtyRate, Service};
     use crate::units::Bytes;
 
@@ -369,7 +369,7 @@ mod tests {
         let service = Service::new(Bytes(10_000_000), rate, Millis(1000.0)).unwrap();
         let targets = Targets::new(Millis(targets.0), Millis(targets.1)).unwrap();
         let request = Request::new(service, BitsPerSec(1_000_000_000), targets, objective).unwrap();
-        plan(&Model::new(&Profile::tnsm2024()), &request.within(limits).choosing(RoundsRule::Paper))
+        plan(&Model::new(&Calibration::tnsm2024()), &request.within(limits).choosing(RoundsRule::Paper))
     }
 
     /// The plans of a service of 10 MB by both rules: as the paper makes it, and with enough rounds.
@@ -378,7 +378,7 @@ mod tests {
         let service = Service::new(Bytes(10_000_000), rate, Millis(1000.0)).unwrap();
         let targets = Targets::new(Millis(1000.0), Millis(duration)).unwrap();
         let request = Request::new(service, BitsPerSec(bandwidth), targets, Objective::Downtime).unwrap();
-        let model = Model::new(&Profile::tnsm2024());
+        let model = Model::new(&Calibration::tnsm2024());
         let by = |rule| plan(&model, &request.within(limits).choosing(rule));
         (by(RoundsRule::Paper), by(RoundsRule::Enough))
     }

@@ -90,8 +90,8 @@ pub fn region(model: &Model, request: &Request) -> Region {
 mod tests {
     use super::*;
     use crate::axis::Axis;
+    use crate::calibration::Calibration;
     use crate::designer::plan;
-    use crate::profile::Profile;
     use crate::request::Objective;
     use crate::service::{DirtyRate, NormalizedRate, Service, Targets};
     use crate::units::{BitsPerSec, Bytes, Millis};
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn every_cell_of_every_pair_of_axes_is_what_its_plan_meets() {
-        let model = Model::new(&Profile::tnsm2024());
+        let model = Model::new(&Calibration::tnsm2024());
         let sweeps: Vec<Sweep> = [
             "target-downtime=100ms..4s/7",
             "target-duration=200ms..9s/6",

@@ -189,7 +189,10 @@ fn remove_folder(folder: &std::path::Path) -> Result<(), Refusal> {
 impl Engine for SimulatedEngine {
     async fn tools(&self) -> Result<Vec<(String, String)>, Refusal> {
         let text = |text: &str| text.to_owned();
-        Ok(vec![(text("engine"), text("simulated")), (text("profile"), self.world.spec.profile.name.clone())])
+        Ok(vec![
+            (text("engine"), text("simulated")),
+            (text("profile"), self.world.spec.calibration.name.clone()),
+        ])
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Refusal> {

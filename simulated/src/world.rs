@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::Ipv4Net;
 use mose_engine::Moment;
-use mose_pam::{Bytes, Profile};
+use mose_pam::{Bytes, Calibration};
 use mose_protocol::agent::MessagesPerSec;
 use mose_protocol::{HostName, ServiceName, Timestamp};
 use mose_transfer::PAGE;
@@ -61,7 +61,7 @@ pub struct WorldSpec {
     /// What all draws and contents follow from.
     pub seed: u64,
     /// The calibration that step times are drawn around.
-    pub profile: Profile,
+    pub calibration: Calibration,
     /// The folder of containers.
     pub folder: PathBuf,
     /// The links between hosts.
@@ -141,7 +141,7 @@ pub(crate) struct Instance {
 }
 
 #[derive(Default)]
-pub(crate) struct State {
+pub(crate) struct WorldState {
     pub(crate) services: BTreeMap<ServiceName, Service>,
     pub(crate) instances: BTreeMap<(HostName, ServiceName), Instance>,
     placements: VecDeque<Placement>,
@@ -157,7 +157,7 @@ fn push<T>(kept: &mut VecDeque<T>, new: T) {
     }
 }
 
-impl State {
+impl WorldState {
     fn next_id(&mut self) -> u32 {
         self.ids += 1;
         self.ids
@@ -186,7 +186,7 @@ pub struct World {
     /// One instant, on both clocks.
     pub(crate) origin: (Instant, SystemTime),
     times: Times,
-    state: Mutex<State>,
+    state: Mutex<WorldState>,
     changes: watch::Sender<u64>,
     lost: mpsc::UnboundedSender<Lost>,
 }
@@ -198,8 +198,8 @@ impl World {
         let (lost, losses) = mpsc::unbounded_channel();
         let world = Self {
             origin: (Instant::now(), SystemTime::now()),
-            times: Times::new(spec.seed, &spec.profile),
-            state: Mutex::new(State { faults: spec.faults.clone(), ids: 1000, ..State::default() }),
+            times: Times::new(spec.seed, &spec.calibration),
+            state: Mutex::new(WorldState { faults: spec.faults.clone(), ids: 1000, ..WorldState::default() }),
             changes: watch::Sender::new(0),
             lost,
             spec,
@@ -207,7 +207,7 @@ impl World {
         (Arc::new(world), losses)
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, WorldState> {
         self.state.lock()
     }
 
@@ -362,7 +362,7 @@ mod tests {
     fn world(folder: &std::path::Path) -> (Arc<World>, HostName, HostName, ServiceName) {
         let (world, _) = World::new(WorldSpec {
             seed: 1,
-            profile: Profile::tnsm2024(),
+            calibration: Calibration::tnsm2024(),
             folder: folder.to_owned(),
             links: Vec::new(),
             motions: BTreeMap::new(),

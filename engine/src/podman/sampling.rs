@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mose_pages::{Next, Preference, Profile, Sampler, SamplerConfig};
+use mose_pages::{DirtyProfile, Next, Preference, Sampler, SamplerConfig};
 use mose_protocol::{Refusal, RefusalCode};
 
 use crate::Sampling;
@@ -37,7 +37,7 @@ impl Sampling for MemorySampling {
         self.sampler.step(now, processes).map_err(|error| failed(&error))
     }
 
-    fn profile(&self) -> Profile {
+    fn profile(&self) -> DirtyProfile {
         self.sampler.profile()
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mose_pam::{
-    BitsPerSec, DirtyRate, FramesPerSec, Handovers, InputError, Limits, Metres, Millis, Model, Objective,
-    PagesPerSec, Profile, Proposal, Request, RoundsRule, Service, Targets, Vehicle, downtime_for_frames,
+    BitsPerSec, Calibration, DirtyRate, FramesPerSec, Handovers, InputError, Limits, Metres, Millis, Model,
+    Objective, PagesPerSec, Proposal, Request, RoundsRule, Service, Targets, Vehicle, downtime_for_frames,
     lost_frames, plan,
 };
 use mose_protocol::forecast::Forecast;
@@ -150,7 +150,7 @@ pub fn seconds(text: &str) -> Result<Millis, String> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibrated {
     /// The profile; the published one where there is none.
-    pub profile: Profile,
+    pub profile: Calibration,
     /// The model with its parameters.
     pub model: Model,
     /// Whether the hosts were ever calibrated.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
-use mose_pam::{BitsPerSec, Bytes, Metres, MetresPerSec, Millis, PagesPerSec, Profile, Targets};
+use mose_pam::{BitsPerSec, Bytes, Calibration, Metres, MetresPerSec, Millis, PagesPerSec, Targets};
 use mose_protocol::agent::{Heading, MessagesPerSec, Role};
 use mose_protocol::{HostName, ServiceName};
 
@@ -71,7 +71,7 @@ impl File {
     }
 
     /// The scenario, if it is possible.
-    pub(super) fn check(self, profile: Profile) -> Result<Scenario, Wrong> {
+    pub(super) fn check(self, calibration: Calibration) -> Result<Scenario, Wrong> {
         must(!self.name.trim().is_empty(), &"name", || "it is empty: give it one".to_owned())?;
         let (hosts, services) = (self.host.len(), self.service.len());
         must((1..=MOST_HOSTS).contains(&hosts), &"host", || {
@@ -86,7 +86,7 @@ impl File {
         let faults = self.faults()?;
         let follow = self.follow.as_ref().map(|follow| self.followed(follow)).transpose()?;
         let File { name, about, seed, .. } = self;
-        Ok(Scenario { name, about, seed, profile, hosts, links, services, faults, follow })
+        Ok(Scenario { name, about, seed, calibration, hosts, links, services, faults, follow })
     }
 
     fn hosts(&self) -> Result<Vec<Host>, Wrong> {
