@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mose_engine::{Container, Sampling as Sampler};
+use mose_engine::{Container, ContainerSampler as Sampler};
 use mose_pages::PAGE_BYTES;
 use mose_pam::{Bytes, PagesPerSec};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};

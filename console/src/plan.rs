@@ -13,7 +13,7 @@ use mose_orchestrator::fleet::Fleet;
 use mose_orchestrator::order::locate;
 use mose_pam::{
     Axis, BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, NormalizedRate, Objective,
-    PagesPerSec, Proposal, Request, RoundsRule, Service, Sweep, Targets, plan,
+    PagesPerSec, PlanRequest, Proposal, RoundsRule, Service, Sweep, Targets, plan,
 };
 use mose_protocol::{HostName, Refusal, ServiceName};
 
@@ -218,7 +218,7 @@ fn show(arguments: &Arguments, figures: &Figures, json: bool) -> Result<(), Plan
     let targets = arguments.targets()?;
     let limits = Limits { iterations: arguments.max_iterations };
     let request =
-        Request::new(figures.service, figures.bandwidth, targets, arguments.objective)?.within(limits);
+        PlanRequest::new(figures.service, figures.bandwidth, targets, arguments.objective)?.within(limits);
     let request = request.choosing(arguments.rounds_rule);
     let request = if arguments.no_overlay { request.without_overlay() } else { request };
     let profile = calibration::load(arguments.profile.as_deref().unwrap_or(calibration::PUBLISHED))?;

@@ -162,7 +162,7 @@ pub trait LiveMemory: Send {
 
 /// Measures a running container's state size and dirty-page rate, step by step, within a budget of its time. Dropping it
 /// leaves the container as if it had never been; that may take milliseconds.
-pub trait Sampling: Send {
+pub trait ContainerSampler: Send {
     /// Does what is due at `now`, and says when something is due again. May block for as long as a look takes.
     ///
     /// # Errors
@@ -329,7 +329,7 @@ pub trait Engine: Send + Sync {
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal>;
 
     /// A sampler of running containers' memory, to be given the processes of one. May block for a moment.
-    fn sampler(&self, container: &Container) -> Result<Box<dyn Sampling>, Refusal>;
+    fn sampler(&self, container: &Container) -> Result<Box<dyn ContainerSampler>, Refusal>;
 
     /// The container's processes, in the agent's PID namespace; none where it does not run.
     fn processes(&self, container: &Container) -> Vec<u32>;

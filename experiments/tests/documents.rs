@@ -170,7 +170,7 @@ fn what_the_lab_prints_fits_its_schemas() {
     let status =
         mose_lab::Status { ready: true, underlay: None, edge_link, cgroup_v2: false, hosts: vec![host] };
     fits("lab-status", &printed(&status));
-    fits("lab-down", &printed(&mose_lab::Report { hosts: 5, ..mose_lab::Report::default() }));
+    fits("lab-down", &printed(&mose_lab::DownReport { hosts: 5, ..mose_lab::DownReport::default() }));
 }
 
 #[test]

@@ -27,7 +27,8 @@ const GONE: Duration = Duration::from_secs(10);
 /// What `down` found and removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Report {
+#[serde(rename = "Report")]
+pub struct DownReport {
     /// Hosts that ran (the underlay's holder included).
     pub hosts: usize,
     /// Of them, those that had to be killed.
@@ -46,10 +47,10 @@ impl Lab {
     ///
     /// # Errors
     /// Something could not be removed; it is named.
-    pub fn down(config: &LabConfig) -> Result<Report, LabError> {
+    pub fn down(config: &LabConfig) -> Result<DownReport, LabError> {
         let begun = Instant::now();
         if !config.state_dir.exists() && !config.data_dir.exists() && marked(&config.state_dir).is_empty() {
-            return Ok(Report::default());
+            return Ok(DownReport::default());
         }
         require_root()?;
         let _lock = Lock::take(&config.state_dir.join("lock"))?;
@@ -65,7 +66,7 @@ impl Lab {
         let mounts = unmount_under(data_dir)? + unmount_under(&config.state_dir)?;
         remove_data(data_dir)?;
         remove_all(&config.state_dir)?;
-        Ok(Report { hosts, killed, cgroups, mounts, took_ms: begun.elapsed().as_millis() as u64 })
+        Ok(DownReport { hosts, killed, cgroups, mounts, took_ms: begun.elapsed().as_millis() as u64 })
     }
 }
 

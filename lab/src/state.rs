@@ -22,6 +22,7 @@ pub(crate) struct HostState {
 
 /// The running lab.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename = "State")]
 pub(crate) struct LabState {
     pub(crate) config: LabConfig,
     pub(crate) cgroup: CgroupPlan,

@@ -2,7 +2,7 @@
 
 use mose_pam::{
     BitsPerSec, Bytes, Calibration, DirtyRate, InputError, Limits, Millis, Model, Objective, PagesPerSec,
-    Plan, Proposal, Request as PlanRequest, RoundsRule, Service, Targets, plan,
+    Plan, PlanRequest, Proposal, RoundsRule, Service, Targets, plan,
 };
 use mose_protocol::agent::Hello;
 use mose_protocol::forecast::Forecast;

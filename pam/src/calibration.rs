@@ -25,7 +25,7 @@ pub struct Calibration {
     pub parameters: Parameters,
     /// What a pre-copy iteration costs apart from its transfer, where that differs from a final dump.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub round: Option<Round>,
+    pub round: Option<RoundCost>,
     /// How far measurements lie above the fit.
     #[serde(default)]
     pub spread: Spread,
@@ -166,15 +166,15 @@ const fn zero() -> Parameter {
 /// A pre-copy iteration takes `base` + `per_byte` · M (ms), and the transfer of V(r).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Round {
+#[serde(rename = "Round", deny_unknown_fields)]
+pub struct RoundCost {
     /// Constant time (ms).
     pub base: Parameter,
     /// Time per byte of state (ms/B).
     pub per_byte: Parameter,
 }
 
-impl Round {
+impl RoundCost {
     /// How long an agent waits between two rounds, which a round's constant time includes: what is dirtied at once again need not
     /// be sent at once again, and the service's host has other work than reading memory.
     pub const PAUSE: Duration = Duration::from_millis(50);
@@ -401,7 +401,7 @@ mod tests {
     fn a_fitted_calibration_keeps_its_intervals_and_residuals() {
         let mut calibration = Calibration::tnsm2024();
         calibration.parameters.phi_d = Parameter { value: 40.0, ci90: Some([38.5, 41.5]) };
-        calibration.round = Some(Round { base: 12.0.into(), per_byte: 1e-7.into() });
+        calibration.round = Some(RoundCost { base: 12.0.into(), per_byte: 1e-7.into() });
         calibration.spread.dump = 1.4;
         let residuals = Residuals { samples: 9, rms: 1.5, max_relative: 0.2, r2: Some(0.98) };
         let provenance = calibration.provenance.get_or_insert_default();

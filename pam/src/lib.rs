@@ -1,7 +1,7 @@
 //! The processing-aware migration model: units, strategies, targets, plans, and how a plan is found.
 //!
 //! Pure and synchronous: no I/O, no clock. What a plan *is* lives in [`Plan`], which the protocol, the agents and the
-//! console all speak of. How one is *found*: a [`Calibration`] makes a [`Model`]; the model and a [`Request`] make
+//! console all speak of. How one is *found*: a [`Calibration`] makes a [`Model`]; the model and a [`PlanRequest`] make
 //! a [`Proposal`], with its bounds and its reason; a [`Trajectory`] says what will probably happen beside what is
 //! promised. [`fit()`] makes a calibration of measured migrations.
 //!
@@ -31,7 +31,7 @@ mod why;
 pub use application::{Handovers, Vehicle, downtime_for_frames, lost_frames};
 pub use axis::Axis;
 pub use calibration::{
-    Calibration, CalibrationError, Grid, Parameters, Provenance, Residuals, Round, Spread,
+    Calibration, CalibrationError, Grid, Parameters, Provenance, Residuals, RoundCost, Spread,
 };
 pub use designer::{Components, Proposal, Verdict, plan};
 pub use files::FileCosts;
@@ -42,7 +42,7 @@ pub use model::{Costs, Line, Model};
 pub use parameter::Parameter;
 pub use plan::{Plan, Strategy, UnknownStrategy};
 pub use region::{Map, Region, region};
-pub use request::{Limits, Objective, Request, UnknownObjective};
+pub use request::{Limits, Objective, PlanRequest, UnknownObjective};
 pub use rounds::{Rounds, RoundsRule, UnknownRoundsRule};
 pub use service::{DirtyRate, NormalizedRate, Service, Targets};
 pub use sweep::{ParseSweepError, Scale, Sweep};

@@ -251,7 +251,7 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibration::{Calibration, Round};
+    use crate::calibration::{Calibration, RoundCost};
     use crate::parameter::Parameter;
 
     const GIGABIT: BitsPerSec = BitsPerSec(1_000_000_000);
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn rounds_of_their_own_change_the_iterations_alone() {
         let mut calibration = Calibration::tnsm2024();
-        calibration.round = Some(Round { base: 10.0.into(), per_byte: 1e-6.into() });
+        calibration.round = Some(RoundCost { base: 10.0.into(), per_byte: 1e-6.into() });
         let costs = Model::new(&calibration).bound(Bytes(10_000_000), NormalizedRate::LEAST, true);
         assert_eq!(costs.duration(0).at(GIGABIT).0.round(), 1226.0);
         let rounds = costs.duration(10).fixed.0 - costs.duration(0).fixed.0;

@@ -226,7 +226,7 @@ impl Trajectory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calibration::{Calibration, Round};
+    use crate::calibration::{Calibration, RoundCost};
     use crate::service::DirtyRate;
     use crate::units::PagesPerSec;
 
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn a_calibration_with_rounds_sends_its_measured_volumes() {
         let mut calibration = Calibration::tnsm2024();
-        calibration.round = Some(Round { base: 20.0.into(), per_byte: 0.0.into() });
+        calibration.round = Some(RoundCost { base: 20.0.into(), per_byte: 0.0.into() });
         let t = Trajectory::new(&Model::new(&calibration), &service(300.0), GIGABIT, true);
         let first = t.iterations().next().unwrap();
         let volume = 163_840.0 + (10_280_960.0 - 163_840.0) * t.first / 1e7;

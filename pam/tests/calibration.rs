@@ -4,7 +4,7 @@
 
 use mose_pam::{
     BitsPerSec, Bytes, Calibration, FitOptions, Millis, Model, NormalizedRate, Parameter, Parameters, Pass,
-    Round, Sample, Strategy as Moved, fit,
+    RoundCost, Sample, Strategy as Moved, fit,
 };
 use proptest::prelude::*;
 
@@ -66,7 +66,7 @@ fn truth() -> Calibration {
             rho: one,
             prepare: 80.0.into(),
         },
-        round: Some(Round { base: 18.0.into(), per_byte: 6e-7.into() }),
+        round: Some(RoundCost { base: 18.0.into(), per_byte: 6e-7.into() }),
         spread: Default::default(),
     }
 }

@@ -4,7 +4,8 @@
 
 use mose_pam::{
     BitsPerSec, Bytes, Calibration, DirtyRate, Limits, Millis, Model, NormalizedRate, Objective, PagesPerSec,
-    Parameter, Proposal, Request, Round, RoundsRule, Service, Strategy as Moved, Targets, Trajectory, plan,
+    Parameter, PlanRequest, Proposal, RoundCost, RoundsRule, Service, Strategy as Moved, Targets, Trajectory,
+    plan,
 };
 use proptest::prelude::*;
 
@@ -14,7 +15,7 @@ fn calibration() -> impl Strategy<Value = Calibration> {
     (round, 1.0..3.0, 1.0..2.0, 0.0..1000.0, 0.1..3.0).prop_map(|(round, dump, volume, prepare, alpha)| {
         let mut calibration = Calibration::tnsm2024();
         calibration.round =
-            round.map(|(base, per_byte)| Round { base: base.into(), per_byte: per_byte.into() });
+            round.map(|(base, per_byte)| RoundCost { base: base.into(), per_byte: per_byte.into() });
         calibration.spread.dump = dump;
         calibration.spread.round = dump;
         calibration.spread.volume = volume;
@@ -36,13 +37,13 @@ prop_compose! {
         paper in any::<bool>(),
         overlay in any::<bool>(),
         iterations in 0_u32..2000,
-    ) -> Request {
+    ) -> PlanRequest {
         let rate = DirtyRate::Normalized(NormalizedRate::new(r).unwrap());
         let service = Service::new(Bytes(memory), rate, Millis(1000.0)).unwrap();
         let targets = Targets::new(Millis(duration * share), Millis(duration)).unwrap();
         let objective = if resources { Objective::Resources } else { Objective::Downtime };
         let bandwidth = BitsPerSec(10_f64.powf(exponent) as u64);
-        let request = Request::new(service, bandwidth, targets, objective).unwrap().within(Limits { iterations });
+        let request = PlanRequest::new(service, bandwidth, targets, objective).unwrap().within(Limits { iterations });
         let request = request.choosing(if paper { RoundsRule::Paper } else { RoundsRule::Enough });
         if overlay { request } else { request.without_overlay() }
     }
@@ -58,7 +59,7 @@ prop_compose! {
         overlay in any::<bool>(),
         iterations in 0_u32..2000,
         working_set in proptest::option::of(1_u64..100_000_000),
-    ) -> Request {
+    ) -> PlanRequest {
         let rate = DirtyRate::Normalized(NormalizedRate::new(10_f64.powf(r)).unwrap());
         let service = Service::new(Bytes(10_f64.powf(memory) as u64), rate, Millis(1000.0)).unwrap();
         let service = match working_set {
@@ -67,7 +68,7 @@ prop_compose! {
         };
         let targets = Targets::new(Millis(duration), Millis(duration)).unwrap();
         let bandwidth = BitsPerSec(10_f64.powf(bandwidth) as u64);
-        let request = Request::new(service, bandwidth, targets, Objective::Downtime).unwrap();
+        let request = PlanRequest::new(service, bandwidth, targets, Objective::Downtime).unwrap();
         let request = request.within(Limits { iterations });
         if overlay { request } else { request.without_overlay() }
     }
@@ -221,7 +222,7 @@ proptest! {
             .and_then(|service| service.with_working_set(Bytes(working_set)))
             .and_then(|service| {
                 let targets = Targets::new(Millis(downtime), Millis(duration))?;
-                Request::new(service, BitsPerSec(bandwidth), targets, Objective::Downtime)
+                PlanRequest::new(service, BitsPerSec(bandwidth), targets, Objective::Downtime)
             })
             .map(|request| plan(&model, &request.within(Limits { iterations })));
         match proposed {
@@ -247,7 +248,7 @@ proptest! {
         let targets = Targets::new(Millis(1e6), Millis(1e9)).unwrap();
         let planned = |service: Service| {
             let request =
-                Request::new(service, BitsPerSec(bandwidth), targets, mose_pam::Objective::Downtime).unwrap();
+                PlanRequest::new(service, BitsPerSec(bandwidth), targets, mose_pam::Objective::Downtime).unwrap();
             plan(&model, &request.within(Limits { iterations: 3 }))
         };
         let without = planned(service());

@@ -1,8 +1,8 @@
 //! Step times: drawn around the components of the model, so that a plan made with the same calibration means something.
 //!
 //! Each draw is the fit times a factor whose logarithm is normally distributed: its median is 1, and it stays within the
-//! calibration's spread as often as the measurements that it was fitted to do. Draws follow from the seed, the service, the component and
-//! how many there were before.
+//! calibration's spread as often as the measurements that it was fitted to do. Draws follow from the seed, the service, the
+//! component and how many there were before.
 
 use std::time::Duration;
 

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mose_engine::{LiveMemory, Sampling};
+use mose_engine::{ContainerSampler, LiveMemory};
 use mose_pages::{DirtyProfile, Next};
-use mose_pam::Round;
+use mose_pam::RoundCost;
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use mose_transfer::{PAGE, TakePage, TransferError};
 
@@ -71,7 +71,7 @@ impl LiveMemory for SimulatedMemory {
                 // A calibration's rounds include the pause between them.
                 (
                     numbers,
-                    self.world.draw(Component::Round, &self.service, dirty).saturating_sub(Round::PAUSE),
+                    self.world.draw(Component::Round, &self.service, dirty).saturating_sub(RoundCost::PAUSE),
                 )
             }
         };
@@ -139,7 +139,7 @@ impl SimulatedSampling {
     }
 }
 
-impl Sampling for SimulatedSampling {
+impl ContainerSampler for SimulatedSampling {
     fn step(&mut self, now: Instant, _: &[u32]) -> Result<Next, Refusal> {
         let Some((pages, writes)) = self.world.memory_now(&self.host, &self.service, false) else {
             let reason = format!("{} does not run", self.service);

@@ -19,8 +19,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
 
 use crate::draw::{Component, Times};
-use crate::fault::{self, Effect, Fault, FaultStep, Lost};
-use crate::geography::{Link, Motion};
+use crate::fault::{self, Fault, FaultEffect, FaultStep, Lost};
+use crate::geography::{Motion, SimulatedLink};
 use crate::images::Core;
 use crate::memory::{Pages, Progress, Writing};
 
@@ -65,7 +65,7 @@ pub struct WorldSpec {
     /// The folder of containers.
     pub folder: PathBuf,
     /// The links between hosts.
-    pub links: Vec<Link>,
+    pub links: Vec<SimulatedLink>,
     /// Where the hosts are.
     pub motions: BTreeMap<HostName, Motion>,
     /// What is to go wrong.
@@ -325,10 +325,15 @@ impl World {
     }
 
     /// What becomes of a step, where a fault waits for it.
-    pub(crate) fn strike(&self, host: &HostName, service: &ServiceName, step: FaultStep) -> Option<Effect> {
+    pub(crate) fn strike(
+        &self,
+        host: &HostName,
+        service: &ServiceName,
+        step: FaultStep,
+    ) -> Option<FaultEffect> {
         let mut state = self.state();
         let effect = fault::strike(&mut state.faults, host, service, step)?;
-        if let Effect::AgentLost { back_after } = effect {
+        if let FaultEffect::AgentLost { back_after } = effect {
             let _ = self.lost.send(Lost { host: host.clone(), back_after });
         }
         Some(effect)

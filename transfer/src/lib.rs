@@ -60,7 +60,7 @@ pub use tree::{Reread, Root};
 
 /// What a transfer may cost, and how long silence is borne.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct TransferLimits {
     /// Bytes of a full frame's content.
     pub chunk: usize,
     /// Bytes sent and not yet written at the destination: bounds the memory of both agents.
@@ -75,7 +75,7 @@ pub struct Limits {
     pub bandwidth: Option<BitsPerSec>,
 }
 
-impl Default for Limits {
+impl Default for TransferLimits {
     fn default() -> Self {
         Self {
             chunk: 1 << 20,
@@ -88,7 +88,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl TransferLimits {
     /// Smallest and largest chunk that make sense.
     const CHUNK: std::ops::RangeInclusive<usize> = 4 << 10..=16 << 20;
     /// Largest window: what is in it is in memory.

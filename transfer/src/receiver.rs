@@ -14,7 +14,7 @@ use super::error::TransferError;
 use super::flow::{Inlet, Stop, token};
 use super::pages::seed;
 use super::recv::{Counters, ReceiveState, Sink};
-use super::{Folders, Limits, Progress, Received, tcp, zenoh};
+use super::{Folders, Progress, Received, TransferLimits, tcp, zenoh};
 
 /// A transfer that arrives. Runs in the background from [`Receiver::open`] on; dropping it aborts it.
 ///
@@ -39,7 +39,7 @@ impl Receiver {
         session: Option<::zenoh::Session>,
         migration: &str,
         folders: Folders,
-        limits: Limits,
+        limits: TransferLimits,
     ) -> BoxFuture<'_, Result<(Self, TransportOffer), TransferError>> {
         Box::pin(async move {
             let bounds = limits.bounds();

@@ -1,8 +1,8 @@
 //! CRIU's own chain of pre-dumps (criu(8): `pre-dump`, `--track-mem`, `--prev-images-dir`), where the kernel has soft-dirty.
 //!
 //! Each pre-dump holds the pages that were written to since the one before, the first one all of them. It is a folder beside
-//! the container's checkpoint folder, `pre-checkpoint-1`, `pre-checkpoint-2` …, with a symbolic link `parent` to the one before; the
-//! final dump is given the symbolic link `pre-checkpoint`, which points to the newest one, as that is the name that Podman
+//! the container's checkpoint folder, `pre-checkpoint-1`, `pre-checkpoint-2` …, with a symbolic link `parent` to the one before;
+//! the final dump is given the symbolic link `pre-checkpoint`, which points to the newest one, as that is the name that Podman
 //! gives to CRIU. At the destination the pre-dumps lie within the checkpoint folder, where the transfer puts them.
 //!
 //! Pre-dumps are made by CRIU itself, neither by Podman (which makes one only) nor by runc: one then freezes the service for as

@@ -60,7 +60,8 @@ use self::inspect::{container, is_running, netns, pid};
 use self::socket::Socket;
 use self::wording::{in_short, repository_and_tag};
 use super::{
-    Container, Described, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped, Sampling, StateTree,
+    Container, ContainerSampler, Described, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped,
+    StateTree,
 };
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
@@ -407,7 +408,7 @@ impl Engine for PodmanEngine {
         Ok(Box::new(live::ContainerMemory::of(pid_of(container)?)))
     }
 
-    fn sampler(&self, _: &Container) -> Result<Box<dyn Sampling>, Refusal> {
+    fn sampler(&self, _: &Container) -> Result<Box<dyn ContainerSampler>, Refusal> {
         Ok(Box::new(sampling::MemorySampling::open()?))
     }
 

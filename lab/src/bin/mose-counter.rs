@@ -204,7 +204,7 @@ fn target(flags: &mut Flags) -> Result<SocketAddr, String> {
     flags.take("connect", parsed)?.ok_or_else(|| "--connect ADDR:PORT is needed".to_owned())
 }
 
-fn ask(address: SocketAddr, kind: frames::Kind) -> Result<frames::Status, String> {
+fn ask(address: SocketAddr, kind: frames::Kind) -> Result<frames::CounterStatus, String> {
     TcpStream::connect_timeout(&address, Duration::from_secs(5))
         .and_then(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_secs(60)))?;

@@ -4,8 +4,8 @@
 //! by lives in the processes' memory alone: if the service was started anew instead of migrated, or two copies answer, the
 //! numbers say so.
 
-use super::frames::{Kind, REQUEST_LEN, Reply, Request, Status, hash, mix};
-use super::state::{CounterState, PAGE_BYTES, Region, Sweep};
+use super::frames::{CounterStatus, Kind, REQUEST_LEN, Reply, Request, hash, mix};
+use super::state::{CounterState, PAGE_BYTES, PageSweep, Region};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -282,7 +282,7 @@ impl Worker {
 
     fn verify(&self, generation: u64) {
         let start = Instant::now();
-        let mut sweep = Sweep::default();
+        let mut sweep = PageSweep::default();
         while !lock(&self.state).sweep(&mut sweep, BATCH) {}
         let slot = self.slot();
         slot.verified_pages.store(sweep.pages, SeqCst);
@@ -347,7 +347,7 @@ impl Worker {
         }
     }
 
-    fn status(&self, verify: bool) -> Status {
+    fn status(&self, verify: bool) -> CounterStatus {
         let board = self.shared.board();
         let slots = &board.slots[..self.config.processes];
         if verify {
@@ -357,7 +357,7 @@ impl Worker {
             }
         }
         let total = |of: fn(&Slot) -> &AtomicU64| slots.iter().map(|slot| of(slot).load(SeqCst)).sum::<u64>();
-        let mut status = Status {
+        let mut status = CounterStatus {
             instance: board.instance.load(SeqCst),
             workers: self.config.processes as u64,
             replies: board.replies.load(SeqCst),
@@ -368,7 +368,7 @@ impl Worker {
             dirty_rate: self.config.dirty_rate,
             at_ns: monotonic_ns(),
             busy_ns: total(|s| &s.busy_ns),
-            ..Status::default()
+            ..CounterStatus::default()
         };
         if verify {
             status.bad_pages = total(|s| &s.bad_pages);
@@ -435,7 +435,7 @@ mod tests {
         address
     }
 
-    fn ask(address: SocketAddr, kind: Kind) -> Status {
+    fn ask(address: SocketAddr, kind: Kind) -> CounterStatus {
         query(&mut TcpStream::connect(address).unwrap(), kind, 1).unwrap()
     }
 

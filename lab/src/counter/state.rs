@@ -76,7 +76,7 @@ impl Drop for Region {
 
 /// What a look at one page gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
+pub struct PageSample {
     /// The page looked at.
     pub page: u64,
     /// How often it says it was rewritten.
@@ -91,7 +91,7 @@ pub struct Sample {
 ///
 /// The state must not be dirtied between the parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sweep {
+pub struct PageSweep {
     /// Pages looked at so far.
     pub pages: u64,
     /// Pages whose contents do not follow from seed, index and version.
@@ -195,21 +195,21 @@ impl CounterState {
     }
 
     /// Looks at the page that `choice` falls on.
-    pub fn sample(&self, choice: u64) -> Sample {
+    pub fn sample(&self, choice: u64) -> PageSample {
         let page = ((u128::from(choice) * u128::from(self.pages)) >> 64) as u64;
         self.look(page)
     }
 
-    fn look(&self, page: u64) -> Sample {
+    fn look(&self, page: u64) -> PageSample {
         let words = self.page(page);
         let version = words[1];
         let found = sum(words.iter().copied());
         let sound = words[0] == page && found == expected_sum(self.seed, page, version);
-        Sample { page, version, sum: found, sound }
+        PageSample { page, version, sum: found, sound }
     }
 
     /// Looks at up to `count` more pages; true once all were looked at.
-    pub fn sweep(&self, sweep: &mut Sweep, count: u64) -> bool {
+    pub fn sweep(&self, sweep: &mut PageSweep, count: u64) -> bool {
         let end = self.pages.min(sweep.pages.saturating_add(count));
         for page in sweep.pages..end {
             let seen = self.look(page);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     fn swept(state: &CounterState) -> (u64, u64, bool) {
-        let mut sweep = Sweep::default();
+        let mut sweep = PageSweep::default();
         while !state.sweep(&mut sweep, 7) {}
         (sweep.pages, sweep.bad, sweep.stale)
     }

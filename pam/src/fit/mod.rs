@@ -23,7 +23,7 @@ pub use sample::{Pass, Sample};
 
 use self::least_squares::{Fit, Row};
 use crate::calibration::{
-    Calibration, CalibrationError, Grid, Parameters, Provenance, Residuals, Round, Spread,
+    Calibration, CalibrationError, Grid, Parameters, Provenance, Residuals, RoundCost, Spread,
 };
 use crate::input_error::InputError;
 use crate::model::Model;
@@ -257,7 +257,7 @@ pub fn fit(samples: &[Sample], options: &FitOptions) -> Result<Calibration, FitE
         None
     } else {
         let [base, per_byte] = rounds.affine(1.0, &mut notes)?;
-        Some(Round { base, per_byte })
+        Some(RoundCost { base, per_byte })
     };
     let mut constant_or_none = |component: Component| {
         if component.observations.is_empty() {

@@ -22,7 +22,7 @@ use crate::manifest::{Item, Manifest};
 use crate::pace::Pacer;
 use crate::path::RelPath;
 use crate::scan::Scan;
-use crate::{Limits, Pass, Sent};
+use crate::{Pass, Sent, TransferLimits};
 
 pub(crate) use rounds::Rounds;
 pub use rounds::{ReadPages, TakePage};
@@ -76,7 +76,7 @@ impl Engine {
         pool: Pool,
         tag: u32,
         bounds: TransferBounds,
-        limits: Limits,
+        limits: TransferLimits,
         seed: u64,
     ) -> Self {
         let now = Instant::now();

@@ -13,7 +13,7 @@ use super::file::{
     Text, WritingTable,
 };
 use super::{Follow, Host, Scenario};
-use crate::{Bursts, Client, CrossTraffic, Effect, Fault, Link, Motion, ServiceSpec, Writing};
+use crate::{Bursts, Client, CrossTraffic, Fault, FaultEffect, Motion, ServiceSpec, SimulatedLink, Writing};
 
 /// What one process can simulate: hosts, services, a service's state and all of them.
 const MOST_HOSTS: usize = 16;
@@ -121,8 +121,8 @@ impl File {
         Ok(hosts)
     }
 
-    fn links(&self) -> Result<Vec<Link>, Wrong> {
-        let mut links: Vec<Link> = Vec::new();
+    fn links(&self) -> Result<Vec<SimulatedLink>, Wrong> {
+        let mut links: Vec<SimulatedLink> = Vec::new();
         for link in &self.link {
             let [one, other] = &link.between;
             let place = format!("link `{one}` – `{other}`");
@@ -143,7 +143,7 @@ impl File {
             })?;
             let cross =
                 link.cross.map(|cross| cross.traffic(bandwidth, &format!("{place}: cross"))).transpose()?;
-            links.push(Link { between: link.between.clone(), bandwidth, rtt, cross });
+            links.push(SimulatedLink { between: link.between.clone(), bandwidth, rtt, cross });
         }
         let edges: Vec<&HostName> =
             self.host.iter().filter(|host| host.role == Role::Edge).map(|host| &host.name).collect();
@@ -217,14 +217,16 @@ impl File {
         let place = format!("fault {number}");
         let kinds = (&table.fail, &table.stale_page, &table.agent_lost);
         let (step, service, host, after, times, effect) = match kinds {
-            (Some(f), None, None) => (f.step, &f.service, &f.on, f.after, f.times, Effect::Fail),
-            (None, Some(s), None) => (Step::Restore, &s.service, &s.on, s.after, s.times, Effect::StalePage),
+            (Some(f), None, None) => (f.step, &f.service, &f.on, f.after, f.times, FaultEffect::Fail),
+            (None, Some(s), None) => {
+                (Step::Restore, &s.service, &s.on, s.after, s.times, FaultEffect::StalePage)
+            }
             (None, None, Some(lost)) => {
                 must(lost.step != Step::PreDump, &place, || {
                     "an agent can be lost in prepare, dump or restore".to_owned()
                 })?;
                 let back_after = lost.back_after.map(|Text(after)| time(after, &place)).transpose()?;
-                let effect = Effect::AgentLost { back_after };
+                let effect = FaultEffect::AgentLost { back_after };
                 (lost.step, &lost.service, &lost.on, lost.after, lost.times, effect)
             }
             _ => return Err((place, "it needs one of fail, stale_page and agent_lost".to_owned())),

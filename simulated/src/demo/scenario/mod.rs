@@ -13,7 +13,7 @@ use mose_protocol::agent::Role;
 use mose_protocol::{HostName, ServiceName};
 
 use self::file::File;
-use crate::{Fault, Link, Motion, ServiceSpec};
+use crate::{Fault, Motion, ServiceSpec, SimulatedLink};
 
 /// The scenarios that are built in, by name; the first is the default.
 const BUILT_IN: [(&str, &str); 3] = [
@@ -120,7 +120,7 @@ pub struct Scenario {
     /// The hosts.
     pub hosts: Vec<Host>,
     /// The links.
-    pub links: Vec<Link>,
+    pub links: Vec<SimulatedLink>,
     /// The services, each with the host that it starts on.
     pub services: Vec<(ServiceSpec, HostName)>,
     /// What is to go wrong.
