@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use mose_pam::Profile;
+use mose_pam::Calibration;
 use mose_protocol::{HostName, Refusal, RefusalCode};
 
 /// The largest profile that is taken, in bytes: a real one has some four thousand.
@@ -54,7 +54,8 @@ impl Calibrations {
                 profile.len()
             )));
         }
-        Profile::from_toml(profile).map_err(|error| wrong(format!("the profile is not sound: {error}")))?;
+        Calibration::from_toml(profile)
+            .map_err(|error| wrong(format!("the profile is not sound: {error}")))?;
         let path = self.path(to);
         let fresh = path.with_extension("toml.new");
         let write = || {
@@ -87,7 +88,7 @@ mod tests {
         let calibrations = Calibrations::open(folder.path());
         let to: HostName = "edge-b".parse().unwrap();
         assert_eq!(calibrations.get(&to).unwrap(), None);
-        let profile = Profile::tnsm2024().to_toml().unwrap();
+        let profile = Calibration::tnsm2024().to_toml().unwrap();
         calibrations.put(&to, &profile).unwrap();
         assert_eq!(calibrations.get(&to).unwrap().as_deref(), Some(profile.as_str()));
         let refused = calibrations.put(&to, "name = \"x\"").unwrap_err();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mose_driver::HandOvers;
-use mose_engine::{Container, Engine, Sampling as Sampler};
+use mose_engine::{Container, ContainerSampler as Sampler, Engine};
 use mose_pages::PAGE_BYTES;
 use mose_pam::{Bytes, PagesPerSec};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};

@@ -65,7 +65,7 @@ pub struct Endpoint {
     /// The namespace's file.
     pub netns: PathBuf,
     /// The device outside the namespace: the bridge's port.
-    pub host_link: String,
+    pub host_device: String,
     /// The hand-over it was attached for.
     pub epoch: u64,
 }

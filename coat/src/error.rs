@@ -54,14 +54,14 @@ pub enum CoatError {
         reason: String,
     },
     /// The switch could not open a device as a port.
-    #[error("{link} is no port of the bridge: {reason}; does Open vSwitch run in this network namespace?")]
+    #[error("{device} is no port of the bridge: {reason}; does Open vSwitch run in this network namespace?")]
     Port {
         /// The device.
-        link: String,
+        device: String,
         /// The switch's own words.
         reason: String,
     },
-    /// The kernel refused something on a link, a namespace or a socket.
+    /// The kernel refused something on a device, a namespace or a socket.
     #[error("cannot {what}: {reason}")]
     Kernel {
         /// What was tried.

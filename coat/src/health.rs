@@ -28,7 +28,7 @@ impl Datapath {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faulty {
     /// Its name.
-    pub link: String,
+    pub device: String,
     /// The switch's own words.
     pub reason: String,
 }

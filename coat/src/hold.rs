@@ -78,7 +78,7 @@ impl Queue {
     }
 }
 
-enum State {
+enum AddressState {
     Holding(Queue),
     /// Going out to a port, a part at a time; what arrives meanwhile goes behind it.
     Leaving(Queue, u32),
@@ -116,7 +116,7 @@ pub(crate) struct Part {
 }
 
 struct Inner {
-    states: HashMap<Ipv4Addr, State>,
+    states: HashMap<Ipv4Addr, AddressState>,
     /// Until the routes have been read back, packets to addresses not heard of are held too.
     adopting: bool,
 }
@@ -154,16 +154,16 @@ impl HoldTable {
         let mut inner = self.lock();
         let adopt = inner.adopting && inner.states.len() < ADOPTED;
         if adopt && !inner.states.contains_key(&address) {
-            inner.states.insert(address, State::Holding(Queue::default()));
+            inner.states.insert(address, AddressState::Holding(Queue::default()));
         }
         match inner.states.get_mut(&address) {
             None => Arrival::Unknown,
-            Some(State::Passing(port)) if Some(*port) == in_port => Arrival::Returned,
-            Some(State::Passing(port)) => {
+            Some(AddressState::Passing(port)) if Some(*port) == in_port => Arrival::Returned,
+            Some(AddressState::Passing(port)) => {
                 send(*port, frame);
                 Arrival::Passed
             }
-            Some(State::Holding(queue) | State::Leaving(queue, _)) => {
+            Some(AddressState::Holding(queue) | AddressState::Leaving(queue, _)) => {
                 let packet = Packet { in_port, frame: frame.to_vec() };
                 if queue.put(packet, self.limits) { Arrival::Held } else { Arrival::Overflowed }
             }
@@ -174,18 +174,20 @@ impl HoldTable {
     pub(crate) fn hold(&self, address: Ipv4Addr) {
         let mut inner = self.lock();
         let queue = match inner.states.remove(&address) {
-            Some(State::Holding(queue) | State::Leaving(queue, _)) => queue,
-            Some(State::Passing(_)) | None => Queue::default(),
+            Some(AddressState::Holding(queue) | AddressState::Leaving(queue, _)) => queue,
+            Some(AddressState::Passing(_)) | None => Queue::default(),
         };
-        inner.states.insert(address, State::Holding(queue));
+        inner.states.insert(address, AddressState::Holding(queue));
     }
 
     /// From now on what is held goes to a port, as [`Self::part`] sends it.
     pub(crate) fn leave(&self, address: Ipv4Addr, port: u32) {
         let mut inner = self.lock();
         let state = match inner.states.remove(&address) {
-            Some(State::Holding(queue) | State::Leaving(queue, _)) => State::Leaving(queue, port),
-            Some(State::Passing(_)) | None => State::Passing(port),
+            Some(AddressState::Holding(queue) | AddressState::Leaving(queue, _)) => {
+                AddressState::Leaving(queue, port)
+            }
+            Some(AddressState::Passing(_)) | None => AddressState::Passing(port),
         };
         inner.states.insert(address, state);
     }
@@ -193,7 +195,7 @@ impl HoldTable {
     /// Sends the next packets of what leaves, at most `most`. Once nothing is left, what arrives is passed on.
     pub(crate) fn part(&self, address: Ipv4Addr, most: usize, mut send: impl FnMut(u32, &[u8])) -> Part {
         let mut inner = self.lock();
-        let Some(State::Leaving(queue, port)) = inner.states.get_mut(&address) else {
+        let Some(AddressState::Leaving(queue, port)) = inner.states.get_mut(&address) else {
             return Part { over: true, ..Part::default() };
         };
         let port = *port;
@@ -209,7 +211,7 @@ impl HoldTable {
         part.overflowed = std::mem::take(&mut queue.overflowed);
         part.over = queue.len() == 0;
         if part.over {
-            inner.states.insert(address, State::Passing(port));
+            inner.states.insert(address, AddressState::Passing(port));
         }
         part
     }
@@ -217,8 +219,8 @@ impl HoldTable {
     /// Sends what is held to a port, in order, and from now on passes on what arrives.
     pub(crate) fn release(&self, address: Ipv4Addr, port: u32, mut send: impl FnMut(u32, &[u8])) -> Released {
         let mut inner = self.lock();
-        let before = inner.states.insert(address, State::Passing(port));
-        let Some(State::Holding(mut queue) | State::Leaving(mut queue, _)) = before else {
+        let before = inner.states.insert(address, AddressState::Passing(port));
+        let Some(AddressState::Holding(mut queue) | AddressState::Leaving(mut queue, _)) = before else {
             return Released::default();
         };
         let mut done = Released { released: 0, overflowed: queue.overflowed };
@@ -251,13 +253,15 @@ impl HoldTable {
         }
         let mut inner = self.lock();
         inner.adopting = false;
-        inner.states.retain(|address, state| !matches!(state, State::Holding(_)) || held.contains(address));
+        inner
+            .states
+            .retain(|address, state| !matches!(state, AddressState::Holding(_)) || held.contains(address));
     }
 
     /// Packets and bytes held for an address.
     pub(crate) fn held(&self, address: Ipv4Addr) -> (u64, u64) {
         match self.lock().states.get(&address) {
-            Some(State::Holding(queue) | State::Leaving(queue, _)) => {
+            Some(AddressState::Holding(queue) | AddressState::Leaving(queue, _)) => {
                 (queue.len() as u64, queue.bytes as u64)
             }
             _ => (0, 0),

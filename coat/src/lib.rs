@@ -17,6 +17,7 @@
 //! silence that a client saw; [`sockets`] tells of the TCP connections in a namespace, [`unix`] of the unix sockets, and [`fresh`]
 //! makes a socket there; [`settings`] gives it its settings; [`lent`] borrows another process's.
 
+mod devices;
 mod endpoint;
 mod error;
 pub mod fresh;
@@ -24,7 +25,6 @@ pub mod gap;
 mod health;
 mod hold;
 pub mod lent;
-mod link;
 mod mac;
 mod memory;
 mod name;

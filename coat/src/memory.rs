@@ -24,7 +24,7 @@ pub enum Call {
 }
 
 #[derive(Default)]
-struct State {
+struct OverlayState {
     endpoints: BTreeMap<String, Endpoint>,
     tunnels: BTreeMap<String, Ipv4Addr>,
     routes: BTreeMap<Ipv4Addr, (Route, u64)>,
@@ -35,7 +35,7 @@ struct State {
 /// An overlay that remembers and does nothing else.
 #[derive(Default)]
 pub struct MemoryOverlay {
-    state: Mutex<State>,
+    state: Mutex<OverlayState>,
 }
 
 impl MemoryOverlay {
@@ -45,7 +45,7 @@ impl MemoryOverlay {
         Self::default()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OverlayState> {
         // Nothing panics half way through a change.
         self.state.lock()
     }
@@ -87,7 +87,7 @@ impl Overlay for MemoryOverlay {
         let endpoint = state.endpoints.entry(spec.name.clone()).or_insert_with(|| Endpoint {
             spec: spec.clone(),
             netns: PathBuf::from("/run/netns").join(&spec.name),
-            host_link: name::endpoint_link("memory", &spec.name),
+            host_device: name::endpoint_device("memory", &spec.name),
             epoch,
         });
         endpoint.epoch = endpoint.epoch.max(epoch);

@@ -32,12 +32,12 @@ fn fnv1a(parts: &[&[u8]]) -> u32 {
 }
 
 /// The device of an endpoint that is the bridge's port.
-pub(crate) fn endpoint_link(bridge: &str, name: &str) -> String {
+pub(crate) fn endpoint_device(bridge: &str, name: &str) -> String {
     format!("mo-{:08x}", fnv1a(&[bridge.as_bytes(), b"/", name.as_bytes()]))
 }
 
 /// The VXLAN device to a host.
-pub(crate) fn tunnel_link(bridge: &str, host: &str) -> String {
+pub(crate) fn tunnel_device(bridge: &str, host: &str) -> String {
     format!("mt-{:08x}", fnv1a(&[bridge.as_bytes(), b"/", host.as_bytes()]))
 }
 
@@ -81,10 +81,10 @@ mod tests {
 
     #[test]
     fn device_names_fit_the_kernel_and_differ_by_kind_and_bridge() {
-        let link = endpoint_link("br-mose", "service");
-        assert!(link.len() <= 15);
-        assert_ne!(link, endpoint_link("br-other", "service"));
-        assert_ne!(link, tunnel_link("br-mose", "service"));
+        let device = endpoint_device("br-mose", "service");
+        assert!(device.len() <= 15);
+        assert_ne!(device, endpoint_device("br-other", "service"));
+        assert_ne!(device, tunnel_device("br-mose", "service"));
     }
 
     #[test]

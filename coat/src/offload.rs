@@ -30,7 +30,7 @@ struct EthtoolValue {
 ///
 /// # Errors
 /// If transmit checksums stay on; the others are a matter of speed only and depend on the driver.
-pub(crate) fn switch_off(link: &str) -> io::Result<()> {
+pub(crate) fn switch_off(device: &str) -> io::Result<()> {
     // SAFETY: no memory is involved.
     let raw = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     if raw < 0 {
@@ -39,21 +39,21 @@ pub(crate) fn switch_off(link: &str) -> io::Result<()> {
     // SAFETY: the descriptor was just opened and nobody else knows it.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
     for (command, what) in OFF {
-        if let Err(error) = set(&socket, link, command, 0) {
+        if let Err(error) = set(&socket, device, command, 0) {
             if command == TX_CHECKSUM {
                 return Err(error);
             }
-            tracing::debug!(link, what, %error, "offload stays on");
+            tracing::debug!(link = device, what, %error, "offload stays on");
         }
     }
     Ok(())
 }
 
-fn set(socket: &OwnedFd, link: &str, command: u32, data: u32) -> io::Result<()> {
+fn set(socket: &OwnedFd, device: &str, command: u32, data: u32) -> io::Result<()> {
     let mut value = EthtoolValue { command, data };
     // SAFETY: all zeros is a valid ifreq: it holds integers, arrays of them and a pointer.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    let name = link.as_bytes();
+    let name = device.as_bytes();
     if name.len() >= request.ifr_name.len() {
         return Err(io::ErrorKind::InvalidInput.into());
     }

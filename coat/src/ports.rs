@@ -16,31 +16,31 @@ const REMOTE: &str = "mose-remote";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Port {
     Endpoint(Endpoint),
-    Tunnel { host: String, remote: Ipv4Addr, link: String },
+    Tunnel { host: String, remote: Ipv4Addr, device: String },
 }
 
 impl Port {
     /// Reads a port back; `None` if somebody changed what was written.
     pub(crate) fn read(record: &PortRecord) -> Option<Self> {
         let get = |key: &str| record.ids.get(key);
-        let link = record.link.clone();
+        let device = record.device.clone();
         if let Some(host) = get(TUNNEL) {
-            return Some(Self::Tunnel { host: host.clone(), remote: get(REMOTE)?.parse().ok()?, link });
+            return Some(Self::Tunnel { host: host.clone(), remote: get(REMOTE)?.parse().ok()?, device });
         }
         let name = get(ENDPOINT)?.clone();
         Some(Self::Endpoint(Endpoint {
             netns: netns::path(&name),
-            host_link: link,
+            host_device: device,
             epoch: get(EPOCH)?.parse().ok()?,
             spec: EndpointSpec { name, address: get(ADDRESS)?.parse().ok()?, mac: get(MAC)?.parse().ok()? },
         }))
     }
 
     /// The device.
-    pub(crate) fn link(&self) -> &str {
+    pub(crate) fn device(&self) -> &str {
         match self {
-            Self::Endpoint(endpoint) => &endpoint.host_link,
-            Self::Tunnel { link, .. } => link,
+            Self::Endpoint(endpoint) => &endpoint.host_device,
+            Self::Tunnel { device, .. } => device,
         }
     }
 
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     fn record(ids: BTreeMap<String, String>) -> PortRecord {
-        PortRecord { link: "mo-1".to_owned(), ofport: Some(1), error: None, ids }
+        PortRecord { device: "mo-1".to_owned(), ofport: Some(1), error: None, ids }
     }
 
     #[test]
@@ -86,7 +86,7 @@ mod tests {
         let Some(Port::Endpoint(read)) = Port::read(&record(endpoint_ids(&spec, 7))) else {
             panic!("no endpoint");
         };
-        assert_eq!((read.spec, read.epoch, read.host_link.as_str()), (spec, 7, "mo-1"));
+        assert_eq!((read.spec, read.epoch, read.host_device.as_str()), (spec, 7, "mo-1"));
         assert_eq!(read.netns.to_str(), Some("/run/netns/web"));
     }
 

@@ -7,13 +7,13 @@ use mose_console::documents::print_json;
 use mose_console::exit;
 use mose_console::movable;
 use mose_console::proposal::{self, Report, Swept};
+use mose_orchestrator::calibration::{self, LoadError};
 use mose_orchestrator::design::{Given, Wanted, design};
 use mose_orchestrator::fleet::Fleet;
 use mose_orchestrator::order::locate;
-use mose_orchestrator::profile::{self, LoadError};
 use mose_pam::{
     Axis, BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, NormalizedRate, Objective,
-    PagesPerSec, Proposal, Request, RoundsRule, Service, Sweep, Targets, plan,
+    PagesPerSec, PlanRequest, Proposal, RoundsRule, Service, Sweep, Targets, plan,
 };
 use mose_protocol::{HostName, Refusal, ServiceName};
 
@@ -203,7 +203,7 @@ impl Arguments {
             objective: self.objective,
             limits: Limits { iterations: self.max_iterations },
             rounds: self.rounds_rule,
-            profile: self.profile.as_deref().map(profile::load).transpose()?,
+            profile: self.profile.as_deref().map(calibration::load).transpose()?,
             given: Given {
                 state: self.state_size,
                 dirty_rate: self.dirty_rate,
@@ -218,10 +218,10 @@ fn show(arguments: &Arguments, figures: &Figures, json: bool) -> Result<(), Plan
     let targets = arguments.targets()?;
     let limits = Limits { iterations: arguments.max_iterations };
     let request =
-        Request::new(figures.service, figures.bandwidth, targets, arguments.objective)?.within(limits);
+        PlanRequest::new(figures.service, figures.bandwidth, targets, arguments.objective)?.within(limits);
     let request = request.choosing(arguments.rounds_rule);
     let request = if arguments.no_overlay { request.without_overlay() } else { request };
-    let profile = profile::load(arguments.profile.as_deref().unwrap_or(profile::PUBLISHED))?;
+    let profile = calibration::load(arguments.profile.as_deref().unwrap_or(calibration::PUBLISHED))?;
     let model = Model::new(&profile);
 
     let Some(sweep) = arguments.sweep else {

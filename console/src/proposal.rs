@@ -1,7 +1,7 @@
 //! A plan as it is shown: to people, as JSON, as lines of CSV.
 
 use mose_pam::{
-    Axis, Components, Kpis, Millis, Model, Nearest, Proposal, Request, Rounds, RoundsRule, Strategy,
+    Axis, Components, Kpis, Millis, Model, Nearest, PlanRequest, Proposal, Rounds, RoundsRule, Strategy,
     Trajectory,
 };
 use schemars::JsonSchema;
@@ -137,7 +137,7 @@ impl<'a> Swept<'a> {
 
 /// A plan for people: what to do, what it promises, and why.
 #[must_use]
-pub fn page(proposal: &Proposal, model: &Model, request: &Request, profile: &str) -> String {
+pub fn page(proposal: &Proposal, model: &Model, request: &PlanRequest, profile: &str) -> String {
     let iterations = proposal.rounds.map(|rounds| format!("   I = {rounds}")).unwrap_or_default();
     let mut text = format!(
         "{}{iterations}   L = {}   r = {:.3}   profile {profile}\n\n",
@@ -212,7 +212,7 @@ fn parts(proposal: &Proposal) -> String {
 }
 
 /// Where more iterations stop paying, if the paper's rule goes on beyond that.
-fn enough(proposal: &Proposal, model: &Model, request: &Request) -> Option<String> {
+fn enough(proposal: &Proposal, model: &Model, request: &PlanRequest) -> Option<String> {
     let planned = proposal.rounds.filter(|rounds| rounds.rule == RoundsRule::Paper)?.chosen;
     let overlay = proposal.components.overlay.0 > 0.0;
     let trajectory = Trajectory::new(model, request.service(), proposal.bandwidth, overlay);

@@ -116,7 +116,7 @@ pub enum Stage {
 /// The moments of one dump or restore.
 pub type Moments = mpsc::Receiver<Moment>;
 
-/// One link of a chain of pre-dumps: the pages that were written to since the link before.
+/// One pre-dump of a chain: the pages that were written to since the one before.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PreDumped {
     /// The name under which its folder must lie in the destination's checkpoint folder.
@@ -162,7 +162,7 @@ pub trait LiveMemory: Send {
 
 /// Measures a running container's state size and dirty-page rate, step by step, within a budget of its time. Dropping it
 /// leaves the container as if it had never been; that may take milliseconds.
-pub trait Sampling: Send {
+pub trait ContainerSampler: Send {
     /// Does what is due at `now`, and says when something is due again. May block for as long as a look takes.
     ///
     /// # Errors
@@ -170,7 +170,7 @@ pub trait Sampling: Send {
     fn step(&mut self, now: Instant, processes: &[u32]) -> Result<mose_pages::Next, Refusal>;
 
     /// What is known so far.
-    fn profile(&self) -> mose_pages::Profile;
+    fn profile(&self) -> mose_pages::DirtyProfile;
 
     /// How it measures, as people read it.
     fn means(&self) -> String;
@@ -312,16 +312,16 @@ pub trait Engine: Send + Sync {
     /// Whether chains of pre-dumps can be made here, or why not.
     async fn chain_support(&self) -> Result<(), Refusal>;
 
-    /// Makes one link of a chain of pre-dumps of the running container: `number` 1 begins a new chain, and each other one needs
-    /// the one before. The container goes on running, whatever happens; a link that fails can be tried again. A call that is
+    /// Makes one pre-dump of a chain, of the running container: `number` 1 begins a new chain, and each other one needs
+    /// the one before. The container goes on running, whatever happens; a pre-dump that fails can be tried again. A call that is
     /// dropped goes on to its end. Also while the final dump waits at its first moment.
     async fn pre_dump(&self, container: &Container, number: u32) -> Result<PreDumped, Refusal>;
 
-    /// As [`Engine::dump`], of what was written to since the newest link of the chain at the time at which the dump's first
-    /// moment is answered. There must be a link before.
+    /// As [`Engine::dump`], of what was written to since the newest pre-dump of the chain at the time at which the dump's first
+    /// moment is answered. There must be a pre-dump before.
     async fn dump_with_previous(&self, container: &Container) -> Result<CriuTimes, Refusal>;
 
-    /// Restores the container from its checkpoint folder; the images are kept. Links of a chain are looked for in the checkpoint
+    /// Restores the container from its checkpoint folder; the images are kept. Pre-dumps of a chain are looked for in the checkpoint
     /// folder, under their names, and, where it was dumped here, where they were made.
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal>;
 
@@ -329,7 +329,7 @@ pub trait Engine: Send + Sync {
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal>;
 
     /// A sampler of running containers' memory, to be given the processes of one. May block for a moment.
-    fn sampler(&self, container: &Container) -> Result<Box<dyn Sampling>, Refusal>;
+    fn sampler(&self, container: &Container) -> Result<Box<dyn ContainerSampler>, Refusal>;
 
     /// The container's processes, in the agent's PID namespace; none where it does not run.
     fn processes(&self, container: &Container) -> Vec<u32>;
@@ -372,7 +372,7 @@ pub trait Engine: Send + Sync {
     /// [`Engine::discard`], and what lies beside it.
     async fn discard_arrived(&self, task: &Task, description: &ContainerDescription) -> Result<(), Refusal>;
 
-    /// Removes CRIU's images of a container, links of a chain of pre-dumps included.
+    /// Removes CRIU's images of a container, its chain of pre-dumps included.
     async fn drop_images(&self, container: &Container) -> Result<(), Refusal>;
 
     /// The end of CRIU's own log of what it has done with a container since a time; `None` where it has done nothing.

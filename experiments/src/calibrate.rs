@@ -11,7 +11,7 @@ use mose_console::lab::commands;
 use mose_console::table;
 use mose_experiments::documents::Fitted;
 use mose_lab::{Lab, ServiceOptions};
-use mose_orchestrator::calibrate::{profile, sample};
+use mose_orchestrator::calibrate::{calibration, sample};
 use mose_pam::{BitsPerSec, Bytes, Sample, Strategy};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, Request};
@@ -178,9 +178,9 @@ fn fit(
         .collect();
     let (from, to): (HostName, HostName) = (from.parse()?, to.parse()?);
     let hello = orders.hello(&to)?;
-    let profile = profile(&samples, &from, &hello)?;
-    orders.ask(&from, &Request::Calibrate { to: to.clone(), profile: profile.to_toml()? })?;
-    Ok(Fitted { from, to, profile, samples })
+    let calibration = calibration(&samples, &from, &hello)?;
+    orders.ask(&from, &Request::Calibrate { to: to.clone(), profile: calibration.to_toml()? })?;
+    Ok(Fitted { from, to, profile: calibration, samples })
 }
 
 /// Four figures, of milliseconds as of milliseconds per byte.

@@ -12,7 +12,7 @@ pub fn of(document: Document) -> Option<Schema> {
     Some(match document {
         Document::Calibrate => schema_of::<Vec<documents::Fitted>>(),
         Document::LabStatus => schema_of::<mose_lab::Status>(),
-        Document::LabDown => schema_of::<mose_lab::Report>(),
+        Document::LabDown => schema_of::<mose_lab::DownReport>(),
         Document::LabLaps => schema_of::<documents::Laps>(),
         Document::LabConnections => schema_of::<documents::Connections>(),
         Document::LabTargets => schema_of::<documents::Promises>(),

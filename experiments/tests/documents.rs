@@ -16,7 +16,7 @@ use mose_experiments::documents::{
 };
 use mose_lab::baseline::{Breakdown, Row};
 use mose_lab::client::{ClientReport, Gap, Wait};
-use mose_pam::{BitsPerSec, Bytes, Millis, Pass, Profile, RoundsRule, Sample, Strategy};
+use mose_pam::{BitsPerSec, Bytes, Calibration, Millis, Pass, RoundsRule, Sample, Strategy};
 use mose_protocol::record::Outcome;
 use record::full_record;
 use schema::{each_property, violations};
@@ -151,7 +151,7 @@ fn what_the_lab_prints_fits_its_schemas() {
         overlay: Some(Millis(1.0)),
     };
     let (from, to) = ("edge-a".parse().unwrap(), "edge-b".parse().unwrap());
-    let fitted = Fitted { from, to, profile: Profile::tnsm2024(), samples: vec![sample] };
+    let fitted = Fitted { from, to, profile: Calibration::tnsm2024(), samples: vec![sample] };
     fits("calibrate", &printed(&vec![fitted]));
     let init = Some(mose_lab::Process { pid: 7, start: 8 });
     let underlay = [10, 99, 0, 11].into();
@@ -170,7 +170,7 @@ fn what_the_lab_prints_fits_its_schemas() {
     let status =
         mose_lab::Status { ready: true, underlay: None, edge_link, cgroup_v2: false, hosts: vec![host] };
     fits("lab-status", &printed(&status));
-    fits("lab-down", &printed(&mose_lab::Report { hosts: 5, ..mose_lab::Report::default() }));
+    fits("lab-down", &printed(&mose_lab::DownReport { hosts: 5, ..mose_lab::DownReport::default() }));
 }
 
 #[test]

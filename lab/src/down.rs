@@ -17,7 +17,7 @@ use crate::error::{Context, LabError};
 use crate::files::remove_all;
 use crate::lab::Lab;
 use crate::procfs::{Process, inner_pid, marked, wait_gone};
-use crate::state::{Lock, State};
+use crate::state::{LabState, Lock};
 
 /// How long hosts may take to end by themselves before they are killed.
 const GRACE: Duration = Duration::from_secs(3);
@@ -27,7 +27,8 @@ const GONE: Duration = Duration::from_secs(10);
 /// What `down` found and removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Report {
+#[serde(rename = "Report")]
+pub struct DownReport {
     /// Hosts that ran (the underlay's holder included).
     pub hosts: usize,
     /// Of them, those that had to be killed.
@@ -46,15 +47,15 @@ impl Lab {
     ///
     /// # Errors
     /// Something could not be removed; it is named.
-    pub fn down(config: &LabConfig) -> Result<Report, LabError> {
+    pub fn down(config: &LabConfig) -> Result<DownReport, LabError> {
         let begun = Instant::now();
         if !config.state_dir.exists() && !config.data_dir.exists() && marked(&config.state_dir).is_empty() {
-            return Ok(Report::default());
+            return Ok(DownReport::default());
         }
         require_root()?;
         let _lock = Lock::take(&config.state_dir.join("lock"))?;
         // A state that cannot be read is as good as none here.
-        let state = State::load(&config.state_dir).unwrap_or(None);
+        let state = LabState::load(&config.state_dir).unwrap_or(None);
         let plan = match &state {
             Some(state) => state.cgroup.clone(),
             None => Hierarchies::detect()?.plan(config.cgroup, config.cgroup_name()),
@@ -65,13 +66,13 @@ impl Lab {
         let mounts = unmount_under(data_dir)? + unmount_under(&config.state_dir)?;
         remove_data(data_dir)?;
         remove_all(&config.state_dir)?;
-        Ok(Report { hosts, killed, cgroups, mounts, took_ms: begun.elapsed().as_millis() as u64 })
+        Ok(DownReport { hosts, killed, cgroups, mounts, took_ms: begun.elapsed().as_millis() as u64 })
     }
 }
 
 fn end_hosts(
     config: &LabConfig,
-    state: Option<&State>,
+    state: Option<&LabState>,
     plan: &CgroupPlan,
 ) -> Result<(usize, usize), LabError> {
     let mut inits: Vec<Process> = state.map_or_else(Vec::new, |s| {

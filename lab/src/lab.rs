@@ -13,7 +13,7 @@ use crate::doctor::require_root;
 use crate::error::{Context, LabError};
 use crate::host::init_status;
 use crate::procfs::{Process, in_pid_namespace_of};
-use crate::state::State;
+use crate::state::LabState;
 use crate::supervisor::{DaemonStatus, hold_path};
 use crate::{exec, underlay};
 
@@ -65,12 +65,12 @@ pub struct Status {
 /// A lab that has been brought up.
 #[derive(Debug)]
 pub struct Lab {
-    pub(crate) state: State,
+    pub(crate) state: LabState,
     hosts: Vec<Host>,
 }
 
 impl Lab {
-    pub(crate) fn of(state: State) -> Lab {
+    pub(crate) fn of(state: LabState) -> Lab {
         let hosts = HOSTS
             .iter()
             .map(|(name, role, address)| Host {
@@ -88,7 +88,7 @@ impl Lab {
     /// # Errors
     /// The state cannot be read.
     pub fn open(state_dir: &Path) -> Result<Option<Lab>, LabError> {
-        Ok(State::load(state_dir)?.map(Lab::of))
+        Ok(LabState::load(state_dir)?.map(Lab::of))
     }
 
     /// What it was brought up with; the link's rate is the present one.

@@ -47,7 +47,7 @@ pub use config::{
 };
 pub use daemons::{AGENT_SOCKET, PODMAN_SOCKET};
 pub use doctor::{Space, doctor, space};
-pub use down::Report;
+pub use down::DownReport;
 pub use error::{LabError, Missing};
 pub use lab::{Host, HostStatus, Lab, Status};
 pub use median::median;

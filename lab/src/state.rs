@@ -22,21 +22,22 @@ pub(crate) struct HostState {
 
 /// The running lab.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct State {
+#[serde(rename = "State")]
+pub(crate) struct LabState {
     pub(crate) config: LabConfig,
     pub(crate) cgroup: CgroupPlan,
     pub(crate) underlay: Option<Process>,
     pub(crate) hosts: Vec<HostState>,
 }
 
-impl State {
+impl LabState {
     fn path(state_dir: &Path) -> PathBuf {
         state_dir.join("state.json")
     }
 
     /// The state, if there is one. A file that makes no sense counts as none for `down`'s sake: it finds what runs by its mark.
-    pub(crate) fn load(state_dir: &Path) -> Result<Option<State>, LabError> {
-        let path = State::path(state_dir);
+    pub(crate) fn load(state_dir: &Path) -> Result<Option<LabState>, LabError> {
+        let path = LabState::path(state_dir);
         match fs::read(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).on("read", &path),
@@ -48,7 +49,7 @@ impl State {
     }
 
     pub(crate) fn save(&self) -> Result<(), LabError> {
-        write_json(&State::path(&self.config.state_dir), self)
+        write_json(&LabState::path(&self.config.state_dir), self)
     }
 
     pub(crate) fn host(&self, name: &str) -> Option<&HostState> {
@@ -106,9 +107,9 @@ mod tests {
     #[test]
     fn no_state_is_no_error_and_a_broken_one_names_its_file() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(State::load(dir.path()).unwrap().is_none());
+        assert!(LabState::load(dir.path()).unwrap().is_none());
         fs::write(dir.path().join("state.json"), "{").unwrap();
-        let error = State::load(dir.path()).unwrap_err().to_string();
+        let error = LabState::load(dir.path()).unwrap_err().to_string();
         assert!(error.contains("state.json") && error.contains("lab down"), "{error}");
     }
 

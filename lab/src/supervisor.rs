@@ -71,7 +71,7 @@ pub(crate) fn hold_path(root: &Path, daemon: &str) -> PathBuf {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum DaemonState {
     Waiting,
     Starting { pid: i32, since: Instant },
     Ready { pid: i32, since: Instant },
@@ -81,7 +81,7 @@ enum State {
 
 struct Daemon {
     spec: Spec,
-    state: State,
+    state: DaemonState,
     pause: Duration,
     restarts: u32,
     last_exit: Option<String>,
@@ -90,13 +90,13 @@ struct Daemon {
 impl Daemon {
     fn pid(&self) -> Option<i32> {
         match self.state {
-            State::Starting { pid, .. } | State::Ready { pid, .. } => Some(pid),
-            State::Waiting | State::Done | State::Down { .. } => None,
+            DaemonState::Starting { pid, .. } | DaemonState::Ready { pid, .. } => Some(pid),
+            DaemonState::Waiting | DaemonState::Done | DaemonState::Down { .. } => None,
         }
     }
 
     fn is_ready(&self) -> bool {
-        matches!(self.state, State::Ready { .. } | State::Done)
+        matches!(self.state, DaemonState::Ready { .. } | DaemonState::Done)
     }
 
     fn status(&self, now: Instant) -> DaemonStatus {
@@ -107,17 +107,17 @@ impl Daemon {
             ready: self.is_ready(),
             restarts: self.restarts,
             last_exit: self.last_exit.clone(),
-            late: matches!(self.state, State::Starting { since, .. } if now - since > self.spec.deadline),
+            late: matches!(self.state, DaemonState::Starting { since, .. } if now - since > self.spec.deadline),
         }
     }
 
     fn ended(&mut self, now: Instant, how: &WaitStatus) {
         let since = match self.state {
-            State::Starting { since, .. } | State::Ready { since, .. } => since,
-            State::Waiting | State::Done | State::Down { .. } => now,
+            DaemonState::Starting { since, .. } | DaemonState::Ready { since, .. } => since,
+            DaemonState::Waiting | DaemonState::Done | DaemonState::Down { .. } => now,
         };
         if matches!(how, WaitStatus::Exited(_, 0)) && self.spec.ready == Ready::Done {
-            self.state = State::Done;
+            self.state = DaemonState::Done;
             return;
         }
         let words = match how {
@@ -130,7 +130,7 @@ impl Daemon {
         if now - since > STEADY {
             self.pause = self.spec.restart;
         }
-        self.state = State::Down { until: now + self.pause };
+        self.state = DaemonState::Down { until: now + self.pause };
         self.pause = (self.pause * 2).min(self.spec.restart_max);
     }
 }
@@ -151,7 +151,7 @@ impl Supervisor {
                 .map(|spec| Daemon {
                     pause: spec.restart,
                     spec,
-                    state: State::Waiting,
+                    state: DaemonState::Waiting,
                     restarts: 0,
                     last_exit: None,
                 })
@@ -227,35 +227,37 @@ impl Supervisor {
         let mut look: Option<Duration> = None;
         for daemon in &mut self.daemons {
             let start = match daemon.state {
-                State::Waiting => daemon.spec.after.iter().all(|name| ready.contains(name)),
-                State::Down { until } => now >= until,
-                State::Starting { pid, since } => {
+                DaemonState::Waiting => daemon.spec.after.iter().all(|name| ready.contains(name)),
+                DaemonState::Down { until } => now >= until,
+                DaemonState::Starting { pid, since } => {
                     if daemon.spec.ready.holds() {
                         tracing::info!(daemon = daemon.spec.name, ms = since.elapsed().as_millis(), "ready");
-                        daemon.state = State::Ready { pid, since };
+                        daemon.state = DaemonState::Ready { pid, since };
                     }
                     false
                 }
-                State::Ready { .. } | State::Done => false,
+                DaemonState::Ready { .. } | DaemonState::Done => false,
             };
             if start && !hold_path(Path::new("/"), daemon.spec.name).exists() {
-                daemon.restarts += u32::from(!matches!(daemon.state, State::Waiting));
+                daemon.restarts += u32::from(!matches!(daemon.state, DaemonState::Waiting));
                 daemon.state = match spawn(&daemon.spec, &self.environment) {
-                    Ok(pid) => State::Starting { pid, since: now },
+                    Ok(pid) => DaemonState::Starting { pid, since: now },
                     Err(error) => {
                         daemon.last_exit = Some(error.to_string());
-                        State::Down { until: now + daemon.spec.restart_max }
+                        DaemonState::Down { until: now + daemon.spec.restart_max }
                     }
                 };
             }
             let after = match daemon.state {
-                State::Starting { since, .. } => look_after(now.saturating_duration_since(since)),
+                DaemonState::Starting { since, .. } => look_after(now.saturating_duration_since(since)),
                 // What it waits for has just become ready, or is looked at anyway.
-                State::Ready { .. } | State::Done if ready.contains(&daemon.spec.name) => continue,
-                State::Ready { .. } | State::Done => LOOK,
-                State::Down { until } if until > now => (until - now).min(LOOK_LATE),
+                DaemonState::Ready { .. } | DaemonState::Done if ready.contains(&daemon.spec.name) => {
+                    continue;
+                }
+                DaemonState::Ready { .. } | DaemonState::Done => LOOK,
+                DaemonState::Down { until } if until > now => (until - now).min(LOOK_LATE),
                 // Held, or waiting for one that is looked at itself.
-                State::Waiting | State::Down { .. } => LOOK_LATE,
+                DaemonState::Waiting | DaemonState::Down { .. } => LOOK_LATE,
             };
             look = Some(look.map_or(after, |before| before.min(after)));
         }

@@ -15,7 +15,7 @@ use crate::host_config::HostConfig;
 use crate::lab::Lab;
 use crate::procfs::{Process, marked, wait_gone};
 use crate::rootfs::timed;
-use crate::state::{HostState, Lock, State};
+use crate::state::{HostState, LabState, Lock};
 use crate::{host, images, rootfs, underlay};
 
 const UNDERLAY: &str = "underlay";
@@ -35,7 +35,7 @@ impl Lab {
         require(config)?;
         let mut progress = timed(Instant::now(), progress);
         let _lock = Lock::take(&config.state_dir.join("lock"))?;
-        let mut state = match State::load(&config.state_dir)? {
+        let mut state = match LabState::load(&config.state_dir)? {
             Some(mut state) => {
                 if state.config.binaries != config.binaries || state.config.cgroup != config.cgroup {
                     progress(
@@ -115,7 +115,7 @@ impl Lab {
 }
 
 /// What is on its way out is neither up nor gone: waits until it is the latter.
-fn await_dying(state: &State) -> Result<(), LabError> {
+fn await_dying(state: &LabState) -> Result<(), LabError> {
     let known = state.hosts.iter().map(|h| h.init).chain(state.underlay);
     let dying: Vec<Process> = known.filter(Process::dying).collect();
     for host in state.hosts.iter().filter(|host| dying.contains(&host.init)) {
@@ -132,7 +132,7 @@ fn await_dying(state: &State) -> Result<(), LabError> {
     }
 }
 
-fn fresh_state(config: &LabConfig) -> Result<State, LabError> {
+fn fresh_state(config: &LabConfig) -> Result<LabState, LabError> {
     let cgroup = Hierarchies::detect()?.plan(config.cgroup, config.cgroup_name());
     // The state was lost but processes were not: they would be in the way of the new ones.
     let stray = marked(&config.state_dir);
@@ -143,13 +143,13 @@ fn fresh_state(config: &LabConfig) -> Result<State, LabError> {
         process.signal(nix::sys::signal::Signal::SIGKILL);
     }
     wait_gone(&stray, DYING);
-    let state = State { config: config.clone(), cgroup, underlay: None, hosts: Vec::new() };
+    let state = LabState { config: config.clone(), cgroup, underlay: None, hosts: Vec::new() };
     state.save()?;
     Ok(state)
 }
 
 fn ensure_underlay(
-    state: &mut State,
+    state: &mut LabState,
     host_config: &HostConfig,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Process, LabError> {

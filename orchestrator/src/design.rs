@@ -1,8 +1,8 @@
 //! From what the agents measure to a plan for one migration.
 
 use mose_pam::{
-    BitsPerSec, Bytes, DirtyRate, InputError, Limits, Millis, Model, Objective, PagesPerSec, Plan, Profile,
-    Proposal, Request as PlanRequest, RoundsRule, Service, Targets, plan,
+    BitsPerSec, Bytes, Calibration, DirtyRate, InputError, Limits, Millis, Model, Objective, PagesPerSec,
+    Plan, PlanRequest, Proposal, RoundsRule, Service, Targets, plan,
 };
 use mose_protocol::agent::Hello;
 use mose_protocol::forecast::Forecast;
@@ -24,7 +24,7 @@ pub struct Wanted {
     /// How many rounds of those that fit.
     pub rounds: RoundsRule,
     /// Used instead of the calibration of the two hosts.
-    pub profile: Option<Profile>,
+    pub profile: Option<Calibration>,
     /// Figures that are given.
     pub given: Given,
 }
@@ -46,7 +46,7 @@ pub struct Given {
 #[derive(Debug, Clone)]
 pub struct Design {
     /// The calibration that it was made with.
-    pub profile: Profile,
+    pub profile: Calibration,
     /// What the designer was asked.
     pub request: PlanRequest,
     /// What it answers.
@@ -111,9 +111,9 @@ pub async fn design(
     let destination = fleet.agent(to).await?;
     fleet.agent(from).await?;
     let mut remarks = Vec::new();
-    let profile = match &wanted.profile {
-        Some(profile) => profile.clone(),
-        None => calibration(fleet, from, &destination, &mut remarks).await?,
+    let calibration = match &wanted.profile {
+        Some(calibration) => calibration.clone(),
+        None => calibration_of(fleet, from, &destination, &mut remarks).await?,
     };
     let Given { state, dirty_rate, bandwidth, interval } = wanted.given;
     let mut files = None;
@@ -144,7 +144,7 @@ pub async fn design(
         Some(bandwidth) => bandwidth,
         None => available(fleet, from, to, &mut remarks).await?,
     };
-    let model = Model::new(&profile);
+    let model = Model::new(&calibration);
     let interval = interval.unwrap_or_else(|| model.between_rounds(memory, bandwidth));
     let request = Service::new(memory, DirtyRate::Measured(dirty_rate), interval)
         .map(|service| match files {
@@ -156,16 +156,16 @@ pub async fn design(
         .within(wanted.limits)
         .choosing(wanted.rounds);
     let proposal = plan(&model, &request);
-    Ok(Design { profile, request, proposal, dirty_rate, objective: wanted.objective, remarks })
+    Ok(Design { profile: calibration, request, proposal, dirty_rate, objective: wanted.objective, remarks })
 }
 
-/// The calibration of two hosts, or the published profile with a remark.
-async fn calibration(
+/// The calibration of two hosts, or the published one with a remark.
+async fn calibration_of(
     fleet: &Fleet,
     from: &HostName,
     to: &Hello,
     remarks: &mut Vec<String>,
-) -> Result<Profile, Refusal> {
+) -> Result<Calibration, Refusal> {
     let Reply::Calibration(found) = fleet.ask(from, &Request::Calibration(to.host.clone())).await? else {
         return Err(unexpected(from));
     };
@@ -175,19 +175,22 @@ async fn calibration(
              `mose calibrate` measures these hosts",
             to.host
         ));
-        return Ok(Profile::tnsm2024());
+        return Ok(Calibration::tnsm2024());
     };
-    let profile = Profile::from_toml(&text).map_err(|error| {
+    let calibration = Calibration::from_toml(&text).map_err(|error| {
         Refusal::new(
             RefusalCode::Malformed,
             format!("{from}'s calibration for {} is not sound: {error}", to.host),
             "calibrate again: mose calibrate",
         )
     })?;
-    if let Some(why) = staleness(&profile, to) {
-        remarks.push(format!("the calibration {} is stale: {why}; `mose calibrate` renews it", profile.name));
+    if let Some(why) = staleness(&calibration, to) {
+        remarks.push(format!(
+            "the calibration {} is stale: {why}; `mose calibrate` renews it",
+            calibration.name
+        ));
     }
-    Ok(profile)
+    Ok(calibration)
 }
 
 /// What the link has left, as the source's agent measured it.

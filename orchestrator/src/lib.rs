@@ -4,10 +4,10 @@
 //! losing it loses no migration. It prints nothing.
 
 pub mod calibrate;
+pub mod calibration;
 pub mod decide;
 pub mod design;
 pub mod fleet;
 pub mod follow;
 pub mod movable;
 pub mod order;
-pub mod profile;

@@ -99,7 +99,7 @@ fn share() -> i32 {
 
 /// Takes another process's userfaultfd and is killed after the step named, if one is.
 fn take(pid: u32, last: &str) -> String {
-    let mut die = |step: mose_pages::inject::Step| {
+    let mut die = |step: mose_pages::inject::InjectionStep| {
         if format!("{step:?}") == last {
             // SAFETY: ends this process.
             unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };

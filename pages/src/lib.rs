@@ -6,7 +6,7 @@
 //!
 //! The pieces: [`dumpable`] finds the pages that a checkpoint would write, [`PageReader`] reads them; [`open`] gives the best
 //! [`Tracker`] of dirty pages that works here; a [`Sampler`] measures a service with it within a budget and tells its
-//! [`Profile`]. The tracker by write-protection needs the program `mose-write-protect` beside the one that is running: see
+//! [`DirtyProfile`]. The tracker by write-protection needs the program `mose-write-protect` beside the one that is running: see
 //! [`inject`] for what it does and why that is safe.
 //!
 //! Linux on x86_64, pages of 4 KiB. Elsewhere everything answers [`Error::Unsupported`].
@@ -29,7 +29,7 @@ pub use error::Error;
 pub use maps::{Backing, Mapping, mappings};
 pub use memory::by_memory;
 pub use range::{PAGE_BYTES, PageRange, PageSet};
-pub use rate::{PagesPerSec, Profile, RateWindow};
+pub use rate::{DirtyProfile, PagesPerSec, RateWindow};
 pub use read::{Chunk, PageReader, ReadReport};
 pub use sampler::{Next, Sampler, SamplerConfig};
 pub use tracker::{Cost, Dirty, Means, MemoryDirty, Opened, Preference, Tracker, open};

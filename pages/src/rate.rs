@@ -2,7 +2,7 @@
 //!
 //! A *rate* here is unique pages written within a span, per second of the span: what one round of pre-copy would have to send
 //! again. For spans in which few pages are written twice that is also the rate of writes; over longer ones it is less, and
-//! tends to the [working set](Profile::working_set).
+//! tends to the [working set](DirtyProfile::working_set).
 
 use crate::{Dirty, PAGE_BYTES};
 use std::collections::{HashMap, VecDeque};
@@ -51,7 +51,7 @@ impl Sample {
 
 /// What is known of how a service writes to its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Profile {
+pub struct DirtyProfile {
     /// The rate now: of the last sample, or of as many before it as are needed to be certain to 5 % and seem to be of one rate.
     pub current: Option<PagesPerSec>,
     /// The mean over the window. Each sample counts as long as it stands for, not as long as it took.
@@ -169,8 +169,8 @@ impl RateWindow {
     }
 
     /// All of it, but for the state size, which is not told by dirty pages.
-    pub fn profile(&self) -> Profile {
-        Profile {
+    pub fn profile(&self) -> DirtyProfile {
+        DirtyProfile {
             current: self.current(),
             mean: self.mean(),
             worst: self.worst(),
@@ -221,7 +221,7 @@ mod tests {
     fn without_a_sample_nothing_is_known() {
         let mut window = RateWindow::new(ms(1000));
         window.add(ms(1), &dirty(Duration::ZERO, &[1, 2, 3]));
-        assert_eq!(window.profile(), Profile::default());
+        assert_eq!(window.profile(), DirtyProfile::default());
     }
 
     #[test]

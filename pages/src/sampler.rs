@@ -4,7 +4,7 @@
 //! under the budget, the sampler looks all the time, at long intervals; where they do not, it measures for a few
 //! milliseconds and then looks away for as long as it takes to earn them.
 
-use crate::rate::{PagesPerSec, Profile, RateWindow};
+use crate::rate::{DirtyProfile, PagesPerSec, RateWindow};
 use crate::{Cost, Error, Means, Tracker, dumpable};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub struct SamplerConfig {
     /// The part of time that measuring may cost, all of its costs taken together.
     pub budget: f64,
-    /// How long back [`Profile`] looks.
+    /// How long back [`DirtyProfile`] looks.
     pub window: Duration,
     /// How often the state size is looked up, at most.
     pub state_period: Duration,
@@ -119,8 +119,8 @@ impl Sampler {
     }
 
     /// What is known so far.
-    pub fn profile(&self) -> Profile {
-        Profile { state: self.state.map(|(_, pages)| pages), ..self.window.profile() }
+    pub fn profile(&self) -> DirtyProfile {
+        DirtyProfile { state: self.state.map(|(_, pages)| pages), ..self.window.profile() }
     }
 
     /// Leaves the service alone until the next step, where a measurement begins anew.
@@ -297,7 +297,7 @@ mod tests {
     }
 
     /// Runs for so long; gives the profile and the part of the time that it cost.
-    fn run(rate: f64, look: Duration, time: Duration) -> (Profile, f64) {
+    fn run(rate: f64, look: Duration, time: Duration) -> (DirtyProfile, f64) {
         let world = Arc::new(Mutex::new(World { now: Duration::ZERO, rate, look }));
         let tracker =
             Simulated { world: Arc::clone(&world), last: None, known: false, cost: Cost::default() };

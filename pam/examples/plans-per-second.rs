@@ -10,8 +10,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use mose_pam::{
-    BitsPerSec, Bytes, DirtyRate, InputError, Map, Millis, Model, Objective, PagesPerSec, ParseSweepError,
-    Profile, Request, Service, Sweep, Targets, plan,
+    BitsPerSec, Bytes, Calibration, DirtyRate, InputError, Map, Millis, Model, Objective, PagesPerSec,
+    ParseSweepError, PlanRequest, Service, Sweep, Targets, plan,
 };
 
 const WANTED_PLANS: f64 = 1e6;
@@ -19,7 +19,7 @@ const WANTED_MAP: Duration = Duration::from_millis(16);
 const ROUNDS: usize = 7;
 
 fn main() -> Result<(), ParseSweepError> {
-    let model = Model::new(&Profile::tnsm2024());
+    let model = Model::new(&Calibration::tnsm2024());
     let requests = requests()?;
 
     // The best of some rounds: what the machine does besides only makes them slower.
@@ -66,7 +66,7 @@ fn main() -> Result<(), ParseSweepError> {
 }
 
 /// Requests over five decades of state size and link, both objectives, tight and loose targets.
-fn requests() -> Result<Vec<Request>, InputError> {
+fn requests() -> Result<Vec<PlanRequest>, InputError> {
     let mut requests = Vec::new();
     for size in 0..20 {
         let memory = Bytes(100_000 * 2_u64.pow(size / 2) * (2 + u64::from(size % 2)));
@@ -77,7 +77,12 @@ fn requests() -> Result<Vec<Request>, InputError> {
                         let rate = DirtyRate::Measured(PagesPerSec(rate));
                         let service = Service::new(memory, rate, Millis(1000.0))?;
                         let targets = Targets::new(Millis(duration / 2.0), Millis(duration))?;
-                        requests.push(Request::new(service, BitsPerSec(link as u64), targets, objective)?);
+                        requests.push(PlanRequest::new(
+                            service,
+                            BitsPerSec(link as u64),
+                            targets,
+                            objective,
+                        )?);
                     }
                 }
             }

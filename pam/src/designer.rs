@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::kpi::{least_bandwidth, most_iterations};
 use crate::model::{Costs, Model};
 use crate::plan::{Plan, Strategy};
-use crate::request::{Limits, Objective, Request};
+use crate::request::{Limits, Objective, PlanRequest};
 use crate::rounds::{Rounds, RoundsRule};
 use crate::service::{NormalizedRate, Service, Targets};
 use crate::trajectory::{Kpis, Trajectory};
@@ -179,7 +179,7 @@ impl Bounds {
 
 /// Plans a migration.
 #[must_use]
-pub fn plan(model: &Model, request: &Request) -> Proposal {
+pub fn plan(model: &Model, request: &PlanRequest) -> Proposal {
     let rate = model.normalized(&request.service);
     let bounds = Bounds::new(model, &request.service, rate, request.overlay);
     let decision = bounds.decide(&request.targets, request.bandwidth, request.objective, request.limits);
@@ -229,7 +229,12 @@ pub fn plan(model: &Model, request: &Request) -> Proposal {
     }
 }
 
-fn expected(model: &Model, request: &Request, decision: &Decision, trajectory: Option<&Trajectory>) -> Kpis {
+fn expected(
+    model: &Model,
+    request: &PlanRequest,
+    decision: &Decision,
+    trajectory: Option<&Trajectory>,
+) -> Kpis {
     match decision.iterations.zip(trajectory) {
         Some((iterations, trajectory)) => trajectory.expected(iterations),
         None => {
@@ -268,7 +273,7 @@ fn components(bounds: &Bounds, decision: &Decision) -> Components {
     }
 }
 
-fn why(bounds: &Bounds, request: &Request, decision: &Decision) -> Why {
+fn why(bounds: &Bounds, request: &PlanRequest, decision: &Decision) -> Why {
     let targets = &request.targets;
     let duration = |iterations: u64| bounds.precopy.duration(iterations).at(request.bandwidth);
     match (request.objective, decision.iterations) {
@@ -310,7 +315,7 @@ fn why(bounds: &Bounds, request: &Request, decision: &Decision) -> Why {
 
 /// What would meet the targets that are missed. Planned again, a higher bandwidth never lengthens a bound: it turns cold
 /// into pre-copy where that begins to fit, and pre-copy stops the service for no longer than cold does.
-fn nearest(bounds: &Bounds, request: &Request, downtime: &Verdict, duration: &Verdict) -> Nearest {
+fn nearest(bounds: &Bounds, request: &PlanRequest, downtime: &Verdict, duration: &Verdict) -> Nearest {
     let Bounds { precopy, cold } = bounds;
     let targets = &request.targets;
     match request.objective {
@@ -360,7 +365,7 @@ fn nearest(bounds: &Bounds, request: &Request, downtime: &Verdict, duration: &Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::Profile;
+    use crate::calibration::Calibration;
     use crate::service::{DirtyRate, Service};
     use crate::units::Bytes;
 
@@ -368,8 +373,8 @@ mod tests {
         let rate = DirtyRate::Normalized(NormalizedRate::new(r).unwrap());
         let service = Service::new(Bytes(10_000_000), rate, Millis(1000.0)).unwrap();
         let targets = Targets::new(Millis(targets.0), Millis(targets.1)).unwrap();
-        let request = Request::new(service, BitsPerSec(1_000_000_000), targets, objective).unwrap();
-        plan(&Model::new(&Profile::tnsm2024()), &request.within(limits).choosing(RoundsRule::Paper))
+        let request = PlanRequest::new(service, BitsPerSec(1_000_000_000), targets, objective).unwrap();
+        plan(&Model::new(&Calibration::tnsm2024()), &request.within(limits).choosing(RoundsRule::Paper))
     }
 
     /// The plans of a service of 10 MB by both rules: as the paper makes it, and with enough rounds.
@@ -377,8 +382,8 @@ mod tests {
         let rate = DirtyRate::Measured(crate::units::PagesPerSec(rate));
         let service = Service::new(Bytes(10_000_000), rate, Millis(1000.0)).unwrap();
         let targets = Targets::new(Millis(1000.0), Millis(duration)).unwrap();
-        let request = Request::new(service, BitsPerSec(bandwidth), targets, Objective::Downtime).unwrap();
-        let model = Model::new(&Profile::tnsm2024());
+        let request = PlanRequest::new(service, BitsPerSec(bandwidth), targets, Objective::Downtime).unwrap();
+        let model = Model::new(&Calibration::tnsm2024());
         let by = |rule| plan(&model, &request.within(limits).choosing(rule));
         (by(RoundsRule::Paper), by(RoundsRule::Enough))
     }
@@ -483,7 +488,7 @@ mod tests {
         let rate = DirtyRate::Normalized(NormalizedRate::LEAST);
         let service = Service::new(Bytes(1), rate, Millis(1.0)).unwrap();
         let targets = Targets::new(Millis(1.0), Millis(1.0)).unwrap();
-        let error = Request::new(service, BitsPerSec(0), targets, Objective::Downtime).unwrap_err();
+        let error = PlanRequest::new(service, BitsPerSec(0), targets, Objective::Downtime).unwrap_err();
         assert!(error.to_string().contains("bandwidth in bit/s is 0"), "{error}");
     }
 }

@@ -84,8 +84,8 @@ pub fn most_iterations(costs: &Costs, bandwidth: BitsPerSec, target: Millis, cap
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calibration::Calibration;
     use crate::model::Model;
-    use crate::profile::Profile;
     use crate::service::NormalizedRate;
     use crate::units::Bytes;
     use proptest::prelude::*;
@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn the_published_least_bandwidths_come_out() {
-        let cold = Model::new(&Profile::tnsm2024()).bound(Bytes(10_000_000), NormalizedRate::GREATEST, true);
+        let cold =
+            Model::new(&Calibration::tnsm2024()).bound(Bytes(10_000_000), NormalizedRate::GREATEST, true);
         let least = |target| least_bandwidth(cold.downtime(), Millis(target)).unwrap().0 as f64 / 1e6;
         assert!((least(2000.0) - 79.3).abs() < 0.05, "{}", least(2000.0));
         assert!((least(5000.0) - 20.4).abs() < 0.05, "{}", least(5000.0));
@@ -104,7 +105,8 @@ mod tests {
 
     #[test]
     fn the_published_most_iterations_come_out() {
-        let costs = Model::new(&Profile::tnsm2024()).bound(Bytes(10_000_000), NormalizedRate::LEAST, true);
+        let costs =
+            Model::new(&Calibration::tnsm2024()).bound(Bytes(10_000_000), NormalizedRate::LEAST, true);
         let most = |target| most_iterations(&costs, BitsPerSec(1_000_000_000), Millis(target), CAP);
         assert_eq!(most(1000.0), None);
         assert_eq!(most(2000.0), Some(3));
@@ -140,7 +142,7 @@ mod tests {
         fn one_iteration_more_misses(
             memory in 1_u64..1_000_000_000_000, r in 0.0..=1.0, bandwidth in 1_u64..1_000_000_000_000, target in 0.0..1e7
         ) {
-            let model = Model::new(&Profile::tnsm2024());
+            let model = Model::new(&Calibration::tnsm2024());
             let costs = model.bound(Bytes(memory), NormalizedRate::new(r).unwrap(), true);
             let fits = |n| costs.duration(n).at(BitsPerSec(bandwidth)).0 <= target;
             match most_iterations(&costs, BitsPerSec(bandwidth), Millis(target), u32::MAX) {

@@ -1,15 +1,16 @@
 //! The processing-aware migration model: units, strategies, targets, plans, and how a plan is found.
 //!
 //! Pure and synchronous: no I/O, no clock. What a plan *is* lives in [`Plan`], which the protocol, the agents and the
-//! console all speak of. How one is *found*: a calibration [`Profile`] makes a [`Model`]; the model and a [`Request`] make
+//! console all speak of. How one is *found*: a [`Calibration`] makes a [`Model`]; the model and a [`PlanRequest`] make
 //! a [`Proposal`], with its bounds and its reason; a [`Trajectory`] says what will probably happen beside what is
-//! promised. [`fit()`] makes a profile of measured migrations.
+//! promised. [`fit()`] makes a calibration of measured migrations.
 //!
 //! Sources: Calagna, Yu, Giaccone, Chiasserini, "Design, Modeling, and Implementation of Robust Migration of Stateful
 //! Edge Microservices", IEEE TNSM 21(2), 2024, and the same authors' WCNC 2024 paper (arXiv 2506.09159).
 
 mod application;
 mod axis;
+mod calibration;
 mod designer;
 mod files;
 mod fit;
@@ -18,7 +19,6 @@ mod kpi;
 mod model;
 mod parameter;
 mod plan;
-mod profile;
 mod region;
 mod request;
 mod rounds;
@@ -30,17 +30,19 @@ mod why;
 
 pub use application::{Handovers, Vehicle, downtime_for_frames, lost_frames};
 pub use axis::Axis;
+pub use calibration::{
+    Calibration, CalibrationError, Grid, Parameters, Provenance, Residuals, RoundCost, Spread,
+};
 pub use designer::{Components, Proposal, Verdict, plan};
 pub use files::FileCosts;
-pub use fit::{Calibration, FitError, Pass, Sample, fit};
+pub use fit::{FitError, FitOptions, Pass, Sample, fit};
 pub use input_error::InputError;
 pub use kpi::{least_bandwidth, most_iterations};
 pub use model::{Costs, Line, Model};
 pub use parameter::Parameter;
 pub use plan::{Plan, Strategy, UnknownStrategy};
-pub use profile::{Grid, Parameters, Profile, ProfileError, Provenance, Residuals, Round, Spread};
 pub use region::{Map, Region, region};
-pub use request::{Limits, Objective, Request, UnknownObjective};
+pub use request::{Limits, Objective, PlanRequest, UnknownObjective};
 pub use rounds::{Rounds, RoundsRule, UnknownRoundsRule};
 pub use service::{DirtyRate, NormalizedRate, Service, Targets};
 pub use sweep::{ParseSweepError, Scale, Sweep};

@@ -1,7 +1,7 @@
 //! The components of a migration's time and volume, as functions of M and r (TNSM 2024, eqs 1–6).
 
+use crate::calibration::Calibration;
 use crate::files::FileCosts;
-use crate::profile::Profile;
 use crate::service::{DirtyRate, NormalizedRate, Service};
 use crate::units::{BitsPerSec, Bytes, Millis, PagesPerSec};
 
@@ -94,7 +94,7 @@ impl Costs {
     }
 }
 
-/// A profile made ready to be evaluated.
+/// A calibration made ready to be evaluated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     pub(crate) page: f64,
@@ -106,7 +106,7 @@ pub struct Model {
     volume: [Affine; 2],
     restore: Affine,
     overlay: f64,
-    spread: crate::profile::Spread,
+    spread: crate::calibration::Spread,
     /// The part of a pre-dump and of a dump for which the service stands still, so that it dirties nothing.
     pub(crate) frozen_predump: Affine,
     pub(crate) frozen_dump: [Affine; 2],
@@ -115,10 +115,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// The model with a profile's parameters, which [`Profile::check`] has accepted.
+    /// The model with a calibration's parameters, which [`Calibration::check`] has accepted.
     #[must_use]
-    pub fn new(profile: &Profile) -> Self {
-        let p = &profile.parameters;
+    pub fn new(calibration: &Calibration) -> Self {
+        let p = &calibration.parameters;
         let source = p.alpha1.value * p.alpha2.value;
         let destination = p.alpha3.value * p.alpha4.value;
         let gamma = p.gamma.value;
@@ -136,7 +136,7 @@ impl Model {
             }
             .times(source),
             predump_volume: pages(p.tau1.value, p.mu_p.value, p.nu_p.value),
-            round: profile.round.map(|r| Affine { base: r.base.value, slope: r.per_byte.value }),
+            round: calibration.round.map(|r| Affine { base: r.base.value, slope: r.per_byte.value }),
             dump: [dump(p.xi_min.value), dump(p.xi_max.value)],
             volume: [
                 pages(p.tau2_min.value, p.mu_d.value, p.nu_d_min.value),
@@ -144,7 +144,7 @@ impl Model {
             ],
             restore: Affine { base: p.psi.value, slope: p.omega.value }.times(destination),
             overlay: p.ns_clear.value + p.ns_conf.value + p.flow.value,
-            spread: profile.spread,
+            spread: calibration.spread,
             frozen_predump: Affine { base: p.phi_p.value, slope: gamma * p.zeta.value },
             frozen_dump: [frozen(p.xi_min.value), frozen(p.xi_max.value)],
             sent_per_dirty: p.rho.value * p.tau1.value,
@@ -196,7 +196,7 @@ impl Model {
             prepare: times(fitted.prepare, spread.prepare),
             predump: times(fitted.predump, spread.predump),
             predump_volume: fitted.predump_volume * spread.volume,
-            // A profile without rounds of its own takes them for dumps.
+            // A calibration without rounds of its own takes them for dumps.
             round: times(fitted.round, if self.round.is_some() { spread.round } else { spread.dump }),
             dump: times(fitted.dump, spread.dump),
             dump_volume: fitted.dump_volume * spread.volume,
@@ -251,8 +251,8 @@ impl Model {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calibration::{Calibration, RoundCost};
     use crate::parameter::Parameter;
-    use crate::profile::{Profile, Round};
 
     const GIGABIT: BitsPerSec = BitsPerSec(1_000_000_000);
 
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_published_check_values_come_out() {
-        let model = Model::new(&Profile::tnsm2024());
+        let model = Model::new(&Calibration::tnsm2024());
         for (megabytes, megabits, r, wanted) in PUBLISHED {
             let memory = Bytes(megabytes * 1_000_000);
             let bandwidth = BitsPerSec(megabits * 1_000_000);
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn without_the_overlay_nothing_is_added() {
-        let model = Model::new(&Profile::tnsm2024());
+        let model = Model::new(&Calibration::tnsm2024());
         let at =
             |overlay| model.bound(Bytes(10_000_000), NormalizedRate::LEAST, overlay).downtime().at(GIGABIT);
         assert!((at(true).0 - at(false).0 - 241.0).abs() < 1e-9);
@@ -295,10 +295,10 @@ mod tests {
 
     #[test]
     fn preparation_lengthens_the_migration_and_not_the_downtime() {
-        let mut profile = Profile::tnsm2024();
-        let before = Model::new(&profile).bound(Bytes(1 << 20), NormalizedRate::LEAST, true);
-        profile.parameters.prepare = Parameter::exact(100.0);
-        let after = Model::new(&profile).bound(Bytes(1 << 20), NormalizedRate::LEAST, true);
+        let mut calibration = Calibration::tnsm2024();
+        let before = Model::new(&calibration).bound(Bytes(1 << 20), NormalizedRate::LEAST, true);
+        calibration.parameters.prepare = Parameter::exact(100.0);
+        let after = Model::new(&calibration).bound(Bytes(1 << 20), NormalizedRate::LEAST, true);
         assert_eq!(before.downtime(), after.downtime());
         assert!((after.duration(3).fixed.0 - before.duration(3).fixed.0 - 100.0).abs() < 1e-9);
         assert!((after.cold_duration().fixed.0 - before.cold_duration().fixed.0 - 100.0).abs() < 1e-9);
@@ -306,9 +306,9 @@ mod tests {
 
     #[test]
     fn rounds_of_their_own_change_the_iterations_alone() {
-        let mut profile = Profile::tnsm2024();
-        profile.round = Some(Round { base: 10.0.into(), per_byte: 1e-6.into() });
-        let costs = Model::new(&profile).bound(Bytes(10_000_000), NormalizedRate::LEAST, true);
+        let mut calibration = Calibration::tnsm2024();
+        calibration.round = Some(RoundCost { base: 10.0.into(), per_byte: 1e-6.into() });
+        let costs = Model::new(&calibration).bound(Bytes(10_000_000), NormalizedRate::LEAST, true);
         assert_eq!(costs.duration(0).at(GIGABIT).0.round(), 1226.0);
         let rounds = costs.duration(10).fixed.0 - costs.duration(0).fixed.0;
         assert!((rounds - 10.0 * 20.0).abs() < 1e-9);
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn pages_get_dirty_for_as_long_as_the_pre_dump_travels() {
-        let model = Model::new(&Profile::tnsm2024());
+        let model = Model::new(&Calibration::tnsm2024());
         let slow = model.between_rounds(Bytes(10_000_000), BitsPerSec(100_000_000));
         let fast = model.between_rounds(Bytes(10_000_000), BitsPerSec(1_000_000_000));
         assert!(slow.0 > fast.0 + 600.0, "{slow} {fast}");
@@ -325,11 +325,11 @@ mod tests {
 
     #[test]
     fn spreads_lift_the_bound_and_leave_the_fit() {
-        let mut profile = Profile::tnsm2024();
-        let plain = Model::new(&profile).fitted(Bytes(10_000_000), NormalizedRate::GREATEST, true);
-        profile.spread.dump = 2.0;
-        profile.spread.volume = 1.5;
-        let model = Model::new(&profile);
+        let mut calibration = Calibration::tnsm2024();
+        let plain = Model::new(&calibration).fitted(Bytes(10_000_000), NormalizedRate::GREATEST, true);
+        calibration.spread.dump = 2.0;
+        calibration.spread.volume = 1.5;
+        let model = Model::new(&calibration);
         assert_eq!(model.fitted(Bytes(10_000_000), NormalizedRate::GREATEST, true), plain);
         let bound = model.bound(Bytes(10_000_000), NormalizedRate::GREATEST, true);
         assert_eq!(bound.dump.0, 2.0 * plain.dump.0);

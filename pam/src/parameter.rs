@@ -1,4 +1,4 @@
-//! One parameter of a profile: its value and, where it was measured, how sure one may be of it.
+//! One parameter of a calibration: its value and, where it was measured, how sure one may be of it.
 
 use std::fmt;
 

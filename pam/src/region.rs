@@ -3,7 +3,7 @@
 use crate::designer::Bounds;
 use crate::input_error::InputError;
 use crate::model::Model;
-use crate::request::Request;
+use crate::request::PlanRequest;
 use crate::sweep::Sweep;
 
 /// What the plan at one point meets.
@@ -33,7 +33,7 @@ impl Map {
     /// # Errors
     ///
     /// [`InputError::SameAxes`] where both vary the same.
-    pub fn new(model: &Model, request: &Request, across: Sweep, down: Sweep) -> Result<Self, InputError> {
+    pub fn new(model: &Model, request: &PlanRequest, across: Sweep, down: Sweep) -> Result<Self, InputError> {
         if across.axis() == down.axis() {
             return Err(InputError::SameAxes { axis: across.axis() });
         }
@@ -74,7 +74,7 @@ impl Map {
 
 /// What the plan for a request meets.
 #[must_use]
-pub fn region(model: &Model, request: &Request) -> Region {
+pub fn region(model: &Model, request: &PlanRequest) -> Region {
     let rate = model.normalized(&request.service);
     let bounds = Bounds::new(model, &request.service, rate, request.overlay);
     let bound = bounds.decide(&request.targets, request.bandwidth, request.objective, request.limits).bound;
@@ -90,22 +90,22 @@ pub fn region(model: &Model, request: &Request) -> Region {
 mod tests {
     use super::*;
     use crate::axis::Axis;
+    use crate::calibration::Calibration;
     use crate::designer::plan;
-    use crate::profile::Profile;
     use crate::request::Objective;
     use crate::service::{DirtyRate, NormalizedRate, Service, Targets};
     use crate::units::{BitsPerSec, Bytes, Millis};
 
-    fn request(objective: Objective) -> Request {
+    fn request(objective: Objective) -> PlanRequest {
         let rate = DirtyRate::Normalized(NormalizedRate::new(0.2).unwrap());
         let service = Service::new(Bytes(10_000_000), rate, Millis(1000.0)).unwrap();
         let targets = Targets::new(Millis(1000.0), Millis(5000.0)).unwrap();
-        Request::new(service, BitsPerSec(1_000_000_000), targets, objective).unwrap()
+        PlanRequest::new(service, BitsPerSec(1_000_000_000), targets, objective).unwrap()
     }
 
     #[test]
     fn every_cell_of_every_pair_of_axes_is_what_its_plan_meets() {
-        let model = Model::new(&Profile::tnsm2024());
+        let model = Model::new(&Calibration::tnsm2024());
         let sweeps: Vec<Sweep> = [
             "target-downtime=100ms..4s/7",
             "target-duration=200ms..9s/6",

@@ -69,7 +69,7 @@ impl Default for Limits {
 
 /// What is to be planned. Its figures are finite and possible.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Request {
+pub struct PlanRequest {
     pub(crate) service: Service,
     pub(crate) bandwidth: BitsPerSec,
     pub(crate) targets: Targets,
@@ -79,7 +79,7 @@ pub struct Request {
     pub(crate) rounds: RoundsRule,
 }
 
-impl Request {
+impl PlanRequest {
     /// A migration over the overlay, of `service` over a link with `bandwidth` available.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use crate::axis::Axis;
 use crate::input_error::{InputError, not_negative, positive};
 use crate::model::Model;
-use crate::request::Request;
+use crate::request::PlanRequest;
 use crate::service::{DirtyRate, NormalizedRate};
 use crate::units::{BitsPerSec, Bytes, Millis, PagesPerSec, ParseUnitError};
 
@@ -149,7 +149,7 @@ impl Sweep {
     /// Targets are not held against each other here: a sweep may pass through a θ_mig shorter than θ_down, where then
     /// the one of them says nothing.
     #[must_use]
-    pub fn apply(&self, request: &Request, position: usize) -> Request {
+    pub fn apply(&self, request: &PlanRequest, position: usize) -> PlanRequest {
         let value = self.value(position);
         let mut request = *request;
         match self.axis {
@@ -170,7 +170,7 @@ impl Sweep {
     pub fn plans<'a>(
         &'a self,
         model: &'a Model,
-        request: &'a Request,
+        request: &'a PlanRequest,
     ) -> impl Iterator<Item = (f64, crate::designer::Proposal)> + 'a {
         (0..self.steps).map(move |position| {
             (self.value(position), crate::designer::plan(model, &self.apply(request, position)))

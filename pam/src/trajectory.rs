@@ -226,7 +226,7 @@ impl Trajectory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile::{Profile, Round};
+    use crate::calibration::{Calibration, RoundCost};
     use crate::service::DirtyRate;
     use crate::units::PagesPerSec;
 
@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn trajectory(rate: f64, bandwidth: BitsPerSec) -> Trajectory {
-        Trajectory::new(&Model::new(&Profile::tnsm2024()), &service(rate), bandwidth, true)
+        Trajectory::new(&Model::new(&Calibration::tnsm2024()), &service(rate), bandwidth, true)
     }
 
     #[test]
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn no_more_is_dirty_than_the_working_set() {
-        let model = Model::new(&Profile::tnsm2024());
+        let model = Model::new(&Calibration::tnsm2024());
         let service = service(100_000.0).with_working_set(Bytes(500_000)).unwrap();
         let t = Trajectory::new(&model, &service, BitsPerSec(10_000_000), true);
         assert!(t.iterations().take(50).all(|iteration| iteration.dirty <= Bytes(500_000)));
@@ -308,10 +308,10 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_with_rounds_sends_its_measured_volumes() {
-        let mut profile = Profile::tnsm2024();
-        profile.round = Some(Round { base: 20.0.into(), per_byte: 0.0.into() });
-        let t = Trajectory::new(&Model::new(&profile), &service(300.0), GIGABIT, true);
+    fn a_calibration_with_rounds_sends_its_measured_volumes() {
+        let mut calibration = Calibration::tnsm2024();
+        calibration.round = Some(RoundCost { base: 20.0.into(), per_byte: 0.0.into() });
+        let t = Trajectory::new(&Model::new(&calibration), &service(300.0), GIGABIT, true);
         let first = t.iterations().next().unwrap();
         let volume = 163_840.0 + (10_280_960.0 - 163_840.0) * t.first / 1e7;
         assert!((first.time.0 - (20.0 + volume * 8e-6)).abs() < 1e-9);

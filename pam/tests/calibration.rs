@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "what is made for a test is made of possible figures")]
 
 use mose_pam::{
-    BitsPerSec, Bytes, Calibration, Millis, Model, NormalizedRate, Parameter, Parameters, Pass, Profile,
-    Round, Sample, Strategy as Moved, fit,
+    BitsPerSec, Bytes, Calibration, FitOptions, Millis, Model, NormalizedRate, Parameter, Parameters, Pass,
+    RoundCost, Sample, Strategy as Moved, fit,
 };
 use proptest::prelude::*;
 
@@ -29,10 +29,10 @@ impl Noise {
     }
 }
 
-/// A profile of the form that a calibration gives.
-fn truth() -> Profile {
+/// A calibration of the form that a fit gives.
+fn truth() -> Calibration {
     let [zero, one] = [Parameter::exact(0.0), Parameter::exact(1.0)];
-    Profile {
+    Calibration {
         name: "truth".into(),
         provenance: None,
         parameters: Parameters {
@@ -66,13 +66,13 @@ fn truth() -> Profile {
             rho: one,
             prepare: 80.0.into(),
         },
-        round: Some(Round { base: 18.0.into(), per_byte: 6e-7.into() }),
+        round: Some(RoundCost { base: 18.0.into(), per_byte: 6e-7.into() }),
         spread: Default::default(),
     }
 }
 
 /// Migrations over a grid of sizes and rates, `repeats` times each, their components `deviation` off.
-fn migrations(truth: &Profile, repeats: usize, deviation: f64, seed: u64) -> Vec<Sample> {
+fn migrations(truth: &Calibration, repeats: usize, deviation: f64, seed: u64) -> Vec<Sample> {
     let model = Model::new(truth);
     let mut noise = Noise::new(seed);
     let mut samples = Vec::new();
@@ -112,9 +112,9 @@ fn migrations(truth: &Profile, repeats: usize, deviation: f64, seed: u64) -> Vec
     samples
 }
 
-fn measured(profile: &Profile) -> Vec<(&'static str, Parameter)> {
-    let round = profile.round.unwrap();
-    profile
+fn measured(calibration: &Calibration) -> Vec<(&'static str, Parameter)> {
+    let round = calibration.round.unwrap();
+    calibration
         .parameters
         .named()
         .into_iter()
@@ -122,9 +122,9 @@ fn measured(profile: &Profile) -> Vec<(&'static str, Parameter)> {
         .collect()
 }
 
-/// The share of migrations whose downtime and duration lie within the profile's bounds.
-fn covered(profile: &Profile, samples: &[Sample]) -> f64 {
-    let model = Model::new(profile);
+/// The share of migrations whose downtime and duration lie within the calibration's bounds.
+fn covered(calibration: &Calibration, samples: &[Sample]) -> f64 {
+    let model = Model::new(calibration);
     let within = |sample: &&Sample| {
         let cold = sample.strategy == Moved::Cold;
         let rate = NormalizedRate::new(if cold { 1.0 } else { sample.rate }).unwrap();
@@ -145,7 +145,7 @@ fn covered(profile: &Profile, samples: &[Sample]) -> f64 {
 #[test]
 fn without_noise_every_parameter_is_found() {
     let truth = truth();
-    let fitted = fit(&migrations(&truth, 1, 0.0, 1), &Calibration::new("lab")).unwrap();
+    let fitted = fit(&migrations(&truth, 1, 0.0, 1), &FitOptions::new("lab")).unwrap();
     for ((name, wanted), (_, found)) in measured(&truth).into_iter().zip(measured(&fitted)) {
         // Volumes are whole bytes.
         assert!(
@@ -170,7 +170,7 @@ fn ninety_in_a_hundred_intervals_cover_the_truth() {
     let truth = truth();
     let mut hits = std::collections::BTreeMap::new();
     for seed in 0..TRIALS {
-        let fitted = fit(&migrations(&truth, 3, 0.05, seed as u64 + 1), &Calibration::new("lab")).unwrap();
+        let fitted = fit(&migrations(&truth, 3, 0.05, seed as u64 + 1), &FitOptions::new("lab")).unwrap();
         for ((name, wanted), (_, found)) in measured(&truth).into_iter().zip(measured(&fitted)) {
             if let Some([low, high]) = found.ci90 {
                 *hits.entry(name).or_insert(0) += usize::from((low..=high).contains(&wanted.value));
@@ -189,7 +189,7 @@ fn ninety_in_a_hundred_intervals_cover_the_truth() {
 fn the_bounds_cover_what_is_wanted_and_no_more() {
     let truth = truth();
     let samples = migrations(&truth, 20, 0.05, 7);
-    let fitted = fit(&samples, &Calibration::new("lab")).unwrap();
+    let fitted = fit(&samples, &FitOptions::new("lab")).unwrap();
     let share = covered(&fitted, &samples);
     assert!((0.93..0.98).contains(&share), "{share}");
     // Other migrations of the same hosts, which the fit has not seen.
@@ -197,22 +197,22 @@ fn the_bounds_cover_what_is_wanted_and_no_more() {
     assert!(share > 0.92, "{share}");
     // The bound of a sum needs less than that of each part: sums even out.
     assert!(fitted.spread.named().iter().all(|(_, factor)| *factor < 1.1), "{:?}", fitted.spread);
-    let all = Calibration { coverage: 1.0, ..Calibration::new("lab") };
+    let all = FitOptions { coverage: 1.0, ..FitOptions::new("lab") };
     let looser = fit(&samples, &all).unwrap();
     assert_eq!(covered(&looser, &samples), 1.0);
     assert!(looser.spread.dump > fitted.spread.dump);
 }
 
 #[test]
-fn a_fitted_profile_is_written_and_read_back() {
-    let fitted = fit(&migrations(&truth(), 2, 0.05, 3), &Calibration::new("lab")).unwrap();
-    assert_eq!(Profile::from_toml(&fitted.to_toml().unwrap()).unwrap(), fitted);
+fn a_fitted_calibration_is_written_and_read_back() {
+    let fitted = fit(&migrations(&truth(), 2, 0.05, 3), &FitOptions::new("lab")).unwrap();
+    assert_eq!(Calibration::from_toml(&fitted.to_toml().unwrap()).unwrap(), fitted);
 }
 
 #[test]
 fn what_is_missing_is_named() {
     let all = migrations(&truth(), 2, 0.02, 5);
-    let why = |samples: Vec<Sample>| fit(&samples, &Calibration::new("lab")).unwrap_err().to_string();
+    let why = |samples: Vec<Sample>| fit(&samples, &FitOptions::new("lab")).unwrap_err().to_string();
     let only = |keep: &dyn Fn(&Sample) -> bool| all.iter().filter(|s| keep(s)).cloned().collect::<Vec<_>>();
     assert!(why(Vec::new()).contains("the predump was measured in 0 samples, at least 3"));
     assert!(why(only(&|s| s.strategy == Moved::Cold)).contains("predump was measured in 0 samples"));
@@ -235,9 +235,9 @@ fn what_is_missing_is_named() {
     );
     assert!(why(without(&|s| s.restore = Some(Millis(-1.0)))).contains("restore time in ms is -1"));
     assert!(why(without(&|s| s.bandwidth = BitsPerSec(0))).contains("bandwidth in bit/s is 0"));
-    let none = Calibration { coverage: 0.0, ..Calibration::new("lab") };
+    let none = FitOptions { coverage: 0.0, ..FitOptions::new("lab") };
     assert!(fit(&all, &none).unwrap_err().to_string().contains("coverage is 0"));
-    let no_pages = Calibration { page_size: Bytes(0), ..Calibration::new("lab") };
+    let no_pages = FitOptions { page_size: Bytes(0), ..FitOptions::new("lab") };
     assert!(fit(&all, &no_pages).is_err());
 }
 
@@ -249,7 +249,7 @@ fn without_iterations_a_round_is_taken_for_a_dump_and_what_never_happened_takes_
         sample.prepare = None;
         sample.overlay = None;
     }
-    let fitted = fit(&samples, &Calibration::new("lab")).unwrap();
+    let fitted = fit(&samples, &FitOptions::new("lab")).unwrap();
     assert_eq!(fitted.round, None);
     assert_eq!(
         (fitted.parameters.prepare, fitted.parameters.flow),
@@ -279,7 +279,7 @@ proptest! {
         p.nu_d_max = Parameter::exact((slope[4] + rise) * 1e-5);
         truth.check().unwrap();
         let samples = migrations(&truth, 3, deviation, seed);
-        let fitted = fit(&samples, &Calibration::new("lab")).unwrap();
+        let fitted = fit(&samples, &FitOptions::new("lab")).unwrap();
         for ((name, wanted), (_, found)) in measured(&truth).into_iter().zip(measured(&fitted)) {
             prop_assert!(found.value.is_finite() && found.value >= 0.0, "{name}");
             if let Some([low, high]) = found.ci90 {

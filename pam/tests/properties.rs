@@ -3,24 +3,26 @@
 #![expect(clippy::unwrap_used, reason = "what is made for a test is made of possible figures")]
 
 use mose_pam::{
-    BitsPerSec, Bytes, DirtyRate, Limits, Millis, Model, NormalizedRate, Objective, PagesPerSec, Parameter,
-    Profile, Proposal, Request, Round, RoundsRule, Service, Strategy as Moved, Targets, Trajectory, plan,
+    BitsPerSec, Bytes, Calibration, DirtyRate, Limits, Millis, Model, NormalizedRate, Objective, PagesPerSec,
+    Parameter, PlanRequest, Proposal, RoundCost, RoundsRule, Service, Strategy as Moved, Targets, Trajectory,
+    plan,
 };
 use proptest::prelude::*;
 
-/// Profiles around the published one: other rounds, spreads and preparation.
-fn profile() -> impl Strategy<Value = Profile> {
+/// Calibrations around the published one: other rounds, spreads and preparation.
+fn calibration() -> impl Strategy<Value = Calibration> {
     let round = proptest::option::of((0.0..500.0_f64, 0.0..1e-5_f64));
     (round, 1.0..3.0, 1.0..2.0, 0.0..1000.0, 0.1..3.0).prop_map(|(round, dump, volume, prepare, alpha)| {
-        let mut profile = Profile::tnsm2024();
-        profile.round = round.map(|(base, per_byte)| Round { base: base.into(), per_byte: per_byte.into() });
-        profile.spread.dump = dump;
-        profile.spread.round = dump;
-        profile.spread.volume = volume;
-        profile.parameters.prepare = Parameter::exact(prepare);
-        profile.parameters.alpha1 = Parameter::exact(alpha);
-        profile.check().unwrap();
-        profile
+        let mut calibration = Calibration::tnsm2024();
+        calibration.round =
+            round.map(|(base, per_byte)| RoundCost { base: base.into(), per_byte: per_byte.into() });
+        calibration.spread.dump = dump;
+        calibration.spread.round = dump;
+        calibration.spread.volume = volume;
+        calibration.parameters.prepare = Parameter::exact(prepare);
+        calibration.parameters.alpha1 = Parameter::exact(alpha);
+        calibration.check().unwrap();
+        calibration
     })
 }
 
@@ -35,13 +37,13 @@ prop_compose! {
         paper in any::<bool>(),
         overlay in any::<bool>(),
         iterations in 0_u32..2000,
-    ) -> Request {
+    ) -> PlanRequest {
         let rate = DirtyRate::Normalized(NormalizedRate::new(r).unwrap());
         let service = Service::new(Bytes(memory), rate, Millis(1000.0)).unwrap();
         let targets = Targets::new(Millis(duration * share), Millis(duration)).unwrap();
         let objective = if resources { Objective::Resources } else { Objective::Downtime };
         let bandwidth = BitsPerSec(10_f64.powf(exponent) as u64);
-        let request = Request::new(service, bandwidth, targets, objective).unwrap().within(Limits { iterations });
+        let request = PlanRequest::new(service, bandwidth, targets, objective).unwrap().within(Limits { iterations });
         let request = request.choosing(if paper { RoundsRule::Paper } else { RoundsRule::Enough });
         if overlay { request } else { request.without_overlay() }
     }
@@ -57,7 +59,7 @@ prop_compose! {
         overlay in any::<bool>(),
         iterations in 0_u32..2000,
         working_set in proptest::option::of(1_u64..100_000_000),
-    ) -> Request {
+    ) -> PlanRequest {
         let rate = DirtyRate::Normalized(NormalizedRate::new(10_f64.powf(r)).unwrap());
         let service = Service::new(Bytes(10_f64.powf(memory) as u64), rate, Millis(1000.0)).unwrap();
         let service = match working_set {
@@ -66,7 +68,7 @@ prop_compose! {
         };
         let targets = Targets::new(Millis(duration), Millis(duration)).unwrap();
         let bandwidth = BitsPerSec(10_f64.powf(bandwidth) as u64);
-        let request = Request::new(service, bandwidth, targets, Objective::Downtime).unwrap();
+        let request = PlanRequest::new(service, bandwidth, targets, Objective::Downtime).unwrap();
         let request = request.within(Limits { iterations });
         if overlay { request } else { request.without_overlay() }
     }
@@ -81,13 +83,13 @@ proptest! {
 
     #[test]
     fn bounds_grow_with_the_state_the_rate_and_a_narrower_link(
-        profile in profile(),
+        calibration in calibration(),
         exponents in (0.0..9.0_f64, 0.0..9.0_f64),
         r in (0.0..=1.0_f64, 0.0..=1.0_f64),
         bandwidth in (1_000_u64..10_000_000_000, 1_000_u64..10_000_000_000),
         iterations in 0_u64..100,
     ) {
-        let model = Model::new(&profile);
+        let model = Model::new(&calibration);
         let bounds = |memory: u64, r: f64, bandwidth: u64| {
             let costs = model.bound(Bytes(memory), NormalizedRate::new(r).unwrap(), true);
             [costs.downtime(), costs.duration(iterations), costs.cold_duration()]
@@ -103,8 +105,8 @@ proptest! {
     }
 
     #[test]
-    fn a_plan_keeps_within_what_it_is_given_and_meets_what_it_says(profile in profile(), request in request()) {
-        let model = Model::new(&profile);
+    fn a_plan_keeps_within_what_it_is_given_and_meets_what_it_says(calibration in calibration(), request in request()) {
+        let model = Model::new(&calibration);
         let proposal = plan(&model, &request);
         prop_assert!(proposal.bandwidth <= request.bandwidth() && proposal.bandwidth.0 > 0);
         prop_assert_eq!(proposal.nearest.is_none(), all_met(&proposal));
@@ -129,8 +131,8 @@ proptest! {
     }
 
     #[test]
-    fn enough_rounds_are_the_fewest_that_are_as_good(profile in profile(), request in roomy()) {
-        let model = Model::new(&profile);
+    fn enough_rounds_are_the_fewest_that_are_as_good(calibration in calibration(), request in roomy()) {
+        let model = Model::new(&calibration);
         let paper = plan(&model, &request.choosing(RoundsRule::Paper));
         let enough = plan(&model, &request.choosing(RoundsRule::Enough));
         prop_assert_eq!(paper.iterations, paper.rounds.map(|rounds| rounds.chosen));
@@ -160,8 +162,8 @@ proptest! {
     }
 
     #[test]
-    fn what_is_nearest_meets_all_targets(profile in profile(), request in request()) {
-        let model = Model::new(&profile);
+    fn what_is_nearest_meets_all_targets(calibration in calibration(), request in request()) {
+        let model = Model::new(&calibration);
         let Some(nearest) = plan(&model, &request).nearest else { return Ok(()) };
         if let Some(bandwidth) = nearest.bandwidth {
             prop_assert!(bandwidth > request.bandwidth());
@@ -182,8 +184,8 @@ proptest! {
     }
 
     #[test]
-    fn an_allocation_for_resources_is_the_least(profile in profile(), request in request()) {
-        let model = Model::new(&profile);
+    fn an_allocation_for_resources_is_the_least(calibration in calibration(), request in request()) {
+        let model = Model::new(&calibration);
         let proposal = plan(&model, &request);
         if proposal.strategy == Moved::Cold && all_met(&proposal) && proposal.bandwidth < request.bandwidth() {
             let overlay = proposal.components.overlay.0 > 0.0;
@@ -209,7 +211,7 @@ proptest! {
         normalized in any::<bool>(),
         iterations in any::<u32>(),
     ) {
-        let model = Model::new(&Profile::tnsm2024());
+        let model = Model::new(&Calibration::tnsm2024());
         let rate = if normalized {
             NormalizedRate::new(rate).map(DirtyRate::Normalized)
         } else {
@@ -220,7 +222,7 @@ proptest! {
             .and_then(|service| service.with_working_set(Bytes(working_set)))
             .and_then(|service| {
                 let targets = Targets::new(Millis(downtime), Millis(duration))?;
-                Request::new(service, BitsPerSec(bandwidth), targets, Objective::Downtime)
+                PlanRequest::new(service, BitsPerSec(bandwidth), targets, Objective::Downtime)
             })
             .map(|request| plan(&model, &request.within(Limits { iterations })));
         match proposed {
@@ -239,14 +241,14 @@ proptest! {
     fn files_cost_time_and_more_that_is_written_costs_more(
         size in 0_u64..1 << 34, written in 0_u64..1 << 26, bandwidth in 1_000_000_u64..10_000_000_000,
     ) {
-        let model = Model::new(&Profile::tnsm2024());
+        let model = Model::new(&Calibration::tnsm2024());
         let service = || {
             Service::new(Bytes(10_000_000), DirtyRate::Measured(PagesPerSec(100.0)), Millis(1000.0)).unwrap()
         };
         let targets = Targets::new(Millis(1e6), Millis(1e9)).unwrap();
         let planned = |service: Service| {
             let request =
-                Request::new(service, BitsPerSec(bandwidth), targets, mose_pam::Objective::Downtime).unwrap();
+                PlanRequest::new(service, BitsPerSec(bandwidth), targets, mose_pam::Objective::Downtime).unwrap();
             plan(&model, &request.within(Limits { iterations: 3 }))
         };
         let without = planned(service());

@@ -1,7 +1,8 @@
 //! What a plan was made from, and what it promises: kept beside what was measured, so that a bound can be seen to hold.
 
 use mose_pam::{
-    BitsPerSec, Bytes, Components, Kpis, Millis, Objective, PagesPerSec, Proposal, Request, Rounds, Targets,
+    BitsPerSec, Bytes, Components, Kpis, Millis, Objective, PagesPerSec, PlanRequest, Proposal, Rounds,
+    Targets,
 };
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +64,7 @@ impl Forecast {
     #[must_use]
     pub fn of(
         proposal: &Proposal,
-        request: &Request,
+        request: &PlanRequest,
         objective: Objective,
         rate: PagesPerSec,
         profile: &str,

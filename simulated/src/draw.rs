@@ -1,17 +1,17 @@
 //! Step times: drawn around the components of the model, so that a plan made with the same calibration means something.
 //!
 //! Each draw is the fit times a factor whose logarithm is normally distributed: its median is 1, and it stays within the
-//! profile's spread as often as a calibration's own measurements do. Draws follow from the seed, the service, the component and
-//! how many there were before.
+//! calibration's spread as often as the measurements that it was fitted to do. Draws follow from the seed, the service, the
+//! component and how many there were before.
 
 use std::time::Duration;
 
-use mose_pam::{Bytes, Costs, Millis, Model, NormalizedRate, Profile, Spread};
+use mose_pam::{Bytes, Calibration, Costs, Millis, Model, NormalizedRate, Spread};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A calibration's spreads are the quantiles at 97 %: so many standard deviations of a normal distribution.
 const AT_97_PERCENT: f64 = 1.881;
-/// Where a profile has no spread, draws still differ by about that much.
+/// Where a calibration has no spread, draws still differ by about that much.
 const LEAST_SPREAD: f64 = 1.04;
 /// Draws farther out than so many standard deviations are cut off.
 const FARTHEST: f64 = 2.5;
@@ -71,9 +71,9 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    pub(crate) fn new(seed: u64, profile: &Profile) -> Self {
-        let own_rounds = profile.round.is_some();
-        Self { seed, model: Model::new(profile), spread: profile.spread, own_rounds }
+    pub(crate) fn new(seed: u64, calibration: &Calibration) -> Self {
+        let own_rounds = calibration.round.is_some();
+        Self { seed, model: Model::new(calibration), spread: calibration.spread, own_rounds }
     }
 
     /// The time of draw number `number` of a service's component, for a state of `memory` of which the share `dirty` is to be
@@ -109,9 +109,9 @@ mod tests {
     use super::*;
 
     fn draws(seed: u64, spread: f64) -> Vec<f64> {
-        let mut profile = Profile::tnsm2024();
-        profile.spread.restore = spread;
-        let times = Times::new(seed, &profile);
+        let mut calibration = Calibration::tnsm2024();
+        calibration.spread.restore = spread;
+        let times = Times::new(seed, &calibration);
         let fitted = times.model.fitted(Bytes(10_000_000), NormalizedRate::LEAST, true).restore.0;
         (0..2000)
             .map(|n| {

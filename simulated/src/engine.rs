@@ -6,7 +6,8 @@ use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use mose_engine::{
-    Container, Described, Engine, ExitWatch, Listed, LiveMemory, Moment, Moments, PreDumped, Sampling, Stage,
+    Container, ContainerSampler, Described, Engine, ExitWatch, Listed, LiveMemory, Moment, Moments,
+    PreDumped, Stage,
 };
 use mose_pam::{Bytes, Millis};
 use mose_protocol::container::ContainerDescription;
@@ -16,7 +17,7 @@ use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::draw::Component;
-use crate::fault::{Effect, FaultStep};
+use crate::fault::{FaultEffect, FaultStep};
 use crate::images::{self, Core};
 use crate::live::{SimulatedMemory, SimulatedSampling};
 use crate::memory::Pages;
@@ -83,9 +84,9 @@ impl SimulatedEngine {
     async fn await_fault(&self, name: &ServiceName, step: FaultStep) -> Result<(), Refusal> {
         match self.world.strike(&self.host, name, step) {
             None => Ok(()),
-            Some(Effect::StalePage) if step == FaultStep::Restore => self.make_stale(name),
-            Some(Effect::Fail | Effect::StalePage) => Err(self.fault(name, step)),
-            Some(Effect::AgentLost { .. }) => std::future::pending().await,
+            Some(FaultEffect::StalePage) if step == FaultStep::Restore => self.make_stale(name),
+            Some(FaultEffect::Fail | FaultEffect::StalePage) => Err(self.fault(name, step)),
+            Some(FaultEffect::AgentLost { .. }) => std::future::pending().await,
         }
     }
 
@@ -189,7 +190,10 @@ fn remove_folder(folder: &std::path::Path) -> Result<(), Refusal> {
 impl Engine for SimulatedEngine {
     async fn tools(&self) -> Result<Vec<(String, String)>, Refusal> {
         let text = |text: &str| text.to_owned();
-        Ok(vec![(text("engine"), text("simulated")), (text("profile"), self.world.spec.profile.name.clone())])
+        Ok(vec![
+            (text("engine"), text("simulated")),
+            (text("profile"), self.world.spec.calibration.name.clone()),
+        ])
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Refusal> {
@@ -332,7 +336,7 @@ impl Engine for SimulatedEngine {
         Ok(Box::new(SimulatedMemory { world, host, service, pid, seen: None }))
     }
 
-    fn sampler(&self, container: &Container) -> Result<Box<dyn Sampling>, Refusal> {
+    fn sampler(&self, container: &Container) -> Result<Box<dyn ContainerSampler>, Refusal> {
         let (world, host) = (self.world.clone(), self.host.clone());
         Ok(Box::new(SimulatedSampling::new(world, host, container.name.clone())))
     }

@@ -32,7 +32,7 @@ impl FaultStep {
 
 /// What becomes of the step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub enum FaultEffect {
     /// It fails.
     Fail,
     /// A page of the images that are restored is older than it should be.
@@ -58,7 +58,7 @@ pub struct Fault {
     /// How often.
     pub times: u32,
     /// What becomes of it.
-    pub effect: Effect,
+    pub effect: FaultEffect,
 }
 
 impl Fault {
@@ -75,7 +75,7 @@ pub(crate) fn strike(
     host: &HostName,
     service: &ServiceName,
     step: FaultStep,
-) -> Option<Effect> {
+) -> Option<FaultEffect> {
     let mut struck = None;
     for fault in faults.iter_mut().filter(|fault| fault.is_about(host, service, step)) {
         if fault.after > 0 {
@@ -112,11 +112,11 @@ mod tests {
             times,
             effect,
         };
-        let lost = Effect::AgentLost { back_after: None };
-        let mut faults = [fault(0, 2, Effect::Fail), fault(2, 1, lost)];
+        let lost = FaultEffect::AgentLost { back_after: None };
+        let mut faults = [fault(0, 2, FaultEffect::Fail), fault(2, 1, lost)];
         let mut next = |host: &HostName| strike(&mut faults, host, &service, FaultStep::Restore);
         assert_eq!(next(&"a".parse().unwrap()), None, "another host");
-        assert_eq!([next(&host), next(&host)], [Some(Effect::Fail); 2]);
+        assert_eq!([next(&host), next(&host)], [Some(FaultEffect::Fail); 2]);
         assert_eq!([next(&host), next(&host)], [Some(lost), None]);
     }
 }

@@ -21,7 +21,7 @@ pub struct CrossTraffic {
 
 /// A link between two hosts, the same in both directions.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Link {
+pub struct SimulatedLink {
     /// Its ends.
     pub between: [HostName; 2],
     /// What it carries.
@@ -32,7 +32,7 @@ pub struct Link {
     pub cross: Option<CrossTraffic>,
 }
 
-impl Link {
+impl SimulatedLink {
     fn used(&self, elapsed: Duration) -> BitsPerSec {
         let Some(CrossTraffic { mean, swing, period }) = self.cross else { return BitsPerSec(0) };
         let phase = elapsed.as_secs_f64() / period.as_secs_f64().max(1e-3);
@@ -125,7 +125,8 @@ mod tests {
         let cross =
             CrossTraffic { mean: BitsPerSec(80), swing: BitsPerSec(50), period: Duration::from_secs(4) };
         let between = ["a".parse().unwrap(), "b".parse().unwrap()];
-        let link = Link { between, bandwidth: BitsPerSec(100), rtt: Millis(1.0), cross: Some(cross) };
+        let link =
+            SimulatedLink { between, bandwidth: BitsPerSec(100), rtt: Millis(1.0), cross: Some(cross) };
         let used = |seconds| link.used(Duration::from_secs(seconds)).0;
         assert_eq!((used(0), used(1), used(3)), (80, 100, 30));
         let metrics = link.metrics(&link.between[1], Duration::from_secs(3), Timestamp(1));

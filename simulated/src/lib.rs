@@ -18,8 +18,8 @@ mod surroundings;
 pub mod swarm;
 mod world;
 
-pub use fault::{Effect, Fault, FaultStep, Lost};
-pub use geography::{CrossTraffic, Link, Motion};
+pub use fault::{Fault, FaultEffect, FaultStep, Lost};
+pub use geography::{CrossTraffic, Motion, SimulatedLink};
 pub use host::SimulatedHost;
 pub use memory::{Bursts, Writing};
 pub use overlay::SimulatedOverlay;

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mose_engine::{LiveMemory, Sampling};
-use mose_pages::{Next, Profile};
-use mose_pam::Round;
+use mose_engine::{ContainerSampler, LiveMemory};
+use mose_pages::{DirtyProfile, Next};
+use mose_pam::RoundCost;
 use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use mose_transfer::{PAGE, TakePage, TransferError};
 
@@ -71,7 +71,7 @@ impl LiveMemory for SimulatedMemory {
                 // A calibration's rounds include the pause between them.
                 (
                     numbers,
-                    self.world.draw(Component::Round, &self.service, dirty).saturating_sub(Round::PAUSE),
+                    self.world.draw(Component::Round, &self.service, dirty).saturating_sub(RoundCost::PAUSE),
                 )
             }
         };
@@ -139,7 +139,7 @@ impl SimulatedSampling {
     }
 }
 
-impl Sampling for SimulatedSampling {
+impl ContainerSampler for SimulatedSampling {
     fn step(&mut self, now: Instant, _: &[u32]) -> Result<Next, Refusal> {
         let Some((pages, writes)) = self.world.memory_now(&self.host, &self.service, false) else {
             let reason = format!("{} does not run", self.service);
@@ -162,14 +162,14 @@ impl Sampling for SimulatedSampling {
         Ok(Next { at: now + LOOK, sampled: true })
     }
 
-    fn profile(&self) -> Profile {
-        let Some((pages, last)) = self.pages.zip(self.looks.back()) else { return Profile::default() };
+    fn profile(&self) -> DirtyProfile {
+        let Some((pages, last)) = self.pages.zip(self.looks.back()) else { return DirtyProfile::default() };
         let measured: Duration = self.looks.iter().map(|look| look.span).sum();
         let dirtied: u64 = self.looks.iter().map(|look| look.pages).sum();
         let writes: u64 = self.looks.iter().map(|look| look.writes).sum();
         let worst = self.looks.iter().map(Look::rate).fold(0.0, f64::max);
         let rate = |rate: f64| Some(mose_pages::PagesPerSec(rate));
-        Profile {
+        DirtyProfile {
             current: rate(last.rate()),
             mean: rate(dirtied as f64 / measured.as_secs_f64().max(1e-6)),
             worst: rate(worst),

@@ -10,12 +10,12 @@ use mose_protocol::agent::{ClientInfo, Position};
 use mose_protocol::link::LinkMetrics;
 use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp};
 
-use crate::geography::Link;
+use crate::geography::SimulatedLink;
 use crate::world::{Service, World};
 
 impl World {
     /// The scenario's link between two hosts.
-    pub(crate) fn link(&self, from: &HostName, to: &HostName) -> Option<&Link> {
+    pub(crate) fn link(&self, from: &HostName, to: &HostName) -> Option<&SimulatedLink> {
         self.spec
             .links
             .iter()

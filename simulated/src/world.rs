@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::Ipv4Net;
 use mose_engine::Moment;
-use mose_pam::{Bytes, Profile};
+use mose_pam::{Bytes, Calibration};
 use mose_protocol::agent::MessagesPerSec;
 use mose_protocol::{HostName, ServiceName, Timestamp};
 use mose_transfer::PAGE;
@@ -19,8 +19,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
 
 use crate::draw::{Component, Times};
-use crate::fault::{self, Effect, Fault, FaultStep, Lost};
-use crate::geography::{Link, Motion};
+use crate::fault::{self, Fault, FaultEffect, FaultStep, Lost};
+use crate::geography::{Motion, SimulatedLink};
 use crate::images::Core;
 use crate::memory::{Pages, Progress, Writing};
 
@@ -61,11 +61,11 @@ pub struct WorldSpec {
     /// What all draws and contents follow from.
     pub seed: u64,
     /// The calibration that step times are drawn around.
-    pub profile: Profile,
+    pub calibration: Calibration,
     /// The folder of containers.
     pub folder: PathBuf,
     /// The links between hosts.
-    pub links: Vec<Link>,
+    pub links: Vec<SimulatedLink>,
     /// Where the hosts are.
     pub motions: BTreeMap<HostName, Motion>,
     /// What is to go wrong.
@@ -141,7 +141,7 @@ pub(crate) struct Instance {
 }
 
 #[derive(Default)]
-pub(crate) struct State {
+pub(crate) struct WorldState {
     pub(crate) services: BTreeMap<ServiceName, Service>,
     pub(crate) instances: BTreeMap<(HostName, ServiceName), Instance>,
     placements: VecDeque<Placement>,
@@ -157,7 +157,7 @@ fn push<T>(kept: &mut VecDeque<T>, new: T) {
     }
 }
 
-impl State {
+impl WorldState {
     fn next_id(&mut self) -> u32 {
         self.ids += 1;
         self.ids
@@ -186,7 +186,7 @@ pub struct World {
     /// One instant, on both clocks.
     pub(crate) origin: (Instant, SystemTime),
     times: Times,
-    state: Mutex<State>,
+    state: Mutex<WorldState>,
     changes: watch::Sender<u64>,
     lost: mpsc::UnboundedSender<Lost>,
 }
@@ -198,8 +198,8 @@ impl World {
         let (lost, losses) = mpsc::unbounded_channel();
         let world = Self {
             origin: (Instant::now(), SystemTime::now()),
-            times: Times::new(spec.seed, &spec.profile),
-            state: Mutex::new(State { faults: spec.faults.clone(), ids: 1000, ..State::default() }),
+            times: Times::new(spec.seed, &spec.calibration),
+            state: Mutex::new(WorldState { faults: spec.faults.clone(), ids: 1000, ..WorldState::default() }),
             changes: watch::Sender::new(0),
             lost,
             spec,
@@ -207,7 +207,7 @@ impl World {
         (Arc::new(world), losses)
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, WorldState> {
         self.state.lock()
     }
 
@@ -325,10 +325,15 @@ impl World {
     }
 
     /// What becomes of a step, where a fault waits for it.
-    pub(crate) fn strike(&self, host: &HostName, service: &ServiceName, step: FaultStep) -> Option<Effect> {
+    pub(crate) fn strike(
+        &self,
+        host: &HostName,
+        service: &ServiceName,
+        step: FaultStep,
+    ) -> Option<FaultEffect> {
         let mut state = self.state();
         let effect = fault::strike(&mut state.faults, host, service, step)?;
-        if let Effect::AgentLost { back_after } = effect {
+        if let FaultEffect::AgentLost { back_after } = effect {
             let _ = self.lost.send(Lost { host: host.clone(), back_after });
         }
         Some(effect)
@@ -362,7 +367,7 @@ mod tests {
     fn world(folder: &std::path::Path) -> (Arc<World>, HostName, HostName, ServiceName) {
         let (world, _) = World::new(WorldSpec {
             seed: 1,
-            profile: Profile::tnsm2024(),
+            calibration: Calibration::tnsm2024(),
             folder: folder.to_owned(),
             links: Vec::new(),
             motions: BTreeMap::new(),

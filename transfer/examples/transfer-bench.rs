@@ -19,7 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mose_pam::BitsPerSec;
-use mose_transfer::{DumpSignal, Folders, Limits, Receiver, Sender, TransportKind, TransportOffer};
+use mose_transfer::{DumpSignal, Folders, Receiver, Sender, TransferLimits, TransportKind, TransportOffer};
 
 type Failed = Box<dyn Error + Send + Sync>;
 type Outcome<T> = Result<T, Failed>;
@@ -136,7 +136,7 @@ fn receive(way: &str, bind: Ipv4Addr, folder: &Path) -> Outcome<()> {
         let folders =
             Folders { stream: folder.join("stream"), images: folder.join("checkpoint"), trees: Vec::new() };
         let (mut receiver, offer) =
-            Receiver::open(kind, bind, session, "bench", folders, Limits::default()).await?;
+            Receiver::open(kind, bind, session, "bench", folders, TransferLimits::default()).await?;
         say(&serde_json::to_string(&offer)?)?;
         receiver.finished().await?;
         report(began)
@@ -170,7 +170,7 @@ fn send(way: &str, offer: &str, folder: &Path) -> Outcome<()> {
             TransportOffer::Tcp { .. } => None,
         };
         let bandwidth = std::env::var("BENCH_BANDWIDTH").ok().map(|word| word.parse()).transpose()?;
-        let limits = Limits { bandwidth: bandwidth.map(BitsPerSec), ..Limits::default() };
+        let limits = TransferLimits { bandwidth: bandwidth.map(BitsPerSec), ..TransferLimits::default() };
         let mut sender = Sender::connect(&offer, session, "bench", limits).await?;
         let began = Instant::now();
         sender.follow_images(folder, DumpSignal::done()).await?;

@@ -1,6 +1,6 @@
 //! The digests by which both ends agree that what arrived is what was read.
 //!
-//! xxh3-128 guards against damage, not against an attacker: who may send at all is the token's and the link's business.
+//! xxh3-128 guards against damage, not against an attacker: who may send at all is the token's and the connection's business.
 
 use std::fmt;
 

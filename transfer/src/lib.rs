@@ -17,11 +17,11 @@ mod buf;
 mod digest;
 mod entry;
 mod error;
+mod flow;
 mod folder;
 mod follow;
 mod frame;
 mod input;
-mod link;
 mod manifest;
 mod pace;
 mod pages;
@@ -48,9 +48,9 @@ pub use mose_protocol::transfer::{TransportKind, TransportOffer};
 
 pub use digest::Digest;
 pub use error::TransferError;
+pub use flow::{same_secret, token};
 pub use folder::write_back;
 pub use follow::{DumpNotifier, DumpSignal, dump_signal};
-pub use link::{same_secret, token};
 pub use pace::{LEAST_BANDWIDTH, check_bandwidth};
 pub use pages::{PAGE, Place, RoundSent};
 pub use receiver::Receiver;
@@ -60,7 +60,7 @@ pub use tree::{Reread, Root};
 
 /// What a transfer may cost, and how long silence is borne.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct TransferLimits {
     /// Bytes of a full frame's content.
     pub chunk: usize,
     /// Bytes sent and not yet written at the destination: bounds the memory of both agents.
@@ -75,7 +75,7 @@ pub struct Limits {
     pub bandwidth: Option<BitsPerSec>,
 }
 
-impl Default for Limits {
+impl Default for TransferLimits {
     fn default() -> Self {
         Self {
             chunk: 1 << 20,
@@ -88,7 +88,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl TransferLimits {
     /// Smallest and largest chunk that make sense.
     const CHUNK: std::ops::RangeInclusive<usize> = 4 << 10..=16 << 20;
     /// Largest window: what is in it is in memory.

@@ -20,7 +20,7 @@ use nix::sys::socket::setsockopt;
 use nix::{setsockopt_impl, sockopt_impl};
 
 use super::error::TransferError;
-use super::link::max_frame;
+use super::flow::max_frame;
 use crate::tcp_info::Segments;
 
 /// The least bandwidth that a plan can allot: with less, the smallest frames take seconds, and a slow transfer cannot be

@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::TransferError;
-use super::link::{Inlet, Stop, token};
+use super::flow::{Inlet, Stop, token};
 use super::pages::seed;
-use super::recv::{Counters, Sink, State};
-use super::{Folders, Limits, Progress, Received, tcp, zenoh};
+use super::recv::{Counters, ReceiveState, Sink};
+use super::{Folders, Progress, Received, TransferLimits, tcp, zenoh};
 
 /// A transfer that arrives. Runs in the background from [`Receiver::open`] on; dropping it aborts it.
 ///
@@ -23,7 +23,7 @@ use super::{Folders, Limits, Progress, Received, tcp, zenoh};
 pub struct Receiver {
     stop: Arc<Stop>,
     counters: Arc<Counters>,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<ReceiveState>,
     /// Waits for the source, then starts the thread that writes.
     _accepting: AbortOnDropHandle<()>,
 }
@@ -42,13 +42,13 @@ impl Receiver {
         session: Option<::zenoh::Session>,
         migration: &str,
         folders: Folders,
-        limits: Limits,
+        limits: TransferLimits,
     ) -> BoxFuture<'_, Result<(Self, TransportOffer), TransferError>> {
         Box::pin(async move {
             let bounds = limits.bounds();
             let stall = Duration::from_millis(bounds.stall_ms);
             let (counters, stop) = (Arc::<Counters>::default(), Arc::<Stop>::default());
-            let (publish, state) = watch::channel(State::default());
+            let (publish, state) = watch::channel(ReceiveState::default());
             let token = token()?;
             let sink = Sink::open(folders, bounds, seed(&token), Arc::clone(&counters), publish.clone())?;
             let stopping = Arc::clone(&stop);
@@ -94,7 +94,7 @@ impl Receiver {
     ///
     /// [`TransferError::NoStream`] if the transfer ended well without one, else why it ended.
     pub async fn stream_received(&mut self) -> Result<PathBuf, TransferError> {
-        let arrived = |state: &State| state.stream.is_some() || state.outcome.is_some();
+        let arrived = |state: &ReceiveState| state.stream.is_some() || state.outcome.is_some();
         let state = self.state.wait_for(arrived).await.map_err(|_| TransferError::Cancelled)?;
         match (&state.stream, &state.outcome) {
             (Some(path), _) => Ok(path.clone()),
@@ -127,7 +127,12 @@ impl Drop for Receiver {
 }
 
 /// Starts the thread that writes. Nobody waits for it: once `stop` says so it tells the source, and ends.
-fn start(inlet: Result<Inlet, TransferError>, sink: Sink, stop: Arc<Stop>, publish: &watch::Sender<State>) {
+fn start(
+    inlet: Result<Inlet, TransferError>,
+    sink: Sink,
+    stop: Arc<Stop>,
+    publish: &watch::Sender<ReceiveState>,
+) {
     let started = inlet.and_then(|inlet| {
         let thread = thread::Builder::new().name("mose-bulk-sink".into());
         let spawned = thread.spawn(move || sink.run(inlet, &stop));

@@ -15,12 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::digest::FileHasher;
 use super::error::TransferError;
+use super::flow::{Flow, Pool, tag};
 use super::follow::{self, DumpSignal};
-use super::link::{Flow, Pool, tag};
 use super::pages::{self, RoundSent};
 use super::send::{Engine, ReadPages, Rounds};
 use super::tree::Root;
-use super::{Limits, Pass, Sent, pace, tcp, tree, zenoh};
+use super::{Pass, Sent, TransferLimits, pace, tcp, tree, zenoh};
 
 /// Bytes of an archive read at once, and how many such pieces may wait.
 const PIECE: usize = 256 << 10;
@@ -75,7 +75,7 @@ impl Sender {
         offer: &'a TransportOffer,
         session: Option<::zenoh::Session>,
         migration: &'a str,
-        limits: Limits,
+        limits: TransferLimits,
     ) -> BoxFuture<'a, Result<Self, TransferError>> {
         Box::pin(async move {
             let mut bounds = limits.meet(offer.bounds())?;

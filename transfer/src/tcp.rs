@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 
 use super::buf::{Buf, HEADER};
 use super::error::TransferError;
+use super::flow::{Flow, Inlet, Outlet, Pool, ReplyPort, Stop, WAITING, max_frame, same_secret, tag};
 use super::frame::Reply;
-use super::link::{Flow, Inlet, Outlet, Pool, ReplyPort, Stop, WAITING, max_frame, same_secret, tag};
 use super::pace;
 use crate::tcp_info::{Segments, tcp_info};
 

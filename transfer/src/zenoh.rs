@@ -1,9 +1,9 @@
-//! Chunks over Zenoh, for networks where only its links pass.
+//! Chunks over Zenoh, for networks where only its connections pass.
 //!
-//! A put's `Ok` does not mean delivered, and Zenoh drops in silence what a stalled receiver or a broken link kept from
+//! A put's `Ok` does not mean delivered, and Zenoh drops in silence what a stalled receiver or a broken connection kept from
 //! arriving: hence our own sequence numbers, acknowledgements and window. The window also keeps the receiving callback
 //! from ever blocking, since one that blocks loses data and holds up others. Give this transport a session of its own:
-//! beside a bulk transfer on one link a control message waits for tens of milliseconds.
+//! beside a bulk transfer on one connection a control message waits for tens of milliseconds.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Queue, SyncSender, TrySendError, sync_channel};
@@ -20,10 +20,10 @@ use zenoh::{Session, Wait as _};
 
 use super::buf::{Buf, HEADER};
 use super::error::TransferError;
-use super::frame::Reply;
-use super::link::{
+use super::flow::{
     Flow, Inlet, Outlet, Pool, ReplyPort, Stop, frames_in_window, max_frame, same_secret, tag,
 };
+use super::frame::Reply;
 
 /// Begins the message that shows the token; repeated until answered, as the routes may not be known at first.
 const HELLO: &[u8; 8] = b"MOSEbulk";

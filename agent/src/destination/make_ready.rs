@@ -12,7 +12,7 @@ use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use super::{Arrival, remove_file, transfer_refusal};
 use crate::agent::Agent;
 use crate::overlay::overlay_refusal;
-use mose_transfer::{Folders, Limits, Receiver, TreeFolder};
+use mose_transfer::{Folders, Receiver, TransferLimits, TreeFolder};
 
 impl Agent {
     /// Refuses what would collide with something that is here already.
@@ -163,7 +163,7 @@ impl Arrival {
             Some(agent.bulk.clone()),
             prepare.task.migration.as_str(),
             folders,
-            Limits { total: prepare.limit.0, ..Limits::default() },
+            TransferLimits { total: prepare.limit.0, ..TransferLimits::default() },
         )
         .await
         .map_err(|error| transfer_refusal(&error))?;

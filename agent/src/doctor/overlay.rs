@@ -24,7 +24,7 @@ pub(super) fn checks(health: Option<Health>) -> Vec<Check> {
             checks.extend(recorded.faulty.into_iter().map(|faulty| {
                 Check::broken(
                     "OVS ports",
-                    format!("{} is out of use: {}", faulty.link, faulty.reason),
+                    format!("{} is out of use: {}", faulty.device, faulty.reason),
                     "see ovs-vswitchd's log; restart the agent to have its ports made anew",
                 )
             }));
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_port_that_is_out_of_use_is_named() {
-        let faulty = vec![Faulty { link: "mo-1".into(), reason: "no such device".into() }];
+        let faulty = vec![Faulty { device: "mo-1".into(), reason: "no such device".into() }];
         let database = Ok(Recorded { faulty, ..recorded(Some(Datapath::Kernel)) });
         let health = Health { bridge: "br-mose".into(), database, switch: Ok(3) };
         let last = checks(Some(health)).pop().unwrap();

@@ -9,7 +9,7 @@ use mose_protocol::handover::{Place, Prepare, Prepared};
 use mose_protocol::step::Step;
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{Refusal, RefusalCode, Reply, Request};
-use mose_transfer::{Limits, Sender};
+use mose_transfer::{Sender, TransferLimits};
 
 use super::{Ready, Source, out_of_order};
 use crate::destination::{STATE_LIMIT, transfer_refusal};
@@ -158,7 +158,7 @@ impl Source {
             &prepared.offer,
             Some(self.agent.bulk.clone()),
             task.migration.as_str(),
-            Limits { bandwidth, ..Limits::default() },
+            TransferLimits { bandwidth, ..TransferLimits::default() },
         )
         .await
         .map_err(|error| transfer_refusal(&error))

@@ -98,13 +98,13 @@ struct Ended {
 }
 
 impl GapProbe {
-    /// Begins to listen on an endpoint's device ([`crate::Endpoint::host_link`]) to what comes from a service and goes to it.
+    /// Begins to listen on an endpoint's device ([`crate::Endpoint::host_device`]) to what comes from a service and goes to it.
     ///
     /// # Errors
     /// If there is no such device, or the process may not open packet sockets.
-    pub fn start(host_link: &str, service: Ipv4Addr) -> Result<Self, CoatError> {
-        let what = || format!("listen on device {host_link}");
-        let socket = open(host_link, service).map_err(|e| CoatError::kernel(what(), e))?;
+    pub fn start(host_device: &str, service: Ipv4Addr) -> Result<Self, CoatError> {
+        let what = || format!("listen on device {host_device}");
+        let socket = open(host_device, service).map_err(|e| CoatError::kernel(what(), e))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let tally = Arc::new(Mutex::new(Tally::default()));
@@ -181,8 +181,8 @@ fn filter(service: Ipv4Addr) -> [libc::sock_filter; 11] {
     ]
 }
 
-fn open(link: &str, service: Ipv4Addr) -> io::Result<OwnedFd> {
-    let index = nix::net::if_::if_nametoindex(link)?;
+fn open(device: &str, service: Ipv4Addr) -> io::Result<OwnedFd> {
+    let index = nix::net::if_::if_nametoindex(device)?;
     // SAFETY: no memory is involved. Protocol 0: nothing is received before the filter is in place.
     let raw = check(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: the descriptor was just opened and nobody else knows it.

@@ -26,7 +26,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-use super::wire::{self, BundleStep, FlowEntry, FlowMod, HEADER, Header, kind};
+use super::messages::{self, BundleStep, FlowEntry, FlowMod, HEADER, Header, kind};
 use crate::CoatError;
 
 /// Bytes that may wait to be written before packets are dropped: a switch that reads nothing must not eat memory.
@@ -65,7 +65,7 @@ impl Sender {
         if self.queued.load(Ordering::Relaxed) > QUEUE_LIMIT {
             return false;
         }
-        wire::packet_out(0, port, frame).is_some_and(|bytes| self.send(bytes))
+        messages::packet_out(0, port, frame).is_some_and(|bytes| self.send(bytes))
     }
 }
 
@@ -79,14 +79,14 @@ enum Waiter {
     Flows(Vec<FlowEntry>, oneshot::Sender<Result<Vec<FlowEntry>, String>>),
 }
 
-enum Link {
+enum Connection {
     Up(Sender),
     Down(String),
 }
 
 struct Shared {
     path: PathBuf,
-    link: Mutex<Link>,
+    connection: Mutex<Connection>,
     waiters: Mutex<HashMap<u32, Waiter>>,
     next: AtomicU32,
     sink: Arc<dyn PacketSink>,
@@ -106,9 +106,9 @@ impl Shared {
     }
 
     fn sender(&self) -> Result<Sender, CoatError> {
-        match &*self.link.lock() {
-            Link::Up(sender) => Ok(sender.clone()),
-            Link::Down(reason) => Err(self.unreachable(reason.clone())),
+        match &*self.connection.lock() {
+            Connection::Up(sender) => Ok(sender.clone()),
+            Connection::Down(reason) => Err(self.unreachable(reason.clone())),
         }
     }
 
@@ -118,25 +118,25 @@ impl Shared {
 
     /// The connection broke while something was waited for.
     fn broken(&self) -> CoatError {
-        let reason = match &*self.link.lock() {
-            Link::Down(reason) => reason.clone(),
-            Link::Up(_) => "the connection broke".to_owned(),
+        let reason = match &*self.connection.lock() {
+            Connection::Down(reason) => reason.clone(),
+            Connection::Up(_) => "the connection broke".to_owned(),
         };
         self.unreachable(reason)
     }
 
     fn dispatch(&self, header: Header, body: &[u8], sender: &Sender) -> io::Result<()> {
         match header.kind {
-            kind::PACKET_IN => match wire::parse_packet_in(body) {
+            kind::PACKET_IN => match messages::parse_packet_in(body) {
                 Some(packet) => self.sink.packet_in(packet.in_port, packet.frame, sender),
                 None => return Err(malformed("packet-in")),
             },
             kind::ECHO_REQUEST => {
-                if let Some(bytes) = wire::echo_reply(header.xid, body) {
+                if let Some(bytes) = messages::echo_reply(header.xid, body) {
                     sender.send(bytes);
                 }
             }
-            kind::ERROR => self.refused(header.xid, wire::describe_error(body)),
+            kind::ERROR => self.refused(header.xid, messages::describe_error(body)),
             kind::BARRIER_REPLY => {
                 if let Some(Waiter::Barrier(done)) = self.waiters.lock().remove(&header.xid) {
                     // Whoever waited may have given up.
@@ -144,7 +144,8 @@ impl Shared {
                 }
             }
             kind::MULTIPART_REPLY => {
-                let (entries, more) = wire::parse_flow_stats(body).ok_or_else(|| malformed("flow dump"))?;
+                let (entries, more) =
+                    messages::parse_flow_stats(body).ok_or_else(|| malformed("flow dump"))?;
                 self.flows(header.xid, entries, more);
             }
             _ => {}
@@ -229,7 +230,7 @@ impl OfClient {
     ) -> Result<Self, CoatError> {
         let shared = Arc::new(Shared {
             path: path.to_owned(),
-            link: Mutex::new(Link::Down("not connected yet".to_owned())),
+            connection: Mutex::new(Connection::Down("not connected yet".to_owned())),
             waiters: Mutex::default(),
             next: AtomicU32::new(1),
             sink,
@@ -283,13 +284,13 @@ impl OfClient {
         let mut registered = Registered { shared, xids: Vec::with_capacity(changes.len() + 3) };
         let control = |registered: &mut Registered<'_>| registered.add(Waiter::Refusal(Arc::clone(&refusal)));
         let bundle = shared.xid();
-        let mut bytes = wire::bundle_control(control(&mut registered), bundle, BundleStep::Open);
+        let mut bytes = messages::bundle_control(control(&mut registered), bundle, BundleStep::Open);
         for change in changes {
-            bytes.extend(wire::bundle_add(control(&mut registered), bundle, change));
+            bytes.extend(messages::bundle_add(control(&mut registered), bundle, change));
         }
-        bytes.extend(wire::bundle_control(control(&mut registered), bundle, BundleStep::Commit));
+        bytes.extend(messages::bundle_control(control(&mut registered), bundle, BundleStep::Commit));
         let (done, barrier) = oneshot::channel();
-        bytes.extend(wire::barrier(registered.add(Waiter::Barrier(done))));
+        bytes.extend(messages::barrier(registered.add(Waiter::Barrier(done))));
         sender.send(bytes);
         match tokio::time::timeout(self.deadline, barrier).await {
             Err(_) => Err(self.late(what)),
@@ -307,7 +308,7 @@ impl OfClient {
         let sender = shared.sender()?;
         let mut registered = Registered { shared, xids: Vec::with_capacity(1) };
         let (done, barrier) = oneshot::channel();
-        sender.send(wire::barrier(registered.add(Waiter::Barrier(done))));
+        sender.send(messages::barrier(registered.add(Waiter::Barrier(done))));
         match tokio::time::timeout(self.deadline, barrier).await {
             Err(_) => Err(self.late(what)),
             Ok(Err(_)) => Err(shared.broken()),
@@ -322,7 +323,7 @@ impl OfClient {
         let mut registered = Registered { shared, xids: Vec::new() };
         let (done, flows) = oneshot::channel();
         let xid = registered.add(Waiter::Flows(Vec::new(), done));
-        sender.send(wire::flow_stats_request(xid));
+        sender.send(messages::flow_stats_request(xid));
         match tokio::time::timeout(self.deadline, flows).await {
             Err(_) => Err(self.late("the dump of its flows")),
             Ok(Err(_)) => Err(shared.broken()),
@@ -360,7 +361,7 @@ async fn keep_alive(shared: &Shared, deadline: Duration) {
             }
             Err(error) => error,
         };
-        *shared.link.lock() = Link::Down(ended.to_string());
+        *shared.connection.lock() = Connection::Down(ended.to_string());
         // Dropping the waiters tells those who wait.
         shared.waiters.lock().clear();
         tracing::debug!(path = %shared.path.display(), error = %ended, "no OpenFlow connection");
@@ -373,19 +374,19 @@ async fn connect(path: &Path, deadline: Duration) -> io::Result<(BufReader<Owned
     tokio::time::timeout(deadline, async {
         let (reader, mut writer) = UnixStream::connect(path).await?.into_split();
         let mut reader = BufReader::with_capacity(256 << 10, reader);
-        writer.write_all(&wire::hello(1)).await?;
+        writer.write_all(&messages::hello(1)).await?;
         let mut body = Vec::new();
         let hello = read_message(&mut reader, &mut body).await?;
         match hello.kind {
-            kind::HELLO if hello.version >= wire::VERSION => {}
-            kind::ERROR => return Err(io::Error::other(wire::describe_error(&body))),
+            kind::HELLO if hello.version >= messages::VERSION => {}
+            kind::ERROR => return Err(io::Error::other(messages::describe_error(&body))),
             _ => {
                 return Err(io::Error::other(
                     "the bridge does not allow OpenFlow 1.4 (its `protocols` in the database must name OpenFlow14)",
                 ));
             }
         }
-        writer.write_all(&wire::set_config(2)).await?;
+        writer.write_all(&messages::set_config(2)).await?;
         Ok((reader, writer))
     })
     .await
@@ -406,7 +407,7 @@ async fn read_message(reader: &mut BufReader<OwnedReadHalf>, body: &mut Vec<u8>)
 async fn serve(shared: &Shared, mut reader: BufReader<OwnedReadHalf>, writer: OwnedWriteHalf) -> io::Error {
     let (queue, queued) = mpsc::unbounded_channel();
     let sender = Sender { queue, queued: Arc::default() };
-    *shared.link.lock() = Link::Up(sender.clone());
+    *shared.connection.lock() = Connection::Up(sender.clone());
     shared.generation.send_modify(|n| *n += 1);
     let read = async {
         let mut body = Vec::new();

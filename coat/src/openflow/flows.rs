@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::wire::{FlowEntry, FlowMod, Match, PORT_CONTROLLER};
+use super::messages::{FlowEntry, FlowMod, Match, PORT_CONTROLLER};
 
 /// Every flow has the same priority: no two of them match the same packet.
 const PRIORITY: u16 = 100;

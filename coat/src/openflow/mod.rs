@@ -2,7 +2,7 @@
 
 mod client;
 mod flows;
-pub(crate) mod wire;
+pub(crate) mod messages;
 
 pub(crate) use client::{OfClient, PacketSink, Sender};
 pub(crate) use flows::{Output, read_route, route_add, route_delete};

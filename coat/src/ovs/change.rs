@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::{Inner, OvsConfig};
 use crate::{
     CoatError, Endpoint, EndpointSpec, Route,
-    link::{self, Links},
+    devices::{self, Devices},
     name, netns,
     openflow::route_delete,
     ports::{self, Port},
@@ -35,29 +35,29 @@ impl Inner {
                 )));
             }
         }
-        let link = name::endpoint_link(&self.config.bridge, &spec.name);
-        let links = Links::here()?;
+        let device = name::endpoint_device(&self.config.bridge, &spec.name);
+        let devices = Devices::here()?;
         // Whatever an attempt before left under these names.
-        self.schema.remove_port(&link).await?;
-        links.delete(&link).await?;
-        link::make_namespace(&spec.name).await?;
-        match self.make_endpoint(&links, &link, &spec, epoch).await {
+        self.schema.remove_port(&device).await?;
+        devices.delete(&device).await?;
+        devices::make_namespace(&spec.name).await?;
+        match self.make_endpoint(&devices, &device, &spec, epoch).await {
             Ok(port) => {
                 self.set_output(Route::Endpoint(spec.name.clone()), Some(port));
                 self.lengthen_queues().await;
             }
             Err(error) => {
-                self.unmake_endpoint(&links, &link, &spec.name).await;
+                self.unmake_endpoint(&devices, &device, &spec.name).await;
                 return Err(error);
             }
         }
-        Ok(Endpoint { netns: netns::path(&spec.name), host_link: link, epoch, spec })
+        Ok(Endpoint { netns: netns::path(&spec.name), host_device: device, epoch, spec })
     }
 
     async fn raise_epoch(&self, mut present: Endpoint, epoch: u64) -> Result<Endpoint, CoatError> {
         if epoch > present.epoch {
-            let link = &present.host_link;
-            self.schema.set_id(link, ports::EPOCH, &epoch.to_string()).await?;
+            let device = &present.host_device;
+            self.schema.set_id(device, ports::EPOCH, &epoch.to_string()).await?;
             present.epoch = epoch;
         }
         Ok(present)
@@ -65,22 +65,22 @@ impl Inner {
 
     async fn make_endpoint(
         &self,
-        links: &Links,
-        link: &str,
+        devices: &Devices,
+        device: &str,
         spec: &EndpointSpec,
         epoch: u64,
     ) -> Result<u32, CoatError> {
-        links.add_endpoint(link, spec).await?;
-        links.set_alias(link, &self.alias(&spec.name)).await?;
-        self.schema.add_port(link, ports::endpoint_ids(spec, epoch)).await
+        devices.add_endpoint(device, spec).await?;
+        devices.set_alias(device, &self.alias(&spec.name)).await?;
+        self.schema.add_port(device, ports::endpoint_ids(spec, epoch)).await
     }
 
     /// Takes back what [`Self::make_endpoint`] began; what cannot be taken back now is swept at the next start.
-    async fn unmake_endpoint(&self, links: &Links, link: &str, name: &str) {
+    async fn unmake_endpoint(&self, devices: &Devices, device: &str, name: &str) {
         for undone in [
-            self.schema.remove_port(link).await,
-            links.delete(link).await,
-            link::remove_namespace(name).await,
+            self.schema.remove_port(device).await,
+            devices.delete(device).await,
+            devices::remove_namespace(name).await,
         ] {
             if let Err(error) = undone {
                 tracing::warn!(%error, endpoint = name, "a failed attach left something over");
@@ -91,15 +91,15 @@ impl Inner {
     pub(super) async fn detach(&self, name: String) -> Result<(), CoatError> {
         name::validate("an endpoint", &name)?;
         let _changing = self.changing.lock().await;
-        let link = name::endpoint_link(&self.config.bridge, &name);
+        let device = name::endpoint_device(&self.config.bridge, &name);
         let target = Route::Endpoint(name.clone());
         let recorded = self.ports().await?.iter().any(|port| port.target() == target);
         self.forget_target(&target).await?;
-        self.schema.remove_port(&link).await?;
-        let links = Links::here()?;
-        let ours = recorded || links.exists(&link).await?;
-        links.delete(&link).await?;
-        if ours { link::remove_namespace(&name).await } else { Ok(()) }
+        self.schema.remove_port(&device).await?;
+        let devices = Devices::here()?;
+        let ours = recorded || devices.exists(&device).await?;
+        devices.delete(&device).await?;
+        if ours { devices::remove_namespace(&name).await } else { Ok(()) }
     }
 
     pub(super) async fn add_tunnel(&self, host: String, remote: Ipv4Addr) -> Result<(), CoatError> {
@@ -143,15 +143,15 @@ impl Inner {
     /// Makes a tunnel, in place of whatever has its name.
     pub(super) async fn make_tunnel(&self, host: &str, remote: Ipv4Addr) -> Result<(), CoatError> {
         let OvsConfig { bridge, vni, underlay, .. } = &self.config;
-        let link = name::tunnel_link(bridge, host);
+        let device = name::tunnel_device(bridge, host);
         let vni = name::pair_vni(*vni, *underlay, remote);
-        let links = Links::here()?;
-        self.schema.remove_port(&link).await?;
-        links.delete(&link).await?;
-        links.add_vxlan(&link, vni, *underlay, remote).await?;
+        let devices = Devices::here()?;
+        self.schema.remove_port(&device).await?;
+        devices.delete(&device).await?;
+        devices.add_vxlan(&device, vni, *underlay, remote).await?;
         let made = async {
-            links.set_alias(&link, &self.alias(host)).await?;
-            self.schema.add_port(&link, ports::tunnel_ids(host, remote)).await
+            devices.set_alias(&device, &self.alias(host)).await?;
+            self.schema.add_port(&device, ports::tunnel_ids(host, remote)).await
         };
         match made.await {
             Ok(port) => {
@@ -160,7 +160,7 @@ impl Inner {
                 Ok(())
             }
             Err(error) => {
-                for undone in [self.schema.remove_port(&link).await, links.delete(&link).await] {
+                for undone in [self.schema.remove_port(&device).await, devices.delete(&device).await] {
                     if let Err(error) = undone {
                         tracing::warn!(%error, host, "a failed tunnel left something over");
                     }
@@ -173,9 +173,9 @@ impl Inner {
     pub(super) async fn remove_tunnel(&self, host: String) -> Result<(), CoatError> {
         name::validate("a host", &host)?;
         let _changing = self.changing.lock().await;
-        let link = name::tunnel_link(&self.config.bridge, &host);
+        let device = name::tunnel_device(&self.config.bridge, &host);
         self.forget_target(&Route::Tunnel(host)).await?;
-        self.schema.remove_port(&link).await?;
-        Links::here()?.delete(&link).await
+        self.schema.remove_port(&device).await?;
+        Devices::here()?.delete(&device).await
     }
 }

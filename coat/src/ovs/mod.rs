@@ -28,8 +28,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::gap::{GapProbe, GapWatch};
 use crate::{
     Change, CoatError, Endpoint, EndpointSpec, Health, HoldLimits, Overlay, Route, RouteEntry,
+    devices::{self, Devices},
     hold::{Arrival, HoldTable},
-    link::{self, Links},
     name, netns,
     openflow::{OfClient, Output, PacketSink, Sender, read_route, route_add, route_delete},
     ovsdb::{OvsdbClient, Schema},
@@ -266,34 +266,34 @@ impl Inner {
 
     /// Removes what is recorded but not there, and what is there but not recorded.
     async fn tidy(&self) -> Result<(), CoatError> {
-        let links = Links::here()?;
-        let mut unrecorded = links.with_alias(&self.alias("")).await?;
+        let devices = Devices::here()?;
+        let mut unrecorded = devices.with_alias(&self.alias("")).await?;
         for port in self.ports().await? {
-            unrecorded.remove(port.link());
+            unrecorded.remove(port.device());
             let whole = match &port {
                 Port::Endpoint(endpoint) => netns::exists(&endpoint.spec.name),
                 Port::Tunnel { .. } => true,
             };
-            if whole && links.exists(port.link()).await? {
+            if whole && devices.exists(port.device()).await? {
                 continue;
             }
-            tracing::warn!(link = port.link(), "recorded, but no longer there");
-            self.schema.remove_port(port.link()).await?;
+            tracing::warn!(link = port.device(), "recorded, but no longer there");
+            self.schema.remove_port(port.device()).await?;
             match port {
                 Port::Endpoint(endpoint) => {
-                    links.delete(&endpoint.host_link).await?;
-                    link::remove_namespace(&endpoint.spec.name).await?;
+                    devices.delete(&endpoint.host_device).await?;
+                    devices::remove_namespace(&endpoint.spec.name).await?;
                 }
                 Port::Tunnel { host, remote, .. } => {
                     self.make_tunnel(&host, remote).await?;
                 }
             }
         }
-        for (link, name) in unrecorded {
-            tracing::warn!(link, name, "left over from a change that was cut short");
-            links.delete(&link).await?;
-            if link == name::endpoint_link(&self.config.bridge, &name) {
-                link::remove_empty_namespace(&name).await?;
+        for (device, name) in unrecorded {
+            tracing::warn!(link = device, name, "left over from a change that was cut short");
+            devices.delete(&device).await?;
+            if device == name::endpoint_device(&self.config.bridge, &name) {
+                devices::remove_empty_namespace(&name).await?;
             }
         }
         Ok(())
@@ -303,7 +303,7 @@ impl Inner {
     async fn learn_outputs(&self) -> Result<(), CoatError> {
         let mut outputs = HashMap::new();
         for port in self.ports().await? {
-            match self.schema.await_ofport(port.link()).await {
+            match self.schema.await_ofport(port.device()).await {
                 Ok(number) => {
                     outputs.insert(port.target(), number);
                 }
@@ -468,6 +468,6 @@ impl Overlay for OvsOverlay {
     }
 
     fn watch(&self, endpoint: &Endpoint, service: Ipv4Addr) -> Result<Box<dyn GapWatch>, CoatError> {
-        Ok(Box::new(GapProbe::start(&endpoint.host_link, service)?))
+        Ok(Box::new(GapProbe::start(&endpoint.host_device, service)?))
     }
 }

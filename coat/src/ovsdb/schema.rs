@@ -15,7 +15,7 @@ const BRIDGE_KEY: &str = "mose-bridge";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PortRecord {
     /// The device.
-    pub(crate) link: String,
+    pub(crate) device: String,
     /// The OpenFlow port number, once the switch has opened the device.
     pub(crate) ofport: Option<u32>,
     /// Why the switch could not open it.
@@ -50,7 +50,7 @@ fn record(row: &Value) -> Option<PortRecord> {
     let ids = row.get("external_ids")?.get(1)?.as_array()?;
     let text = |value: &Value| value.as_str().map(str::to_owned);
     Some(PortRecord {
-        link: text(row.get("name")?)?,
+        device: text(row.get("name")?)?,
         ofport: row
             .get("ofport")
             .and_then(optional)
@@ -113,7 +113,7 @@ impl Schema {
     /// Adds a device to the bridge and returns its OpenFlow port number once the switch has opened it.
     pub(crate) async fn add_port(
         &self,
-        link: &str,
+        device: &str,
         mut ids: BTreeMap<String, String>,
     ) -> Result<u32, CoatError> {
         ids.insert(BRIDGE_KEY.to_owned(), self.bridge.clone());
@@ -122,22 +122,22 @@ impl Schema {
             "a new port",
             vec![
                 json!({ "op": "insert", "table": "Interface", "uuid-name": "iface",
-                    "row": { "name": link, "external_ids": ids } }),
+                    "row": { "name": device, "external_ids": ids } }),
                 json!({ "op": "insert", "table": "Port", "uuid-name": "port",
-                    "row": { "name": link, "interfaces": ["named-uuid", "iface"], "external_ids": ids } }),
+                    "row": { "name": device, "interfaces": ["named-uuid", "iface"], "external_ids": ids } }),
                 json!({ "op": "mutate", "table": "Bridge", "where": [["name", "==", self.bridge]],
                     "mutations": [["ports", "insert", ["named-uuid", "port"]]] }),
                 next_cfg(),
             ],
         )
         .await?;
-        self.await_ofport(link).await
+        self.await_ofport(device).await
     }
 
     /// Waits until the switch has opened a device, or said why it cannot.
-    pub(crate) async fn await_ofport(&self, link: &str) -> Result<u32, CoatError> {
+    pub(crate) async fn await_ofport(&self, device: &str) -> Result<u32, CoatError> {
         let milliseconds = u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX);
-        let wanted = json!([["name", "==", link]]);
+        let wanted = json!([["name", "==", device]]);
         let waited = self
             .client
             .transact(
@@ -154,7 +154,7 @@ impl Schema {
             .map_err(|error| match error {
                 CoatError::Ovsdb { reason, .. } if reason.contains("timed out") => CoatError::Unreachable {
                     path: self.bridge.clone().into(),
-                    reason: format!("{link} was not opened within {milliseconds} ms"),
+                    reason: format!("{device} was not opened within {milliseconds} ms"),
                     daemon: "ovs-vswitchd",
                 },
                 other => other,
@@ -163,19 +163,19 @@ impl Schema {
         match found {
             Some(PortRecord { ofport: Some(port), .. }) => Ok(port),
             other => Err(CoatError::Port {
-                link: link.to_owned(),
+                device: device.to_owned(),
                 reason: other.and_then(|port| port.error).unwrap_or_else(|| "no reason given".to_owned()),
             }),
         }
     }
 
     /// Removes a device from the bridge and waits until the switch has let go of it. Does nothing if it is no port.
-    pub(crate) async fn remove_port(&self, link: &str) -> Result<(), CoatError> {
+    pub(crate) async fn remove_port(&self, device: &str) -> Result<(), CoatError> {
         let found = self
             .transact(
                 "a look for a port",
                 vec![
-                    json!({ "op": "select", "table": "Port", "where": [["name", "==", link]], "columns": ["_uuid"] }),
+                    json!({ "op": "select", "table": "Port", "where": [["name", "==", device]], "columns": ["_uuid"] }),
                 ],
             )
             .await?;
@@ -208,15 +208,15 @@ impl Schema {
             )
             .await;
         if let Err(error) = waited {
-            tracing::warn!(link, %error, "the switch did not confirm the removal of a port");
+            tracing::warn!(link = device, %error, "the switch did not confirm the removal of a port");
         }
         Ok(())
     }
 
     /// Changes one of the values written with a port.
-    pub(crate) async fn set_id(&self, link: &str, key: &str, value: &str) -> Result<(), CoatError> {
+    pub(crate) async fn set_id(&self, device: &str, key: &str, value: &str) -> Result<(), CoatError> {
         let change = |table: &str| {
-            json!({ "op": "mutate", "table": table, "where": [["name", "==", link]], "mutations": [
+            json!({ "op": "mutate", "table": table, "where": [["name", "==", device]], "mutations": [
                 ["external_ids", "delete", ["set", [key]]],
                 ["external_ids", "insert", ["map", [[key, value]]]],
             ] })
@@ -243,7 +243,7 @@ impl Schema {
         };
         let ports = self.ports().await?;
         let faulty =
-            |port: &PortRecord| Some(Faulty { link: port.link.clone(), reason: port.error.clone()? });
+            |port: &PortRecord| Some(Faulty { device: port.device.clone(), reason: port.error.clone()? });
         Ok(Recorded {
             release: text(0, "ovs_version"),
             datapath: text(1, "datapath_type").map(|name| Datapath::of(&name)),

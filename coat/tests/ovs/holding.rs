@@ -56,9 +56,9 @@ async fn a_held_tcp_segment_costs_the_hold_and_no_retransmission_timeout() {
     let (a, b) = (&bed.hosts[0], &bed.hosts[1]);
     echo(b, "service").await;
     let mut stream = connect(a, "client").await;
-    let link = a.with(|o| async move { o.endpoints().await.unwrap().remove(0).host_link }).await;
+    let host_device = a.with(|o| async move { o.endpoints().await.unwrap().remove(0).host_device }).await;
     for (epoch, hold) in [(2, 120_u64), (3, 350), (4, 900)] {
-        let device = link.clone();
+        let device = host_device.clone();
         let probe = a.place.block(move || GapProbe::start(&device, SERVICE).unwrap()).await;
         let (stop, mut talker) = (Arc::new(AtomicBool::new(false)), stream.try_clone().unwrap());
         let stopped = Arc::clone(&stop);

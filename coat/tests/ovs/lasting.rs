@@ -56,20 +56,20 @@ async fn detach_leaves_nothing_and_spares_what_is_not_ours() {
     let _alone = ALONE.lock().await;
     let bed = Bed::new(2).await;
     let a = &bed.hosts[0];
-    let links = || {
+    let listed = || {
         let run =
             a.place.block(|| std::process::Command::new("ip").args(["-o", "link"]).output().unwrap().stdout);
         async { String::from_utf8(run.await).unwrap() }
     };
     let count = |text: &str| text.lines().count();
-    let before = links().await;
+    let before = listed().await;
     let endpoint = a.attach(&spec("service", SERVICE), 1).await;
     a.route(SERVICE, at_endpoint("service"), 1).await;
-    assert_eq!(count(&links().await), count(&before) + 1);
-    assert!(endpoint.host_link.len() <= 15);
+    assert_eq!(count(&listed().await), count(&before) + 1);
+    assert!(endpoint.host_device.len() <= 15);
     a.with(|o| async move { o.detach("service").await.unwrap() }).await;
     a.with(|o| async move { o.detach("service").await.unwrap() }).await;
-    assert_eq!(count(&links().await), count(&before));
+    assert_eq!(count(&listed().await), count(&before));
     assert!(!a.place.block(move || endpoint.netns.exists()).await);
     a.with(|o| async move {
         assert!(o.endpoints().await.unwrap().is_empty());
@@ -92,9 +92,9 @@ async fn detach_leaves_nothing_and_spares_what_is_not_ours() {
     a.with(|o| async move { o.detach("theirs").await.unwrap() }).await;
     assert!(a.place.block(|| std::path::Path::new("/run/netns/theirs").exists()).await);
     // Tunnels go as well.
-    let before = links().await;
+    let before = listed().await;
     a.with(|o| async move { o.remove_tunnel("b").await.unwrap() }).await;
-    assert_eq!(count(&links().await), count(&before) - 1);
+    assert_eq!(count(&listed().await), count(&before) - 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

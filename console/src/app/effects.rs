@@ -8,7 +8,7 @@ use std::time::Duration;
 use mose_orchestrator::calibrate::staleness;
 use mose_orchestrator::fleet::{Fleet, Seen};
 use mose_orchestrator::movable;
-use mose_pam::Profile;
+use mose_pam::Calibration;
 use mose_protocol::agent::Role;
 use mose_protocol::record::Record;
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp};
@@ -298,7 +298,7 @@ async fn known(fleet: &Fleet, from: &HostName, to: &HostName) -> Result<Known, R
             "update the older of agent and console",
         ));
     };
-    let doubt = match profile.as_ref().and_then(|text| Profile::from_toml(text).ok()) {
+    let doubt = match profile.as_ref().and_then(|text| Calibration::from_toml(text).ok()) {
         Some(profile) => {
             let hello = fleet.introduce(to).await.ok();
             hello

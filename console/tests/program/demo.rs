@@ -14,7 +14,7 @@ use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::Step;
 use mose_protocol::{HostName, Refusal, ServiceName, envelope, keys};
 use mose_simulated::demo::{Demo, News, Scenario};
-use mose_simulated::{Effect, Fault, FaultStep, swarm};
+use mose_simulated::{Fault, FaultEffect, FaultStep, swarm};
 
 /// How long anything in these tests may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -128,7 +128,7 @@ fn assert_single_copies(demo: &Demo) {
     }
 }
 
-fn fault(step: FaultStep, on: &str, effect: Effect) -> Fault {
+fn fault(step: FaultStep, on: &str, effect: FaultEffect) -> Fault {
     Fault { step, service: Some(service("one")), host: Some(host(on)), after: 0, times: 1, effect }
 }
 
@@ -252,7 +252,7 @@ async fn what_is_planned_with_the_scenarios_profile_mostly_holds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_fails_is_rolled_back_and_the_service_goes_on_at_its_source() {
     let (demo, fleet) = started().await;
-    demo.world().inject(fault(FaultStep::Restore, "b", Effect::Fail));
+    demo.world().inject(fault(FaultStep::Restore, "b", FaultEffect::Fail));
     let record = migrate(&fleet, &order("one", "b", Plan::cold())).await.unwrap();
     assert_eq!(record.outcome, Outcome::RolledBack);
     let reason = record.reason.unwrap();
@@ -268,7 +268,7 @@ async fn a_restore_that_fails_is_rolled_back_and_the_service_goes_on_at_its_sour
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_page_at_the_destination_is_seen_and_the_restore_refused() {
     let (demo, fleet) = started().await;
-    demo.world().inject(fault(FaultStep::Restore, "b", Effect::StalePage));
+    demo.world().inject(fault(FaultStep::Restore, "b", FaultEffect::StalePage));
     let plan = Plan { strategy: Strategy::IterativePrecopy, iterations: Some(1), ..Plan::cold() };
     let record = migrate(&fleet, &order("one", "b", plan)).await.unwrap();
     assert_eq!(record.outcome, Outcome::RolledBack);
@@ -287,7 +287,7 @@ async fn faults_before_the_hand_over_leave_the_service_where_it_was() {
         (FaultStep::PreDump, "a", pre_copy, Outcome::Refused),
         (FaultStep::Dump, "a", Plan::cold(), Outcome::RolledBack),
     ] {
-        demo.world().inject(fault(step, on, Effect::Fail));
+        demo.world().inject(fault(step, on, FaultEffect::Fail));
         let record = migrate(&fleet, &order("one", "b", plan)).await.unwrap();
         assert_eq!(record.outcome, outcome, "{step:?}: {:?}", record.reason);
         assert_eq!(demo.world().live_on(&service("one")), [host("a")]);
@@ -300,7 +300,7 @@ async fn faults_before_the_hand_over_leave_the_service_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_is_lost_in_the_restore_comes_back_and_gives_the_service_back() {
     let (demo, fleet) = started().await;
-    let lost = Effect::AgentLost { back_after: Some(Duration::from_millis(300)) };
+    let lost = FaultEffect::AgentLost { back_after: Some(Duration::from_millis(300)) };
     demo.world().inject(fault(FaultStep::Restore, "b", lost));
     let record = migrate(&fleet, &order("one", "b", Plan::cold())).await.unwrap();
     assert_eq!(record.outcome, Outcome::RolledBack, "{:?}", record.reason);
@@ -314,7 +314,7 @@ async fn an_agent_that_is_lost_in_the_restore_comes_back_and_gives_the_service_b
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_is_lost_in_the_dump_takes_its_service_back_when_it_comes_again() {
     let (demo, fleet) = started().await;
-    demo.world().inject(fault(FaultStep::Dump, "a", Effect::AgentLost { back_after: None }));
+    demo.world().inject(fault(FaultStep::Dump, "a", FaultEffect::AgentLost { back_after: None }));
     let asked = order("one", "b", Plan::cold());
     let ordered = migrate(&fleet, &asked);
     let revived = async {

@@ -12,7 +12,7 @@ use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, RefusalCode, Reply, Request, ServiceName};
 use mose_simulated::demo::{Demo, Scenario};
-use mose_simulated::{Effect, Fault, FaultStep};
+use mose_simulated::{Fault, FaultEffect, FaultStep};
 
 /// How long anything in these tests may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,7 +50,7 @@ async fn in_doubt(demo: &Demo, fleet: &Fleet) -> Record {
         host: Some(host("edge-b")),
         after: 0,
         times: 1,
-        effect: Effect::AgentLost { back_after: None },
+        effect: FaultEffect::AgentLost { back_after: None },
     });
     let order = Order {
         service: service(),

@@ -80,7 +80,7 @@ pub(crate) struct Host {
     pub(crate) records: BTreeMap<MigrationId, Record>,
 }
 
-pub(crate) struct State {
+pub(crate) struct WorldState {
     pub(crate) random: fastrand::Rng,
     pub(crate) odds: Odds,
     pub(crate) hosts: BTreeMap<HostName, Host>,
@@ -108,11 +108,11 @@ pub(crate) struct State {
 
 /// A world that tasks share.
 #[derive(Clone)]
-pub(crate) struct World(Arc<Mutex<State>>);
+pub(crate) struct World(Arc<Mutex<WorldState>>);
 
 impl World {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(WorldState {
             random: fastrand::Rng::with_seed(seed),
             odds: Odds::default(),
             hosts: BTreeMap::new(),
@@ -132,7 +132,7 @@ impl World {
         })))
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, WorldState> {
         self.0.lock().unwrap()
     }
 
@@ -286,7 +286,7 @@ impl World {
     }
 }
 
-impl State {
+impl WorldState {
     pub(crate) fn log(&mut self, what: impl fmt::Display) {
         let line = format!("{:8.3} {what}", self.begun.elapsed().as_secs_f64());
         line.hash(&mut self.hash);

@@ -1,16 +1,16 @@
 //! CRIU's own chain of pre-dumps (criu(8): `pre-dump`, `--track-mem`, `--prev-images-dir`), where the kernel has soft-dirty.
 //!
-//! Each link holds the pages that were written to since the link before, the first one all of them. A link is a folder beside
-//! the container's checkpoint folder, `pre-checkpoint-1`, `pre-checkpoint-2` …, with a `parent` link to the one before; the
-//! final dump is given the symbolic link `pre-checkpoint`, which points to the newest one, as that is the name that Podman
-//! gives to CRIU. At the destination the links lie within the checkpoint folder, where the transfer puts them.
+//! Each pre-dump holds the pages that were written to since the one before, the first one all of them. It is a folder beside
+//! the container's checkpoint folder, `pre-checkpoint-1`, `pre-checkpoint-2` …, with a symbolic link `parent` to the one before;
+//! the final dump is given the symbolic link `pre-checkpoint`, which points to the newest one, as that is the name that Podman
+//! gives to CRIU. At the destination the pre-dumps lie within the checkpoint folder, where the transfer puts them.
 //!
-//! Links are made by CRIU itself, neither by Podman (which makes one only) nor by runc: a link then freezes the service for as
+//! Pre-dumps are made by CRIU itself, neither by Podman (which makes one only) nor by runc: one then freezes the service for as
 //! long as CRIU takes to collect its pages. Beneath runc it stands still for 100 ms more, since CRIU, given the container's
 //! freezer, looks whether the tasks are frozen every 100 ms, and no action script, by which a final dump is spared
 //! this, is run in a pre-dump.
 //!
-//! Whatever ends a link half-way, CRIU is never killed: the service would go on with CRIU's code in the place of its own.
+//! Whatever ends a pre-dump half-way, CRIU is never killed: the service would go on with CRIU's code in the place of its own.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -33,16 +33,16 @@ use super::aside::aside;
 use super::{CRIU_DEADLINE, io_refusal, pid_of};
 use crate::{Container, PreDumped};
 
-/// The name that Podman gives to CRIU for the parent of the final dump; with a dash and a number, a link's.
+/// The name that Podman gives to CRIU for the parent of the final dump; with a dash and a number, a pre-dump's.
 const PREVIOUS: &str = "pre-checkpoint";
 
 /// Where CRIU puts what is no image: its log, its statistics, its cache of inodes.
 const WORK: &str = "pre-checkpoint-work";
 
-/// CRIU's log of a link, below [`WORK`].
+/// CRIU's log of a pre-dump, below [`WORK`].
 const LOG: &str = "pre-dump.log";
 
-/// The link of a checkpoint folder to its parent.
+/// The symbolic link of a checkpoint folder to its parent.
 const PARENT: &str = "parent";
 
 /// How long CRIU may take to say what the kernel can do.
@@ -52,7 +52,7 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub(super) struct Chains {
     supported: OnceCell<Result<(), Refusal>>,
-    /// Containers of which CRIU makes a link, or whose links are removed.
+    /// Containers of which CRIU makes a pre-dump, or whose pre-dumps are removed.
     busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -62,27 +62,27 @@ impl Chains {
         self.supported.get_or_try_init(check).await?.clone()
     }
 
-    /// Makes the link `number`, from 1; the first one begins a new chain. Goes on to its end even if nobody waits for it.
-    pub(super) async fn link(&self, container: &Container, number: u32) -> Result<PreDumped, Refusal> {
+    /// Makes the pre-dump `number`, from 1; the first one begins a new chain. Goes on to its end even if nobody waits for it.
+    pub(super) async fn pre_dump(&self, container: &Container, number: u32) -> Result<PreDumped, Refusal> {
         self.support().await?;
         let pid = pid_of(container)?;
         let turn = self.turn(container).await?;
         let (container, name) = (container.clone(), container.name.clone());
         // It belongs to nobody: it ends when CRIU does, which nothing hurries. Until then it has the container's turn, so that it is
         // the only one.
-        let link = tokio::spawn(async move {
+        let pre_dump = tokio::spawn(async move {
             let made = make(&container, pid, number).await;
             drop(turn);
             made
         });
-        match tokio::time::timeout(CRIU_DEADLINE, link).await {
+        match tokio::time::timeout(CRIU_DEADLINE, pre_dump).await {
             Ok(Ok(made)) => made,
             Ok(Err(error)) => Err(refusal(format!("the pre-dump of {name} was lost: {error}"))),
             Err(_) => Err(refusal(format!("the pre-dump of {name} took longer than {CRIU_DEADLINE:?}"))),
         }
     }
 
-    /// Removes all links of a container; none being there is no error.
+    /// Removes all pre-dumps of a container; none being there is no error.
     pub(super) async fn remove(&self, container: &Container) -> Result<(), Refusal> {
         let turn = self.turn(container).await?;
         let folder = folder_of(container)?.to_owned();
@@ -118,12 +118,12 @@ fn folder_of(container: &Container) -> Result<&Path, Refusal> {
     container.checkpoint.parent().ok_or_else(|| refusal(format!("{} has no folder", container.name)))
 }
 
-fn link_name(number: u32) -> String {
+fn folder_name(number: u32) -> String {
     format!("{PREVIOUS}-{number}")
 }
 
-/// The number of a link by its name.
-fn link_number(name: &OsStr) -> Option<u32> {
+/// The number of a pre-dump by its name.
+fn number_of(name: &OsStr) -> Option<u32> {
     name.to_str()?.strip_prefix(PREVIOUS)?.strip_prefix('-')?.parse().ok().filter(|number| *number > 0)
 }
 
@@ -169,7 +169,7 @@ async fn make(container: &Container, pid: u32, number: u32) -> Result<PreDumped,
         return Err(refusal(format!("process {pid} is not of {} any more", container.name)));
     }
     let folder = folder_of(container)?;
-    let link = folder.join(link_name(number));
+    let place = folder.join(folder_name(number));
     let began = Instant::now();
     let begun = aside({
         let folder = folder.to_owned();
@@ -186,35 +186,35 @@ async fn make(container: &Container, pid: u32, number: u32) -> Result<PreDumped,
     };
     match made {
         Ok((looked_at, times)) => Ok(PreDumped {
-            name: link_name(number),
-            folder: link,
+            name: folder_name(number),
+            folder: place,
             looked_at,
             pages: times.pages_written.unwrap_or(0),
             times,
             took: began.elapsed(),
         }),
         Err(refusal) => {
-            // The chain ends with the link before; this one may be tried again.
-            let _ = aside(move || Ok(fs::remove_dir_all(&link))).await;
+            // The chain ends with the pre-dump before; this one may be tried again.
+            let _ = aside(move || Ok(fs::remove_dir_all(&place))).await;
             Err(refusal)
         }
     }
 }
 
-/// Makes the folder of a link. What an earlier chain, or an earlier attempt, left is removed: the kernel does not know for whom
+/// Makes the folder of a pre-dump. What an earlier chain, or an earlier attempt, left is removed: the kernel does not know for whom
 /// it keeps track of writes, so nothing may be taken for a parent that is not the pre-dump right before.
 fn begin(folder: &Path, number: u32) -> io::Result<()> {
     if number <= 1 {
         remove(folder)?;
-    } else if !folder.join(link_name(number - 1)).join("inventory.img").exists() {
+    } else if !folder.join(folder_name(number - 1)).join("inventory.img").exists() {
         return Err(io::Error::other(format!("there is no pre-dump {} before it", number - 1)));
     }
     let new = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
-    let link = folder.join(link_name(number));
-    match new(&link) {
+    let place = folder.join(folder_name(number));
+    match new(&place) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_dir_all(&link)?;
-            new(&link)?;
+            fs::remove_dir_all(&place)?;
+            new(&place)?;
         }
         other => other?,
     }
@@ -234,9 +234,9 @@ async fn run(folder: &Path, pid: u32, number: u32) -> Result<(u64, CriuTimes), S
     let mut command = Command::new("criu");
     command.args(["pre-dump", "--no-default-config", "--track-mem", "--display-stats", "--log-file", LOG]);
     command.args(["--tree", &pid.to_string()]);
-    command.arg("--images-dir").arg(folder.join(link_name(number))).arg("--work-dir").arg(&work);
+    command.arg("--images-dir").arg(folder.join(folder_name(number))).arg("--work-dir").arg(&work);
     if number > 1 {
-        command.arg("--prev-images-dir").arg(format!("../{}", link_name(number - 1)));
+        command.arg("--prev-images-dir").arg(format!("../{}", folder_name(number - 1)));
     }
     let status = command
         .stdin(Stdio::null())
@@ -275,9 +275,9 @@ fn statistics(said: &str) -> Option<(u64, CriuTimes)> {
     Some((number("Memory pages scanned")?, times))
 }
 
-/// Makes [`PREVIOUS`] point to a link; at once, as a final dump may be waiting that reads it next.
+/// Makes [`PREVIOUS`] point to a pre-dump; at once, as a final dump may be waiting that reads it next.
 fn point_to(folder: &Path, number: u32) -> io::Result<()> {
-    point(folder, Path::new(&link_name(number)))
+    point(folder, Path::new(&folder_name(number)))
 }
 
 fn point(folder: &Path, target: &Path) -> io::Result<()> {
@@ -302,7 +302,7 @@ fn remove(folder: &Path) -> io::Result<()> {
         let ours = name
             .to_str()
             .is_some_and(|name| name == PREVIOUS || name == WORK || name == format!("{PREVIOUS}.new"));
-        if !ours && link_number(&name).is_none() {
+        if !ours && number_of(&name).is_none() {
             continue;
         }
         if entry.file_type()?.is_dir() {
@@ -315,16 +315,15 @@ fn remove(folder: &Path) -> io::Result<()> {
 }
 
 /// Before a restore: if the images in `checkpoint` have a parent, makes it be found. At the source it is where it was; at the
-/// destination the links came into the checkpoint folder.
+/// destination the pre-dumps came into the checkpoint folder.
 pub(super) fn join(checkpoint: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(checkpoint.join(PARENT)).is_ok_and(|found| found.is_symlink()) {
         return Ok(());
     }
     let folder = checkpoint.parent().ok_or_else(|| io::Error::other("the checkpoint folder lies nowhere"))?;
-    let newest =
-        fs::read_dir(checkpoint)?.flatten().filter_map(|entry| link_number(&entry.file_name())).max();
+    let newest = fs::read_dir(checkpoint)?.flatten().filter_map(|entry| number_of(&entry.file_name())).max();
     if let (Some(newest), Some(name)) = (newest, checkpoint.file_name()) {
-        return point(folder, &Path::new(name).join(link_name(newest)));
+        return point(folder, &Path::new(name).join(folder_name(newest)));
     }
     if folder.join(PREVIOUS).join("inventory.img").exists() {
         return Ok(());
@@ -332,7 +331,7 @@ pub(super) fn join(checkpoint: &Path) -> io::Result<()> {
     Err(io::Error::other("they are what changed since a pre-dump, and that is not there"))
 }
 
-/// CRIU's log of the last link.
+/// CRIU's log of the last pre-dump.
 pub(super) fn log_of(folder: &Path) -> PathBuf {
     folder.join(WORK).join(LOG)
 }
@@ -346,9 +345,9 @@ mod tests {
         Memory pages scanned: 2112 (0x840)\nMemory pages skipped from parent: 1996 (0x7cc)\n\
         Memory pages written: 93 (0x5d)\nLazy memory pages: 0 (0x0)\n";
 
-    fn link(folder: &Path, number: u32) {
-        fs::create_dir_all(folder.join(link_name(number))).unwrap();
-        fs::write(folder.join(link_name(number)).join("inventory.img"), "").unwrap();
+    fn pre_dump(folder: &Path, number: u32) {
+        fs::create_dir_all(folder.join(folder_name(number))).unwrap();
+        fs::write(folder.join(folder_name(number)).join("inventory.img"), "").unwrap();
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -380,23 +379,23 @@ mod tests {
     fn a_new_chain_takes_nothing_of_an_old_one_for_its_parent() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path();
-        link(folder, 1);
-        link(folder, 2);
+        pre_dump(folder, 1);
+        pre_dump(folder, 2);
         point_to(folder, 2).unwrap();
         fs::write(folder.join("config.json"), "").unwrap();
         begin(folder, 1).unwrap();
         assert_eq!(names(folder), ["config.json", "pre-checkpoint-1", "pre-checkpoint-work"]);
         assert!(names(&folder.join("pre-checkpoint-1")).is_empty());
         assert!(begin(folder, 2).is_err(), "the first one is not made yet");
-        link(folder, 1);
+        pre_dump(folder, 1);
         begin(folder, 2).unwrap();
         assert!(begin(folder, 4).is_err(), "there is no third one");
     }
 
     #[test]
-    fn a_link_that_failed_can_be_tried_again() {
+    fn a_pre_dump_that_failed_can_be_tried_again() {
         let dir = tempfile::tempdir().unwrap();
-        link(dir.path(), 1);
+        pre_dump(dir.path(), 1);
         begin(dir.path(), 2).unwrap();
         fs::write(dir.path().join("pre-checkpoint-2/pages-1.img"), "half").unwrap();
         begin(dir.path(), 2).unwrap();
@@ -404,10 +403,10 @@ mod tests {
     }
 
     #[test]
-    fn the_final_dump_is_given_the_newest_link() {
+    fn the_final_dump_is_given_the_newest_pre_dump() {
         let dir = tempfile::tempdir().unwrap();
         for number in 1..=3 {
-            link(dir.path(), number);
+            pre_dump(dir.path(), number);
             point_to(dir.path(), number).unwrap();
         }
         assert_eq!(fs::read_link(dir.path().join(PREVIOUS)).unwrap(), Path::new("pre-checkpoint-3"));
@@ -416,8 +415,8 @@ mod tests {
     #[test]
     fn all_of_a_chain_is_removed_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        link(dir.path(), 1);
-        link(dir.path(), 12);
+        pre_dump(dir.path(), 1);
+        pre_dump(dir.path(), 12);
         point_to(dir.path(), 12).unwrap();
         fs::create_dir(dir.path().join(WORK)).unwrap();
         for other in ["checkpoint", "pre-checkpoint-x", "pre-checkpoints", "pre-checkpoint-0"] {
@@ -432,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restore_finds_the_links_where_they_came_to() {
+    fn a_restore_finds_the_pre_dumps_where_they_came_to() {
         let dir = tempfile::tempdir().unwrap();
         let checkpoint = dir.path().join("checkpoint");
         fs::create_dir(&checkpoint).unwrap();
@@ -441,14 +440,14 @@ mod tests {
         symlink("../pre-checkpoint", checkpoint.join(PARENT)).unwrap();
         assert!(join(&checkpoint).is_err(), "its parent is missing");
         // At the source.
-        link(dir.path(), 1);
+        pre_dump(dir.path(), 1);
         point_to(dir.path(), 1).unwrap();
         join(&checkpoint).unwrap();
         assert!(checkpoint.join("parent/inventory.img").exists());
         remove(dir.path()).unwrap();
         // At the destination; the tenth is newer than the ninth.
         for number in [1, 2, 9, 10] {
-            link(&checkpoint, number);
+            pre_dump(&checkpoint, number);
         }
         join(&checkpoint).unwrap();
         assert_eq!(

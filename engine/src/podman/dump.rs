@@ -13,7 +13,7 @@ use crate::Container;
 const ORPHANED: Duration = Duration::from_secs(60);
 
 impl PodmanEngine {
-    /// Dumps a container, all of it or what was written to since the newest link of its chain.
+    /// Dumps a container, all of it or what was written to since the newest pre-dump of its chain.
     pub(super) async fn checkpoint(
         &self,
         container: &Container,

@@ -64,7 +64,8 @@ use self::inspect::{container, is_running, netns, pid};
 use self::socket::Socket;
 use self::wording::{in_short, repository_and_tag};
 use super::{
-    Container, Described, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped, Sampling, StateTree,
+    Container, ContainerSampler, Described, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped,
+    StateTree,
 };
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
@@ -368,7 +369,7 @@ impl Engine for PodmanEngine {
     }
 
     async fn pre_dump(&self, container: &Container, number: u32) -> Result<PreDumped, Refusal> {
-        self.chains.link(container, number).await
+        self.chains.pre_dump(container, number).await
     }
 
     async fn dump_with_previous(&self, container: &Container) -> Result<CriuTimes, Refusal> {
@@ -414,7 +415,7 @@ impl Engine for PodmanEngine {
         Ok(Box::new(live::ContainerMemory::of(pid_of(container)?)))
     }
 
-    fn sampler(&self, _: &Container) -> Result<Box<dyn Sampling>, Refusal> {
+    fn sampler(&self, _: &Container) -> Result<Box<dyn ContainerSampler>, Refusal> {
         Ok(Box::new(sampling::MemorySampling::open()?))
     }
 

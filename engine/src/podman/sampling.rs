@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use mose_pages::{Next, Preference, Profile, Sampler, SamplerConfig};
+use mose_pages::{DirtyProfile, Next, Preference, Sampler, SamplerConfig};
 use mose_protocol::{Refusal, RefusalCode};
 
-use crate::Sampling;
+use crate::ContainerSampler;
 
 /// The sampler of `mose-pages`, on the best tracker that the kernel offers.
 pub(super) struct MemorySampling {
@@ -32,12 +32,12 @@ fn failed(error: &mose_pages::Error) -> Refusal {
     )
 }
 
-impl Sampling for MemorySampling {
+impl ContainerSampler for MemorySampling {
     fn step(&mut self, now: Instant, processes: &[u32]) -> Result<Next, Refusal> {
         self.sampler.step(now, processes).map_err(|error| failed(&error))
     }
 
-    fn profile(&self) -> Profile {
+    fn profile(&self) -> DirtyProfile {
         self.sampler.profile()
     }
 

@@ -6,7 +6,7 @@ mod services;
 use mose_lab::baseline::Breakdown;
 use mose_lab::client::{ClientReport, Wait};
 use mose_lab::median;
-use mose_pam::{Profile, RoundsRule, Sample, Strategy};
+use mose_pam::{Calibration, RoundsRule, Sample, Strategy};
 use mose_protocol::HostName;
 use mose_protocol::forecast::Forecast;
 use mose_protocol::record::{Outcome, Record};
@@ -446,7 +446,7 @@ pub struct Fitted {
     /// Whereto.
     pub to: HostName,
     /// The model's parameters and the spreads of its bounds.
-    pub profile: Profile,
+    pub profile: Calibration,
     /// What was measured.
     pub samples: Vec<Sample>,
 }

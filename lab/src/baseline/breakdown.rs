@@ -1,6 +1,6 @@
 //! Many migrations by hand as one table: per step the median and the worst, and what of it the client felt.
 
-use super::{BaselineRun, Step};
+use super::{BaselineRun, ScriptStep};
 use crate::median::median;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -52,7 +52,8 @@ impl Breakdown {
             .unwrap_or_default()
             .iter()
             .filter_map(|name| {
-                let took: Vec<f64> = runs.iter().filter_map(|run| run.step(name)).map(Step::ms).collect();
+                let took: Vec<f64> =
+                    runs.iter().filter_map(|run| run.step(name)).map(ScriptStep::ms).collect();
                 Row::of(name, &took)
             })
             .collect();

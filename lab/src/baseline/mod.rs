@@ -64,7 +64,8 @@ pub struct Baseline {
 
 /// One step of the script.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+#[serde(rename = "Step")]
+pub struct ScriptStep {
     /// Its name.
     #[serde(rename = "step")]
     pub name: String,
@@ -77,7 +78,7 @@ pub struct Step {
     pub detail: Value,
 }
 
-impl Step {
+impl ScriptStep {
     /// How long it took, in ms.
     pub fn ms(&self) -> f64 {
         self.end_unix_ns.saturating_sub(self.start_unix_ns) as f64 / 1e6
@@ -94,11 +95,11 @@ pub struct BaselineRun {
     /// Where it is.
     pub to: String,
     /// What was done, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ScriptStep>,
 }
 
 impl BaselineRun {
-    fn step(&self, name: &str) -> Option<&Step> {
+    fn step(&self, name: &str) -> Option<&ScriptStep> {
         self.steps.iter().find(|step| step.name == name)
     }
 
@@ -227,9 +228,9 @@ impl Baseline {
     }
 }
 
-fn read_steps(text: &str) -> Result<Vec<Step>, BaselineError> {
+fn read_steps(text: &str) -> Result<Vec<ScriptStep>, BaselineError> {
     let unreadable = |why: String| BaselineError::Unreadable(why);
-    let steps: Vec<Step> = text
+    let steps: Vec<ScriptStep> = text
         .lines()
         .filter(|line| line.starts_with('{'))
         .map(|line| serde_json::from_str(line).map_err(|e| unreadable(format!("{e}: {line}"))))
@@ -266,7 +267,7 @@ pub(crate) mod tests {
     #[test]
     fn a_captured_run_gives_its_steps_and_what_podman_and_criu_said() {
         let run = captured();
-        let sum: f64 = BLACKOUT.iter().filter_map(|name| run.step(name)).map(Step::ms).sum();
+        let sum: f64 = BLACKOUT.iter().filter_map(|name| run.step(name)).map(ScriptStep::ms).sum();
         assert!(run.blackout_ms() >= sum, "{run:?}");
         assert!(run.image_bytes().unwrap() > 10_000);
         assert!(run.criu_frozen_ms().unwrap() > 1.0);

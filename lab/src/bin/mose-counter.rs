@@ -1,6 +1,6 @@
 //! `mose-counter`: a service whose every fault shows, and the client that looks.
 
-use mose_lab::counter::{crowd, ping, protocol::Protocol, server, wire};
+use mose_lab::counter::{crowd, frames, ping, protocol::Protocol, server};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -204,16 +204,16 @@ fn target(flags: &mut Flags) -> Result<SocketAddr, String> {
     flags.take("connect", parsed)?.ok_or_else(|| "--connect ADDR:PORT is needed".to_owned())
 }
 
-fn ask(address: SocketAddr, kind: wire::Kind) -> Result<wire::Status, String> {
+fn ask(address: SocketAddr, kind: frames::Kind) -> Result<frames::CounterStatus, String> {
     TcpStream::connect_timeout(&address, Duration::from_secs(5))
         .and_then(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-            wire::query(&mut stream, kind, 0)
+            frames::query(&mut stream, kind, 0)
         })
         .map_err(|e| format!("cannot ask {address}: {e}"))
 }
 
-fn stat(mut flags: Flags, kind: wire::Kind) -> Result<Outcome, String> {
+fn stat(mut flags: Flags, kind: frames::Kind) -> Result<Outcome, String> {
     let address = target(&mut flags)?;
     let over = flags.take("over", duration)?;
     flags.finish()?;
@@ -250,8 +250,8 @@ fn main() -> ExitCode {
         "serve" => Flags::parse(args).and_then(serve),
         "ping" => Flags::parse(args).and_then(ping),
         "crowd" => Flags::parse(args).and_then(crowd),
-        "stat" => Flags::parse(args).and_then(|flags| stat(flags, wire::Kind::Stat)),
-        "verify" => Flags::parse(args).and_then(|flags| stat(flags, wire::Kind::Verify)),
+        "stat" => Flags::parse(args).and_then(|flags| stat(flags, frames::Kind::Stat)),
+        "verify" => Flags::parse(args).and_then(|flags| stat(flags, frames::Kind::Verify)),
         "" => Err(format!("what shall it do?\n\n{USAGE}")),
         other => Err(format!("unknown command `{other}`\n\n{USAGE}")),
     };

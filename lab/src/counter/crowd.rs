@@ -4,11 +4,11 @@
 //! A thread for each of a thousand connections would measure the machine's scheduler. The connections' schedules are spread over
 //! their period, so that they are no burst by themselves.
 
+use super::frames::mix;
 use super::ping::unix_us;
 use super::protocol::{Answer, Dialect, Protocol};
 use super::readable::Readable;
 use super::sent_again::SentAgain;
-use super::wire::mix;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

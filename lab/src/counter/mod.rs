@@ -5,10 +5,10 @@
 //! service that was started anew, answered twice, or lost a page.
 
 pub mod crowd;
+pub mod frames;
 pub mod ping;
 pub mod protocol;
 mod readable;
 mod sent_again;
 pub mod server;
 pub mod state;
-pub mod wire;

@@ -1,8 +1,8 @@
 //! What the ping-pong client asks and how it reads the answers: the counter's own frames, or the numbered replies that
 //! Redis and memcached give to an increment.
 
+use super::frames::{Kind, REPLY_LEN, Reply, Request};
 use super::state::expected_sum;
-use super::wire::{Kind, REPLY_LEN, Reply, Request};
 
 /// What service is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,8 +4,8 @@
 //! by lives in the processes' memory alone: if the service was started anew instead of migrated, or two copies answer, the
 //! numbers say so.
 
-use super::state::{PAGE_BYTES, Region, State, Sweep};
-use super::wire::{Kind, REQUEST_LEN, Reply, Request, Status, hash, mix};
+use super::frames::{CounterStatus, Kind, REQUEST_LEN, Reply, Request, hash, mix};
+use super::state::{CounterState, PAGE_BYTES, PageSweep, Region};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -119,10 +119,10 @@ struct Worker {
     number: usize,
     config: Config,
     shared: Arc<Shared>,
-    state: Mutex<State>,
+    state: Mutex<CounterState>,
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<CounterState>) -> MutexGuard<'_, CounterState> {
     // A panic under the lock would leave a page half written; the sums would tell, so going on loses nothing.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -185,7 +185,7 @@ impl Service {
         }
         let processes = self.config.processes as u64;
         let bytes = self.config.state_bytes.div_ceil(processes);
-        let state = State::new(bytes, mix(self.config.seed.wrapping_add(number as u64)))?;
+        let state = CounterState::new(bytes, mix(self.config.seed.wrapping_add(number as u64)))?;
         let worker =
             Arc::new(Worker { number, config: self.config, shared: self.shared, state: Mutex::new(state) });
         worker.slot().pages.store(lock(&worker.state).pages(), SeqCst);
@@ -282,7 +282,7 @@ impl Worker {
 
     fn verify(&self, generation: u64) {
         let start = Instant::now();
-        let mut sweep = Sweep::default();
+        let mut sweep = PageSweep::default();
         while !lock(&self.state).sweep(&mut sweep, BATCH) {}
         let slot = self.slot();
         slot.verified_pages.store(sweep.pages, SeqCst);
@@ -347,7 +347,7 @@ impl Worker {
         }
     }
 
-    fn status(&self, verify: bool) -> Status {
+    fn status(&self, verify: bool) -> CounterStatus {
         let board = self.shared.board();
         let slots = &board.slots[..self.config.processes];
         if verify {
@@ -357,7 +357,7 @@ impl Worker {
             }
         }
         let total = |of: fn(&Slot) -> &AtomicU64| slots.iter().map(|slot| of(slot).load(SeqCst)).sum::<u64>();
-        let mut status = Status {
+        let mut status = CounterStatus {
             instance: board.instance.load(SeqCst),
             workers: self.config.processes as u64,
             replies: board.replies.load(SeqCst),
@@ -368,7 +368,7 @@ impl Worker {
             dirty_rate: self.config.dirty_rate,
             at_ns: monotonic_ns(),
             busy_ns: total(|s| &s.busy_ns),
-            ..Status::default()
+            ..CounterStatus::default()
         };
         if verify {
             status.bad_pages = total(|s| &s.bad_pages);
@@ -424,7 +424,7 @@ fn check_file(path: &Path, instance: u64, records: u64) -> io::Result<FileCheck>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counter::wire::query;
+    use crate::counter::frames::query;
 
     /// A service on the loopback, for as long as the test process lives.
     pub(crate) fn service(config: Config) -> SocketAddr {
@@ -435,7 +435,7 @@ mod tests {
         address
     }
 
-    fn ask(address: SocketAddr, kind: Kind) -> Status {
+    fn ask(address: SocketAddr, kind: Kind) -> CounterStatus {
         query(&mut TcpStream::connect(address).unwrap(), kind, 1).unwrap()
     }
 

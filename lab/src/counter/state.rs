@@ -6,7 +6,7 @@
 //! not one per page: a table of versions would be dirtied at random too, and the dirty rate asked for would not be the one
 //! that the kernel sees.
 
-use super::wire::mix;
+use super::frames::mix;
 use std::io;
 use std::ptr::NonNull;
 
@@ -76,7 +76,7 @@ impl Drop for Region {
 
 /// What a look at one page gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
+pub struct PageSample {
     /// The page looked at.
     pub page: u64,
     /// How often it says it was rewritten.
@@ -91,7 +91,7 @@ pub struct Sample {
 ///
 /// The state must not be dirtied between the parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sweep {
+pub struct PageSweep {
     /// Pages looked at so far.
     pub pages: u64,
     /// Pages whose contents do not follow from seed, index and version.
@@ -103,7 +103,7 @@ pub struct Sweep {
 
 /// The pages of one process.
 #[derive(Debug)]
-pub struct State {
+pub struct CounterState {
     region: Region,
     seed: u64,
     pages: u64,
@@ -145,7 +145,7 @@ pub fn expected_sum(seed: u64, page: u64, version: u64) -> u64 {
     sum([page, version].into_iter().chain((HEADER_WORDS..WORDS).map(|at| word(base, at))))
 }
 
-impl State {
+impl CounterState {
     /// Maps and fills at least `bytes` of state (rounded up to whole pages, at least one).
     ///
     /// # Errors
@@ -195,21 +195,21 @@ impl State {
     }
 
     /// Looks at the page that `choice` falls on.
-    pub fn sample(&self, choice: u64) -> Sample {
+    pub fn sample(&self, choice: u64) -> PageSample {
         let page = ((u128::from(choice) * u128::from(self.pages)) >> 64) as u64;
         self.look(page)
     }
 
-    fn look(&self, page: u64) -> Sample {
+    fn look(&self, page: u64) -> PageSample {
         let words = self.page(page);
         let version = words[1];
         let found = sum(words.iter().copied());
         let sound = words[0] == page && found == expected_sum(self.seed, page, version);
-        Sample { page, version, sum: found, sound }
+        PageSample { page, version, sum: found, sound }
     }
 
     /// Looks at up to `count` more pages; true once all were looked at.
-    pub fn sweep(&self, sweep: &mut Sweep, count: u64) -> bool {
+    pub fn sweep(&self, sweep: &mut PageSweep, count: u64) -> bool {
         let end = self.pages.min(sweep.pages.saturating_add(count));
         for page in sweep.pages..end {
             let seen = self.look(page);
@@ -226,16 +226,16 @@ impl State {
 mod tests {
     use super::*;
 
-    fn dirtied_state() -> State {
-        let mut state = State::new(64 * PAGE_BYTES as u64, 9).unwrap();
+    fn dirtied_state() -> CounterState {
+        let mut state = CounterState::new(64 * PAGE_BYTES as u64, 9).unwrap();
         for n in 0..1000 {
             state.dirty(mix(n));
         }
         state
     }
 
-    fn swept(state: &State) -> (u64, u64, bool) {
-        let mut sweep = Sweep::default();
+    fn swept(state: &CounterState) -> (u64, u64, bool) {
+        let mut sweep = PageSweep::default();
         while !state.sweep(&mut sweep, 7) {}
         (sweep.pages, sweep.bad, sweep.stale)
     }
@@ -275,8 +275,8 @@ mod tests {
 
     #[test]
     fn size_is_rounded_up_to_whole_pages() {
-        assert_eq!(State::new(1, 0).unwrap().pages(), 1);
-        assert_eq!(State::new(4097, 0).unwrap().pages(), 2);
+        assert_eq!(CounterState::new(1, 0).unwrap().pages(), 1);
+        assert_eq!(CounterState::new(4097, 0).unwrap().pages(), 2);
     }
 
     #[test]

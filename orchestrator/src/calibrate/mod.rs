@@ -1,8 +1,8 @@
-//! Calibration: from the records of measured migrations to the profile of a pair of hosts.
+//! Calibrating: from the records of measured migrations to the calibration of a pair of hosts, and how long that holds.
 
 mod sample;
 
-use mose_pam::{Calibration, FitError, Profile, Provenance, Sample, fit};
+use mose_pam::{Calibration, FitError, FitOptions, Provenance, Sample, fit};
 use mose_protocol::HostName;
 use mose_protocol::agent::Hello;
 
@@ -15,9 +15,9 @@ const FRESH_DAYS: i64 = 30;
 ///
 /// # Errors
 /// Where the samples do not determine the parameters.
-pub fn profile(samples: &[Sample], from: &HostName, to: &Hello) -> Result<Profile, FitError> {
-    let mut calibration = Calibration::new(format!("{from}→{}", to.host));
-    calibration.provenance = Provenance {
+pub fn calibration(samples: &[Sample], from: &HostName, to: &Hello) -> Result<Calibration, FitError> {
+    let mut options = FitOptions::new(format!("{from}→{}", to.host));
+    options.provenance = Provenance {
         source: Some(format!("mose {} calibrate, {} migrations", env!("CARGO_PKG_VERSION"), samples.len())),
         date: Some(chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ").to_string()),
         from: Some(from.to_string()),
@@ -25,13 +25,13 @@ pub fn profile(samples: &[Sample], from: &HostName, to: &Hello) -> Result<Profil
         tools: to.tools.iter().cloned().collect(),
         ..Provenance::default()
     };
-    fit(samples, &calibration)
+    fit(samples, &options)
 }
 
-/// Why a profile should not be relied upon any more, if there is a reason.
+/// Why a calibration should not be relied upon any more, if there is a reason.
 #[must_use]
-pub fn staleness(profile: &Profile, to: &Hello) -> Option<String> {
-    let provenance = profile.provenance.as_ref()?;
+pub fn staleness(calibration: &Calibration, to: &Hello) -> Option<String> {
+    let provenance = calibration.provenance.as_ref()?;
     let date = provenance.date.as_deref()?;
     let age = chrono::DateTime::parse_from_rfc3339(date).ok().map(|then| chrono::Utc::now() - then.to_utc());
     if let Some(age) = age
@@ -68,14 +68,14 @@ mod tests {
         }
     }
 
-    fn dated(date: &str) -> Profile {
-        let mut profile = Profile::tnsm2024();
-        profile.provenance = Some(Provenance {
+    fn dated(date: &str) -> Calibration {
+        let mut calibration = Calibration::tnsm2024();
+        calibration.provenance = Some(Provenance {
             date: Some(date.into()),
             tools: [("podman".to_owned(), "5.4".to_owned())].into(),
             ..Provenance::default()
         });
-        profile
+        calibration
     }
 
     #[test]
@@ -86,6 +86,6 @@ mod tests {
         assert_eq!(changed, "podman was 5.4 and is 5.8");
         let old = staleness(&dated("2024-01-01T00:00:00Z"), &hello(&[])).unwrap();
         assert!(old.contains("days old"), "{old}");
-        assert_eq!(staleness(&Profile::tnsm2024(), &hello(&[])), None, "a published one does not age");
+        assert_eq!(staleness(&Calibration::tnsm2024(), &hello(&[])), None, "a published one does not age");
     }
 }

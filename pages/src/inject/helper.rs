@@ -4,7 +4,7 @@
 //! descriptor: SCM_RIGHTS, unix(7)) and ends. It does not end for SIGTERM or SIGINT, is in a session of its own and the last
 //! that the kernel would kill for want of memory; it needs nobody who waits for it.
 
-use super::{Refusal, Step, Taken, take};
+use super::{InjectionStep, Refusal, Taken, take};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
     socketpair,
@@ -142,8 +142,8 @@ fn prepare() -> io::Result<()> {
 }
 
 /// Goes ahead of everything ordinary, so that the target is not kept stopped while others run. Not everybody may.
-fn hurry(step: Step) {
-    if step == Step::Planned {
+fn hurry(step: InjectionStep) {
+    if step == InjectionStep::Planned {
         let first = libc::sched_param { sched_priority: 1 };
         // SAFETY: a local; a property of this process changes, which ends soon.
         unsafe {

@@ -74,7 +74,7 @@ pub struct Taken {
 /// What has been done, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Step {
+pub enum InjectionStep {
     /// All is prepared and the target not yet touched.
     Planned,
     /// The target is traced and runs.
@@ -108,7 +108,7 @@ pub enum Step {
 ///
 /// # Errors
 /// Why it was not done; the process goes on as before in any case.
-pub fn take(pid: u32, at: &mut dyn FnMut(Step)) -> Result<Taken, Refusal> {
+pub fn take(pid: u32, at: &mut dyn FnMut(InjectionStep)) -> Result<Taken, Refusal> {
     #[cfg(target_arch = "x86_64")]
     return take::take(pid, at);
     #[cfg(not(target_arch = "x86_64"))]

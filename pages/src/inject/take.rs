@@ -11,7 +11,7 @@
 use super::frame::{self, Frame};
 use super::target::{Target, good_moment};
 use super::trace::{Stop, Tracee};
-use super::{Refusal, Step, Taken, gadget, place};
+use super::{InjectionStep, Refusal, Taken, gadget, place};
 use crate::maps::{Task, look};
 use libc::user_regs_struct as Registers;
 use std::io;
@@ -143,10 +143,10 @@ impl Drop for Held {
 }
 
 /// Creates a userfaultfd in a process and takes it out: see [`super::take`].
-pub(super) fn take(pid: u32, at: &mut dyn FnMut(Step)) -> Result<Taken, Refusal> {
+pub(super) fn take(pid: u32, at: &mut dyn FnMut(InjectionStep)) -> Result<Taken, Refusal> {
     let _held = Held::child_signals();
     let plan = plan(pid)?;
-    at(Step::Planned);
+    at(InjectionStep::Planned);
     for _ in 0..ATTEMPTS {
         good_moment(pid);
         if let Some(taken) = attempt(&plan, at)? {
@@ -158,10 +158,10 @@ pub(super) fn take(pid: u32, at: &mut dyn FnMut(Step)) -> Result<Taken, Refusal>
 }
 
 /// Stops the thread; `None` if it was caught at a bad place and has been let go.
-fn attempt(plan: &Plan, at: &mut dyn FnMut(Step)) -> Result<Option<Taken>, Refusal> {
+fn attempt(plan: &Plan, at: &mut dyn FnMut(InjectionStep)) -> Result<Option<Taken>, Refusal> {
     let pid = plan.task.pid;
     let mut tracee = Tracee::seize(pid, plan.filtered).map_err(refuse("tracing it"))?;
-    at(Step::Seized);
+    at(InjectionStep::Seized);
     let begun = Instant::now();
     tracee.interrupt().map_err(refuse("stopping it"))?;
     loop {
@@ -173,7 +173,7 @@ fn attempt(plan: &Plan, at: &mut dyn FnMut(Step)) -> Result<Option<Taken>, Refus
             Stop::Call => return Err(Refusal::Later("it stopped where it should not".to_owned())),
         }
     }
-    at(Step::Stopped);
+    at(InjectionStep::Stopped);
     let own = tracee.registers().map_err(refuse("reading its registers"))?;
     if own.cs != CODE_64 {
         return Err(Refusal::Never("it runs in 32-bit mode".to_owned()));
@@ -194,7 +194,7 @@ fn attempt(plan: &Plan, at: &mut dyn FnMut(Step)) -> Result<Option<Taken>, Refus
     let frame = frame::lay_out(place, &plan.way, &own, &state, mask)
         .ok_or_else(|| Refusal::Never("its extended state has an unknown form".to_owned()))?;
     write(pid, frame.at, &frame.bytes).map_err(refuse("writing to its stack"))?;
-    at(Step::Written);
+    at(InjectionStep::Written);
     let mut stopped = Stopped { tracee, plan, own, mask, frame, until: begun + TO_FINISH };
     let got = stopped.calls(at);
     let back = stopped.put_back(at);
@@ -217,26 +217,26 @@ struct Stopped<'a> {
 impl Stopped<'_> {
     /// Makes the calls; afterwards the thread is stopped as at first, but for its registers and mask. An error of kind
     /// `TimedOut` means that it is not stopped.
-    fn calls(&mut self, at: &mut dyn FnMut(Step)) -> Result<OwnedFd, Refusal> {
+    fn calls(&mut self, at: &mut dyn FnMut(InjectionStep)) -> Result<OwnedFd, Refusal> {
         let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64 | USER_MODE_ONLY;
         let create = self.registers(libc::SYS_userfaultfd, flags);
         self.tracee.set_registers(&create).map_err(refuse("replacing its registers"))?;
-        at(Step::Replaced);
+        at(InjectionStep::Replaced);
         self.tracee.set_mask(u64::MAX).map_err(refuse("holding its signals back"))?;
-        at(Step::Masked);
+        at(InjectionStep::Masked);
         let theirs = self.call().map_err(refuse("userfaultfd(2) in its place"))?;
-        at(Step::Created);
+        at(InjectionStep::Created);
         if theirs < 0 {
             let error = io::Error::from_raw_os_error(theirs.unsigned_abs() as i32);
             return Err(Refusal::Never(format!("it may not have a userfaultfd: {error}")));
         }
         let ours = fetch(&self.plan.pidfd, theirs.cast_unsigned());
-        at(Step::Fetched);
+        at(InjectionStep::Fetched);
         let close = self.registers(libc::SYS_close, theirs.cast_unsigned());
         self.tracee.set_registers(&close).map_err(refuse("replacing its registers"))?;
-        at(Step::Closing);
+        at(InjectionStep::Closing);
         self.call().map_err(refuse("close(2) in its place"))?;
-        at(Step::Closed);
+        at(InjectionStep::Closed);
         ours.map_err(refuse("pidfd_getfd(2)"))
     }
 
@@ -282,16 +282,16 @@ impl Stopped<'_> {
     }
 
     /// Gives the thread everything back and lets it go. If that cannot be done, it gets everything back by itself.
-    fn put_back(self, at: &mut dyn FnMut(Step)) -> io::Result<()> {
+    fn put_back(self, at: &mut dyn FnMut(InjectionStep)) -> io::Result<()> {
         let Self { tracee, plan, own, mask, frame, .. } = self;
         tracee.set_mask(mask)?;
-        at(Step::Unmasked);
+        at(InjectionStep::Unmasked);
         tracee.set_registers(&frame::undisturbed(&own))?;
-        at(Step::Restored);
+        at(InjectionStep::Restored);
         // What was in its registers need not lie about.
         let wiped = write(plan.task.pid, frame.at, &vec![0; frame.bytes.len()]);
         let detached = tracee.detach();
-        at(Step::Detached);
+        at(InjectionStep::Detached);
         wiped.and(detached)
     }
 }

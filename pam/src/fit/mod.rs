@@ -1,4 +1,4 @@
-//! Calibration: from measured migrations to a profile.
+//! The fit: from measured migrations to a calibration.
 //!
 //! Of the published parameters only sums and products can be told apart by measuring: α, τ = 1 and β = δ = Λ = 0 are set,
 //! Γ = 1e-7 ms/B is the unit of ζ and ξ, and the overlay's time is counted as the flow's. Then
@@ -22,19 +22,21 @@ use std::collections::BTreeMap;
 pub use sample::{Pass, Sample};
 
 use self::least_squares::{Fit, Row};
+use crate::calibration::{
+    Calibration, CalibrationError, Grid, Parameters, Provenance, Residuals, RoundCost, Spread,
+};
 use crate::input_error::InputError;
 use crate::model::Model;
 use crate::parameter::Parameter;
-use crate::profile::{Grid, Parameters, Profile, ProfileError, Provenance, Residuals, Round, Spread};
 use crate::units::Bytes;
 
-/// Γ (ms/B) of a calibrated profile: fixed, for only its products with ζ and ξ are measured.
+/// Γ (ms/B) of a fitted calibration: fixed, for only its products with ζ and ξ are measured.
 const GAMMA: f64 = 1e-7;
 
-/// What a calibration is told besides its samples.
+/// What a fit is told besides its samples.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Calibration {
-    /// The profile's name.
+pub struct FitOptions {
+    /// The calibration's name.
     pub name: String,
     /// Where, when and with which tools it was measured; the grid and the residuals are filled in.
     pub provenance: Provenance,
@@ -44,15 +46,15 @@ pub struct Calibration {
     pub page_size: Bytes,
 }
 
-impl Calibration {
-    /// A calibration whose bounds cover 93 % of its samples before they are widened, with pages of 4096 bytes.
+impl FitOptions {
+    /// A fit whose bounds cover 93 % of its samples before they are widened, with pages of 4096 bytes.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), provenance: Provenance::default(), coverage: 0.93, page_size: Bytes(4096) }
     }
 }
 
-/// Why samples make no profile.
+/// Why samples make no calibration.
 #[derive(Debug, thiserror::Error)]
 pub enum FitError {
     /// A sample with an impossible figure.
@@ -107,9 +109,9 @@ pub enum FitError {
         /// What was given.
         coverage: f64,
     },
-    /// What was fitted is no possible profile, such as with an impossible page size.
+    /// What was fitted is no possible calibration, such as with an impossible page size.
     #[error(transparent)]
-    Profile(#[from] ProfileError),
+    Calibration(#[from] CalibrationError),
 }
 
 /// An observation of one component: at M and r.
@@ -216,7 +218,7 @@ fn explained<const K: usize>(rows: &[Row<K>], coefficients: &[f64; K]) -> Residu
     }
 }
 
-/// Fits a profile to measured migrations.
+/// Fits a calibration to measured migrations.
 ///
 /// Pre-dump, dump, restore and both volumes must have been measured with two state sizes, the dump at two dirty-page
 /// rates; without iterations a round is taken for a dump, and what was never prepared or redirected takes no time.
@@ -224,15 +226,15 @@ fn explained<const K: usize>(rows: &[Row<K>], coefficients: &[f64; K]) -> Residu
 /// # Errors
 ///
 /// [`FitError`], naming the component and what is missing.
-pub fn fit(samples: &[Sample], calibration: &Calibration) -> Result<Profile, FitError> {
-    let coverage = calibration.coverage;
+pub fn fit(samples: &[Sample], options: &FitOptions) -> Result<Calibration, FitError> {
+    let coverage = options.coverage;
     if !(coverage > 0.0 && coverage <= 1.0) {
         return Err(FitError::Coverage { coverage });
     }
     for (index, sample) in samples.iter().enumerate() {
         sample.check().map_err(|source| FitError::Sample { number: index + 1, source })?;
     }
-    let sigma = calibration.page_size.0 as f64;
+    let sigma = options.page_size.0 as f64;
     let mut notes = Notes::new();
     let of = |name, pick: fn(&Sample) -> Option<f64>| Component::of(name, samples, pick);
 
@@ -255,7 +257,7 @@ pub fn fit(samples: &[Sample], calibration: &Calibration) -> Result<Profile, Fit
         None
     } else {
         let [base, per_byte] = rounds.affine(1.0, &mut notes)?;
-        Some(Round { base, per_byte })
+        Some(RoundCost { base, per_byte })
     };
     let mut constant_or_none = |component: Component| {
         if component.observations.is_empty() {
@@ -268,12 +270,12 @@ pub fn fit(samples: &[Sample], calibration: &Calibration) -> Result<Profile, Fit
     let flow = constant_or_none(of("overlay", |s| Some(s.overlay?.0)))?;
 
     let [none, one] = [Parameter::exact(0.0), Parameter::exact(1.0)];
-    let mut profile = Profile {
-        name: calibration.name.clone(),
+    let mut calibration = Calibration {
+        name: options.name.clone(),
         provenance: Some(Provenance {
             grid: Some(grid(samples)),
             residuals: notes,
-            ..calibration.provenance.clone()
+            ..options.provenance.clone()
         }),
         parameters: Parameters {
             alpha1: one,
@@ -309,10 +311,10 @@ pub fn fit(samples: &[Sample], calibration: &Calibration) -> Result<Profile, Fit
         round,
         spread: Spread::default(),
     };
-    profile.check()?;
-    profile.spread = spreads::spreads(&Model::new(&profile), samples, coverage);
-    profile.check()?;
-    Ok(profile)
+    calibration.check()?;
+    calibration.spread = spreads::spreads(&Model::new(&calibration), samples, coverage);
+    calibration.check()?;
+    Ok(calibration)
 }
 
 fn grid(samples: &[Sample]) -> Grid {

@@ -2,8 +2,8 @@
 //! what lies before it, are covered as often as is wanted, and a little more.
 
 use super::sample::{Pass, Sample};
+use crate::calibration::Spread;
 use crate::model::{Costs, Model};
-use crate::profile::Spread;
 use crate::service::NormalizedRate;
 use crate::units::Millis;
 

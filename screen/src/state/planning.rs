@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mose_pam::{
-    BitsPerSec, DirtyRate, FramesPerSec, Handovers, InputError, Limits, Metres, Millis, Model, Objective,
-    PagesPerSec, Profile, Proposal, Request, RoundsRule, Service, Targets, Vehicle, downtime_for_frames,
-    lost_frames, plan,
+    BitsPerSec, Calibration, DirtyRate, FramesPerSec, Handovers, InputError, Limits, Metres, Millis, Model,
+    Objective, PagesPerSec, PlanRequest, Proposal, RoundsRule, Service, Targets, Vehicle,
+    downtime_for_frames, lost_frames, plan,
 };
 use mose_protocol::forecast::Forecast;
 use mose_protocol::{HostName, ServiceName};
@@ -150,7 +150,7 @@ pub fn seconds(text: &str) -> Result<Millis, String> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibrated {
     /// The profile; the published one where there is none.
-    pub profile: Profile,
+    pub profile: Calibration,
     /// The model with its parameters.
     pub model: Model,
     /// Whether the hosts were ever calibrated.
@@ -169,7 +169,7 @@ pub struct Designed {
     /// Whereto.
     pub to: HostName,
     /// What the designer was asked.
-    pub request: Request,
+    pub request: PlanRequest,
     /// What it answers.
     pub proposal: Proposal,
     /// R̂.
@@ -320,7 +320,7 @@ impl Planning {
             })
             .and_then(|service| {
                 let targets = Targets::new(self.downtime, self.duration)?;
-                Request::new(service, available, targets, self.objective)
+                PlanRequest::new(service, available, targets, self.objective)
             })
             .map_err(|error| error.to_string())?
             .within(self.limits)

@@ -1,6 +1,6 @@
 //! What the agents know of how long migrations take.
 
-use mose_pam::{Model, Profile};
+use mose_pam::{Calibration, Model};
 use mose_protocol::{HostName, Timestamp};
 
 use crate::state::planning::Calibrated;
@@ -13,8 +13,8 @@ type Pair = (HostName, HostName);
 /// It was told.
 pub(super) fn told(state: &mut State, pair: Pair, known: &Known, now: Timestamp) {
     let profile = match &known.profile {
-        Some(text) => Profile::from_toml(text).map_err(|error| error.to_string()),
-        None => Ok(Profile::tnsm2024()),
+        Some(text) => Calibration::from_toml(text).map_err(|error| error.to_string()),
+        None => Ok(Calibration::tnsm2024()),
     };
     match profile {
         Ok(profile) => keep(state, pair, profile, known.profile.is_some(), known.doubt.clone()),
@@ -28,10 +28,10 @@ pub(super) fn unknown(state: &mut State, pair: Pair, why: &str, now: Timestamp) 
     let text = format!("what {from} knows of migrations to {to} cannot be had: {why}");
     state.notices.say(Level::Warning, text, now);
     let doubt = Some(format!("its calibration cannot be had: {why}"));
-    keep(state, pair, Profile::tnsm2024(), false, doubt);
+    keep(state, pair, Calibration::tnsm2024(), false, doubt);
 }
 
-fn keep(state: &mut State, pair: Pair, profile: Profile, own: bool, doubt: Option<String>) {
+fn keep(state: &mut State, pair: Pair, profile: Calibration, own: bool, doubt: Option<String>) {
     state.planning.asked.remove(&pair);
     let calibrated = Calibrated { model: Model::new(&profile), profile, own, doubt };
     state.planning.calibrations.insert(pair, calibrated);

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use mose_pam::{BitsPerSec, Bytes, Millis, Model, PagesPerSec, Profile};
+use mose_pam::{BitsPerSec, Bytes, Calibration, Millis, Model, PagesPerSec};
 use mose_protocol::agent::{ClientInfo, Hello, MessagesPerSec, Role, ServiceInfo, ServiceState, Telemetry};
 use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
@@ -168,7 +168,7 @@ pub(crate) fn introduce(state: &mut State) {
 
 /// What the first station knows of migrations to the second: measured parameters that suit a lab.
 pub(crate) fn calibrate(state: &mut State, from: &str, to: &str, doubt: Option<&str>) {
-    let profile = Profile { name: format!("{from} {to}"), ..Profile::tnsm2024() };
+    let profile = Calibration { name: format!("{from} {to}"), ..Calibration::tnsm2024() };
     let known =
         Calibrated { model: Model::new(&profile), profile, own: true, doubt: doubt.map(str::to_owned) };
     state.planning.calibrations.insert((host(from), host(to)), known);

@@ -197,14 +197,14 @@ impl Life {
     }
 }
 
-/// Has an edge host's agent know its links as calibrated with the profile that step times are drawn around.
+/// Has an edge host's agent know its links as calibrated with what step times are drawn around.
 fn keep_calibrations(state: &Path, host: &scenario::Host, scenario: &Scenario) -> std::io::Result<()> {
     let folder = state.join("calibration");
     std::fs::create_dir_all(&folder)?;
-    let profile = scenario.profile.to_toml().map_err(std::io::Error::other)?;
+    let calibration = scenario.calibration.to_toml().map_err(std::io::Error::other)?;
     if host.role == Role::Edge {
         for other in scenario.edges().filter(|other| **other != host.name) {
-            std::fs::write(folder.join(format!("{other}.toml")), &profile)?;
+            std::fs::write(folder.join(format!("{other}.toml")), &calibration)?;
         }
     }
     Ok(())

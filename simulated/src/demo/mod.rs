@@ -47,7 +47,7 @@ impl Demo {
             tempfile::Builder::new().prefix("mose-demo-").tempdir().map_err(|e| folder_refusal(&e))?;
         let (world, losses) = World::new(WorldSpec {
             seed: scenario.seed,
-            profile: scenario.profile.clone(),
+            calibration: scenario.calibration.clone(),
             folder: folder.path().to_owned(),
             links: scenario.links.clone(),
             motions: scenario.motions(),

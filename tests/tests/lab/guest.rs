@@ -138,14 +138,14 @@ mod inside {
         panic!("Podman's service does not come up");
     }
 
-    /// Dumps onto the chain, with one more link at the last moment, and freezes as the hand-over does.
-    async fn dump_with_a_last_link(engine: &PodmanEngine, container: &Container, number: u32) {
+    /// Dumps onto the chain, with one more pre-dump at the last moment, and freezes as the hand-over does.
+    async fn dump_with_a_last_pre_dump(engine: &PodmanEngine, container: &Container, number: u32) {
         let mut moments = engine.moments(container).await.unwrap();
         let acting = async {
             while let Some(moment) = moments.recv().await {
                 if moment.stage == Stage::PreDump {
-                    let link = engine.pre_dump(container, number).await.unwrap();
-                    assert!(link.pages < link.looked_at, "{link:?}");
+                    let pre_dump = engine.pre_dump(container, number).await.unwrap();
+                    assert!(pre_dump.pages < pre_dump.looked_at, "{pre_dump:?}");
                     engine.freeze(container).unwrap();
                 }
                 moment.answer.send(Ok(())).unwrap();
@@ -183,7 +183,7 @@ mod inside {
         let name = "counter".parse().unwrap();
         let container = engine.inspect(&name).await.unwrap();
 
-        // A link that cannot be made leaves a service that runs, and nothing.
+        // A pre-dump that cannot be made leaves a service that runs, and nothing.
         let refused = engine.pre_dump(&container, 2).await.unwrap_err();
         assert!(refused.to_string().contains("no pre-dump 1"), "{refused}");
         let gone = Container { pid: Some(1), ..container.clone() };
@@ -197,24 +197,24 @@ mod inside {
         drop(tokio::time::timeout(std::time::Duration::from_millis(1), engine.pre_dump(&container, 2)).await);
         let second = engine.pre_dump(&container, 3).await.unwrap();
         assert!(second.pages < first.pages / 4, "{second:?}");
-        for link in [&first, &second] {
+        for pre_dump in [&first, &second] {
             eprintln!(
                 "{}: {} of {} pages, {:?}, {:?}",
-                link.name, link.pages, link.looked_at, link.took, link.times
+                pre_dump.name, pre_dump.pages, pre_dump.looked_at, pre_dump.took, pre_dump.times
             );
-            let bytes: u64 = fs::read_dir(&link.folder)
+            let bytes: u64 = fs::read_dir(&pre_dump.folder)
                 .unwrap()
                 .map(|entry| entry.unwrap())
                 .filter(|entry| entry.file_name().to_string_lossy().starts_with("pages-"))
                 .map(|entry| entry.metadata().unwrap().len())
                 .sum();
-            assert_eq!(bytes, link.pages * 4096, "{link:?}");
+            assert_eq!(bytes, pre_dump.pages * 4096, "{pre_dump:?}");
         }
         assert!(verified()["dirtied"].as_u64().unwrap() > before, "it goes on writing");
         assert!(engine.inspect(&name).await.unwrap().running);
 
         // As a source that takes its service back.
-        dump_with_a_last_link(&engine, &container, 4).await;
+        dump_with_a_last_pre_dump(&engine, &container, 4).await;
         assert!(!engine.inspect(&name).await.unwrap().running);
         engine.restore(&container).await.unwrap();
         let after = verified();
@@ -223,15 +223,15 @@ mod inside {
         engine.drop_images(&container).await.unwrap();
         assert_eq!(traces(&container), Vec::<String>::new());
 
-        // As at a destination, where the links came into the checkpoint folder.
+        // As at a destination, where the pre-dumps came into the checkpoint folder.
         engine.pre_dump(&container, 1).await.unwrap();
-        dump_with_a_last_link(&engine, &container, 2).await;
+        dump_with_a_last_pre_dump(&engine, &container, 2).await;
         let folder = container.checkpoint.parent().unwrap();
         fs::remove_file(folder.join("pre-checkpoint")).unwrap();
         let refused = engine.restore(&container).await.unwrap_err();
         assert!(refused.to_string().contains("since a pre-dump"), "{refused}");
-        for link in ["pre-checkpoint-1", "pre-checkpoint-2"] {
-            fs::rename(folder.join(link), container.checkpoint.join(link)).unwrap();
+        for pre_dump in ["pre-checkpoint-1", "pre-checkpoint-2"] {
+            fs::rename(folder.join(pre_dump), container.checkpoint.join(pre_dump)).unwrap();
         }
         engine.restore(&container).await.unwrap();
         assert!(verified()["dirtied"].as_u64().unwrap() > before);

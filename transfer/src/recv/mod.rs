@@ -20,8 +20,8 @@ use crate::blocks::{ArrivingFile, Blocks};
 use crate::buf::Buf;
 use crate::digest::{Digest, FileHasher};
 use crate::error::TransferError;
+use crate::flow::{Inlet, Stop};
 use crate::frame::{Entry, Kind, Record, Reply, Section};
-use crate::link::{Inlet, Stop};
 use crate::manifest::{Item, Manifest};
 use crate::pages::store::PageStore;
 use crate::path::RelPath;
@@ -39,7 +39,7 @@ const VERDICT_EVERY: Duration = Duration::from_millis(100);
 
 /// What the rest of the agent sees of a transfer while it runs.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct State {
+pub(crate) struct ReceiveState {
     pub(crate) stream: Option<PathBuf>,
     pub(crate) outcome: Option<Result<Received, TransferError>>,
 }
@@ -90,7 +90,7 @@ pub(crate) struct Sink {
     pub(super) folders: Folders,
     pub(super) bounds: TransferBounds,
     counters: Arc<Counters>,
-    state: watch::Sender<State>,
+    state: watch::Sender<ReceiveState>,
     images: Tree,
     pub(super) trees: Vec<Tree>,
     pub(super) open: HashMap<u32, Open>,
@@ -119,7 +119,7 @@ impl Sink {
         bounds: TransferBounds,
         seed: u64,
         counters: Arc<Counters>,
-        state: watch::Sender<State>,
+        state: watch::Sender<ReceiveState>,
     ) -> Result<Self, TransferError> {
         make_private(&folders.images)?;
         let mut trees = Vec::new();

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::Sink;
 use crate::error::TransferError;
+use crate::flow::{Inlet, ReplyPort, Stop};
 use crate::folder::write_back;
 use crate::frame::{Reply, Section};
-use crate::link::{Inlet, ReplyPort, Stop};
 
 /// How often the source hears from a destination that is busy.
 const TOLD_EVERY: Duration = Duration::from_millis(500);

@@ -12,7 +12,8 @@ fn sink(rootfs: bool) -> (tempfile::TempDir, Sink) {
     let trees = rootfs.then(|| TreeFolder::whole(at("upper"))).into_iter().collect();
     let folders = Folders { stream: at("stream"), images: at("images"), trees };
     let bounds = TransferBounds { chunk: 4096, window: 4096, stall_ms: 1000, total: 10_000, entries: 200 };
-    let sink = Sink::open(folders, bounds, 0, Arc::default(), watch::channel(State::default()).0).unwrap();
+    let sink =
+        Sink::open(folders, bounds, 0, Arc::default(), watch::channel(ReceiveState::default()).0).unwrap();
     (dir, sink)
 }
 

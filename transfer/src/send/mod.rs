@@ -16,13 +16,13 @@ use crate::blocks::Blocks;
 use crate::buf::Buf;
 use crate::digest::{Digest, FileHasher};
 use crate::error::TransferError;
+use crate::flow::{Flow, Outlet, Pool, Verdict};
 use crate::frame::{Entry, Kind, Record, Section};
-use crate::link::{Flow, Outlet, Pool, Verdict};
 use crate::manifest::{Item, Manifest};
 use crate::pace::Pacer;
 use crate::path::RelPath;
 use crate::scan::Scan;
-use crate::{Limits, Pass, Sent};
+use crate::{Pass, Sent, TransferLimits};
 
 pub(crate) use rounds::Rounds;
 pub use rounds::{ReadPages, TakePage};
@@ -76,7 +76,7 @@ impl Engine {
         pool: Pool,
         tag: u32,
         bounds: TransferBounds,
-        limits: Limits,
+        limits: TransferLimits,
         seed: u64,
     ) -> Self {
         let now = Instant::now();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use mose_bus::session;
 use mose_transfer::{
-    Folders, Limits, Receiver, Sender, TransferError, TransportKind, TransportOffer, TreeFolder,
+    Folders, Receiver, Sender, TransferError, TransferLimits, TransportKind, TransportOffer, TreeFolder,
 };
 use tokio::net::TcpListener;
 
@@ -19,7 +19,7 @@ pub(crate) struct Pair {
     pub(crate) sessions: Option<(zenoh::Session, zenoh::Session)>,
     dir: tempfile::TempDir,
     pub(crate) migration: String,
-    pub(crate) limits: Limits,
+    pub(crate) limits: TransferLimits,
 }
 
 pub(crate) async fn opened(listen: Option<u16>, connect: Option<u16>) -> zenoh::Session {
@@ -58,7 +58,7 @@ impl Pair {
             TransportKind::Zenoh => Some(linked_sessions().await),
         };
         let migration = format!("m{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let limits = Limits { chunk: 64 << 10, window: 256 << 10, ..Limits::default() };
+        let limits = TransferLimits { chunk: 64 << 10, window: 256 << 10, ..TransferLimits::default() };
         let pair = Self { kind, sessions, dir: tempfile::tempdir().unwrap(), migration, limits };
         for name in ["upper", "there", "images"] {
             fs::create_dir(pair.at(name)).unwrap();

@@ -77,7 +77,7 @@ impl Source {
         let mut rounds = Rounds { way, done: 0, iterations, before: None };
         for number in 0..iterations.max(1) {
             if number > 0 {
-                tokio::time::sleep(mose_pam::Round::PAUSE).await;
+                tokio::time::sleep(mose_pam::RoundCost::PAUSE).await;
             }
             let round = self.round(&mut rounds, sender, false).await?;
             self.aborted()?;

@@ -62,7 +62,7 @@ pub struct Waits {
 
 /// One connection.
 #[derive(Default)]
-struct State {
+struct ConnectionState {
     /// When the present wait began.
     since: Option<SystemTime>,
     /// What waits is a stream to the service, all of it acknowledged: it may go on, or be answered.
@@ -84,7 +84,7 @@ struct State {
 /// All connections.
 #[derive(Default)]
 pub(super) struct Followed {
-    flows: HashMap<Flow, State>,
+    flows: HashMap<Flow, ConnectionState>,
     asks: VecDeque<SystemTime>,
     told: Waits,
     /// Unfollowed packets until the next look for connections that can be let go.
@@ -107,7 +107,7 @@ impl Followed {
         let Self { flows, asks, told, .. } = self;
         let state = match flows.entry(flow) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(State::default()),
+            Entry::Vacant(entry) => entry.insert(ConnectionState::default()),
         };
         let over =
             if packet.heard { state.hears(packet, at, told) } else { state.says(packet, at, told, asks) };
@@ -150,7 +150,7 @@ impl Followed {
     }
 }
 
-impl State {
+impl ConnectionState {
     fn ends(&mut self, at: SystemTime, told: &mut Waits) {
         if let Some(since) = self.since.take() {
             note(told, Wait::between(since, at));

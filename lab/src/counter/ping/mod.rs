@@ -6,8 +6,8 @@
 mod judge;
 mod report;
 
+use super::frames::mix;
 use super::protocol::{Dialect, Protocol};
-use super::wire::mix;
 use judge::Judge;
 use report::ms;
 use std::io::{self, ErrorKind, Read, Write};
@@ -261,9 +261,9 @@ pub fn run(config: &Config, stop: &AtomicBool, ready: impl FnOnce()) -> io::Resu
 
 #[cfg(test)]
 mod tests {
+    use super::super::frames::{REQUEST_LEN, Reply, Request};
     use super::super::server;
     use super::super::state::expected_sum;
-    use super::super::wire::{REQUEST_LEN, Reply, Request};
     use super::*;
     use std::net::TcpListener;
 

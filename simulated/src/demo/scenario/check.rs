@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
-use mose_pam::{BitsPerSec, Bytes, Metres, MetresPerSec, Millis, PagesPerSec, Profile, Targets};
+use mose_pam::{BitsPerSec, Bytes, Calibration, Metres, MetresPerSec, Millis, PagesPerSec, Targets};
 use mose_protocol::agent::{Heading, MessagesPerSec, Role};
 use mose_protocol::{HostName, ServiceName};
 
@@ -13,7 +13,7 @@ use super::file::{
     Text, WritingTable,
 };
 use super::{Follow, Host, Scenario};
-use crate::{Bursts, Client, CrossTraffic, Effect, Fault, Link, Motion, ServiceSpec, Writing};
+use crate::{Bursts, Client, CrossTraffic, Fault, FaultEffect, Motion, ServiceSpec, SimulatedLink, Writing};
 
 /// What one process can simulate: hosts, services, a service's state and all of them.
 const MOST_HOSTS: usize = 16;
@@ -71,7 +71,7 @@ impl File {
     }
 
     /// The scenario, if it is possible.
-    pub(super) fn check(self, profile: Profile) -> Result<Scenario, Wrong> {
+    pub(super) fn check(self, calibration: Calibration) -> Result<Scenario, Wrong> {
         must(!self.name.trim().is_empty(), &"name", || "it is empty: give it one".to_owned())?;
         let (hosts, services) = (self.host.len(), self.service.len());
         must((1..=MOST_HOSTS).contains(&hosts), &"host", || {
@@ -86,7 +86,7 @@ impl File {
         let faults = self.faults()?;
         let follow = self.follow.as_ref().map(|follow| self.followed(follow)).transpose()?;
         let File { name, about, seed, .. } = self;
-        Ok(Scenario { name, about, seed, profile, hosts, links, services, faults, follow })
+        Ok(Scenario { name, about, seed, calibration, hosts, links, services, faults, follow })
     }
 
     fn hosts(&self) -> Result<Vec<Host>, Wrong> {
@@ -121,8 +121,8 @@ impl File {
         Ok(hosts)
     }
 
-    fn links(&self) -> Result<Vec<Link>, Wrong> {
-        let mut links: Vec<Link> = Vec::new();
+    fn links(&self) -> Result<Vec<SimulatedLink>, Wrong> {
+        let mut links: Vec<SimulatedLink> = Vec::new();
         for link in &self.link {
             let [one, other] = &link.between;
             let place = format!("link `{one}` – `{other}`");
@@ -143,7 +143,7 @@ impl File {
             })?;
             let cross =
                 link.cross.map(|cross| cross.traffic(bandwidth, &format!("{place}: cross"))).transpose()?;
-            links.push(Link { between: link.between.clone(), bandwidth, rtt, cross });
+            links.push(SimulatedLink { between: link.between.clone(), bandwidth, rtt, cross });
         }
         let edges: Vec<&HostName> =
             self.host.iter().filter(|host| host.role == Role::Edge).map(|host| &host.name).collect();
@@ -217,14 +217,16 @@ impl File {
         let place = format!("fault {number}");
         let kinds = (&table.fail, &table.stale_page, &table.agent_lost);
         let (step, service, host, after, times, effect) = match kinds {
-            (Some(f), None, None) => (f.step, &f.service, &f.on, f.after, f.times, Effect::Fail),
-            (None, Some(s), None) => (Step::Restore, &s.service, &s.on, s.after, s.times, Effect::StalePage),
+            (Some(f), None, None) => (f.step, &f.service, &f.on, f.after, f.times, FaultEffect::Fail),
+            (None, Some(s), None) => {
+                (Step::Restore, &s.service, &s.on, s.after, s.times, FaultEffect::StalePage)
+            }
             (None, None, Some(lost)) => {
                 must(lost.step != Step::PreDump, &place, || {
                     "an agent can be lost in prepare, dump or restore".to_owned()
                 })?;
                 let back_after = lost.back_after.map(|Text(after)| time(after, &place)).transpose()?;
-                let effect = Effect::AgentLost { back_after };
+                let effect = FaultEffect::AgentLost { back_after };
                 (lost.step, &lost.service, &lost.on, lost.after, lost.times, effect)
             }
             _ => return Err((place, "it needs one of fail, stale_page and agent_lost".to_owned())),

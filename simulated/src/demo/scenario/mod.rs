@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
-use mose_orchestrator::profile::{self, LoadError};
-use mose_pam::{Objective, Profile, Targets};
+use mose_orchestrator::calibration::{self, LoadError};
+use mose_pam::{Calibration, Objective, Targets};
 use mose_protocol::agent::Role;
 use mose_protocol::{HostName, ServiceName};
 
 use self::file::File;
-use crate::{Fault, Link, Motion, ServiceSpec};
+use crate::{Fault, Motion, ServiceSpec, SimulatedLink};
 
 /// The scenarios that are built in, by name; the first is the default.
 const BUILT_IN: [(&str, &str); 3] = [
@@ -22,7 +22,7 @@ const BUILT_IN: [(&str, &str); 3] = [
     ("faults", include_str!("../../../../assets/scenarios/faults.toml")),
 ];
 
-/// The profile that step times are drawn around unless a scenario names another one.
+/// The calibration that step times are drawn around unless a scenario names another one.
 const SIMULATED: &str = include_str!("../../../../assets/profiles/simulated.toml");
 
 /// A scenario is some kilobytes; what is larger is none.
@@ -68,9 +68,9 @@ pub enum ScenarioError {
         /// What is wrong, and what would be right.
         reason: String,
     },
-    /// Its profile cannot be had.
+    /// Its calibration cannot be had.
     #[error("the scenario {origin}: profile: {source}")]
-    Profile {
+    Calibration {
         /// Which scenario.
         origin: String,
         /// Why.
@@ -116,11 +116,11 @@ pub struct Scenario {
     /// What all draws follow from.
     pub seed: u64,
     /// What step times are drawn around, and what plans are made with.
-    pub profile: Profile,
+    pub calibration: Calibration,
     /// The hosts.
     pub hosts: Vec<Host>,
     /// The links.
-    pub links: Vec<Link>,
+    pub links: Vec<SimulatedLink>,
     /// The services, each with the host that it starts on.
     pub services: Vec<(ServiceSpec, HostName)>,
     /// What is to go wrong.
@@ -167,15 +167,15 @@ impl Scenario {
     pub fn from_toml(text: &str, origin: &str) -> Result<Self, ScenarioError> {
         let file: File = toml::from_str(text)
             .map_err(|source| ScenarioError::Toml { origin: origin.to_owned(), source: Box::new(source) })?;
-        let profile = match file.profile.as_deref() {
-            None | Some("simulated") => Ok(simulated_profile()),
-            Some(other) => profile::load(other),
+        let calibration = match file.profile.as_deref() {
+            None | Some("simulated") => Ok(simulated_calibration()),
+            Some(other) => calibration::load(other),
         };
-        let profile = profile.map_err(|source| ScenarioError::Profile {
+        let calibration = calibration.map_err(|source| ScenarioError::Calibration {
             origin: origin.to_owned(),
             source: Box::new(source),
         })?;
-        file.check(profile).map_err(|(place, reason)| ScenarioError::Impossible {
+        file.check(calibration).map_err(|(place, reason)| ScenarioError::Impossible {
             origin: origin.to_owned(),
             place,
             reason,
@@ -194,10 +194,10 @@ impl Scenario {
     }
 }
 
-/// The built-in profile of simulated hosts.
+/// The built-in calibration of simulated hosts.
 #[expect(clippy::expect_used, reason = "the text is part of the program, and a test reads it")]
-fn simulated_profile() -> Profile {
-    Profile::from_toml(SIMULATED).expect("a valid profile")
+fn simulated_calibration() -> Calibration {
+    Calibration::from_toml(SIMULATED).expect("a valid profile")
 }
 
 #[cfg(test)]
@@ -221,7 +221,7 @@ mod tests {
             assert!(scenario.edges().count() >= 2 && !scenario.services.is_empty(), "{name}");
         }
         assert_eq!(Scenario::load(None).unwrap().name, "uav-handover");
-        assert_eq!(Scenario::load(None).unwrap().profile.name, "simulated");
+        assert_eq!(Scenario::load(None).unwrap().calibration.name, "simulated");
     }
 
     #[test]

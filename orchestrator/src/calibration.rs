@@ -1,16 +1,16 @@
-//! Calibration profiles by name or from a file.
+//! Calibrations by name or from a file.
 
 use std::path::{Path, PathBuf};
 
-use mose_pam::{Profile, ProfileError};
+use mose_pam::{Calibration, CalibrationError};
 
-/// The profile that is built in, with the published parameters.
+/// The calibration that is built in, with the published parameters.
 pub const PUBLISHED: &str = "tnsm2024";
 
 /// A calibration file is some kilobytes; what is larger is none.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// Why there is no such profile.
+/// Why there is no such calibration.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It is not built in, and there is no such file.
@@ -24,27 +24,27 @@ pub enum LoadError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is far too large for a profile.
+    /// The file is far too large for a calibration.
     #[error("{0} is larger than 1 MB: that is no profile")]
     TooLarge(PathBuf),
-    /// The file is no profile.
+    /// The file is no calibration.
     #[error("{path}: {source}")]
     Invalid {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.
-        source: ProfileError,
+        source: CalibrationError,
     },
 }
 
-/// The profile with that name, if it is built in, else the one in that file.
+/// The calibration with that name, if it is built in, else the one in that file.
 ///
 /// # Errors
 ///
 /// [`LoadError`], naming the file and what is wrong with it.
-pub fn load(name_or_file: &str) -> Result<Profile, LoadError> {
+pub fn load(name_or_file: &str) -> Result<Calibration, LoadError> {
     if name_or_file == PUBLISHED {
-        return Ok(Profile::tnsm2024());
+        return Ok(Calibration::tnsm2024());
     }
     let path = Path::new(name_or_file);
     let unreadable = |source| LoadError::Unreadable { path: path.to_owned(), source };
@@ -59,5 +59,5 @@ pub fn load(name_or_file: &str) -> Result<Profile, LoadError> {
         return Err(LoadError::TooLarge(path.to_owned()));
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    Profile::from_toml(&text).map_err(|source| LoadError::Invalid { path: path.to_owned(), source })
+    Calibration::from_toml(&text).map_err(|source| LoadError::Invalid { path: path.to_owned(), source })
 }

@@ -24,12 +24,12 @@ pub(crate) const VXLAN_PORT: u16 = 4789;
 const LOOPBACK_INDEX: u32 = 1;
 
 /// An rtnetlink connection into one network namespace.
-pub(crate) struct Links {
+pub(crate) struct Devices {
     handle: Handle,
     task: JoinHandle<()>,
 }
 
-impl Drop for Links {
+impl Drop for Devices {
     fn drop(&mut self) {
         // The socket keeps its namespace alive.
         self.task.abort();
@@ -85,7 +85,7 @@ fn quicken_neighbours() {
     }
 }
 
-impl Links {
+impl Devices {
     /// Into this process's namespace.
     pub(crate) fn here() -> Result<Self, CoatError> {
         let (connection, handle, _) =
@@ -111,28 +111,28 @@ impl Links {
         Ok(Self { handle, task })
     }
 
-    async fn find(&self, link: &str) -> Result<Option<LinkMessage>, CoatError> {
-        let mut found = self.handle.link().get().match_name(link).execute();
+    async fn find(&self, device: &str) -> Result<Option<LinkMessage>, CoatError> {
+        let mut found = self.handle.link().get().match_name(device).execute();
         match found.try_next().await {
             Ok(message) => Ok(message),
             Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
-            Err(error) => Err(refused(format!("look for device {link}"))(error)),
+            Err(error) => Err(refused(format!("look for device {device}"))(error)),
         }
     }
 
     /// Whether there is a device of that name.
-    pub(crate) async fn exists(&self, link: &str) -> Result<bool, CoatError> {
-        Ok(self.find(link).await?.is_some())
+    pub(crate) async fn exists(&self, device: &str) -> Result<bool, CoatError> {
+        Ok(self.find(device).await?.is_some())
     }
 
     /// Removes a device; does nothing if there is none.
-    pub(crate) async fn delete(&self, link: &str) -> Result<(), CoatError> {
-        let Some(message) = self.find(link).await? else {
+    pub(crate) async fn delete(&self, device: &str) -> Result<(), CoatError> {
+        let Some(message) = self.find(device).await? else {
             return Ok(());
         };
         match self.handle.link().del(message.header.index).execute().await {
             Err(error) if errno(&error) != Some(libc::ENODEV) => {
-                Err(refused(format!("remove device {link}"))(error))
+                Err(refused(format!("remove device {device}"))(error))
             }
             _ => Ok(()),
         }
@@ -140,7 +140,7 @@ impl Links {
 
     /// The devices that carry an alias beginning so, with what follows in it.
     pub(crate) async fn with_alias(&self, prefix: &str) -> Result<HashMap<String, String>, CoatError> {
-        let links: Vec<LinkMessage> = self
+        let devices: Vec<LinkMessage> = self
             .handle
             .link()
             .get()
@@ -159,7 +159,7 @@ impl Links {
             }
             name.zip(rest)
         };
-        Ok(links.into_iter().filter_map(name).collect())
+        Ok(devices.into_iter().filter_map(name).collect())
     }
 
     async fn set(&self, what: String, message: LinkMessage) -> Result<(), CoatError> {
@@ -167,13 +167,13 @@ impl Links {
     }
 
     /// Marks a device as ours, for the sweep at start.
-    pub(crate) async fn set_alias(&self, link: &str, alias: &str) -> Result<(), CoatError> {
-        let message = LinkUnspec::new_with_name(link).alias(alias).build();
-        self.set(format!("name the owner of device {link}"), message).await
+    pub(crate) async fn set_alias(&self, device: &str, alias: &str) -> Result<(), CoatError> {
+        let message = LinkUnspec::new_with_name(device).alias(alias).build();
+        self.set(format!("name the owner of device {device}"), message).await
     }
 
-    /// Makes an endpoint's veth pair: `link` here and up, the other end in the endpoint's namespace with its addresses and up.
-    pub(crate) async fn add_endpoint(&self, link: &str, spec: &EndpointSpec) -> Result<(), CoatError> {
+    /// Makes an endpoint's veth pair: `device` here and up, the other end in the endpoint's namespace with its addresses and up.
+    pub(crate) async fn add_endpoint(&self, device: &str, spec: &EndpointSpec) -> Result<(), CoatError> {
         let namespace = std::fs::File::open(netns::path(&spec.name))
             .map_err(|e| CoatError::kernel(format!("open namespace {}", spec.name), e))?;
         let peer = LinkMessageBuilder::<LinkUnspec>::default()
@@ -183,7 +183,7 @@ impl Links {
             .setns_by_fd(namespace.as_raw_fd())
             .build();
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-            .name(link)
+            .name(device)
             .mtu(MTU)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .build();
@@ -194,7 +194,7 @@ impl Links {
             .await
             .map_err(refused(format!("make the devices of endpoint {}", spec.name)))?;
         drop(namespace);
-        let (name, outer) = (spec.name.clone(), link.to_owned());
+        let (name, outer) = (spec.name.clone(), device.to_owned());
         blocking("switch offloads off", move || {
             offload::switch_off(&outer)?;
             netns::within(&name, || {
@@ -204,8 +204,8 @@ impl Links {
         })
         .await?;
         Self::inside(&spec.name).await?.configure_inner(spec).await?;
-        let up = LinkUnspec::new_with_name(link).up().build();
-        self.set(format!("switch device {link} on"), up).await
+        let up = LinkUnspec::new_with_name(device).up().build();
+        self.set(format!("switch device {device} on"), up).await
     }
 
     async fn configure_inner(&self, spec: &EndpointSpec) -> Result<(), CoatError> {
@@ -227,23 +227,23 @@ impl Links {
     /// Makes the VXLAN device to a peer.
     pub(crate) async fn add_vxlan(
         &self,
-        link: &str,
+        device: &str,
         vni: u32,
         local: Ipv4Addr,
         remote: Ipv4Addr,
     ) -> Result<(), CoatError> {
-        let device =
-            LinkVxlan::new(link, vni).remote(remote).local(local).port(VXLAN_PORT).learning(false).build();
+        let message =
+            LinkVxlan::new(device, vni).remote(remote).local(local).port(VXLAN_PORT).learning(false).build();
         self.handle
             .link()
-            .add(device)
+            .add(message)
             .execute()
             .await
             .map_err(refused(format!("make the tunnel to {remote} (VXLAN {vni}, UDP port {VXLAN_PORT})")))?;
-        let outer = link.to_owned();
+        let outer = device.to_owned();
         blocking("switch offloads off", move || offload::switch_off(&outer)).await?;
-        let up = LinkUnspec::new_with_name(link).mtu(MTU).up().build();
-        self.set(format!("switch device {link} on"), up).await
+        let up = LinkUnspec::new_with_name(device).mtu(MTU).up().build();
+        self.set(format!("switch device {device} on"), up).await
     }
 }
 
@@ -275,8 +275,8 @@ pub(crate) async fn make_namespace(name: &str) -> Result<(), CoatError> {
 /// Whether a namespace has no device but `lo`: what is left when an attempt ended between its first two steps, or when the
 /// outer end of the pair was removed.
 async fn only_loopback(name: &str) -> Result<bool, CoatError> {
-    let inside = Links::inside(name).await?;
-    let links: Vec<LinkMessage> = inside
+    let inside = Devices::inside(name).await?;
+    let devices: Vec<LinkMessage> = inside
         .handle
         .link()
         .get()
@@ -284,7 +284,7 @@ async fn only_loopback(name: &str) -> Result<bool, CoatError> {
         .try_collect()
         .await
         .map_err(refused(format!("list the devices of namespace {name}")))?;
-    Ok(links.iter().all(|link| link.header.index == LOOPBACK_INDEX))
+    Ok(devices.iter().all(|device| device.header.index == LOOPBACK_INDEX))
 }
 
 /// Removes a namespace's name.

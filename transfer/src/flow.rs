@@ -20,11 +20,11 @@ use crate::tcp_info::Segments;
 
 /// The source's half of a transport.
 pub(crate) trait Outlet: Send {
-    /// Takes a sealed frame. May block while the link is busy; what goes wrong afterwards is told to the [`Flow`].
+    /// Takes a sealed frame. May block while the connection is busy; what goes wrong afterwards is told to the [`Flow`].
     fn send(&mut self, frame: Buf) -> Result<(), TransferError>;
     /// Gives up at once; `last` says so to the other end where the transport cannot show it by closing.
     fn abort(&mut self, last: Buf);
-    /// Lets go of the link after the destination's verdict.
+    /// Lets go of the connection after the destination's verdict.
     fn close(&mut self);
     /// How it cuts frames into segments.
     fn segments(&self) -> Segments {
@@ -40,7 +40,7 @@ pub(crate) trait Outlet: Send {
 pub(crate) trait ReplyPort: Send {
     /// Sends a reply; fails if the source is gone.
     fn reply(&mut self, reply: &Reply) -> Result<(), TransferError>;
-    /// Lets the last reply reach the source, then lets go of the link.
+    /// Lets the last reply reach the source, then lets go of the connection.
     fn close(&mut self);
 }
 
@@ -347,7 +347,7 @@ pub(crate) struct Inlet {
     pub(crate) pool: Pool,
     pub(crate) peer: String,
     pub(crate) tag: u32,
-    /// Longest silence, for a transport whose link does not watch it by itself.
+    /// Longest silence, for a transport whose connection does not watch it by itself.
     pub(crate) stall: Option<Duration>,
     pub(crate) next: u64,
 }

@@ -1,4 +1,4 @@
-//! Calibration profiles: the parameters of one testbed or host, and where they come from.
+//! A calibration: the parameters of one pair of hosts, and where they come from. People know its file as a *calibration profile*.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,8 +14,8 @@ const LARGEST: f64 = 1e12;
 /// A calibration profile: what the model knows of one pair of hosts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Profile {
+#[serde(rename = "Profile", deny_unknown_fields)]
+pub struct Calibration {
     /// What it is called.
     pub name: String,
     /// Where its numbers come from.
@@ -25,7 +25,7 @@ pub struct Profile {
     pub parameters: Parameters,
     /// What a pre-copy iteration costs apart from its transfer, where that differs from a final dump.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub round: Option<Round>,
+    pub round: Option<RoundCost>,
     /// How far measurements lie above the fit.
     #[serde(default)]
     pub spread: Spread,
@@ -166,15 +166,15 @@ const fn zero() -> Parameter {
 /// A pre-copy iteration takes `base` + `per_byte` · M (ms), and the transfer of V(r).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Round {
+#[serde(rename = "Round", deny_unknown_fields)]
+pub struct RoundCost {
     /// Constant time (ms).
     pub base: Parameter,
     /// Time per byte of state (ms/B).
     pub per_byte: Parameter,
 }
 
-impl Round {
+impl RoundCost {
     /// How long an agent waits between two rounds, which a round's constant time includes: what is dirtied at once again need not
     /// be sent at once again, and the service's host has other work than reading memory.
     pub const PAUSE: Duration = Duration::from_millis(50);
@@ -224,17 +224,17 @@ impl Spread {
     }
 }
 
-/// Why a text is no profile.
+/// Why a text is no calibration.
 #[derive(Debug, thiserror::Error)]
-pub enum ProfileError {
+pub enum CalibrationError {
     /// It is no TOML, or a key is missing, unknown or of the wrong kind; the message names it and its place.
     #[error("the profile cannot be read: {0}")]
     Toml(#[from] toml::de::Error),
     /// A value that no measurement can give.
-    #[error("profile `{profile}`: `{key}` is {value}: it must be {wanted}")]
+    #[error("profile `{calibration}`: `{key}` is {value}: it must be {wanted}")]
     Value {
-        /// The profile's name.
-        profile: String,
+        /// The calibration's name.
+        calibration: String,
         /// Which value.
         key: String,
         /// What it is.
@@ -244,11 +244,11 @@ pub enum ProfileError {
     },
     /// A pair whose value at R_min lies above that at R_max: the bounds would not grow with r.
     #[error(
-        "profile `{profile}`: {pair} is {min} at the least dirty-page rate and {max} at the greatest: exchange them"
+        "profile `{calibration}`: {pair} is {min} at the least dirty-page rate and {max} at the greatest: exchange them"
     )]
     Order {
-        /// The profile's name.
-        profile: String,
+        /// The calibration's name.
+        calibration: String,
         /// Which pair.
         pair: &'static str,
         /// Its value at R_min.
@@ -256,12 +256,12 @@ pub enum ProfileError {
         /// Its value at R_max.
         max: f64,
     },
-    /// A profile that has no name.
+    /// A calibration that has no name.
     #[error("the profile's `name` is empty: give it one")]
     Nameless,
 }
 
-impl Profile {
+impl Calibration {
     /// The parameters published in 2024 (IEEE TNSM 21(2), Table III).
     #[must_use]
     #[expect(clippy::expect_used, reason = "the text is part of the program, and a test reads it")]
@@ -269,18 +269,18 @@ impl Profile {
         Self::from_toml(include_str!("../../assets/profiles/tnsm2024.toml")).expect("a valid profile")
     }
 
-    /// Reads a profile.
+    /// Reads a calibration.
     ///
     /// # Errors
     ///
-    /// [`ProfileError`] where a key is missing or unknown, or a value impossible.
-    pub fn from_toml(text: &str) -> Result<Self, ProfileError> {
-        let profile: Self = toml::from_str(text)?;
-        profile.check()?;
-        Ok(profile)
+    /// [`CalibrationError`] where a key is missing or unknown, or a value impossible.
+    pub fn from_toml(text: &str) -> Result<Self, CalibrationError> {
+        let calibration: Self = toml::from_str(text)?;
+        calibration.check()?;
+        Ok(calibration)
     }
 
-    /// Writes the profile, so that [`Profile::from_toml`] reads it back.
+    /// Writes the calibration, so that [`Calibration::from_toml`] reads it back.
     ///
     /// # Errors
     ///
@@ -293,13 +293,13 @@ impl Profile {
     ///
     /// # Errors
     ///
-    /// [`ProfileError::Value`] or [`ProfileError::Order`], naming the key.
-    pub fn check(&self) -> Result<(), ProfileError> {
+    /// [`CalibrationError::Value`] or [`CalibrationError::Order`], naming the key.
+    pub fn check(&self) -> Result<(), CalibrationError> {
         if self.name.trim().is_empty() {
-            return Err(ProfileError::Nameless);
+            return Err(CalibrationError::Nameless);
         }
-        let refused = |key: String, value: f64, wanted: &'static str| ProfileError::Value {
-            profile: self.name.clone(),
+        let refused = |key: String, value: f64, wanted: &'static str| CalibrationError::Value {
+            calibration: self.name.clone(),
             key,
             value,
             wanted,
@@ -334,7 +334,7 @@ impl Profile {
             [("ξ (`xi_min`, `xi_max`)", p.xi_min.value, p.xi_max.value), ("τ2·ν_d", slopes.0, slopes.1)]
         {
             if min > max {
-                return Err(ProfileError::Order { profile: self.name.clone(), pair, min, max });
+                return Err(CalibrationError::Order { calibration: self.name.clone(), pair, min, max });
             }
         }
         Ok(())
@@ -386,40 +386,40 @@ mod tests {
     const PUBLISHED: &str = include_str!("../../assets/profiles/tnsm2024.toml");
 
     fn complaint(text: &str) -> String {
-        Profile::from_toml(text).unwrap_err().to_string()
+        Calibration::from_toml(text).unwrap_err().to_string()
     }
 
     #[test]
-    fn the_built_in_profile_is_read_and_written_back() {
-        let profile = Profile::tnsm2024();
-        assert_eq!(profile.parameters.alpha3, Parameter::exact(3.3));
-        assert_eq!(profile.parameters.prepare, Parameter::exact(0.0));
-        assert_eq!(Profile::from_toml(&profile.to_toml().unwrap()).unwrap(), profile);
+    fn the_built_in_calibration_is_read_and_written_back() {
+        let calibration = Calibration::tnsm2024();
+        assert_eq!(calibration.parameters.alpha3, Parameter::exact(3.3));
+        assert_eq!(calibration.parameters.prepare, Parameter::exact(0.0));
+        assert_eq!(Calibration::from_toml(&calibration.to_toml().unwrap()).unwrap(), calibration);
     }
 
     #[test]
-    fn a_calibrated_profile_keeps_its_intervals_and_residuals() {
-        let mut profile = Profile::tnsm2024();
-        profile.parameters.phi_d = Parameter { value: 40.0, ci90: Some([38.5, 41.5]) };
-        profile.round = Some(Round { base: 12.0.into(), per_byte: 1e-7.into() });
-        profile.spread.dump = 1.4;
+    fn a_fitted_calibration_keeps_its_intervals_and_residuals() {
+        let mut calibration = Calibration::tnsm2024();
+        calibration.parameters.phi_d = Parameter { value: 40.0, ci90: Some([38.5, 41.5]) };
+        calibration.round = Some(RoundCost { base: 12.0.into(), per_byte: 1e-7.into() });
+        calibration.spread.dump = 1.4;
         let residuals = Residuals { samples: 9, rms: 1.5, max_relative: 0.2, r2: Some(0.98) };
-        let provenance = profile.provenance.get_or_insert_default();
+        let provenance = calibration.provenance.get_or_insert_default();
         provenance.residuals.insert("dump".into(), residuals);
         provenance.grid = Some(Grid { memory: vec![Bytes(1 << 20)], rates: vec![0.0, 1.0], samples: 18 });
-        assert_eq!(Profile::from_toml(&profile.to_toml().unwrap()).unwrap(), profile);
+        assert_eq!(Calibration::from_toml(&calibration.to_toml().unwrap()).unwrap(), calibration);
     }
 
     #[test]
     fn a_missing_or_unknown_key_is_named() {
-        for (key, _) in Profile::tnsm2024().parameters.named() {
+        for (key, _) in Calibration::tnsm2024().parameters.named() {
             let without: String = PUBLISHED
                 .lines()
                 .filter(|line| !line.starts_with(&format!("{key} =")))
                 .flat_map(|line| [line, "\n"])
                 .collect();
             match key {
-                "rho" | "prepare" => assert!(Profile::from_toml(&without).is_ok()),
+                "rho" | "prepare" => assert!(Calibration::from_toml(&without).is_ok()),
                 _ => assert!(complaint(&without).contains(&format!("missing field `{key}`")), "{key}"),
             }
         }

@@ -108,7 +108,7 @@ pub struct Reply {
 
 /// The service's own figures, summed over its processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
-pub struct Status {
+pub struct CounterStatus {
     /// See [`Reply::instance`].
     pub instance: u64,
     /// Number of processes.
@@ -274,7 +274,7 @@ impl Reply {
 }
 
 words!(
-    Status,
+    CounterStatus,
     23,
     [
         instance,
@@ -299,7 +299,7 @@ words!(
     ]
 );
 
-impl Status {
+impl CounterStatus {
     /// The status as it goes over the wire.
     pub fn encode(&self) -> [u8; STATUS_LEN] {
         seal(REPLY_MAGIC, Kind::Stat.code(), &self.words())
@@ -324,12 +324,12 @@ fn unseal<const F: usize>(expected: Kind, frame: &[u8]) -> Result<[u64; F], Fram
 ///
 /// # Errors
 /// What connecting, writing or reading gave, or [`io::ErrorKind::InvalidData`] if the answer is no status.
-pub fn query(stream: &mut (impl Read + Write), kind: Kind, nonce: u64) -> io::Result<Status> {
+pub fn query(stream: &mut (impl Read + Write), kind: Kind, nonce: u64) -> io::Result<CounterStatus> {
     let request = Request { kind, nonce, seq: 0, sent_ns: 0 };
     stream.write_all(&request.encode())?;
     let mut frame = [0u8; STATUS_LEN];
     stream.read_exact(&mut frame)?;
-    Status::decode(&frame).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    CounterStatus::decode(&frame).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
 #[cfg(test)]
@@ -342,8 +342,8 @@ mod tests {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
         let reply = Reply { nonce: 1, seq: 2, page_sum: u64::MAX, fault: 1, ..Reply::default() };
         assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
-        let status = Status { instance: 5, file_bad_records: 9, ..Status::default() };
-        assert_eq!(Status::decode(&status.encode()), Ok(status));
+        let status = CounterStatus { instance: 5, file_bad_records: 9, ..CounterStatus::default() };
+        assert_eq!(CounterStatus::decode(&status.encode()), Ok(status));
     }
 
     #[test]
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn a_status_is_not_taken_for_a_reply() {
         let mut frame = [0u8; REPLY_LEN];
-        frame.copy_from_slice(&Status::default().encode()[..REPLY_LEN]);
+        frame.copy_from_slice(&CounterStatus::default().encode()[..REPLY_LEN]);
         assert!(Reply::decode(&frame).is_err());
     }
 }
