@@ -61,7 +61,7 @@ use self::description::{essence, secrets};
 pub use self::health::health_check_interval;
 use self::hooks::Hooks;
 use self::inspect::{container, is_running, netns, pid};
-use self::socket::Socket;
+use self::socket::{Socket, causes};
 use self::wording::{in_short, repository_and_tag};
 use super::{
     Container, ContainerSampler, Described, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped,
@@ -115,7 +115,7 @@ impl PodmanEngine {
                 format!("Podman could not {what}: {}", in_short(&message)),
                 "see the agent's log and CRIU's own log on that host",
             )),
-            Ok(Err(error)) => Err(self.socket.unreachable(&error)),
+            Ok(Err(error)) => Err(self.socket.unreachable(&causes(&error))),
             Err(_) => Err(self.socket.unreachable(&format!("it did not {what} within {deadline:?}"))),
         }
     }

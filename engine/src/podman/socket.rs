@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
 use hyper::body::HttpBody;
 use hyper::{Body, Client, Method, Request, StatusCode};
 use hyperlocal::{UnixClientExt, UnixConnector, Uri};
@@ -13,6 +12,9 @@ use tokio::io::AsyncRead;
 
 /// The libpod API version whose paths are used; Podman keeps serving older ones.
 const API: &str = "/v4.0.0/libpod";
+
+/// How long an answer that has begun may stand still.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// The largest JSON answer that is read, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
@@ -55,7 +57,7 @@ impl Socket {
             .map_err(|error| self.unreachable(&error))?;
         match tokio::time::timeout(deadline, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(self.unreachable(&error)),
+            Ok(Err(error)) => Err(self.unreachable(&causes(&error))),
             Err(_) => Err(self.unreachable(&format!("no answer to {path} within {deadline:?}"))),
         }
     }
@@ -64,8 +66,12 @@ impl Socket {
         let status = response.status();
         let mut body = response.into_body();
         let mut bytes = Vec::new();
-        while let Some(chunk) = body.data().await {
-            bytes.extend_from_slice(&chunk.map_err(|error| self.unreachable(&error))?);
+        loop {
+            let chunk = tokio::time::timeout(SILENCE, body.data()).await;
+            let chunk = chunk
+                .map_err(|_| self.unreachable(&format!("its answer to {what} stopped for {SILENCE:?}")))?;
+            let Some(chunk) = chunk else { break };
+            bytes.extend_from_slice(&chunk.map_err(|error| self.unreachable(&causes(&error)))?);
             if bytes.len() > MAX_ANSWER {
                 return Err(self.unreachable(&format!("its answer to {what} is over {MAX_ANSWER} bytes")));
             }
@@ -141,7 +147,16 @@ impl Socket {
                 Err(refusal) => refusal,
             });
         }
-        let stream = TryStreamExt::map_err(response.into_body(), std::io::Error::other);
+        let stream = futures_util::stream::try_unfold(response.into_body(), |mut body| async {
+            match tokio::time::timeout(SILENCE, body.data()).await {
+                Ok(Some(chunk)) => chunk.map(|chunk| Some((chunk, body))).map_err(std::io::Error::other),
+                Ok(None) => Ok(None),
+                Err(_) => {
+                    let reason = format!("Podman sent nothing for {SILENCE:?}");
+                    Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason))
+                }
+            }
+        });
         Ok(Box::new(Box::pin(tokio_util::io::StreamReader::new(stream))))
     }
 
@@ -155,6 +170,20 @@ impl Socket {
             self.send(Method::POST, path, "application/x-tar", body, Duration::from_secs(600)).await?;
         self.json_of(what, response).await
     }
+}
+
+/// An error with all that caused it: what a library says first is often only that something failed.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        cause = error.source();
+    }
+    said
 }
 
 /// For a query (RFC 3986, 2.1).
@@ -174,6 +203,31 @@ pub(super) fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_is_not_there_is_said_to_be_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = Socket::new(&folder.path().join("podman.sock"));
+        let refusal = socket.get("say who it is", "/info").await.unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::Engine);
+        assert!(refusal.reason.ends_with("No such file or directory (os error 2)"), "{refusal}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_stops_half_way_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("podman.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let half = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, head).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let refusal = Socket::new(&path).get("say who it is", "/info").await.unwrap_err();
+        assert!(refusal.reason.ends_with("its answer to say who it is stopped for 60s"), "{refusal}");
+        half.abort();
+    }
 
     #[test]
     fn a_query_keeps_what_a_name_may_hold() {

@@ -11,11 +11,11 @@ use mose_transfer::{PAGE, RoundSent, Sender};
 use super::PreCopy;
 use crate::destination::transfer_refusal;
 
-/// Links, each sent as soon as it is complete.
+/// Pre-dumps, each sent as soon as it is complete.
 pub(super) struct Chain {
     engine: Arc<dyn Engine>,
     container: Container,
-    links: u32,
+    pre_dumps: u32,
     /// How long the service stood still for all of them.
     still: Duration,
 }
@@ -23,7 +23,7 @@ pub(super) struct Chain {
 impl Chain {
     pub(super) async fn open(engine: Arc<dyn Engine>, container: &Container) -> Result<Self, Refusal> {
         engine.chain_support().await?;
-        Ok(Self { engine, container: container.clone(), links: 0, still: Duration::ZERO })
+        Ok(Self { engine, container: container.clone(), pre_dumps: 0, still: Duration::ZERO })
     }
 }
 
@@ -40,19 +40,19 @@ impl PreCopy for Chain {
 
     async fn round(&mut self, sender: &mut Sender) -> Result<RoundSent, Refusal> {
         let began = Instant::now();
-        let link = self.engine.pre_dump(&self.container, self.links + 1).await?;
-        self.links += 1;
+        let made = self.engine.pre_dump(&self.container, self.pre_dumps + 1).await?;
+        self.pre_dumps += 1;
         let still =
-            [link.times.freezing, link.times.frozen].into_iter().flatten().map(|ms| ms.0).sum::<f64>();
+            [made.times.freezing, made.times.frozen].into_iter().flatten().map(|ms| ms.0).sum::<f64>();
         self.still += Duration::from_secs_f64((still / 1e3).max(0.0));
         let pass = sender
-            .finished_images(&link.folder, &link.name)
+            .finished_images(&made.folder, &made.name)
             .await
             .map_err(|error| transfer_refusal(&error))?;
         Ok(RoundSent {
-            pages: link.looked_at,
-            sent: link.pages,
-            bytes: pass.bytes.max(link.pages * PAGE as u64),
+            pages: made.looked_at,
+            sent: made.pages,
+            bytes: pass.bytes.max(made.pages * PAGE as u64),
             zero: 0,
             elapsed: began.elapsed(),
         })
