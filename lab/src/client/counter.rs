@@ -3,17 +3,23 @@
 use super::{ClientReport, ClientSpec, Output, Recipe};
 use crate::counter::ping::Report;
 use crate::counter::protocol::Protocol;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::time::Duration;
 
 pub(super) fn recipe(spec: &ClientSpec) -> Recipe {
+    of_counter(spec, "ping", Protocol::Counter)
+}
+
+/// A command of `mose-counter` that reports as JSON.
+pub(super) fn of_counter(spec: &ClientSpec, command: &str, usual: Protocol) -> Recipe {
     let argv = [
         spec.counter_program.clone(),
-        "ping".to_owned(),
+        command.to_owned(),
         "--connect".to_owned(),
         spec.target.to_string(),
         "--protocol".to_owned(),
-        spec.kind.protocol().unwrap_or(Protocol::Counter).name().to_owned(),
+        spec.kind.protocol().unwrap_or(usual).name().to_owned(),
         "--rate".to_owned(),
         spec.rate.to_string(),
         "--duration".to_owned(),
@@ -26,10 +32,15 @@ pub(super) fn recipe(spec: &ClientSpec) -> Recipe {
     Recipe { argv: argv.into(), mark: "connected to", settle: Duration::ZERO }
 }
 
-pub(super) fn read(spec: &ClientSpec, output: &Output) -> Result<ClientReport, String> {
+/// Its report.
+pub(super) fn told<T: DeserializeOwned>(output: &Output) -> Result<T, String> {
     let line =
         output.stdout.iter().rev().find(|line| line.text.starts_with('{')).ok_or("it wrote no report")?;
-    let seen: Report = serde_json::from_str(&line.text).map_err(|e| e.to_string())?;
+    serde_json::from_str(&line.text).map_err(|e| e.to_string())
+}
+
+pub(super) fn read(spec: &ClientSpec, output: &Output) -> Result<ClientReport, String> {
+    let seen: Report = told(output)?;
     let mut report = ClientReport {
         workload: spec.kind.name().to_owned(),
         sent: seen.sent,

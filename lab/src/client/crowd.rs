@@ -1,35 +1,17 @@
 //! `mose-counter crowd`: many connections to Redis.
 
+use super::counter::{of_counter, told};
 use super::{ClientReport, ClientSpec, Output, Recipe};
 use crate::counter::crowd::Report;
 use crate::counter::protocol::Protocol;
 use serde_json::json;
-use std::time::Duration;
 
 pub(super) fn recipe(spec: &ClientSpec) -> Recipe {
-    let argv = [
-        spec.counter_program.clone(),
-        "crowd".to_owned(),
-        "--connect".to_owned(),
-        spec.target.to_string(),
-        "--protocol".to_owned(),
-        spec.kind.protocol().unwrap_or(Protocol::Redis).name().to_owned(),
-        "--rate".to_owned(),
-        spec.rate.to_string(),
-        "--duration".to_owned(),
-        format!("{}ms", spec.duration.as_millis()),
-        "--connections".to_owned(),
-        spec.connections.to_string(),
-        "--json".to_owned(),
-        "-".to_owned(),
-    ];
-    Recipe { argv: argv.into(), mark: "connected to", settle: Duration::ZERO }
+    of_counter(spec, "crowd", Protocol::Redis)
 }
 
 pub(super) fn read(spec: &ClientSpec, output: &Output) -> Result<ClientReport, String> {
-    let line =
-        output.stdout.iter().rev().find(|line| line.text.starts_with('{')).ok_or("it wrote no report")?;
-    let seen: Report = serde_json::from_str(&line.text).map_err(|e| e.to_string())?;
+    let seen: Report = told(output)?;
     let mut report = ClientReport {
         workload: spec.kind.name().to_owned(),
         sent: seen.sent,
@@ -61,6 +43,7 @@ mod tests {
     use super::super::{ClientKind, Line};
     use super::*;
     use std::net::SocketAddr;
+    use std::time::Duration;
 
     #[test]
     fn the_common_report_keeps_what_the_crowd_saw() {

@@ -25,8 +25,6 @@ const MAX_LISTED: usize = 200_000;
 const KNOWN: Duration = Duration::from_secs(2);
 /// How often the loop looks whether it was asked to end.
 const GLANCE: Duration = Duration::from_millis(50);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -144,20 +142,7 @@ struct Line {
 
 impl Line {
     fn open(config: &Config, nonce: u64) -> io::Result<Self> {
-        let mut stream = TcpStream::connect_timeout(&config.connect, CONNECT_TIMEOUT)?;
-        stream.set_nodelay(true)?;
-        let dialect = Dialect::new(config.protocol, nonce);
-        if let Some((say, hear)) = dialect.greeting() {
-            stream.write_all(&say)?;
-            let mut heard = vec![0u8; hear.len()];
-            stream.read_exact(&mut heard)?;
-            if heard != hear {
-                return Err(io::Error::new(
-                    ErrorKind::InvalidData,
-                    "the service did not greet as its protocol says",
-                ));
-            }
-        }
+        let (stream, dialect) = Dialect::connect(config.connect, config.protocol, nonce)?;
         stream.set_nonblocking(true)?;
         let before = SentAgain::of(&stream)?;
         Ok(Self {

@@ -1,8 +1,15 @@
 //! What the ping-pong client asks and how it reads the answers: the counter's own frames, or the numbered replies that
 //! Redis and memcached give to an increment.
 
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
 use super::frames::{Kind, REPLY_LEN, Reply, Request};
 use super::state::expected_sum;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What service is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,6 +78,23 @@ pub(crate) struct Dialect {
 impl Dialect {
     pub(crate) fn new(protocol: Protocol, nonce: u64) -> Self {
         Self { protocol, nonce }
+    }
+
+    /// Connects to a service and greets it as its protocol says.
+    pub(crate) fn connect(to: SocketAddr, protocol: Protocol, nonce: u64) -> io::Result<(TcpStream, Self)> {
+        let mut stream = TcpStream::connect_timeout(&to, CONNECT_TIMEOUT)?;
+        stream.set_nodelay(true)?;
+        let dialect = Self::new(protocol, nonce);
+        if let Some((say, hear)) = dialect.greeting() {
+            stream.write_all(&say)?;
+            let mut heard = vec![0u8; hear.len()];
+            stream.read_exact(&mut heard)?;
+            if heard != hear {
+                let reason = "the service did not greet as its protocol says";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+        }
+        Ok((stream, dialect))
     }
 
     fn key(&self) -> String {

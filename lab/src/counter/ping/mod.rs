@@ -20,8 +20,6 @@ pub use report::{GAP, Gap, Report, Rtt};
 
 /// How often a waiting connection looks whether it was asked to end.
 const GLANCE: Duration = Duration::from_millis(100);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -94,24 +92,6 @@ fn readable(stream: &TcpStream, wait: Duration) -> io::Result<bool> {
             e => Err(e),
         },
     }
-}
-
-fn open(config: &Config, nonce: u64) -> io::Result<(TcpStream, Dialect)> {
-    let mut stream = TcpStream::connect_timeout(&config.connect, CONNECT_TIMEOUT)?;
-    stream.set_nodelay(true)?;
-    let dialect = Dialect::new(config.protocol, nonce);
-    if let Some((say, hear)) = dialect.greeting() {
-        stream.write_all(&say)?;
-        let mut heard = vec![0u8; hear.len()];
-        stream.read_exact(&mut heard)?;
-        if heard != hear {
-            return Err(io::Error::new(
-                ErrorKind::InvalidData,
-                "the service did not greet as its protocol says",
-            ));
-        }
-    }
-    Ok((stream, dialect))
 }
 
 fn talk(
@@ -194,7 +174,7 @@ pub fn run(config: &Config, stop: &AtomicBool, ready: impl FnOnce()) -> io::Resu
     let drawn = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
     let mut opened = Vec::new();
     for n in 0..u64::from(config.connections.max(1)) {
-        opened.push(open(config, mix(drawn.wrapping_add(n)))?);
+        opened.push(Dialect::connect(config.connect, config.protocol, mix(drawn.wrapping_add(n)))?);
     }
     ready();
     let started_at_unix_ms = unix_ms();
