@@ -5,6 +5,7 @@ pub mod action;
 pub mod app;
 pub mod config;
 pub mod config_error;
+pub mod derived;
 pub mod effect;
 pub mod event;
 pub mod hit;

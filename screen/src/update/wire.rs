@@ -4,17 +4,18 @@ use mose_protocol::Timestamp;
 use mose_protocol::record::{Outcome, Record};
 
 use super::calibration;
+use crate::derived::Settled;
 use crate::effect::Effect;
 use crate::phrase::time;
-use crate::state::{Level, Presence, Source, State};
+use crate::state::{Level, Presence, Source};
 use crate::wire::Wire;
 
-pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effect> {
+pub(super) fn on_wire(state: &mut Settled, told: Wire, now: Timestamp) -> Vec<Effect> {
     // What was attached to is being let go.
     if state.source == Source::Choosing {
         return Vec::new();
     }
-    let presence = |state: &State, host| state.data.fleet.host(host).map(|host| host.presence(now));
+    let presence = |state: &Settled, host| state.data.fleet.host(host).map(|host| host.presence(now));
     match &told {
         Wire::Seen(host) if presence(state, host) == Some(Presence::Lost) => {
             state.notices.say(Level::Info, format!("{host} is back"), now);
@@ -54,7 +55,7 @@ pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effe
 }
 
 /// Asks now and then whether the selected service can move, unless it does.
-fn ask_check(state: &mut State, now: Timestamp) -> Vec<Effect> {
+fn ask_check(state: &mut Settled, now: Timestamp) -> Vec<Effect> {
     if state.source.is_replay() || state.under_way().is_some() {
         return Vec::new();
     }

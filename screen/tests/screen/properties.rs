@@ -8,6 +8,7 @@ use mose_protocol::record::Outcome;
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::{Refusal, RefusalCode, Timestamp};
 use mose_screen::config::Config;
+use mose_screen::derived::Settled;
 use mose_screen::effect::{Attach, Effect};
 use mose_screen::event::{Answer, Event};
 use mose_screen::hit::{Hit, Hits};
@@ -22,6 +23,7 @@ use ratatui::crossterm::event::{
     Event as Terminal, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
 
+use crate::settled::{anew, derived};
 use crate::support::canvas::Easel;
 use crate::support::fleet::{self, NOW, host, link, quiet, telemetry};
 use crate::support::migration::{record, task};
@@ -308,7 +310,7 @@ struct Console {
     easel: Easel,
     dispatch: Dispatch,
     hits: Hits,
-    state: State,
+    state: Settled,
     now: Timestamp,
 }
 
@@ -352,12 +354,12 @@ impl Console {
     }
 
     fn draw(&mut self) {
-        self.hits = self.easel.draw(&self.state, self.state.ui.size).1;
+        self.hits = self.easel.draw_settled(&self.state, self.state.ui.size).1;
     }
 }
 
 /// What must hold between the state before an event and the one after it.
-fn hold(before: &State, after: &State, event: &Event, effects: &[Effect]) -> Result<(), TestCaseError> {
+fn hold(before: &State, after: &Settled, event: &Event, effects: &[Effect]) -> Result<(), TestCaseError> {
     // A selected service exists, or there is none.
     if after.frozen.is_none() && after.data.fleet.services().next().is_some() {
         prop_assert!(after.service().is_some(), "{:?} is selected", after.ui.service);
@@ -405,13 +407,14 @@ proptest! {
     ) {
         let easel = Easel::new("dark");
         let dispatch = Dispatch::default();
-        let mut console = Console { easel, dispatch, hits: Hits::default(), state, now: NOW };
+        let mut console = Console { easel, dispatch, hits: Hits::default(), state: state.into(), now: NOW };
         console.draw();
         for deed in deeds {
             for event in console.events(deed) {
-                let before = console.state.clone();
+                let before = State::clone(&console.state);
                 let effects = console.take(event.clone());
                 hold(&before, &console.state, &event, &effects)?;
+                prop_assert_eq!(derived(&console.state), derived(&anew(&console.state)), "after {:?}", event);
                 ORDERS.fetch_add(effects.iter().filter(|effect| effect.changes()).count(), Ordering::Relaxed);
                 console.draw();
             }
@@ -428,7 +431,7 @@ fn what_is_asked_for_and_confirmed_is_ordered() {
         easel: Easel::new("dark"),
         dispatch: Dispatch::default(),
         hits: Hits::default(),
-        state: with_past(quiet()),
+        state: with_past(quiet()).into(),
         now: NOW,
     };
     let key = |code| Event::Terminal(Terminal::Key(KeyEvent::new(code, KeyModifiers::NONE)));
@@ -437,7 +440,7 @@ fn what_is_asked_for_and_confirmed_is_ordered() {
     let effects = console.take(key(KeyCode::Enter));
     assert!(matches!(effects[..], [Effect::Order(_)]), "{effects:?}");
     // The question was asked before a replay began: nothing is changed in one.
-    let mut late = Console { state: with_past(quiet()), ..console };
+    let mut late = Console { state: with_past(quiet()).into(), ..console };
     assert_eq!(late.take(key(KeyCode::Char('m'))), []);
     let Source::Replay(replay) = moments::replay().source else { panic!("a replay") };
     late.take(Event::Answer(Answer::Replaying(replay)));

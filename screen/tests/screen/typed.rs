@@ -125,7 +125,7 @@ fn a_migration_is_ordered_with_two_keys_as_it_was_planned() {
     assert_eq!(typist.types("m"), []);
     typist.shows("sockperf: edge-a → edge-b");
     typist.shows("downtime at most");
-    let planned = typist.app.state().planning.outcome(typist.app.state()).expect("there is a plan");
+    let planned = typist.app.state().plan().expect("there is a plan").clone();
     let effects = typist.types("Enter");
     let [Effect::Order(task)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(
@@ -142,7 +142,7 @@ fn a_migration_is_ordered_with_two_keys_as_it_was_planned() {
 fn a_target_is_typed_in_four_keys_stepped_in_one_and_the_plan_follows_each_key() {
     let mut typist = Typist::at(with_past(quiet()));
     let plan = |typist: &Typist| {
-        let outcome = typist.app.state().planning.outcome(typist.app.state());
+        let outcome = typist.app.state().plan();
         outcome.expect("there is a plan").proposal.downtime.target.0
     };
     assert_eq!(typist.types("t 3 Enter"), []);

@@ -8,6 +8,7 @@ use mose_protocol::step::{Phase, Round, Step, StepEvent};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{MigrationId, Refusal, RefusalCode, Timestamp};
+use mose_screen::derived::Settled;
 use mose_screen::state::State;
 use mose_screen::wire::Wire;
 
@@ -56,8 +57,8 @@ pub(crate) fn id(text: &str) -> MigrationId {
 
 /// What was promised.
 pub(crate) fn forecast() -> Forecast {
-    let state = quiet();
-    let designed = state.planning.outcome(&state).expect("a plan");
+    let state = Settled::from(quiet());
+    let designed = state.plan().expect("a plan");
     let forecast = designed.forecast(state.planning.objective);
     Forecast {
         bound: Figures { downtime: Millis(310.0), duration: Millis(3240.0) },
