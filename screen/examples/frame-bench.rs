@@ -14,11 +14,11 @@ mod support;
 
 use mose_screen::derived::Settled;
 use mose_screen::event::Event;
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::hit::Hits;
 use mose_screen::pane::Pane;
 use mose_screen::state::State;
 use mose_screen::update::{Surroundings, update};
-use mose_screen::wire::Wire;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use support::canvas::Easel;
@@ -88,7 +88,7 @@ fn main() {
             themes: 5,
             workloads: &[],
         };
-        update(&mut crowd, Event::Wire(Wire::Telemetry(Box::new(told))), at, &mut around);
+        update(&mut crowd, Event::Fleet(FleetEvent::Telemetry(Box::new(told))), at, &mut around);
     });
     told("update with a telemetry, 200 hosts", figures);
 }

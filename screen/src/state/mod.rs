@@ -15,7 +15,7 @@ use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, ServiceName, Timestamp};
 
 use crate::config::Config;
-use crate::wire::Wire;
+use crate::fleet_event::FleetEvent;
 
 pub use fleet::{Fleet, Host, Presence};
 pub use migrations::{Bar, Migrations, Track};
@@ -113,22 +113,22 @@ impl Data {
     }
 
     /// Takes in what came from an agent at `now`.
-    pub fn take(&mut self, wire: Wire, now: Timestamp) {
+    pub fn take(&mut self, event: FleetEvent, now: Timestamp) {
         self.now = now;
-        match wire {
-            Wire::Seen(host) => self.fleet.seen(host, now),
-            Wire::Hello(hello) => self.fleet.introduced(*hello, now),
-            Wire::Stranger { host, refusal } => self.fleet.stranger(host, refusal, now),
-            Wire::Gone(host) => self.fleet.gone(&host, now),
-            Wire::Telemetry(telemetry) => self.fleet.telemetry(*telemetry, now),
-            Wire::Step(event) => self.migrations.step(*event, now),
-            Wire::Record(record) => {
+        match event {
+            FleetEvent::Seen(host) => self.fleet.seen(host, now),
+            FleetEvent::Hello(hello) => self.fleet.introduced(*hello, now),
+            FleetEvent::Stranger { host, refusal } => self.fleet.stranger(host, refusal, now),
+            FleetEvent::Gone(host) => self.fleet.gone(&host, now),
+            FleetEvent::Telemetry(telemetry) => self.fleet.telemetry(*telemetry, now),
+            FleetEvent::Step(step) => self.migrations.step(*step, now),
+            FleetEvent::Record(record) => {
                 let record = record.as_told_now();
                 self.migrations.record(&record);
                 self.past.take(record);
             }
             // Of the plan, not of what happens.
-            Wire::Calibration { .. } | Wire::Checked(_) => {}
+            FleetEvent::Calibration { .. } | FleetEvent::Checked(_) => {}
         }
     }
 }

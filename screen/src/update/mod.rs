@@ -4,8 +4,8 @@ mod act;
 mod answer;
 mod calibration;
 mod dialog;
+mod fleet_event;
 mod mouse;
-mod wire;
 
 use mose_protocol::Timestamp;
 use ratatui::crossterm::event::{Event as TerminalEvent, KeyEvent, KeyEventKind};
@@ -52,7 +52,7 @@ pub fn update(
             Vec::new()
         }
         Event::Terminal(_) | Event::Tick => Vec::new(),
-        Event::Wire(told) => wire::on_wire(state, told, now),
+        Event::Fleet(told) => fleet_event::on_fleet_event(state, told, now),
         Event::Answer(answer) => answer::on_answer(state, answer, now),
     };
     effects.extend(settle(state));

@@ -11,13 +11,13 @@ use mose_screen::config::Config;
 use mose_screen::derived::Settled;
 use mose_screen::effect::{Attach, Effect};
 use mose_screen::event::{Answer, Event};
+use mose_screen::fleet_event::{FleetEvent, Known};
 use mose_screen::hit::{Hit, Hits};
 use mose_screen::keymap::{Dispatch, Press};
 use mose_screen::pane::Pane;
 use mose_screen::state::ui::Choice;
 use mose_screen::state::{Abilities, Dialog, Level, Replay, Source, State};
 use mose_screen::update::{Surroundings, update};
-use mose_screen::wire::{Known, Wire};
 use proptest::prelude::*;
 use ratatui::crossterm::event::{
     Event as Terminal, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
@@ -69,7 +69,7 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn wire_telemetry() -> impl Strategy<Value = Wire> {
+fn wire_telemetry() -> impl Strategy<Value = FleetEvent> {
     let load = (proptest::sample::select(&SERVICES[..]), 0..4_usize, count(), figure());
     let loads = proptest::collection::vec(load, 0..4);
     (named(), time(), loads, figure(), count(), count(), text()).prop_map(
@@ -95,12 +95,12 @@ fn wire_telemetry() -> impl Strategy<Value = Wire> {
                 profile.working_set = Bytes(used);
             }
             told.trouble = Some(trouble).filter(|trouble| !trouble.is_empty());
-            Wire::Telemetry(Box::new(told))
+            FleetEvent::Telemetry(Box::new(told))
         },
     )
 }
 
-fn wire_step() -> impl Strategy<Value = Wire> {
+fn wire_step() -> impl Strategy<Value = FleetEvent> {
     const STEPS: [Step; 12] = [
         Step::Migration,
         Step::Inspect,
@@ -122,7 +122,7 @@ fn wire_step() -> impl Strategy<Value = Wire> {
     (0..3_u8, 0..9_u64, named(), step, phase, time(), count(), text(), any::<bool>()).prop_map(
         |(id, seq, name, step, phase, at, bytes, detail, tasked)| {
             let migration = format!("m-{id}");
-            Wire::Step(Box::new(StepEvent {
+            FleetEvent::Step(Box::new(StepEvent {
                 migration: migration.parse().expect("an identity"),
                 seq,
                 host: host(name),
@@ -138,7 +138,7 @@ fn wire_step() -> impl Strategy<Value = Wire> {
     )
 }
 
-fn wire_record() -> impl Strategy<Value = Wire> {
+fn wire_record() -> impl Strategy<Value = FleetEvent> {
     let outcome = proptest::sample::select(&Outcome::ALL[..]);
     (0..4_u8, outcome, time(), figure(), figure(), count()).prop_map(
         |(id, outcome, at, duration, downtime, image)| {
@@ -153,26 +153,26 @@ fn wire_record() -> impl Strategy<Value = Wire> {
                 forecast.expected.duration = Millis(downtime);
                 forecast.components.round = Millis(downtime);
             }
-            Wire::Record(Box::new(told))
+            FleetEvent::Record(Box::new(told))
         },
     )
 }
 
-fn wire() -> impl Strategy<Value = Wire> {
+fn wire() -> impl Strategy<Value = FleetEvent> {
     let role = proptest::sample::select(&[Role::Edge, Role::Mobile, Role::Controller][..]);
     let refusal = |reason| Refusal::new(RefusalCode::Version, reason, "");
     prop_oneof![
-        1 => named().prop_map(|name| Wire::Seen(host(name))),
-        1 => named().prop_map(|name| Wire::Gone(host(name))),
+        1 => named().prop_map(|name| FleetEvent::Seen(host(name))),
+        1 => named().prop_map(|name| FleetEvent::Gone(host(name))),
         1 => (named(), role).prop_map(|(name, role)| fleet::hello(name, role)),
         1 => (named(), text())
-            .prop_map(move |(name, why)| Wire::Stranger { host: host(name), refusal: refusal(why) }),
+            .prop_map(move |(name, why)| FleetEvent::Stranger { host: host(name), refusal: refusal(why) }),
         4 => wire_telemetry(),
         6 => wire_step(),
         3 => wire_record(),
         1 => (named(), named(), proptest::option::of(text())).prop_map(|(from, to, profile)| {
             let known = Known { profile, doubt: None };
-            Wire::Calibration { from: host(from), to: host(to), known }
+            FleetEvent::Calibration { from: host(from), to: host(to), known }
         }),
     ]
 }
@@ -244,7 +244,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         10 => key(),
         6 => mouse(),
-        6 => wire().prop_map(Event::Wire),
+        6 => wire().prop_map(Event::Fleet),
         2 => answer().prop_map(Event::Answer),
         1 => Just(Event::Tick),
         1 => text().prop_map(|text| Event::Terminal(Terminal::Paste(text))),

@@ -12,13 +12,13 @@ use mose_screen::action::{ACTIONS, Action};
 use mose_screen::derived::Settled;
 use mose_screen::effect::Attach;
 use mose_screen::event::{Answer, Event};
+use mose_screen::fleet_event::{FleetEvent, Known};
 use mose_screen::hit::Hits;
 use mose_screen::keymap::{Dispatch, Press};
 use mose_screen::pane::Pane;
 use mose_screen::state::ui::Choice;
 use mose_screen::state::{Abilities, Level, Source, State};
 use mose_screen::update::{Surroundings, act, update};
-use mose_screen::wire::{Known, Wire};
 use ratatui::crossterm::event::{
     Event as Terminal, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
@@ -50,16 +50,16 @@ pub(crate) fn derived(state: &Settled) -> Vec<String> {
 }
 
 /// A step of the migration `m-1` at its source.
-fn step(seq: u64, step: Step, phase: Phase, at: Timestamp) -> Wire {
+fn step(seq: u64, step: Step, phase: Phase, at: Timestamp) -> FleetEvent {
     let task = (step == Step::Migration).then(|| Box::new(task("m-1")));
     let (migration, host) = (id("m-1"), host("edge-a"));
     let event =
         StepEvent { migration, seq, host, step, phase, at, bytes: None, round: None, detail: None, task };
-    Wire::Step(Box::new(event))
+    FleetEvent::Step(Box::new(event))
 }
 
 /// Every kind of thing that agents tell.
-fn told(at: Timestamp) -> Vec<Wire> {
+fn told(at: Timestamp) -> Vec<FleetEvent> {
     let refusal = || Refusal::new(RefusalCode::Version, "it speaks another version", "update it");
     let mut ended = record("m-1", Outcome::RolledBack, NOW, 2000.0);
     ended.reason = Some(refusal());
@@ -74,22 +74,22 @@ fn told(at: Timestamp) -> Vec<Wire> {
         findings: vec![finding],
     };
     vec![
-        Wire::Seen(host("edge-z")),
+        FleetEvent::Seen(host("edge-z")),
         hello("edge-z", Role::Edge),
-        Wire::Stranger { host: host("x"), refusal: refusal() },
-        Wire::Telemetry(Box::new(telemetry("edge-a", at, &LOADS, links, 7))),
+        FleetEvent::Stranger { host: host("x"), refusal: refusal() },
+        FleetEvent::Telemetry(Box::new(telemetry("edge-a", at, &LOADS, links, 7))),
         step(0, Step::Migration, Phase::Started, at),
         step(1, Step::Freeze, Phase::Started, at),
         step(2, Step::Freeze, Phase::Failed, at),
-        Wire::Record(Box::new(ended)),
-        Wire::Calibration {
+        FleetEvent::Record(Box::new(ended)),
+        FleetEvent::Calibration {
             from: host("edge-a"),
             to: host("edge-b"),
             known: Known { profile: None, doubt: Some("it is old".into()) },
         },
-        Wire::Checked(Box::new(report)),
-        Wire::Gone(host("edge-b")),
-        Wire::Seen(host("edge-b")),
+        FleetEvent::Checked(Box::new(report)),
+        FleetEvent::Gone(host("edge-b")),
+        FleetEvent::Seen(host("edge-b")),
     ]
 }
 
@@ -152,7 +152,7 @@ fn run(moment: State) {
     let mut state = Settled::from(moment);
     state.ui.size = (120, 40);
     let mut now = NOW;
-    let fleet = |at| told(at).into_iter().map(Event::Wire);
+    let fleet = |at| told(at).into_iter().map(Event::Fleet);
     let person = || typed().into_iter().map(Event::Terminal);
     let answers = answers().into_iter().map(Event::Answer);
     let all = fleet(NOW).chain(person()).chain([Event::Tick]).chain(fleet(Timestamp(NOW.0 + 60_000_000)));
