@@ -14,8 +14,8 @@ use mose_orchestrator::fleet::Fleet;
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::{Timestamp, envelope, keys};
 use mose_screen::event::Event;
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::loaded::{Files, Loaded};
-use mose_screen::wire::Wire;
 use mose_simulated::swarm::swarm;
 use nix::sys::resource::{UsageWho, getrusage};
 use ratatui::Terminal;
@@ -107,11 +107,11 @@ async fn console(endpoints: Vec<String>, seconds: u64) -> Result<(), Failure> {
         while let Some(event) = told_out.recv().await {
             if let Ok(mut told) = noted.lock() {
                 match &event {
-                    Event::Wire(Wire::Telemetry(telemetry)) => {
+                    Event::Fleet(FleetEvent::Telemetry(telemetry)) => {
                         told.telemetry += 1;
                         told.delays.push(Timestamp::now().since(telemetry.at).0);
                     }
-                    Event::Wire(Wire::Step(step)) => {
+                    Event::Fleet(FleetEvent::Step(step)) => {
                         told.steps += 1;
                         told.last = told.last.max(Some(step.seq));
                     }

@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) shared: Shared,
     #[command(flatten)]
-    pub(crate) console: crate::open::Arguments,
+    pub(crate) console: crate::console::Arguments,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -126,7 +126,7 @@ pub(crate) enum Command {
     /// Measure how long migrations between two hosts of the lab take, and keep the model's parameters fitted to it.
     Calibrate(Calibrate),
     /// Run the demo testbed: simulated hosts with real agents in this process, on loopback. Needs no root.
-    Demo(crate::testbed::Arguments),
+    Demo(crate::demo::Arguments),
     /// Write down what the agents tell, until interrupted, into a file that `mose replay` shows.
     Record {
         /// A file that is not there yet.
@@ -137,7 +137,7 @@ pub(crate) enum Command {
         /// What `mose record` or the console wrote.
         file: std::path::PathBuf,
         #[command(flatten)]
-        console: crate::open::Arguments,
+        console: crate::console::Arguments,
     },
     /// Print the console's settings with their defaults and what they mean, to be put into $XDG_CONFIG_HOME/mose/config.toml.
     Config {

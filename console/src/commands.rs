@@ -18,7 +18,7 @@ use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
 use serde::Serialize;
 
 use crate::cli::{Command, Decision, Migrate};
-use crate::reach::{endpoints, with_fleet};
+use crate::connect::{endpoints, with_fleet};
 
 /// The console's settings, commented; or what they may be, as JSON Schema.
 pub(crate) fn print_config(schema: bool) -> ExitCode {

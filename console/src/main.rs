@@ -1,14 +1,14 @@
 //! `mose`: the command line.
 
-mod checkup;
 mod cli;
 mod commands;
+mod connect;
+mod console;
+mod demo;
+mod doctor_command;
 mod manual;
-mod open;
 mod plan;
-mod reach;
 mod record;
-mod testbed;
 
 use std::process::ExitCode;
 
@@ -31,11 +31,11 @@ fn main() -> ExitCode {
     // The console shows its log in a pane; printed, it would lie over the picture.
     match &arguments.command {
         None => {
-            return open::run(&arguments.console, &arguments.shared.connect)
+            return console::run(&arguments.console, &arguments.shared.connect)
                 .unwrap_or_else(|error| fail(&error));
         }
         Some(Command::Replay { file, console }) => {
-            return open::replay(console, file).unwrap_or_else(|error| fail(&error));
+            return console::replay(console, file).unwrap_or_else(|error| fail(&error));
         }
         Some(_) => {}
     }
@@ -47,9 +47,9 @@ fn main() -> ExitCode {
     match command {
         Command::Lab { .. } => hand_over("lab", &[]),
         Command::Plan(plan) => plan::run(&plan, &arguments.shared.connect, json),
-        Command::Demo(options) => testbed::run(&options, json),
+        Command::Demo(options) => demo::run(&options, json),
         Command::Calibrate(_) => hand_over("calibrate", &["calibrate"]),
-        Command::Doctor { hosts } => checkup::run(&hosts, &arguments.shared.connect, json),
+        Command::Doctor { hosts } => doctor_command::run(&hosts, &arguments.shared.connect, json),
         Command::Schema { name } => manual::schema(name),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { output } => manual::man(output.as_deref()).unwrap_or_else(|error| fail(&error)),

@@ -17,7 +17,7 @@ use mose_pam::{
 };
 use mose_protocol::{HostName, Refusal, ServiceName};
 
-use crate::reach::{endpoints, with_fleet};
+use crate::connect::{endpoints, with_fleet};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

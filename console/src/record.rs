@@ -10,7 +10,7 @@ use mose_orchestrator::fleet::Fleet;
 use mose_protocol::agent::Role;
 use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp};
 use mose_screen::event::Event;
-use mose_screen::wire::Wire;
+use mose_screen::fleet_event::FleetEvent;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -39,9 +39,9 @@ pub(crate) async fn run(fleet: Arc<Fleet>, file: &Path) -> Result<ExitCode, Refu
                 });
             }
             event = events.recv() => {
-                let Some(Event::Wire(wire)) = event else { continue };
-                match &wire {
-                    Wire::Hello(hello) => {
+                let Some(Event::Fleet(event)) = event else { continue };
+                match &event {
+                    FleetEvent::Hello(hello) => {
                         agents += 1;
                         if hello.role == Role::Edge && !edges.contains(&hello.host) {
                             let (fleet, others, out) = (fleet.clone(), edges.clone(), out.clone());
@@ -50,10 +50,10 @@ pub(crate) async fn run(fleet: Arc<Fleet>, file: &Path) -> Result<ExitCode, Refu
                             tokio::spawn(async move { tell_calibrations(&fleet, &host, &others, &out).await });
                         }
                     }
-                    Wire::Step(_) => steps += 1,
+                    FleetEvent::Step(_) => steps += 1,
                     _ => {}
                 }
-                recorder.note(Timestamp::now(), &wire).map_err(|error| failed(&error))?;
+                recorder.note(Timestamp::now(), &event).map_err(|error| failed(&error))?;
             }
         }
     }

@@ -12,12 +12,13 @@ use std::time::Instant;
 )]
 mod support;
 
+use mose_screen::derived::Settled;
 use mose_screen::event::Event;
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::hit::Hits;
 use mose_screen::pane::Pane;
 use mose_screen::state::State;
 use mose_screen::update::{Surroundings, update};
-use mose_screen::wire::Wire;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use support::canvas::Easel;
@@ -50,9 +51,12 @@ fn main() {
     let area = Rect::new(0, 0, 200, 60);
     let mut buffer = Buffer::empty(area);
     let mut frame = |name: &str, state: &State| {
+        let mut state = Settled::from(state.clone());
         let figures = measured(|| {
+            // Time goes on between two pictures.
+            state.data.now.0 += 1;
             buffer.reset();
-            easel.draw_into(state, area, &mut buffer);
+            easel.draw_into(&state, area, &mut buffer);
         });
         told(name, figures);
     };
@@ -69,6 +73,7 @@ fn main() {
     frame("frame, 4 hosts, a migration under way", &moments::restoring());
 
     let hits = Hits::default();
+    let mut crowd = Settled::from(crowd);
     let mut number = 0;
     let figures = measured(|| {
         number += 1;
@@ -83,7 +88,7 @@ fn main() {
             themes: 5,
             workloads: &[],
         };
-        update(&mut crowd, Event::Wire(Wire::Telemetry(Box::new(told))), at, &mut around);
+        update(&mut crowd, Event::Fleet(FleetEvent::Telemetry(Box::new(told))), at, &mut around);
     });
     told("update with a telemetry, 200 hosts", figures);
 }

@@ -8,6 +8,7 @@ use ratatui::crossterm::event::KeyEvent;
 use ratatui::layout::Rect;
 
 use crate::action::Action;
+use crate::derived::Settled;
 use crate::effect::Effect;
 use crate::event::Event;
 use crate::hit::Hits;
@@ -21,7 +22,7 @@ use crate::view::{self, Scene, Zone};
 
 /// The console without its terminal.
 pub struct App {
-    state: State,
+    state: Settled,
     loaded: Loaded,
     dispatch: Dispatch,
     hits: Hits,
@@ -37,20 +38,26 @@ impl App {
         for complaint in &loaded.complaints {
             state.notices.say(Level::Error, complaint.to_string(), now);
         }
-        let mut app = Self { state, loaded, dispatch: Dispatch::default(), hits: Hits::default(), workloads };
+        let mut app = Self {
+            state: state.into(),
+            loaded,
+            dispatch: Dispatch::default(),
+            hits: Hits::default(),
+            workloads,
+        };
         app.state.ui.size = (120, 40);
         app.focus_within();
         app
     }
 
-    /// What is known.
+    /// What is known, and what follows from it.
     #[must_use]
-    pub const fn state(&self) -> &State {
+    pub const fn state(&self) -> &Settled {
         &self.state
     }
 
     /// What is known, to be changed before the first event.
-    pub const fn state_mut(&mut self) -> &mut State {
+    pub fn state_mut(&mut self) -> &mut State {
         &mut self.state
     }
 
@@ -121,7 +128,10 @@ impl App {
 
     /// Draws the picture; `logs` draws the program's log.
     pub fn draw(&mut self, area: Rect, buf: &mut Buffer, logs: &dyn Fn(Rect, &mut Buffer)) {
-        self.state.ui.size = (area.width, area.height);
+        // What follows from the state is kept from one picture to the next, where nothing changes.
+        if self.state.ui.size != (area.width, area.height) {
+            self.state.ui.size = (area.width, area.height);
+        }
         let (Some(theme), Some(layout)) =
             (self.loaded.themes.get(self.state.ui.theme), self.loaded.layouts.get(self.state.ui.layout))
         else {

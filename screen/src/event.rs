@@ -3,9 +3,9 @@
 use mose_protocol::{HostName, MigrationId, Refusal, Timestamp};
 use ratatui::crossterm::event::Event as TerminalEvent;
 
+use crate::fleet_event::FleetEvent;
 use crate::state::ui::Choice;
 use crate::state::{Abilities, Level, Replay, Source};
-use crate::wire::Wire;
 
 /// What came of an effect.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ pub enum Event {
     /// Time went on.
     Tick,
     /// From the agents.
-    Wire(Wire),
+    Fleet(FleetEvent),
     /// From an effect.
     Answer(Answer),
 }

@@ -6,7 +6,7 @@ use mose_protocol::envelope::{OLDEST_READ, PROTOCOL_VERSION};
 use mose_protocol::{HostName, MigrationId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::wire::Wire;
+use crate::fleet_event::FleetEvent;
 
 /// The first line of a recording.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct Line {
     /// When it came, on the console's clock.
     pub at: Timestamp,
     /// What.
-    pub event: Wire,
+    pub event: FleetEvent,
 }
 
 /// Why a text is no recording.
@@ -146,7 +146,7 @@ fn in_order(lines: Vec<Line>) -> Vec<Line> {
     let mut steps: BTreeMap<(MigrationId, HostName), BTreeMap<u64, Line>> = BTreeMap::new();
     let mut others = Vec::new();
     for line in lines {
-        let Wire::Step(event) = &line.event else {
+        let FleetEvent::Step(event) = &line.event else {
             others.push(line);
             continue;
         };
@@ -178,7 +178,7 @@ mod tests {
     fn text(events: &[(u64, &str)]) -> String {
         let mut text = serde_json::to_string(&Header::new(Timestamp(1), "test".into())).unwrap() + "\n";
         for (at, host) in events {
-            let line = Line { at: Timestamp(*at), event: Wire::Seen(host.parse().unwrap()) };
+            let line = Line { at: Timestamp(*at), event: FleetEvent::Seen(host.parse().unwrap()) };
             text += &(serde_json::to_string(&line).unwrap() + "\n");
         }
         text
@@ -218,14 +218,14 @@ mod tests {
     #[test]
     fn steps_that_were_told_late_are_replayed_before_those_that_followed_them() {
         let step = |at: u64, seq: u64, step: &str, phase: &str| {
-            let event: Wire = serde_json::from_value(serde_json::json!({ "step": {
+            let event: FleetEvent = serde_json::from_value(serde_json::json!({ "step": {
                 "migration": "m1", "seq": seq, "host": "edge-a", "step": step, "phase": phase, "at": seq,
                 "bytes": null, "round": null, "detail": null, "task": null
             } }))
             .unwrap();
             Line { at: Timestamp(at), event }
         };
-        let seen = Line { at: Timestamp(11), event: Wire::Seen("edge-a".parse().unwrap()) };
+        let seen = Line { at: Timestamp(11), event: FleetEvent::Seen("edge-a".parse().unwrap()) };
         // The recording begins in the midst of a pre-dump; what came before is told later, and again what was seen.
         let lines = vec![
             step(10, 3, "pre-dump", "finished"),
@@ -240,7 +240,9 @@ mod tests {
         ];
         let told: Vec<(u64, Option<u64>)> = in_order(lines)
             .iter()
-            .map(|line| (line.at.0, if let Wire::Step(event) = &line.event { Some(event.seq) } else { None }))
+            .map(|line| {
+                (line.at.0, if let FleetEvent::Step(event) = &line.event { Some(event.seq) } else { None })
+            })
             .collect();
         let step = |at: u64, seq: u64| (at, Some(seq));
         assert_eq!(

@@ -14,8 +14,8 @@ use mose_simulated::demo::{Autopilot, Demo, Scenario};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::follow::follow;
 use super::player::Player;
-use super::wire::follow;
 use crate::lab::{self, Machine, Topic};
 
 /// The workloads of the lab that can be started from the console.

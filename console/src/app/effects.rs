@@ -14,8 +14,8 @@ use mose_protocol::record::Record;
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp};
 use mose_screen::effect::{Attach, Effect};
 use mose_screen::event::{Answer, Event};
+use mose_screen::fleet_event::{FleetEvent, Known};
 use mose_screen::state::Level;
-use mose_screen::wire::{Known, Wire};
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
@@ -87,7 +87,7 @@ impl Hands {
             Effect::AskCalibration { from, to } => self.ask(move |fleet, events| async move {
                 match known(&fleet, &from, &to).await {
                     Ok(known) => {
-                        let _ = events.send(Event::Wire(Wire::Calibration { from, to, known })).await;
+                        let _ = events.send(Event::Fleet(FleetEvent::Calibration { from, to, known })).await;
                     }
                     Err(refusal) => send(&events, Answer::Unknown { from, to, refusal }).await,
                 }
@@ -95,7 +95,7 @@ impl Hands {
             Effect::AskCheck { service, from, to } => self.ask(move |fleet, events| async move {
                 // A host that cannot say is asked again; the migration asks anyway.
                 if let Ok(report) = movable::check(&fleet, &service, &from, Some(&to)).await {
-                    let _ = events.send(Event::Wire(Wire::Checked(Box::new(report)))).await;
+                    let _ = events.send(Event::Fleet(FleetEvent::Checked(Box::new(report)))).await;
                 }
             }),
             Effect::Calibrate { from, to } => {
@@ -235,14 +235,14 @@ async fn introduce_all(fleet: &Fleet, under_way: &[MigrationId], events: &mpsc::
     let edges: Vec<HostName> =
         agents.iter().filter(|agent| edge(agent)).map(|agent| agent.host.clone()).collect();
     for agent in agents {
-        let wires = match agent.hello {
-            Ok(hello) => vec![Wire::Seen(agent.host), Wire::Hello(Box::new(hello))],
+        let told = match agent.hello {
+            Ok(hello) => vec![FleetEvent::Seen(agent.host), FleetEvent::Hello(Box::new(hello))],
             Err(refusal) => {
-                vec![Wire::Seen(agent.host.clone()), Wire::Stranger { host: agent.host, refusal }]
+                vec![FleetEvent::Seen(agent.host.clone()), FleetEvent::Stranger { host: agent.host, refusal }]
             }
         };
-        for wire in wires {
-            let _ = events.send(Event::Wire(wire)).await;
+        for event in told {
+            let _ = events.send(Event::Fleet(event)).await;
         }
     }
     for (number, host) in edges.iter().enumerate() {
@@ -256,7 +256,7 @@ async fn introduce_all(fleet: &Fleet, under_way: &[MigrationId], events: &mpsc::
                 continue;
             };
             for step in steps {
-                let _ = events.send(Event::Wire(Wire::Step(Box::new(step)))).await;
+                let _ = events.send(Event::Fleet(FleetEvent::Step(Box::new(step)))).await;
             }
         }
     }
@@ -280,7 +280,7 @@ pub async fn tell_calibrations(
             // What is not told is missing in the recording, and the replay says so.
             let Ok(known) = known(fleet, from, to).await else { continue };
             let (from, to) = (from.clone(), to.clone());
-            let _ = events.send(Event::Wire(Wire::Calibration { from, to, known })).await;
+            let _ = events.send(Event::Fleet(FleetEvent::Calibration { from, to, known })).await;
         }
     }
 }

@@ -4,10 +4,10 @@
 mod attach;
 mod effects;
 mod files;
+mod follow;
 mod player;
 mod recorder;
 mod terminal;
-mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +30,10 @@ use tokio::time::Instant;
 pub use attach::{Attachment, Start};
 pub use effects::{Hands, tell_calibrations};
 pub use files::{FilesError, Folders, read as read_files};
+pub use follow::follow;
 pub use player::{Player, load as load_recording};
 pub use recorder::{Recorder, RecorderError};
 pub use terminal::{Screen, install_log};
-pub use wire::follow;
 
 /// Events that wait to be taken in. Telemetry that finds it full is dropped: the next is newer.
 pub const WAITING: usize = 4096;
@@ -68,9 +68,9 @@ pub struct Inputs {
 impl Inputs {
     /// Writes down what came from the agents; a disk that is full ends the recording, not the console.
     fn note(&self, event: &Event, now: Timestamp) -> Vec<Event> {
-        let Event::Wire(wire) = event else { return Vec::new() };
+        let Event::Fleet(told) = event else { return Vec::new() };
         let mut recorder = self.recorder.lock();
-        let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.note(now, wire)) else {
+        let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.note(now, told)) else {
             return Vec::new();
         };
         *recorder = None;

@@ -7,9 +7,9 @@ use color_eyre::eyre::{WrapErr, eyre};
 use mose_protocol::Timestamp;
 use mose_screen::effect::Playing;
 use mose_screen::event::{Answer, Event};
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::recording::Recording;
 use mose_screen::state::Replay;
-use mose_screen::wire::Wire;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -40,7 +40,7 @@ pub fn load(path: &Path) -> color_eyre::Result<Recording> {
 pub(super) fn at_begin(recording: &Recording, name: &str) -> Replay {
     let (begin, end) = recording.span();
     let simulated =
-        recording.lines.iter().any(|line| matches!(&line.event, Wire::Hello(hello) if hello.simulated));
+        recording.lines.iter().any(|line| matches!(&line.event, FleetEvent::Hello(hello) if hello.simulated));
     Replay { name: name.to_owned(), at: begin, begin, end, speed: 1.0, paused: false, simulated }
 }
 
@@ -98,7 +98,7 @@ impl Player {
                 }
             }
             for event in happened {
-                if events.send(Event::Wire(event)).await.is_err() {
+                if events.send(Event::Fleet(event)).await.is_err() {
                     return;
                 }
             }
@@ -106,7 +106,7 @@ impl Player {
     }
 
     /// Goes on by so much time, at the replay's speed; what happened in it.
-    fn advance(&mut self, elapsed: Duration) -> Vec<Wire> {
+    fn advance(&mut self, elapsed: Duration) -> Vec<FleetEvent> {
         if !self.replay.paused {
             let by = (elapsed.as_secs_f64() * self.replay.speed * 1e6) as u64;
             self.replay.at = Timestamp((self.replay.at.0 + by).min(self.replay.end.0));
@@ -159,17 +159,19 @@ mod tests {
     fn player() -> Player {
         let line = |second: u64, host: &str| Line {
             at: Timestamp(second * 1_000_000),
-            event: Wire::Seen(host.parse().unwrap()),
+            event: FleetEvent::Seen(host.parse().unwrap()),
         };
         let header = Header::new(Timestamp(1_000_000), "test".into());
         let lines = vec![line(1, "a"), line(2, "b"), line(9, "c")];
         Player::new(Recording { header, lines }, "test")
     }
 
-    fn hosts(events: Vec<Wire>) -> Vec<String> {
+    fn hosts(events: Vec<FleetEvent>) -> Vec<String> {
         events
             .iter()
-            .filter_map(|event| if let Wire::Seen(host) = event { Some(host.to_string()) } else { None })
+            .filter_map(
+                |event| if let FleetEvent::Seen(host) = event { Some(host.to_string()) } else { None },
+            )
             .collect()
     }
 

@@ -5,8 +5,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use mose_protocol::Timestamp;
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::recording::{Header, Line};
-use mose_screen::wire::Wire;
 
 /// Why nothing can be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ impl Recorder {
     ///
     /// # Errors
     /// Where the file cannot be written, as on a full disk.
-    pub fn note(&mut self, at: Timestamp, event: &Wire) -> Result<(), RecorderError> {
+    pub fn note(&mut self, at: Timestamp, event: &FleetEvent) -> Result<(), RecorderError> {
         self.write(&Line { at, event: event.clone() })
     }
 
@@ -78,7 +78,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/one.ndjson");
         let mut recorder = Recorder::create(&path, "test", Timestamp(1)).unwrap();
-        recorder.note(Timestamp(2), &Wire::Seen("edge-a".parse().unwrap())).unwrap();
+        recorder.note(Timestamp(2), &FleetEvent::Seen("edge-a".parse().unwrap())).unwrap();
         let recording = Recording::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(recording.lines.len(), 1);
         assert!(Recorder::create(&path, "test", Timestamp(3)).is_err());

@@ -1,8 +1,6 @@
 //! Everything that an operator can do, in one table. Keys, palette, help, footer and the check of a keymap are made from it, so
 //! that they cannot disagree.
 
-mod enabled;
-
 use serde::{Deserialize, Serialize};
 
 use crate::state::ui::Question;

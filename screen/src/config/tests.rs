@@ -1,3 +1,5 @@
+//! The settings: the commented file tells the default and every setting, and what is wrong in a file is named with its place.
+
 use proptest::prelude::*;
 
 use super::*;

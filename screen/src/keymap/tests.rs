@@ -1,3 +1,5 @@
+//! The keys: each does what its row says, sequences are waited for, and what is wrong in a keymap is named with its place.
+
 use proptest::prelude::*;
 use ratatui::crossterm::event::{KeyCode, KeyEventKind, KeyModifiers};
 

@@ -1,3 +1,5 @@
+//! The layouts: every pane has one place at every size, and what is wrong in a layout is named with its place.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The operator's files together: what is in them is used, and what is broken is complained of and replaced by what is built in.
+
 use ratatui::style::Color;
 
 use super::*;

@@ -15,7 +15,7 @@ use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, ServiceName, Timestamp};
 
 use crate::config::Config;
-use crate::wire::Wire;
+use crate::fleet_event::FleetEvent;
 
 pub use fleet::{Fleet, Host, Presence};
 pub use migrations::{Bar, Migrations, Track};
@@ -113,22 +113,22 @@ impl Data {
     }
 
     /// Takes in what came from an agent at `now`.
-    pub fn take(&mut self, wire: Wire, now: Timestamp) {
+    pub fn take(&mut self, event: FleetEvent, now: Timestamp) {
         self.now = now;
-        match wire {
-            Wire::Seen(host) => self.fleet.seen(host, now),
-            Wire::Hello(hello) => self.fleet.introduced(*hello, now),
-            Wire::Stranger { host, refusal } => self.fleet.stranger(host, refusal, now),
-            Wire::Gone(host) => self.fleet.gone(&host, now),
-            Wire::Telemetry(telemetry) => self.fleet.telemetry(*telemetry, now),
-            Wire::Step(event) => self.migrations.step(*event, now),
-            Wire::Record(record) => {
+        match event {
+            FleetEvent::Seen(host) => self.fleet.seen(host, now),
+            FleetEvent::Hello(hello) => self.fleet.introduced(*hello, now),
+            FleetEvent::Stranger { host, refusal } => self.fleet.stranger(host, refusal, now),
+            FleetEvent::Gone(host) => self.fleet.gone(&host, now),
+            FleetEvent::Telemetry(telemetry) => self.fleet.telemetry(*telemetry, now),
+            FleetEvent::Step(step) => self.migrations.step(*step, now),
+            FleetEvent::Record(record) => {
                 let record = record.as_told_now();
                 self.migrations.record(&record);
                 self.past.take(record);
             }
             // Of the plan, not of what happens.
-            Wire::Calibration { .. } | Wire::Checked(_) => {}
+            FleetEvent::Calibration { .. } | FleetEvent::Checked(_) => {}
         }
     }
 }
@@ -223,12 +223,6 @@ impl State {
         self.frozen.as_deref().unwrap_or(&self.data)
     }
 
-    /// The selected service where it is: where it runs if several hosts tell of it.
-    #[must_use]
-    pub fn service(&self) -> Option<Located<'_>> {
-        self.located(self.ui.service.as_ref()?)
-    }
-
     /// A service where it is.
     #[must_use]
     pub fn located(&self, service: &ServiceName) -> Option<Located<'_>> {
@@ -247,10 +241,9 @@ impl State {
             .min_by_key(|located| (source != Some(&located.host.name), rank(located)))
     }
 
-    /// Where the selected service is to go: what was chosen, else the first other live edge host.
+    /// Where a service of the host `from` is to go: what was chosen, else the first other live edge host.
     #[must_use]
-    pub fn destination(&self) -> Option<&HostName> {
-        let from = &self.service()?.host.name;
+    pub(crate) fn destination_of(&self, from: &HostName) -> Option<&HostName> {
         let fleet = &self.shown().fleet;
         let usable = |host: &&Host| {
             host.role() == Some(Role::Edge)
@@ -263,7 +256,7 @@ impl State {
 
     /// The migration that the timeline shows: the chosen one, else the newest of the selected service, else the newest.
     #[must_use]
-    pub fn track(&self) -> Option<&Track> {
+    pub(crate) fn track_shown(&self) -> Option<&Track> {
         let migrations = &self.shown().migrations;
         let chosen = self.ui.track.as_ref().and_then(|id| migrations.get(id));
         let own = || self.ui.service.as_ref().and_then(|service| migrations.newest_of(service));
@@ -284,9 +277,9 @@ impl State {
         self.data.migrations.newest_of(service).filter(doubtful)
     }
 
-    /// The failure that is explained: the selected record's, else the shown migration's, else the last one's.
+    /// The failure that is explained: the selected record's, else that of the migration that is shown, else the last one's.
     #[must_use]
-    pub fn failure(&self) -> Option<Failure<'_>> {
+    pub(crate) fn failure_of<'a>(&'a self, track: Option<&'a Track>) -> Option<Failure<'a>> {
         let past = &self.shown().past;
         let of_record = |record: &'_ Record| {
             !matches!(record.outcome, Outcome::Done | Outcome::Aborted) && record.reason.is_some()
@@ -294,7 +287,7 @@ impl State {
         let recorded = |record| Failure { bar: None, record: Some(record) };
         let selected = self.ui.record.as_ref().and_then(|id| past.get(id)).filter(|record| of_record(record));
         let shown = || {
-            let track = self.track().filter(|track| !track.is_aborted())?;
+            let track = track.filter(|track| !track.is_aborted())?;
             Some(Failure { bar: Some(track.failure()?), record: track.record.as_deref() })
         };
         let last = || past.records().iter().find(|record| of_record(record)).map(recorded);

@@ -99,9 +99,9 @@ impl Past {
         }
     }
 
-    /// Those that contain `filter` in what is shown of them, in that order.
+    /// The places of those that contain `filter` in what is shown of them, in that order.
     #[must_use]
-    pub fn view(&self, filter: &str, order: Order) -> Vec<&Record> {
+    pub fn found(&self, filter: &str, order: Order) -> Vec<usize> {
         let wanted = filter.to_lowercase();
         let text = |record: &Record| {
             format!(
@@ -114,15 +114,17 @@ impl Past {
                 record.outcome.name()
             )
         };
-        let shown = |record: &&Record| wanted.is_empty() || text(record).to_lowercase().contains(&wanted);
-        let mut found: Vec<&Record> = self.records.iter().filter(shown).collect();
+        let shown = |record: &Record| wanted.is_empty() || text(record).to_lowercase().contains(&wanted);
+        let mut found: Vec<usize> =
+            (0..self.records.len()).filter(|place| shown(&self.records[*place])).collect();
+        let of = |place: &usize| &self.records[*place];
         let downtime = |record: &Record| record.downtime.client_gap().or(record.downtime.blackout);
         let longest = |value: Option<f64>| std::cmp::Reverse(value.map(ordered));
         match order {
             Order::Newest => {}
-            Order::Downtime => found.sort_by_key(|record| longest(downtime(record).map(|ms| ms.0))),
-            Order::Duration => found.sort_by_key(|record| longest(Some(record.duration.0))),
-            Order::Service => found.sort_by_key(|record| record.service.to_string()),
+            Order::Downtime => found.sort_by_key(|place| longest(downtime(of(place)).map(|ms| ms.0))),
+            Order::Duration => found.sort_by_key(|place| longest(Some(of(place).duration.0))),
+            Order::Service => found.sort_by_key(|place| of(place).service.to_string()),
         }
         found
     }

@@ -1,16 +1,13 @@
-//! Targets as the operator sets them, and the plan that follows from them and from what the agents measure.
+//! Targets as the operator sets them, and what the agents told that a plan is made from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mose_pam::{
-    BitsPerSec, Calibration, DirtyRate, FramesPerSec, Handovers, InputError, Limits, Metres, Millis, Model,
-    Objective, PagesPerSec, PlanRequest, Proposal, RoundsRule, Service, Targets, Vehicle,
-    downtime_for_frames, lost_frames, plan,
+    Calibration, FramesPerSec, Handovers, InputError, Limits, Metres, Millis, Model, Objective, RoundsRule,
+    Vehicle, downtime_for_frames, lost_frames,
 };
-use mose_protocol::forecast::Forecast;
-use mose_protocol::{HostName, ServiceName};
+use mose_protocol::HostName;
 
-use super::State;
 use super::checks::Checks;
 use crate::config::Config;
 pub use crate::config::Unit;
@@ -159,35 +156,6 @@ pub struct Calibrated {
     pub doubt: Option<String>,
 }
 
-/// A plan with what it was made from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Designed {
-    /// What is moved.
-    pub service: ServiceName,
-    /// From where.
-    pub from: HostName,
-    /// Whereto.
-    pub to: HostName,
-    /// What the designer was asked.
-    pub request: PlanRequest,
-    /// What it answers.
-    pub proposal: Proposal,
-    /// R̂.
-    pub dirty_rate: PagesPerSec,
-    /// The name of the calibration.
-    pub profile: String,
-    /// What a person should know of the figures.
-    pub doubts: Vec<String>,
-}
-
-impl Designed {
-    /// What it promises.
-    #[must_use]
-    pub fn forecast(&self, objective: Objective) -> Forecast {
-        Forecast::of(&self.proposal, &self.request, objective, self.dirty_rate, &self.profile)
-    }
-}
-
 /// The operator's side of a plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planning {
@@ -264,6 +232,11 @@ impl Planning {
         }
     }
 
+    /// Steps the target that steps and the mouse change.
+    pub fn step_focused(&mut self, up: bool) {
+        self.step(self.field, up);
+    }
+
     /// Steps a target: 10, 20, 50, 100 ms … apart, by its size.
     pub fn step(&mut self, field: Field, up: bool) {
         let now = self.target(field).0;
@@ -283,65 +256,6 @@ impl Planning {
             ((now / step - 1e-9).ceil() * step - step).max(10.0)
         };
         self.set(field, Millis(next));
-    }
-
-    /// The plan for the selected service and destination, or why there is none.
-    ///
-    /// # Errors
-    /// What is missing, for a person.
-    pub fn outcome(&self, state: &State) -> Result<Designed, String> {
-        let located = state.service().ok_or("no service is selected")?;
-        let to = state.destination().ok_or("there is no other live edge host")?;
-        let (service, from) = (&located.info.name, &located.host.name);
-        let metrics = located.host.profile(service).ok_or_else(|| {
-            format!("{service} has not been profiled yet: its first sample takes some seconds")
-        })?;
-        let link = located.host.link(to);
-        let available: BitsPerSec = link
-            .and_then(|link| link.available)
-            .ok_or_else(|| format!("{from} does not know yet what its link to {to} carries"))?;
-        let calibrated = self.calibrations.get(&(from.clone(), to.clone())).ok_or_else(|| {
-            match state.source.is_replay() {
-                true => format!("the recording does not tell what {from} knows of migrations to {to}"),
-                false => format!("{from} was not asked yet what it knows of migrations to {to}"),
-            }
-        })?;
-        let mut doubts = self.checks.doubts(&(service.clone(), from.clone(), to.clone()));
-        doubts.extend(calibrated.doubt.iter().cloned());
-        if !calibrated.own {
-            doubts.push(format!("{from} {to} never calibrated: published parameters, bounds may be far off"));
-        }
-        let (memory, rate) = (metrics.state, metrics.dirty.worst);
-        let interval = calibrated.model.between_rounds(memory, available);
-        let request = Service::new(memory, DirtyRate::Measured(rate), interval)
-            .map(|service| match metrics.files {
-                Some(files) => service.with_files(files.size, files.written_per_s),
-                None => service,
-            })
-            .and_then(|service| {
-                let targets = Targets::new(self.downtime, self.duration)?;
-                PlanRequest::new(service, available, targets, self.objective)
-            })
-            .map_err(|error| error.to_string())?
-            .within(self.limits)
-            .choosing(self.rounds);
-        Ok(Designed {
-            service: service.clone(),
-            from: from.clone(),
-            to: to.clone(),
-            request,
-            proposal: plan(&calibrated.model, &request),
-            dirty_rate: rate,
-            profile: calibrated.profile.name.clone(),
-            doubts,
-        })
-    }
-
-    /// The model for a plan.
-    #[must_use]
-    pub fn model(&self, designed: &Designed) -> Option<&Model> {
-        let pair = (designed.from.clone(), designed.to.clone());
-        self.calibrations.get(&pair).map(|calibrated| &calibrated.model)
     }
 }
 

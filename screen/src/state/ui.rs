@@ -100,6 +100,30 @@ pub enum Dialog {
     },
 }
 
+impl Dialog {
+    /// What its keys are, for the foot line.
+    #[must_use]
+    pub(crate) const fn hint(&self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Welcome { .. } => &[("↑↓", "select"), ("Enter", "choose"), ("q", "quit")],
+            Self::Help { .. } => &[("type", "search"), ("↑↓", "scroll"), ("Esc", "close")],
+            Self::Palette { .. } => &[("type", "search"), ("Enter", "do"), ("Esc", "close")],
+            Self::Pick { .. } => &[("↑↓", "select"), ("Enter", "take"), ("Esc", "close")],
+            Self::Edit { field: Field::Downtime, .. } => {
+                &[("type", "value"), ("↑↓", "step"), ("Tab", "unit"), ("Enter", "keep"), ("Esc", "as before")]
+            }
+            Self::Edit { .. } => {
+                &[("type", "value"), ("↑↓", "step"), ("Enter", "keep"), ("Esc", "as before")]
+            }
+            Self::Confirm { proceed: true, .. } => &[("Enter", "do it"), ("Esc", "cancel"), ("↑↓", "select")],
+            Self::Confirm { .. } => &[("Enter", "cancel"), ("y", "do it"), ("↑↓", "select")],
+            Self::Record { .. } | Self::Compare { .. } | Self::CriuLog { .. } => {
+                &[("↑↓", "scroll"), ("Esc", "close")]
+            }
+        }
+    }
+}
+
 /// What is asked about before it is ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
@@ -211,5 +235,20 @@ impl Ui {
     #[must_use]
     pub fn scrolled(&self, pane: Pane) -> usize {
         self.scroll.get(&pane).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dialog_says_its_keys() {
+        for proceed in [true, false] {
+            let (question, effect) = (Question::StopService, Box::new(Effect::Quit));
+            let confirm = Dialog::Confirm { question, lines: Vec::new(), effect, proceed };
+            let enter = if proceed { "do it" } else { "cancel" };
+            assert_eq!(confirm.hint()[0], ("Enter", enter));
+        }
     }
 }

@@ -1,3 +1,5 @@
+//! The themes: roles that matter can be told apart, in colours and without, and what is wrong in a theme is named with its place.
+
 use std::collections::BTreeMap;
 
 use ratatui::style::{Color, Modifier};

@@ -8,6 +8,7 @@ use tui_input::Input;
 
 use super::Surroundings;
 use crate::action::Action;
+use crate::derived::Settled;
 use crate::effect::{Attach, Effect, Playing};
 use crate::pane::Pane;
 use crate::phrase;
@@ -19,13 +20,14 @@ use crate::state::{Abilities, Level, Presence, Source, State};
 const PAGE: usize = 10;
 
 pub(super) fn act(
-    state: &mut State,
+    state: &mut Settled,
     action: Action,
     now: Timestamp,
     around: &mut Surroundings<'_>,
 ) -> Vec<Effect> {
-    if let Err(reason) = action.enabled(state) {
-        state.notices.say(Level::Warning, format!("{}: {reason}", action.spec().title), now);
+    let refused = state.enabled(action).err().map(|reason| format!("{}: {reason}", action.spec().title));
+    if let Some(refused) = refused {
+        state.notices.say(Level::Warning, refused, now);
         return Vec::new();
     }
     match action {
@@ -53,8 +55,8 @@ pub(super) fn act(
                 Objective::Resources => Objective::Downtime,
             };
         }
-        Action::TargetDown => state.planning.step(state.planning.field, false),
-        Action::TargetUp => state.planning.step(state.planning.field, true),
+        Action::TargetDown => state.planning.step_focused(false),
+        Action::TargetUp => state.planning.step_focused(true),
         Action::NextTarget => {
             state.planning.field = match state.planning.field {
                 Field::Downtime => Field::Duration,
@@ -115,12 +117,12 @@ pub(super) fn act(
     Vec::new()
 }
 
-fn identity(state: &State, now: Timestamp) -> Result<MigrationId, String> {
+fn identity(state: &Settled, now: Timestamp) -> Result<MigrationId, String> {
     format!("m{:x}-{:x}", now.0, state.salt).parse().map_err(|error| format!("no identity: {error}"))
 }
 
 /// Asks before something is ordered, if it can be.
-fn ask(state: &mut State, question: Question, now: Timestamp) {
+fn ask(state: &mut Settled, question: Question, now: Timestamp) {
     match order(state, question, now) {
         Ok(dialog) => state.ui.dialogs.push(dialog),
         Err(reason) => state.notices.say(Level::Error, reason, now),
@@ -128,12 +130,12 @@ fn ask(state: &mut State, question: Question, now: Timestamp) {
 }
 
 /// The question before something is ordered, and the order.
-fn order(state: &State, question: Question, now: Timestamp) -> Result<Dialog, String> {
+fn order(state: &Settled, question: Question, now: Timestamp) -> Result<Dialog, String> {
     let proceed = !Action::from(question).spec().destructive;
     let confirm = |lines, effect| Dialog::Confirm { question, lines, effect: Box::new(effect), proceed };
     match question {
         Question::Migrate => {
-            let designed = state.planning.outcome(state)?;
+            let designed = state.plan()?;
             let proposal = &designed.proposal;
             let plan = proposal.plan();
             let mut lines = vec![
@@ -151,9 +153,9 @@ fn order(state: &State, question: Question, now: Timestamp) -> Result<Dialog, St
             let task = Task {
                 migration: identity(state, now)?,
                 forecast: Some(Box::new(designed.forecast(state.planning.objective))),
-                service: designed.service,
-                from: designed.from,
-                to: designed.to,
+                service: designed.service.clone(),
+                from: designed.from.clone(),
+                to: designed.to.clone(),
                 plan,
                 transport: None,
                 image_policy: ImagePolicy::Bring,
@@ -219,13 +221,13 @@ fn order(state: &State, question: Question, now: Timestamp) -> Result<Dialog, St
     }
 }
 
-fn ends(state: &State) -> Result<(HostName, HostName), String> {
+fn ends(state: &Settled) -> Result<(HostName, HostName), String> {
     let from = state.service().ok_or("no service is selected")?.host.name.clone();
     Ok((from, state.destination().ok_or("there is no other edge host")?.clone()))
 }
 
 /// What is confirmed is done.
-pub(super) fn confirmed(state: &mut State, effect: Effect, now: Timestamp) -> Vec<Effect> {
+pub(super) fn confirmed(state: &mut Settled, effect: Effect, now: Timestamp) -> Vec<Effect> {
     if let Effect::Order(task) = &effect {
         state.data.migrations.ordered(task.as_ref().clone(), now);
         state.ui.track = None;
@@ -235,7 +237,7 @@ pub(super) fn confirmed(state: &mut State, effect: Effect, now: Timestamp) -> Ve
 
 /// One of the choices is taken; where it cannot be, the choice is still to be made.
 pub(super) fn choose(
-    state: &mut State,
+    state: &mut Settled,
     choices: Vec<Choice>,
     selected: usize,
     now: Timestamp,
@@ -257,14 +259,14 @@ pub(super) fn choose(
 }
 
 /// Something is to be shown: what was shown is let go, so that nothing can be ordered of it meanwhile.
-pub(super) fn attach(state: &mut State, attach: Attach, now: Timestamp) -> Vec<Effect> {
+pub(super) fn attach(state: &mut Settled, attach: Attach, now: Timestamp) -> Vec<Effect> {
     state.forget(now);
     (state.source, state.abilities) = (Source::Choosing, Abilities::default());
     vec![Effect::Attach(attach)]
 }
 
 /// The other edge hosts that can be asked.
-fn destinations(state: &State) -> Vec<String> {
+fn destinations(state: &Settled) -> Vec<String> {
     let from = state.service().map(|located| &located.host.name);
     let usable = state.data.fleet.hosts().filter(|host| {
         host.role() == Some(Role::Edge)
@@ -274,7 +276,7 @@ fn destinations(state: &State) -> Vec<String> {
     usable.map(|host| host.name.to_string()).collect()
 }
 
-fn pick_destination(state: &mut State, now: Timestamp) {
+fn pick_destination(state: &mut Settled, now: Timestamp) {
     let items = destinations(state);
     if items.is_empty() {
         state.notices.say(Level::Warning, "there is no other live edge host", now);
@@ -285,7 +287,7 @@ fn pick_destination(state: &mut State, now: Timestamp) {
     state.ui.dialogs.push(Dialog::Pick { purpose: Purpose::Destination, items, selected });
 }
 
-fn next_service(state: &mut State, forward: bool) {
+fn next_service(state: &mut Settled, forward: bool) {
     let mut names: Vec<_> = state.shown().fleet.services().map(|located| located.info.name.clone()).collect();
     names.dedup();
     let Some(count) = (!names.is_empty()).then_some(names.len()) else { return };
@@ -299,14 +301,14 @@ fn next_service(state: &mut State, forward: bool) {
 }
 
 /// Selects a service; the timeline shows it.
-pub(super) fn select_service(state: &mut State, service: mose_protocol::ServiceName) {
+pub(super) fn select_service(state: &mut Settled, service: mose_protocol::ServiceName) {
     if state.ui.service.as_ref() != Some(&service) {
         state.ui.service = Some(service);
         (state.ui.track, state.ui.destination) = (None, None);
     }
 }
 
-pub(super) fn edit(state: &mut State, field: Field) {
+pub(super) fn edit(state: &mut Settled, field: Field) {
     state.planning.field = field;
     let fault = None;
     let before = state.planning.target(field);
@@ -321,7 +323,7 @@ pub(super) const fn unit(state: &State, field: Field) -> Unit {
     }
 }
 
-fn focus(state: &mut State, panes: &[Pane], forward: bool) {
+fn focus(state: &mut Settled, panes: &[Pane], forward: bool) {
     let Some(count) = (!panes.is_empty()).then_some(panes.len()) else { return };
     let place = panes.iter().position(|pane| *pane == state.ui.focus.0).unwrap_or(0);
     let next = if forward { place + 1 } else { place + count - 1 } % count;
@@ -329,7 +331,7 @@ fn focus(state: &mut State, panes: &[Pane], forward: bool) {
 }
 
 /// Up and down in the focused pane: another selection where there is one, else another part of it.
-fn travel(state: &mut State, by: isize) {
+fn travel(state: &mut Settled, by: isize) {
     let pane = state.ui.focus.0;
     match pane {
         Pane::Fleet | Pane::Topology | Pane::Service => {
@@ -347,13 +349,7 @@ fn travel(state: &mut State, by: isize) {
             state.planning.field = if by > 0 { Field::Duration } else { Field::Downtime };
         }
         Pane::History => {
-            let shown: Vec<MigrationId> = state
-                .shown()
-                .past
-                .view(state.ui.filter(Pane::History), state.ui.order)
-                .iter()
-                .map(|record| record.migration.clone())
-                .collect();
+            let shown: Vec<MigrationId> = state.history().map(|record| record.migration.clone()).collect();
             let Some(last) = shown.len().checked_sub(1) else { return };
             let place = state.ui.record.as_ref().and_then(|id| shown.iter().position(|shown| shown == id));
             let next = match place {
@@ -375,9 +371,9 @@ fn travel(state: &mut State, by: isize) {
 /// No pane has more lines.
 const MOST_SCROLLED: usize = 100_000;
 
-fn sideways(state: &mut State, right: bool) {
+fn sideways(state: &mut Settled, right: bool) {
     match state.ui.focus.0 {
-        Pane::Targets | Pane::Regions | Pane::Plan => state.planning.step(state.planning.field, right),
+        Pane::Targets | Pane::Regions | Pane::Plan => state.planning.step_focused(right),
         Pane::Timeline => {
             let ids: Vec<MigrationId> =
                 state.shown().migrations.all().map(|track| track.migration.clone()).collect();
@@ -391,12 +387,11 @@ fn sideways(state: &mut State, right: bool) {
     }
 }
 
-fn open(state: &mut State, now: Timestamp) {
+fn open(state: &mut Settled, now: Timestamp) {
     match state.ui.focus.0 {
         Pane::History => {
             let selected = state.ui.record.clone();
-            let first = state.shown().past.view(state.ui.filter(Pane::History), state.ui.order);
-            let first = first.first().map(|record| record.migration.clone());
+            let first = state.history().next().map(|record| record.migration.clone());
             match selected.or(first) {
                 Some(migration) => state.ui.dialogs.push(Dialog::Record { migration, scroll: 0 }),
                 None => state.notices.say(Level::Warning, "there is no past migration yet", now),
@@ -414,7 +409,7 @@ fn open(state: &mut State, now: Timestamp) {
     }
 }
 
-fn compare(state: &mut State, now: Timestamp) {
+fn compare(state: &mut Settled, now: Timestamp) {
     let first = || state.data.past.records().first().map(|record| record.migration.clone());
     let Some(selected) = state.ui.record.clone().or_else(first) else { return };
     match state.ui.marked.take() {
@@ -434,7 +429,7 @@ fn compare(state: &mut State, now: Timestamp) {
 }
 
 /// The uppermost thing that can be left is left.
-fn cancel(state: &mut State) {
+fn cancel(state: &mut Settled) {
     let pane = state.ui.focus.0;
     if state.ui.dialogs.pop().is_some() {
         return;

@@ -3,9 +3,9 @@
 use mose_pam::{Calibration, Model};
 use mose_protocol::{HostName, Timestamp};
 
+use crate::fleet_event::Known;
 use crate::state::planning::Calibrated;
 use crate::state::{Level, State};
-use crate::wire::Known;
 
 /// The source of a migration, and its destination.
 type Pair = (HostName, HostName);

@@ -9,6 +9,7 @@ use tui_input::backend::crossterm::EventHandler;
 
 use super::{Surroundings, act};
 use crate::action::Action;
+use crate::derived::Settled;
 use crate::effect::{Attach, Effect};
 use crate::palette;
 use crate::state::planning::{Field, seconds};
@@ -23,7 +24,7 @@ const LONGEST: usize = 200;
 
 /// A key for a dialog or a filter; `None` where there is neither.
 pub(super) fn on_key(
-    state: &mut State,
+    state: &mut Settled,
     key: KeyEvent,
     now: Timestamp,
     around: &mut Surroundings<'_>,
@@ -163,7 +164,7 @@ fn scrolled(key: KeyEvent, scroll: usize, letters: bool) -> Option<usize> {
 }
 
 fn reading(
-    state: &mut State,
+    state: &mut Settled,
     key: KeyEvent,
     scroll: usize,
     dialog: impl FnOnce(usize) -> Dialog,
@@ -188,7 +189,7 @@ pub(super) fn moved(key: KeyEvent, selected: usize, count: usize, letters: bool)
 }
 
 fn welcome(
-    state: &mut State,
+    state: &mut Settled,
     (choices, selected): (Vec<crate::state::ui::Choice>, usize),
     key: KeyEvent,
     now: Timestamp,
@@ -212,7 +213,7 @@ fn welcome(
 }
 
 fn palette_key(
-    state: &mut State,
+    state: &mut Settled,
     mut input: Input,
     selected: usize,
     key: KeyEvent,
@@ -241,7 +242,7 @@ fn palette_key(
 }
 
 fn pick_key(
-    state: &mut State,
+    state: &mut Settled,
     (purpose, items, selected): (Purpose, Vec<String>, usize),
     key: KeyEvent,
     now: Timestamp,
@@ -262,7 +263,7 @@ fn pick_key(
 
 /// Something was picked.
 pub(super) fn picked(
-    state: &mut State,
+    state: &mut Settled,
     purpose: Purpose,
     items: &[String],
     selected: usize,
@@ -295,7 +296,7 @@ pub(super) fn picked(
 }
 
 /// Starts a workload under a name and an address that no service has that is known of.
-fn start(state: &mut State, kind: String, on: HostName, now: Timestamp) -> Vec<Effect> {
+fn start(state: &mut Settled, kind: String, on: HostName, now: Timestamp) -> Vec<Effect> {
     let fleet = &state.data.fleet;
     let free = |name: &ServiceName| fleet.services().all(|located| &located.info.name != name);
     let numbered = (2..=99).map(|number| format!("{kind}-{number}"));
@@ -311,11 +312,11 @@ fn start(state: &mut State, kind: String, on: HostName, now: Timestamp) -> Vec<E
 
 /// A target follows what is typed; leaving without Enter sets it back.
 fn edit_key(
-    state: &mut State,
+    state: &mut Settled,
     (field, mut input, mut fault, before): (Field, Input, Option<String>, mose_pam::Millis),
     key: KeyEvent,
 ) {
-    let read = |state: &State, text: &str| match field {
+    let read = |state: &Settled, text: &str| match field {
         Field::Downtime => state.planning.application.read(act::unit(state, field), text),
         Field::Duration => seconds(text),
     };
@@ -347,30 +348,9 @@ fn edit_key(
     }
 }
 
-/// What the footer's keys are while a dialog is open.
-#[must_use]
-pub(crate) const fn hint(dialog: &Dialog) -> &'static [(&'static str, &'static str)] {
-    match dialog {
-        Dialog::Welcome { .. } => &[("↑↓", "select"), ("Enter", "choose"), ("q", "quit")],
-        Dialog::Help { .. } => &[("type", "search"), ("↑↓", "scroll"), ("Esc", "close")],
-        Dialog::Palette { .. } => &[("type", "search"), ("Enter", "do"), ("Esc", "close")],
-        Dialog::Pick { .. } => &[("↑↓", "select"), ("Enter", "take"), ("Esc", "close")],
-        Dialog::Edit { field: Field::Downtime, .. } => {
-            &[("type", "value"), ("↑↓", "step"), ("Tab", "unit"), ("Enter", "keep"), ("Esc", "as before")]
-        }
-        Dialog::Edit { .. } => &[("type", "value"), ("↑↓", "step"), ("Enter", "keep"), ("Esc", "as before")],
-        Dialog::Confirm { proceed: true, .. } => &[("Enter", "do it"), ("Esc", "cancel"), ("↑↓", "select")],
-        Dialog::Confirm { .. } => &[("Enter", "cancel"), ("y", "do it"), ("↑↓", "select")],
-        Dialog::Record { .. } | Dialog::Compare { .. } | Dialog::CriuLog { .. } => {
-            &[("↑↓", "scroll"), ("Esc", "close")]
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::ui::Question;
 
     #[test]
     fn lists_go_around_their_ends() {
@@ -379,15 +359,5 @@ mod tests {
         assert_eq!(moved(key(KeyCode::Down), 2, 3, false), Some(0));
         assert_eq!(moved(key(KeyCode::Char('j')), 0, 3, false), None);
         assert_eq!(moved(key(KeyCode::Char('j')), 0, 0, true), Some(0));
-    }
-
-    #[test]
-    fn every_dialog_says_its_keys() {
-        for proceed in [true, false] {
-            let (question, effect) = (Question::StopService, Box::new(Effect::Quit));
-            let confirm = Dialog::Confirm { question, lines: Vec::new(), effect, proceed };
-            let enter = if proceed { "do it" } else { "cancel" };
-            assert_eq!(hint(&confirm)[0], ("Enter", enter));
-        }
     }
 }

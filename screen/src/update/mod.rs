@@ -4,18 +4,18 @@ mod act;
 mod answer;
 mod calibration;
 mod dialog;
+mod fleet_event;
 mod mouse;
-mod wire;
 
 use mose_protocol::Timestamp;
 use ratatui::crossterm::event::{Event as TerminalEvent, KeyEvent, KeyEventKind};
 
 use crate::action::Action;
+use crate::derived::Settled;
 use crate::effect::Effect;
 use crate::event::Event;
 use crate::hit::Hits;
 use crate::pane::Pane;
-use crate::state::State;
 
 /// What an update needs to know of how the state is drawn and spoken to.
 pub struct Surroundings<'a> {
@@ -34,7 +34,12 @@ pub struct Surroundings<'a> {
 }
 
 /// Takes in one event at `now`.
-pub fn update(state: &mut State, event: Event, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
+pub fn update(
+    state: &mut Settled,
+    event: Event,
+    now: Timestamp,
+    around: &mut Surroundings<'_>,
+) -> Vec<Effect> {
     state.data.now = now;
     let mut effects = match event {
         Event::Terminal(TerminalEvent::Key(key)) if key.kind != KeyEventKind::Release => {
@@ -47,7 +52,7 @@ pub fn update(state: &mut State, event: Event, now: Timestamp, around: &mut Surr
             Vec::new()
         }
         Event::Terminal(_) | Event::Tick => Vec::new(),
-        Event::Wire(told) => wire::on_wire(state, told, now),
+        Event::Fleet(told) => fleet_event::on_fleet_event(state, told, now),
         Event::Answer(answer) => answer::on_answer(state, answer, now),
     };
     effects.extend(settle(state));
@@ -58,7 +63,7 @@ pub fn update(state: &mut State, event: Event, now: Timestamp, around: &mut Surr
     effects
 }
 
-fn on_key(state: &mut State, key: KeyEvent, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
+fn on_key(state: &mut Settled, key: KeyEvent, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
     if let Some(effects) = dialog::on_key(state, key, now, around) {
         return effects;
     }
@@ -68,16 +73,19 @@ fn on_key(state: &mut State, key: KeyEvent, now: Timestamp, around: &mut Surroun
     }
 }
 
-pub(crate) use dialog::hint;
-
 /// Does an action, if it can be done now; else says why not.
-pub fn act(state: &mut State, action: Action, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
+pub fn act(
+    state: &mut Settled,
+    action: Action,
+    now: Timestamp,
+    around: &mut Surroundings<'_>,
+) -> Vec<Effect> {
     act::act(state, action, now, around)
 }
 
 /// What must hold after every event: a service is selected if there is one, what is known of its way was asked for.
-fn settle(state: &mut State) -> Vec<Effect> {
-    let known = |state: &State| state.ui.service.as_ref().is_some_and(|name| state.located(name).is_some());
+fn settle(state: &mut Settled) -> Vec<Effect> {
+    let known = |state: &Settled| state.ui.service.as_ref().is_some_and(|name| state.located(name).is_some());
     if !known(state) {
         // One that vanished for a moment, as its host was lost, stays selected until there is another.
         let first = state.data.fleet.services().find(|located| located.info.address.is_some());

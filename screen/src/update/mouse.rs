@@ -6,16 +6,17 @@ use ratatui::crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 
 use super::{Surroundings, act, dialog};
 use crate::action::Action;
+use crate::derived::Settled;
 use crate::effect::Effect;
 use crate::hit::Hit;
 use crate::palette;
 use crate::pane::Pane;
+use crate::state::Source;
 use crate::state::planning::Field;
 use crate::state::ui::{Dialog, Drag, Focus};
-use crate::state::{Source, State};
 
 pub(super) fn on_mouse(
-    state: &mut State,
+    state: &mut Settled,
     event: MouseEvent,
     now: Timestamp,
     around: &mut Surroundings<'_>,
@@ -36,7 +37,12 @@ pub(super) fn on_mouse(
     }
 }
 
-fn press(state: &mut State, event: MouseEvent, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
+fn press(
+    state: &mut Settled,
+    event: MouseEvent,
+    now: Timestamp,
+    around: &mut Surroundings<'_>,
+) -> Vec<Effect> {
     let under: Vec<Hit> = around.hits.at(event.column, event.row).cloned().collect();
     let mut effects = Vec::new();
     // Beside a dialog: it is left, unless it asks something that must be answered. What lies there does not answer: else one
@@ -86,7 +92,7 @@ fn press(state: &mut State, event: MouseEvent, now: Timestamp, around: &mut Surr
 }
 
 /// A line of the uppermost dialog.
-fn item(state: &mut State, index: usize, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
+fn item(state: &mut Settled, index: usize, now: Timestamp, around: &mut Surroundings<'_>) -> Vec<Effect> {
     match state.ui.dialogs.pop() {
         Some(Dialog::Welcome { choices, .. }) => act::choose(state, choices, index, now),
         Some(Dialog::Palette { input, .. }) => match palette::search(input.value()).get(index) {
@@ -105,7 +111,7 @@ fn item(state: &mut State, index: usize, now: Timestamp, around: &mut Surroundin
 }
 
 /// A place on the region map: the targets that it stands for.
-fn place(state: &mut State, downtime: Option<Millis>, duration: Option<Millis>) {
+fn place(state: &mut Settled, downtime: Option<Millis>, duration: Option<Millis>) {
     for (field, value) in [(Field::Downtime, downtime), (Field::Duration, duration)] {
         if let Some(value) = value {
             state.planning.set(field, value);
@@ -113,7 +119,7 @@ fn place(state: &mut State, downtime: Option<Millis>, duration: Option<Millis>) 
     }
 }
 
-fn drag(state: &mut State, event: MouseEvent, around: &Surroundings<'_>) {
+fn drag(state: &mut Settled, event: MouseEvent, around: &Surroundings<'_>) {
     match state.ui.dragging {
         // A column is a fiftieth of where the dragging began, at least 10 ms.
         Some(Drag::Target { field, column, begun }) => {
@@ -136,7 +142,7 @@ fn drag(state: &mut State, event: MouseEvent, around: &Surroundings<'_>) {
 }
 
 fn wheel(
-    state: &mut State,
+    state: &mut Settled,
     event: MouseEvent,
     up: bool,
     now: Timestamp,

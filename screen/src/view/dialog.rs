@@ -196,7 +196,7 @@ fn item<'a>(scene: &Scene<'_>, selected: bool, text: String) -> Line<'a> {
 
 fn offered<'a>(scene: &Scene<'_>, action: Action, selected: bool) -> Line<'a> {
     let spec = action.spec();
-    let why_not = action.enabled(scene.state).err();
+    let why_not = scene.state.enabled(action).err();
     let pointer = if selected { scene.theme.glyphs.pointer } else { " " };
     let role = match (selected, &why_not) {
         (true, _) => Role::Selected,

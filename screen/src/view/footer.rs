@@ -46,7 +46,7 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     let state = scene.state;
     if let Some(dialog) = state.ui.dialog() {
         let mut line = Vec::new();
-        for (key, word) in crate::update::hint(dialog) {
+        for (key, word) in dialog.hint() {
             line.extend([
                 scene.span(Role::Key, format!(" {key} ")),
                 scene.span(Role::Dim, format!("{word}  ")),
@@ -95,7 +95,7 @@ fn offers<'s>(scene: &Scene<'_>, wanted: &[Action], room: u16) -> Vec<(Action, V
     let mut offers = Vec::new();
     for &action in wanted {
         let Some(key) = (scene.key)(action) else { continue };
-        if action.enabled(scene.state).is_err() {
+        if scene.state.enabled(action).is_err() {
             continue;
         }
         let spans = vec![

@@ -15,7 +15,7 @@ use crate::theme::Role;
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let ui = &scene.state.ui;
-    let records = scene.state.shown().past.view(ui.filter(Pane::History), ui.order);
+    let records: Vec<&Record> = scene.state.history().collect();
     if records.is_empty() {
         let text = if ui.filter(Pane::History).is_empty() {
             "no past migration"
@@ -194,7 +194,7 @@ impl Columns {
     fn downtime<'a>(&self, scene: &Scene<'_>, record: &Record) -> Vec<Span<'a>> {
         let data = scene.state.shown();
         let still = match data.migrations.get(&record.migration).filter(|track| track.is_in_doubt()) {
-            Some(track) => Still::of(track, data.now),
+            Some(track) => scene.state.course(track).still,
             None => Still::recorded(record, data.now),
         };
         let forecast = record.forecast.as_deref();

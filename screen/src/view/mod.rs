@@ -25,9 +25,9 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Borders, Paragraph, Widget};
 
 use crate::action::Action;
+use crate::derived::Settled;
 use crate::hit::{Hit, Hits};
 use crate::pane::Pane;
-use crate::state::State;
 use crate::theme::{Role, Theme};
 
 /// The clock by which times of day are told.
@@ -42,8 +42,8 @@ pub enum Zone {
 
 /// What is drawn, and with what.
 pub struct Scene<'a> {
-    /// What is known.
-    pub state: &'a State,
+    /// What is known, and what follows from it.
+    pub state: &'a Settled,
     /// Styles and glyphs.
     pub theme: &'a Theme,
     /// The first key of an action, as people write it.

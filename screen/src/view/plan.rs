@@ -7,11 +7,10 @@ use ratatui::text::{Line, Span};
 
 use super::{Scene, words};
 use crate::action::Action;
+use crate::derived::Designed;
 use crate::hit::{Hit, Hits};
 use crate::pane::Pane;
 use crate::phrase;
-use crate::state::Still;
-use crate::state::planning::Designed;
 use crate::theme::Role;
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
@@ -19,18 +18,17 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     if let Some(lines) = under_way(scene, room) {
         return super::lines(lines, scene.state.ui.scrolled(Pane::Plan), area, buf);
     }
-    let lines = match &scene.state.planning.outcome(scene.state) {
+    let lines = match scene.state.plan() {
         Ok(designed) => told(scene, designed, room),
         Err(reason) => {
             // One that is in doubt, or moves, is not waited for: why it cannot be moved says more than what is not known.
-            let first = Action::Migrate.makes_sense(scene.state).err();
-            let reason = first.as_ref().unwrap_or(reason);
+            let reason = scene.state.makes_sense(Action::Migrate).err().unwrap_or(reason);
             let mut lines = vec![Line::from(scene.span(Role::Dim, "no plan"))];
             lines.extend(words::labelled(scene, (Role::Dim, ""), (Role::Text, reason), room));
             lines
         }
     };
-    if Action::Migrate.enabled(scene.state).is_ok()
+    if scene.state.enabled(Action::Migrate).is_ok()
         && let Some(row) = area.rows().next()
     {
         hits.note(row, Hit::Action(Action::Migrate));
@@ -58,18 +56,18 @@ fn under_way<'a>(scene: &Scene<'_>, room: usize) -> Option<Vec<Line<'a>>> {
     };
     let mut lines = vec![words::justified(vec![scene.span(Role::Title, head)], end, room)];
     lines.push(heading(scene));
-    let (still, elapsed) = (Still::of(track, state.shown().now), track.elapsed(state.shown().now));
+    let course = state.course(track);
     for (name, so_far, target, bound, expected) in [
         (
             "downtime",
-            still.time(),
+            course.still.time(),
             forecast.targets.downtime,
             forecast.bound.downtime,
             forecast.expected.downtime,
         ),
         (
             "duration",
-            Some(elapsed),
+            Some(course.elapsed),
             forecast.targets.duration,
             forecast.bound.duration,
             forecast.expected.duration,
@@ -165,7 +163,7 @@ fn head<'a>(scene: &Scene<'_>, designed: &Designed, room: usize) -> Line<'a> {
     let head = phrase::headline(&designed.proposal);
     let left = room.saturating_sub(words::width(&head));
     let mut end = Vec::new();
-    if let (Some(key), Ok(())) = ((scene.key)(Action::Migrate), Action::Migrate.enabled(scene.state)) {
+    if let (Some(key), Ok(())) = ((scene.key)(Action::Migrate), scene.state.enabled(Action::Migrate)) {
         let arrow = scene.theme.glyphs.arrow;
         let full = format!(" migrate {arrow} {}", designed.to);
         let short = format!(" {arrow} {}", designed.to);

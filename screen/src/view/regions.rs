@@ -1,6 +1,6 @@
 //! The region map: where on a plane the targets are met, with the operator's place.
 
-use mose_pam::{Axis, Map, Millis, Region, Scale, Sweep};
+use mose_pam::{Axis, Map, Millis, Region, Sweep};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
@@ -10,56 +10,18 @@ use super::{Scene, words};
 use crate::action::Action;
 use crate::hit::{Hit, Hits};
 use crate::phrase;
-use crate::state::planning::{Designed, PLANES};
 use crate::theme::Role;
 
 /// Room for the labels at the left.
 const LEFT: u16 = 8;
 
-/// What a plane varies: across, down.
-const fn axes(plane: usize) -> (Axis, Axis) {
-    match plane {
-        0 => (Axis::StateSize, Axis::TargetDuration),
-        1 => (Axis::NormalizedDirtyRate, Axis::TargetDuration),
-        _ => (Axis::Bandwidth, Axis::TargetDowntime),
-    }
-}
-
-/// The figure of a plan on an axis, and the stretch that is shown around it.
-fn span(designed: &Designed, axis: Axis) -> (f64, f64, f64, Scale) {
-    let request = &designed.request;
-    match axis {
-        Axis::StateSize => {
-            let here = request.service().memory().0.max(1) as f64;
-            (here, here / 10.0, here * 10.0, Scale::Logarithmic)
-        }
-        Axis::NormalizedDirtyRate => (designed.proposal.rate.get(), 0.0, 1.0, Scale::Linear),
-        Axis::Bandwidth => {
-            let here = request.bandwidth().0.max(1) as f64;
-            (here, here / 30.0, here * 3.0, Scale::Logarithmic)
-        }
-        Axis::TargetDowntime => {
-            let here = request.targets().downtime().0;
-            (here, 50.0_f64.min(here), 2500.0_f64.max(here), Scale::Linear)
-        }
-        _ => {
-            let here = request.targets().duration().0;
-            (here, 200.0_f64.min(here), 8000.0_f64.max(here), Scale::Linear)
-        }
-    }
-}
-
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
-    let planning = &scene.state.planning;
-    let designed = match planning.outcome(scene.state) {
-        Ok(designed) => designed,
-        Err(reason) => {
-            let room = usize::from(area.width);
-            let lines = words::labelled(scene, (Role::Dim, ""), (Role::Dim, &reason), room);
-            return super::lines(lines, 0, area, buf);
-        }
-    };
-    let Some(model) = planning.model(&designed) else { return };
+    // Why there is no map, in as many lines as that takes.
+    if let Err(reason) = scene.state.plan() {
+        let room = usize::from(area.width);
+        let lines = words::labelled(scene, (Role::Dim, ""), (Role::Dim, reason), room);
+        return super::lines(lines, 0, area, buf);
+    }
     let (plot, legend) = (
         Rect {
             x: area.x + LEFT.min(area.width),
@@ -72,20 +34,14 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     if plot.width < 4 || plot.height < 2 {
         return super::lines(vec![Line::from(scene.span(Role::Dim, "no room for the map"))], 0, area, buf);
     }
-    let (across, down) = axes(planning.axes % PLANES);
-    let (x_here, x_from, x_to, x_scale) = span(&designed, across);
-    let (y_here, y_from, y_to, y_scale) = span(&designed, down);
-    // Greater values are further up.
-    let sweeps = Sweep::new(across, x_from, x_to, usize::from(plot.width), x_scale)
-        .and_then(|x| Ok((x, Sweep::new(down, y_from, y_to, usize::from(plot.height), y_scale)?)));
-    let map = sweeps.and_then(|(x, y)| Map::new(model, &designed.request, x, y));
-    let map = match map {
-        Ok(map) => map,
-        Err(error) => {
-            return super::lines(vec![Line::from(scene.span(Role::Dim, error.to_string()))], 0, area, buf);
+    let chart = match scene.state.chart(usize::from(plot.width), usize::from(plot.height)) {
+        Ok(chart) => chart,
+        Err(reason) => {
+            return super::lines(vec![Line::from(scene.span(Role::Dim, reason))], 0, area, buf);
         }
     };
-    paint(scene, &map, plot, buf, hits, down);
+    let (map, (x_here, y_here)) = (&chart.map, chart.here);
+    paint(scene, map, plot, buf, hits);
     let nearest = |sweep: &Sweep, here: f64| {
         // By position, not by value: on a logarithmic axis the middle between two is another.
         (0..sweep.steps())
@@ -95,8 +51,8 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     let (column, row) = (nearest(map.across(), x_here), nearest(map.down(), y_here));
     let here = (plot.x + column as u16, plot.bottom() - 1 - row as u16);
     buf.set_stringn(here.0, here.1, scene.theme.glyphs.here, 1, scene.style(Role::Focus));
-    down_labels(scene, &map, area, plot, (here.1, y_here), buf);
-    across_labels(scene, &map, plot, (here.0, x_here), buf);
+    down_labels(scene, map, area, plot, (here.1, y_here), buf);
+    across_labels(scene, map, plot, (here.0, x_here), buf);
     self::legend(scene, legend, buf);
 }
 
@@ -118,7 +74,8 @@ fn legend(scene: &Scene<'_>, row: Rect, buf: &mut Buffer) {
     words::justified(line, end.unwrap_or_default(), usize::from(row.width)).render(row, buf);
 }
 
-fn paint(scene: &Scene<'_>, map: &Map, plot: Rect, buf: &mut Buffer, hits: &mut Hits, down: Axis) {
+fn paint(scene: &Scene<'_>, map: &Map, plot: Rect, buf: &mut Buffer, hits: &mut Hits) {
+    let down = map.down().axis();
     let glyphs = &scene.theme.glyphs.regions;
     for (row, cells) in map.rows().enumerate() {
         let y = plot.bottom() - 1 - row as u16;

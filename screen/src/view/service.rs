@@ -22,7 +22,7 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let Some(located) = scene.state.service() else {
         let mut lines = vec![Line::from(scene.span(Role::Dim, "no service is known yet"))];
         if let (Ok(()), Some(key)) =
-            (Action::StartService.enabled(scene.state), (scene.key)(Action::StartService))
+            (scene.state.enabled(Action::StartService), (scene.key)(Action::StartService))
         {
             lines.push(Line::from(vec![
                 scene.span(Role::Key, format!("[{key}]")),
@@ -88,8 +88,7 @@ fn state<'a>(scene: &Scene<'_>, Located { host, info }: Located<'_>, room: usize
     let current = dirty.current.to_string();
     let rate = scene
         .state
-        .planning
-        .outcome(scene.state)
+        .plan()
         .map_or_else(|_| String::new(), |designed| format!("  r {:.2}", designed.proposal.rate.get()));
     vec![
         words::justified(line, age, room),

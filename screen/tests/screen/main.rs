@@ -7,6 +7,7 @@ mod support;
 
 mod meaning;
 mod properties;
+mod settled;
 mod snapshots;
 mod sweep;
 mod truth;

@@ -6,11 +6,11 @@ use mose_pam::Millis;
 use mose_protocol::agent::{Role, ServiceState};
 use mose_protocol::record::Outcome;
 use mose_protocol::{Refusal, RefusalCode};
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::pane::Pane;
 use mose_screen::state::planning::Field;
 use mose_screen::state::{Presence, State};
 use mose_screen::theme::Theme;
-use mose_screen::wire::Wire;
 
 use crate::support::canvas::{Easel, text};
 use crate::support::fleet::{LOADS, NOW, ago, hello, host, link, quiet, telemetry};
@@ -38,20 +38,20 @@ fn differ(pane: Pane, states: &[State]) {
 fn with_presence(presence: Presence) -> State {
     let mut state = quiet();
     let name = host("edge-z");
-    state.data.take(Wire::Seen(name.clone()), NOW);
+    state.data.take(FleetEvent::Seen(name.clone()), NOW);
     let refusal = || Refusal::new(RefusalCode::Version, "it speaks another protocol", "update it");
-    let told = |ms| Wire::Telemetry(Box::new(telemetry("edge-z", ago(ms), &[], Vec::new(), 1)));
+    let told = |ms| FleetEvent::Telemetry(Box::new(telemetry("edge-z", ago(ms), &[], Vec::new(), 1)));
     // All that a presence can be inferred from; the age is the same, so that it is not what differs.
     match presence {
         Presence::Live => state.data.take(told(300), ago(300)),
         Presence::Stale => state.data.take(told(400_000), ago(400_000)),
         Presence::Unknown => {}
         Presence::Incompatible => {
-            state.data.take(Wire::Stranger { host: name.clone(), refusal: refusal() }, NOW);
+            state.data.take(FleetEvent::Stranger { host: name.clone(), refusal: refusal() }, NOW);
         }
         Presence::Lost => {
             state.data.take(told(300), ago(300));
-            state.data.take(Wire::Gone(name.clone()), NOW);
+            state.data.take(FleetEvent::Gone(name.clone()), NOW);
         }
     }
     if presence != Presence::Incompatible {
@@ -87,7 +87,9 @@ fn every_state_of_a_service_has_its_own_words() {
             let mut loads = LOADS;
             loads[1].1 = service;
             let links = vec![link("edge-b", 981_000_000, 40_000_000, NOW)];
-            state.data.take(Wire::Telemetry(Box::new(telemetry("edge-a", NOW, &loads, links, 60))), NOW);
+            state
+                .data
+                .take(FleetEvent::Telemetry(Box::new(telemetry("edge-a", NOW, &loads, links, 60))), NOW);
             state
         })
         .collect();
@@ -108,7 +110,7 @@ fn every_outcome_has_its_own_words() {
             let mut state = quiet();
             let mut told = record("m-1", Outcome::Done, ago(1000), 2100.0);
             told.outcome = outcome;
-            state.data.take(Wire::Record(Box::new(told)), NOW);
+            state.data.take(FleetEvent::Record(Box::new(told)), NOW);
             state
         })
         .collect();
@@ -146,7 +148,7 @@ fn a_bound_that_held_and_one_that_did_not_are_told_apart_by_glyphs() {
             let mut state = quiet();
             let mut told = record("m-1", Outcome::Done, ago(1000), 2100.0);
             told.downtime.blackout = Some(Millis(blackout));
-            state.data.take(Wire::Record(Box::new(told)), NOW);
+            state.data.take(FleetEvent::Record(Box::new(told)), NOW);
             state
         })
         .collect();

@@ -8,20 +8,22 @@ use mose_protocol::record::Outcome;
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::{Refusal, RefusalCode, Timestamp};
 use mose_screen::config::Config;
+use mose_screen::derived::Settled;
 use mose_screen::effect::{Attach, Effect};
 use mose_screen::event::{Answer, Event};
+use mose_screen::fleet_event::{FleetEvent, Known};
 use mose_screen::hit::{Hit, Hits};
 use mose_screen::keymap::{Dispatch, Press};
 use mose_screen::pane::Pane;
 use mose_screen::state::ui::Choice;
 use mose_screen::state::{Abilities, Dialog, Level, Replay, Source, State};
 use mose_screen::update::{Surroundings, update};
-use mose_screen::wire::{Known, Wire};
 use proptest::prelude::*;
 use ratatui::crossterm::event::{
     Event as Terminal, KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
 
+use crate::settled::{anew, derived};
 use crate::support::canvas::Easel;
 use crate::support::fleet::{self, NOW, host, link, quiet, telemetry};
 use crate::support::migration::{record, task};
@@ -67,7 +69,7 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn wire_telemetry() -> impl Strategy<Value = Wire> {
+fn wire_telemetry() -> impl Strategy<Value = FleetEvent> {
     let load = (proptest::sample::select(&SERVICES[..]), 0..4_usize, count(), figure());
     let loads = proptest::collection::vec(load, 0..4);
     (named(), time(), loads, figure(), count(), count(), text()).prop_map(
@@ -93,12 +95,12 @@ fn wire_telemetry() -> impl Strategy<Value = Wire> {
                 profile.working_set = Bytes(used);
             }
             told.trouble = Some(trouble).filter(|trouble| !trouble.is_empty());
-            Wire::Telemetry(Box::new(told))
+            FleetEvent::Telemetry(Box::new(told))
         },
     )
 }
 
-fn wire_step() -> impl Strategy<Value = Wire> {
+fn wire_step() -> impl Strategy<Value = FleetEvent> {
     const STEPS: [Step; 12] = [
         Step::Migration,
         Step::Inspect,
@@ -120,7 +122,7 @@ fn wire_step() -> impl Strategy<Value = Wire> {
     (0..3_u8, 0..9_u64, named(), step, phase, time(), count(), text(), any::<bool>()).prop_map(
         |(id, seq, name, step, phase, at, bytes, detail, tasked)| {
             let migration = format!("m-{id}");
-            Wire::Step(Box::new(StepEvent {
+            FleetEvent::Step(Box::new(StepEvent {
                 migration: migration.parse().expect("an identity"),
                 seq,
                 host: host(name),
@@ -136,7 +138,7 @@ fn wire_step() -> impl Strategy<Value = Wire> {
     )
 }
 
-fn wire_record() -> impl Strategy<Value = Wire> {
+fn wire_record() -> impl Strategy<Value = FleetEvent> {
     let outcome = proptest::sample::select(&Outcome::ALL[..]);
     (0..4_u8, outcome, time(), figure(), figure(), count()).prop_map(
         |(id, outcome, at, duration, downtime, image)| {
@@ -151,26 +153,26 @@ fn wire_record() -> impl Strategy<Value = Wire> {
                 forecast.expected.duration = Millis(downtime);
                 forecast.components.round = Millis(downtime);
             }
-            Wire::Record(Box::new(told))
+            FleetEvent::Record(Box::new(told))
         },
     )
 }
 
-fn wire() -> impl Strategy<Value = Wire> {
+fn wire() -> impl Strategy<Value = FleetEvent> {
     let role = proptest::sample::select(&[Role::Edge, Role::Mobile, Role::Controller][..]);
     let refusal = |reason| Refusal::new(RefusalCode::Version, reason, "");
     prop_oneof![
-        1 => named().prop_map(|name| Wire::Seen(host(name))),
-        1 => named().prop_map(|name| Wire::Gone(host(name))),
+        1 => named().prop_map(|name| FleetEvent::Seen(host(name))),
+        1 => named().prop_map(|name| FleetEvent::Gone(host(name))),
         1 => (named(), role).prop_map(|(name, role)| fleet::hello(name, role)),
         1 => (named(), text())
-            .prop_map(move |(name, why)| Wire::Stranger { host: host(name), refusal: refusal(why) }),
+            .prop_map(move |(name, why)| FleetEvent::Stranger { host: host(name), refusal: refusal(why) }),
         4 => wire_telemetry(),
         6 => wire_step(),
         3 => wire_record(),
         1 => (named(), named(), proptest::option::of(text())).prop_map(|(from, to, profile)| {
             let known = Known { profile, doubt: None };
-            Wire::Calibration { from: host(from), to: host(to), known }
+            FleetEvent::Calibration { from: host(from), to: host(to), known }
         }),
     ]
 }
@@ -242,7 +244,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         10 => key(),
         6 => mouse(),
-        6 => wire().prop_map(Event::Wire),
+        6 => wire().prop_map(Event::Fleet),
         2 => answer().prop_map(Event::Answer),
         1 => Just(Event::Tick),
         1 => text().prop_map(|text| Event::Terminal(Terminal::Paste(text))),
@@ -308,7 +310,7 @@ struct Console {
     easel: Easel,
     dispatch: Dispatch,
     hits: Hits,
-    state: State,
+    state: Settled,
     now: Timestamp,
 }
 
@@ -352,12 +354,12 @@ impl Console {
     }
 
     fn draw(&mut self) {
-        self.hits = self.easel.draw(&self.state, self.state.ui.size).1;
+        self.hits = self.easel.draw_settled(&self.state, self.state.ui.size).1;
     }
 }
 
 /// What must hold between the state before an event and the one after it.
-fn hold(before: &State, after: &State, event: &Event, effects: &[Effect]) -> Result<(), TestCaseError> {
+fn hold(before: &State, after: &Settled, event: &Event, effects: &[Effect]) -> Result<(), TestCaseError> {
     // A selected service exists, or there is none.
     if after.frozen.is_none() && after.data.fleet.services().next().is_some() {
         prop_assert!(after.service().is_some(), "{:?} is selected", after.ui.service);
@@ -405,13 +407,14 @@ proptest! {
     ) {
         let easel = Easel::new("dark");
         let dispatch = Dispatch::default();
-        let mut console = Console { easel, dispatch, hits: Hits::default(), state, now: NOW };
+        let mut console = Console { easel, dispatch, hits: Hits::default(), state: state.into(), now: NOW };
         console.draw();
         for deed in deeds {
             for event in console.events(deed) {
-                let before = console.state.clone();
+                let before = State::clone(&console.state);
                 let effects = console.take(event.clone());
                 hold(&before, &console.state, &event, &effects)?;
+                prop_assert_eq!(derived(&console.state), derived(&anew(&console.state)), "after {:?}", event);
                 ORDERS.fetch_add(effects.iter().filter(|effect| effect.changes()).count(), Ordering::Relaxed);
                 console.draw();
             }
@@ -428,7 +431,7 @@ fn what_is_asked_for_and_confirmed_is_ordered() {
         easel: Easel::new("dark"),
         dispatch: Dispatch::default(),
         hits: Hits::default(),
-        state: with_past(quiet()),
+        state: with_past(quiet()).into(),
         now: NOW,
     };
     let key = |code| Event::Terminal(Terminal::Key(KeyEvent::new(code, KeyModifiers::NONE)));
@@ -437,7 +440,7 @@ fn what_is_asked_for_and_confirmed_is_ordered() {
     let effects = console.take(key(KeyCode::Enter));
     assert!(matches!(effects[..], [Effect::Order(_)]), "{effects:?}");
     // The question was asked before a replay began: nothing is changed in one.
-    let mut late = Console { state: with_past(quiet()), ..console };
+    let mut late = Console { state: with_past(quiet()).into(), ..console };
     assert_eq!(late.take(key(KeyCode::Char('m'))), []);
     let Source::Replay(replay) = moments::replay().source else { panic!("a replay") };
     late.take(Event::Answer(Answer::Replaying(replay)));

@@ -35,7 +35,7 @@ fn drawn(easel: &Easel, state: &State, (width, height): (u16, u16)) -> (Buffer, 
     buffer.content.iter_mut().for_each(|cell| {
         cell.set_symbol(UNTOUCHED);
     });
-    let hits = easel.draw_into(state, area, &mut buffer);
+    let hits = easel.draw_into(&state.clone().into(), area, &mut buffer);
     for y in 0..whole.height {
         for x in 0..whole.width {
             let inside = area.contains((x, y).into());

@@ -5,9 +5,9 @@ use mose_pam::Millis;
 use mose_protocol::Timestamp;
 use mose_protocol::record::{Outcome, Record, StepTime};
 use mose_protocol::step::{Phase, Step, StepEvent};
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::pane::Pane;
 use mose_screen::state::{State, Still};
-use mose_screen::wire::Wire;
 use proptest::prelude::*;
 
 use crate::support::canvas::{Easel, text};
@@ -60,7 +60,7 @@ const COURSES: [Course; 10] = [
 struct Happening {
     /// After the one before, in milliseconds.
     after: f64,
-    wire: Wire,
+    wire: FleetEvent,
     /// Whether the service lives at the destination.
     at_destination: bool,
     /// Whether it stands still.
@@ -78,7 +78,7 @@ struct Story {
 }
 
 impl Story {
-    fn tell(&mut self, wire: Wire, after: f64) {
+    fn tell(&mut self, wire: FleetEvent, after: f64) {
         let still = self.frozen_at.is_some();
         self.all.push(Happening { after, wire, at_destination: self.at_destination, still });
     }
@@ -106,7 +106,7 @@ impl Story {
             _ => {}
         }
         self.at_destination |= step == Step::Release;
-        self.tell(Wire::Step(Box::new(event)), after);
+        self.tell(FleetEvent::Step(Box::new(event)), after);
     }
 
     fn whole(&mut self, name: &str, step: Step) {
@@ -122,7 +122,7 @@ impl Story {
         told.downtime.blackout = frozen.and_then(|(from, to)| Some(Millis(to? - from)));
         told.steps = vec![of_source(Step::Inspect, 1.0)];
         told.steps.extend(frozen.map(|(from, _)| of_source(Step::Freeze, from)));
-        self.tell(Wire::Record(Box::new(told)), 1.0);
+        self.tell(FleetEvent::Record(Box::new(told)), 1.0);
     }
 }
 
@@ -182,7 +182,7 @@ fn story(course: Course, retries: usize, pauses: Vec<f64>) -> Vec<Happening> {
         return told.all;
     }
     if course != Restored {
-        told.tell(Wire::Gone(host(DESTINATION)), 1.0);
+        told.tell(FleetEvent::Gone(host(DESTINATION)), 1.0);
         told.record(Outcome::InDoubt, Some((from, None)));
     }
     match course {
@@ -201,7 +201,7 @@ fn story(course: Course, retries: usize, pauses: Vec<f64>) -> Vec<Happening> {
         }
     }
     if course == DiscardedThenRestored {
-        told.tell(Wire::Seen(host(DESTINATION)), 1.0);
+        told.tell(FleetEvent::Seen(host(DESTINATION)), 1.0);
         told.at_destination = true;
         told.step(SOURCE, Step::Migration, Phase::Finished);
         let to = told.at;
@@ -299,7 +299,7 @@ proptest! {
         for (number, happening) in story(course, retries, pauses).into_iter().enumerate() {
             now += (happening.after * 1000.0) as u64;
             if let Some((_, source)) = lost.filter(|(at, _)| *at == number) {
-                let gone = Wire::Gone(host(if source { SOURCE } else { DESTINATION }));
+                let gone = FleetEvent::Gone(host(if source { SOURCE } else { DESTINATION }));
                 state.data.take(gone, Timestamp(now));
             }
             // The first says what the order was; the rest may be missed.

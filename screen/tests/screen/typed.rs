@@ -7,12 +7,12 @@ use mose_screen::action::ACTIONS;
 use mose_screen::app::App;
 use mose_screen::effect::{Attach, Effect, Playing};
 use mose_screen::event::{Answer, Event};
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::keymap::Keymap;
 use mose_screen::loaded::{Files, Loaded};
 use mose_screen::pane::Pane;
 use mose_screen::state::ui::{Choice, Focus};
 use mose_screen::state::{Abilities, Level, Notice, State};
-use mose_screen::wire::Wire;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{Event as Typed, KeyCode, KeyEvent, KeyModifiers};
@@ -125,7 +125,7 @@ fn a_migration_is_ordered_with_two_keys_as_it_was_planned() {
     assert_eq!(typist.types("m"), []);
     typist.shows("sockperf: edge-a → edge-b");
     typist.shows("downtime at most");
-    let planned = typist.app.state().planning.outcome(typist.app.state()).expect("there is a plan");
+    let planned = typist.app.state().plan().expect("there is a plan").clone();
     let effects = typist.types("Enter");
     let [Effect::Order(task)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(
@@ -142,7 +142,7 @@ fn a_migration_is_ordered_with_two_keys_as_it_was_planned() {
 fn a_target_is_typed_in_four_keys_stepped_in_one_and_the_plan_follows_each_key() {
     let mut typist = Typist::at(with_past(quiet()));
     let plan = |typist: &Typist| {
-        let outcome = typist.app.state().planning.outcome(typist.app.state());
+        let outcome = typist.app.state().plan();
         outcome.expect("there is a plan").proposal.downtime.target.0
     };
     assert_eq!(typist.types("t 3 Enter"), []);
@@ -303,7 +303,7 @@ fn something_else_is_offered_and_chosen() {
     // What was shown is let go at once: nothing can be ordered of it any more, and what still comes from it is not shown.
     assert_eq!(typist.types("m Enter"), []);
     typist.shows("no service is known yet");
-    typist.take(Event::Wire(Wire::Seen(host("edge-a"))));
+    typist.take(Event::Fleet(FleetEvent::Seen(host("edge-a"))));
     typist.hides("edge-a");
 
     let mut state = with_past(quiet());

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use mose_screen::action::Action;
+use mose_screen::derived::Settled;
 use mose_screen::hit::Hits;
 use mose_screen::keymap::Keymap;
 use mose_screen::layout::Layout;
@@ -29,7 +30,12 @@ impl Easel {
     }
 
     /// The whole screen, in the layout that the state names.
-    pub(crate) fn draw(&self, state: &State, (width, height): (u16, u16)) -> (Buffer, Hits) {
+    pub(crate) fn draw(&self, state: &State, size: (u16, u16)) -> (Buffer, Hits) {
+        self.draw_settled(&state.clone().into(), size)
+    }
+
+    /// The same of a state with what was derived from it.
+    pub(crate) fn draw_settled(&self, state: &Settled, (width, height): (u16, u16)) -> (Buffer, Hits) {
         let area = Rect::new(0, 0, width, height);
         let mut buffer = Buffer::empty(area);
         let hits = self.draw_into(state, area, &mut buffer);
@@ -37,7 +43,7 @@ impl Easel {
     }
 
     /// The whole screen, into a part of a buffer.
-    pub(crate) fn draw_into(&self, state: &State, area: Rect, buffer: &mut Buffer) -> Hits {
+    pub(crate) fn draw_into(&self, state: &Settled, area: Rect, buffer: &mut Buffer) -> Hits {
         let layout = &self.layouts[state.ui.layout % self.layouts.len()];
         let keys = |action: Action| self.keymap.keys_of(action, Some(state.ui.focus.0));
         let scene = Scene {

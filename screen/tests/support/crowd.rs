@@ -1,8 +1,8 @@
 //! Fleets that are larger, or whose names are longer, than anybody drew by hand.
 
 use mose_protocol::agent::{Role, ServiceState};
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::state::State;
-use mose_screen::wire::Wire;
 
 use super::fleet::{Load, NOW, ago, calibrate, hello, host, link, quiet, service, telemetry};
 
@@ -21,7 +21,7 @@ pub(crate) fn long_names() -> State {
         let load: &[Load<'_>] =
             if name == &a { &[(&what, ServiceState::Running, 999_400_000, 99_940.0)] } else { &[] };
         let links = vec![link(other, 9_994_000_000, 994_000_000, ago(300))];
-        state.data.take(Wire::Telemetry(Box::new(telemetry(name, ago(300), load, links, 1))), ago(300));
+        state.data.take(FleetEvent::Telemetry(Box::new(telemetry(name, ago(300), load, links, 1))), ago(300));
     }
     calibrate(
         &mut state,
@@ -55,7 +55,7 @@ pub(crate) fn crowd() -> State {
         for second in (0..20).rev() {
             let heard = ago(300 + second * 1000);
             let told = telemetry(&name, heard, &loads, links.clone().collect(), second);
-            state.data.take(Wire::Telemetry(Box::new(told)), heard);
+            state.data.take(FleetEvent::Telemetry(Box::new(told)), heard);
         }
     }
     calibrate(&mut state, "site-100", "edge-a", None);

@@ -8,9 +8,9 @@ use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
 use mose_protocol::{HostName, Refusal, ServiceName, Timestamp};
 use mose_screen::config::Config;
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::state::planning::Calibrated;
 use mose_screen::state::{Abilities, Source, State};
-use mose_screen::wire::Wire;
 
 /// 2026-03-14 14:02:31 UTC, when all pictures are taken.
 pub(crate) const NOW: Timestamp = Timestamp(1_773_496_951_000_000);
@@ -28,8 +28,8 @@ pub(crate) fn service(name: &str) -> ServiceName {
     name.parse().expect("a service's name")
 }
 
-pub(crate) fn hello(name: &str, role: Role) -> Wire {
-    Wire::Hello(Box::new(Hello {
+pub(crate) fn hello(name: &str, role: Role) -> FleetEvent {
+    FleetEvent::Hello(Box::new(Hello {
         simulated: false,
         host: host(name),
         role,
@@ -144,11 +144,11 @@ pub(crate) fn minute(state: &mut State, a: &[Load<'_>], b: &[Load<'_>]) {
         for (name, other, loads) in [("edge-a", "edge-b", a), ("edge-b", "edge-a", b)] {
             let links = vec![link(other, 981_000_000, used, heard)];
             let told = telemetry(name, heard, loads, links, second);
-            state.data.take(Wire::Telemetry(Box::new(told)), heard);
+            state.data.take(FleetEvent::Telemetry(Box::new(told)), heard);
         }
         for name in ["uav", "controller"] {
             let told = telemetry(name, heard, &[], Vec::new(), second);
-            state.data.take(Wire::Telemetry(Box::new(told)), heard);
+            state.data.take(FleetEvent::Telemetry(Box::new(told)), heard);
         }
     }
     state.data.now = NOW;
@@ -161,7 +161,7 @@ pub(crate) fn introduce(state: &mut State) {
         ("uav", Role::Mobile),
         ("controller", Role::Controller),
     ] {
-        state.data.take(Wire::Seen(host(name)), ago(120_000));
+        state.data.take(FleetEvent::Seen(host(name)), ago(120_000));
         state.data.take(hello(name, role), ago(119_000));
     }
 }
@@ -197,22 +197,22 @@ pub(crate) fn quiet() -> State {
 pub(crate) fn ill() -> State {
     let mut state = quiet();
     for (name, role) in [("edge-c", Role::Edge), ("edge-d", Role::Edge), ("uav-2", Role::Mobile)] {
-        state.data.take(Wire::Seen(host(name)), ago(110_000));
+        state.data.take(FleetEvent::Seen(host(name)), ago(110_000));
         state.data.take(hello(name, role), ago(109_000));
     }
     for (name, heard) in [("edge-c", 47_000), ("edge-d", 100_000)] {
         let load = [("cache", ServiceState::Running, 4_000_000, 90.0)];
         let told = telemetry(name, ago(heard), &load, Vec::new(), 3);
-        state.data.take(Wire::Telemetry(Box::new(told)), ago(heard));
+        state.data.take(FleetEvent::Telemetry(Box::new(told)), ago(heard));
     }
-    state.data.take(Wire::Gone(host("edge-d")), ago(95_000));
+    state.data.take(FleetEvent::Gone(host("edge-d")), ago(95_000));
     let refusal = Refusal::new(
         mose_protocol::RefusalCode::Version,
         "edge-old speaks protocol 3, and this console 7",
         "update the agent on edge-old",
     );
-    state.data.take(Wire::Stranger { host: host("edge-old"), refusal }, ago(90_000));
-    state.data.take(Wire::Seen(host("edge-new")), ago(2000));
+    state.data.take(FleetEvent::Stranger { host: host("edge-old"), refusal }, ago(90_000));
+    state.data.take(FleetEvent::Seen(host("edge-new")), ago(2000));
     let mut told = telemetry(
         "edge-b",
         ago(200),
@@ -225,7 +225,7 @@ pub(crate) fn ill() -> State {
         60,
     );
     told.trouble = Some("the engine did not answer within 2 s".into());
-    state.data.take(Wire::Telemetry(Box::new(told)), ago(200));
+    state.data.take(FleetEvent::Telemetry(Box::new(told)), ago(200));
     state.data.now = NOW;
     state
 }

@@ -8,8 +8,9 @@ use mose_protocol::step::{Phase, Round, Step, StepEvent};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{MigrationId, Refusal, RefusalCode, Timestamp};
+use mose_screen::derived::Settled;
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::state::State;
-use mose_screen::wire::Wire;
 
 use super::fleet::{host, quiet, service};
 
@@ -56,8 +57,8 @@ pub(crate) fn id(text: &str) -> MigrationId {
 
 /// What was promised.
 pub(crate) fn forecast() -> Forecast {
-    let state = quiet();
-    let designed = state.planning.outcome(&state).expect("a plan");
+    let state = Settled::from(quiet());
+    let designed = state.plan().expect("a plan");
     let forecast = designed.forecast(state.planning.objective);
     Forecast {
         bound: Figures { downtime: Millis(310.0), duration: Millis(3240.0) },
@@ -155,7 +156,7 @@ pub(crate) fn run(state: &mut State, until: f64) {
         let event = StepEvent { seq: *seq, ..event };
         *seq += 1;
         let heard = Timestamp(begin.0 + (ms * 1000.0) as u64 + 400);
-        state.data.take(Wire::Step(Box::new(event)), heard.min(now));
+        state.data.take(FleetEvent::Step(Box::new(event)), heard.min(now));
     }
     state.data.now = now;
 }
@@ -184,7 +185,7 @@ pub(crate) fn end(state: &mut State, outcome: Outcome, at: f64) {
     match outcome {
         Outcome::RolledBack => {
             state.data.take(
-                Wire::Step(Box::new(event(
+                FleetEvent::Step(Box::new(event(
                     900,
                     Step::Dump,
                     Phase::Failed,
@@ -192,23 +193,27 @@ pub(crate) fn end(state: &mut State, outcome: Outcome, at: f64) {
                 ))),
                 now,
             );
-            state.data.take(Wire::Step(Box::new(event(901, Step::Reclaim, Phase::Started, None))), now);
-            state.data.take(Wire::Step(Box::new(event(902, Step::Reclaim, Phase::Finished, None))), now);
+            state.data.take(FleetEvent::Step(Box::new(event(901, Step::Reclaim, Phase::Started, None))), now);
+            state
+                .data
+                .take(FleetEvent::Step(Box::new(event(902, Step::Reclaim, Phase::Finished, None))), now);
         }
         Outcome::Aborted => {
             let told = "the operator aborted the migration";
             let event = event(900, Step::Iteration, Phase::Aborted, Some(told));
-            state.data.take(Wire::Step(Box::new(StepEvent { bytes: Some(Bytes(210_000)), ..event })), now);
+            state
+                .data
+                .take(FleetEvent::Step(Box::new(StepEvent { bytes: Some(Bytes(210_000)), ..event })), now);
         }
         Outcome::InDoubt | Outcome::GivenUp => {
             let detail = "edge-b did not answer within 10 s after ownership was given up";
             let failed = event(900, Step::Relinquish, Phase::Failed, Some(detail));
-            state.data.take(Wire::Step(Box::new(failed)), now);
+            state.data.take(FleetEvent::Step(Box::new(failed)), now);
         }
         Outcome::Done | Outcome::Refused => {}
     }
-    state.data.take(Wire::Step(Box::new(event(999, Step::Migration, phase, None))), now);
-    state.data.take(Wire::Record(Box::new(record)), now);
+    state.data.take(FleetEvent::Step(Box::new(event(999, Step::Migration, phase, None))), now);
+    state.data.take(FleetEvent::Record(Box::new(record)), now);
 }
 
 /// What CRIU wrote before it gave up.

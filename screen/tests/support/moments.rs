@@ -4,10 +4,10 @@ use mose_pam::Millis;
 use mose_protocol::agent::ServiceState;
 use mose_protocol::record::{Outcome, Record};
 use mose_screen::effect::{Attach, Effect};
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::state::planning::Field;
 use mose_screen::state::ui::{Choice, Purpose, Question};
 use mose_screen::state::{Dialog, Level, Replay, Source, State};
-use mose_screen::wire::Wire;
 use tui_input::Input;
 
 use super::fleet::{LOADS, ago, host, ill, minute, nothing, quiet, service};
@@ -54,7 +54,7 @@ pub(crate) fn with_past(mut state: State) -> State {
         let at = ago(60_000 + 83_000 * number as u64);
         let mut record = record(&format!("m-{number:04x}"), outcome, at, 2240.0 + 310.0 * number as f64);
         vary(&mut record, number);
-        state.data.take(Wire::Record(Box::new(record)), ago(50_000));
+        state.data.take(FleetEvent::Record(Box::new(record)), ago(50_000));
     }
     let said = [
         (Level::Info, "edge-b is back"),
@@ -107,7 +107,7 @@ fn moving(until: f64) -> State {
         vec![fleet::link("edge-b", 981_000_000, 40_000_000, ago(100))],
         60,
     );
-    state.data.take(Wire::Telemetry(Box::new(told)), ago(100));
+    state.data.take(FleetEvent::Telemetry(Box::new(told)), ago(100));
     state.data.now = fleet::NOW;
     run(&mut state, until);
     state
@@ -134,7 +134,7 @@ pub(crate) fn restoring() -> State {
     let now = state.data.now;
     let mut told = fleet::telemetry("uav", now, &[], Vec::new(), 60);
     told.clients[0].silent = Some(Millis(168.0));
-    state.data.take(Wire::Telemetry(Box::new(told)), now);
+    state.data.take(FleetEvent::Telemetry(Box::new(told)), now);
     state
 }
 
@@ -183,7 +183,7 @@ pub(crate) fn in_doubt_long() -> State {
 pub(crate) fn lost() -> State {
     let mut state = moving(frozen_at() + 170.0);
     let later = mose_protocol::Timestamp(fleet::NOW.0 + 2_300_000);
-    state.data.take(Wire::Gone(host("edge-b")), later);
+    state.data.take(FleetEvent::Gone(host("edge-b")), later);
     state
 }
 
@@ -201,7 +201,7 @@ pub(crate) fn given_up() -> State {
     let mut state = in_doubt_long();
     let now = state.data.now;
     let given_up = record("m-7f3a", Outcome::GivenUp, now, frozen_at() + 114.0);
-    state.data.take(Wire::Record(Box::new(given_up)), now);
+    state.data.take(FleetEvent::Record(Box::new(given_up)), now);
     minute(&mut state, &LOADS[1..], &[]);
     state.data.now = now;
     state

@@ -8,6 +8,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Modifier;
 
+use crate::derived::Course;
 use crate::phrase;
 use crate::state::Track;
 use crate::state::migrations::Placed;
@@ -206,8 +207,8 @@ impl Lane<'_> {
 }
 
 /// The lanes are shaded for as long as the service stood still.
-pub(super) fn shade(scene: &Scene<'_>, track: &Track, window: &Window, lanes: Rect, buf: &mut Buffer) {
-    let Some((from, to)) = track.frozen(scene.state.shown().now) else { return };
+pub(super) fn shade(scene: &Scene<'_>, course: &Course, window: &Window, lanes: Rect, buf: &mut Buffer) {
+    let Some((from, to)) = course.frozen else { return };
     let (from, to) = (window.column(from), window.column(to));
     let style = scene.style(Role::Frozen);
     for y in lanes.y..lanes.bottom() {

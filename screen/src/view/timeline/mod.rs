@@ -3,7 +3,7 @@
 
 mod bars;
 
-use mose_pam::Bytes;
+use mose_pam::{Bytes, Millis};
 use mose_protocol::HostName;
 use mose_protocol::forecast::Forecast;
 use mose_protocol::record::{Outcome, Silence};
@@ -44,12 +44,7 @@ pub(super) fn heading(scene: &Scene<'_>, track: &Track) -> String {
             (None, _) => "ordered".to_owned(),
         },
     };
-    format!(
-        "{what} {} {how} {} {}",
-        glyphs.dot,
-        glyphs.dot,
-        phrase::time(track.elapsed(scene.state.shown().now))
-    )
+    format!("{what} {} {how} {} {}", glyphs.dot, glyphs.dot, phrase::time(scene.state.course(track).elapsed))
 }
 
 /// How many rows each part has.
@@ -84,9 +79,9 @@ impl Rows {
 
 pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let Some(track) = scene.state.track() else { return planned(scene, area, buf) };
-    let now = scene.state.shown().now;
+    let course = scene.state.course(track);
     let forecast = forecast(track);
-    let placed: Vec<Placed<'_>> = track.placed(now).collect();
+    let placed: Vec<Placed<'_>> = course.placed(track).collect();
     let hosts = hosts(track, &placed);
     let widest = hosts.iter().map(|host| host.as_str().len()).max().unwrap_or(0).clamp(8, 18);
     let left = u16::try_from(widest + 1).unwrap_or(9).min(area.width / 3);
@@ -94,14 +89,14 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     if plot.is_empty() {
         return;
     }
-    let window = Window { whole: whole(track, forecast, &placed, now), plot };
+    let window = Window { whole: whole(track, forecast, &placed, course.elapsed), plot };
     let rows = Rows::of(area.height, u16::try_from(hosts.len()).unwrap_or(u16::MAX), forecast.is_some());
     let lanes = Rect { height: (rows.lanes * rows.lane).min(area.height), ..area };
     // What was predicted for a migration that is over would only hide how it was.
     let ghosts = forecast
         .filter(|_| !track.over)
-        .map(|forecast| bars::ghosts(forecast, iterations(track), Some((track, track.elapsed(now)))));
-    bars::shade(scene, track, &window, lanes, buf);
+        .map(|forecast| bars::ghosts(forecast, iterations(track), Some((track, course.elapsed))));
+    bars::shade(scene, &course, &window, lanes, buf);
     for (place, host) in (0..rows.lanes).zip(&hosts) {
         let lane = Lane {
             host,
@@ -124,8 +119,9 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     }
     let first = area.bottom() - rows.summary;
     let room = usize::from(area.width);
-    for (line, y) in
-        [clocks(scene, track, forecast, room), figures(scene, track, forecast, room)].into_iter().zip(first..)
+    for (line, y) in [clocks(scene, track, forecast, room), figures(scene, track, forecast, &placed, room)]
+        .into_iter()
+        .zip(first..)
     {
         if y < area.bottom() {
             line.render(row(y), buf);
@@ -148,7 +144,7 @@ fn planned(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let key = (scene.key)(Action::Migrate).unwrap_or_default();
     let text = format!("no migration yet: {key} orders the selected service's");
     let mut lines = vec![Line::from(scene.span(Role::Dim, text))];
-    let designed = scene.state.planning.outcome(scene.state).ok().filter(|_| area.height >= 5);
+    let designed = scene.state.plan().ok().filter(|_| area.height >= 5);
     let Some(designed) = designed else { return super::lines(lines, 0, area, buf) };
     let forecast = designed.forecast(scene.state.planning.objective);
     let left = 10.min(area.width / 3);
@@ -175,13 +171,8 @@ fn planned(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
 }
 
 /// The milliseconds that are shown. While it goes on, the whole of what was promised is in sight.
-fn whole(
-    track: &Track,
-    forecast: Option<&Forecast>,
-    placed: &[Placed<'_>],
-    now: mose_protocol::Timestamp,
-) -> f64 {
-    let last = placed.iter().map(|placed| placed.end.0).fold(track.elapsed(now).0, f64::max);
+fn whole(track: &Track, forecast: Option<&Forecast>, placed: &[Placed<'_>], elapsed: Millis) -> f64 {
+    let last = placed.iter().map(|placed| placed.end.0).fold(elapsed.0, f64::max);
     let bound = forecast.map_or(0.0, |forecast| forecast.bound.duration.0);
     let whole = if track.over { last.max(bound.min(last * 1.6)) } else { last.max(bound) } * 1.01;
     if whole.is_finite() { whole.max(1.0) } else { 1.0 }
@@ -206,7 +197,7 @@ fn hosts(track: &Track, placed: &[Placed<'_>]) -> Vec<HostName> {
 /// For how long the service stands or stood still, against the worst case and the target; then what the other clocks say.
 fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, room: usize) -> Line<'a> {
     let mut line = vec![scene.span(Role::Frozen, "downtime  ")];
-    let still = Still::of(track, scene.state.shown().now);
+    let still = scene.state.course(track).still;
     let done = track.record.as_deref().filter(|record| record.outcome == Outcome::Done);
     let bound = forecast.map(|forecast| forecast.bound.downtime);
     match (still, done.and_then(|record| record.downtime.blackout).zip(bound)) {
@@ -267,10 +258,15 @@ fn rate(placed: &[Placed<'_>]) -> Option<mose_pam::BitsPerSec> {
     })
 }
 
-fn figures<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, room: usize) -> Line<'a> {
-    let now = scene.state.shown().now;
+fn figures<'a>(
+    scene: &Scene<'_>,
+    track: &Track,
+    forecast: Option<&Forecast>,
+    placed: &[Placed<'_>],
+    room: usize,
+) -> Line<'a> {
     let mut line = vec![scene.span(Role::Dim, "duration  ")];
-    let elapsed = track.elapsed(now);
+    let elapsed = scene.state.course(track).elapsed;
     match (track.outcome(), forecast) {
         (Some(Outcome::Done), Some(forecast)) => {
             line.extend(figure::verdict(scene, elapsed, forecast.bound.duration));
@@ -310,8 +306,7 @@ fn figures<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, ro
     if let Some(rounds) = track.round().filter(|rounds| *rounds > 0) {
         line.push(scene.span(Role::Dim, format!(" in {} rounds", rounds.saturating_add(1))));
     }
-    let placed: Vec<Placed<'_>> = track.placed(now).collect();
-    if let Some(rate) = rate(&placed) {
+    if let Some(rate) = rate(placed) {
         line.push(scene.span(Role::Dim, if track.over { ", the last at " } else { ", now at " }));
         line.push(scene.span(Role::Text, rate.to_string()));
     }

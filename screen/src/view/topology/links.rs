@@ -158,12 +158,12 @@ fn centred(scene: &Scene<'_>, texts: &[String], row: Rect, role: Role, buf: &mut
 
 /// What is being done, in ever fewer words.
 fn doing(scene: &Scene<'_>, track: &Track) -> (Role, Vec<String>) {
-    let now = scene.state.shown().now;
-    if let Some((from, to)) = track.frozen(now) {
+    let course = scene.state.course(track);
+    if let Some((from, to)) = course.frozen {
         let time = phrase::time(mose_pam::Millis(to.0 - from.0));
         return (Role::Frozen, vec![format!("frozen {time}"), time]);
     }
-    let time = phrase::time(track.elapsed(now));
+    let time = phrase::time(course.elapsed);
     let texts = match (track.doing(), track.round()) {
         (Some(bar), Some(round)) if bar.step == Step::Iteration => {
             vec![format!("iteration {round} {} {time}", scene.theme.glyphs.dot), format!("iteration {round}")]
@@ -180,7 +180,7 @@ fn doing(scene: &Scene<'_>, track: &Track) -> (Role, Vec<String>) {
 
 /// The service on its way: as far as the time that was expected has passed.
 fn crossing(scene: &Scene<'_>, track: &Track, rightwards: bool, between: Rect, buf: &mut Buffer) {
-    let elapsed = track.elapsed(scene.state.shown().now);
+    let elapsed = scene.state.course(track).elapsed;
     let expected = track.task.as_ref().and_then(|task| task.forecast.as_ref()).map(|f| f.expected.duration.0);
     let share = (elapsed.0 / expected.unwrap_or(2000.0).max(1.0)).clamp(0.0, 1.0);
     let boxes = scene.theme.glyphs.boxes;

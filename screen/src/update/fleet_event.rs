@@ -4,35 +4,38 @@ use mose_protocol::Timestamp;
 use mose_protocol::record::{Outcome, Record};
 
 use super::calibration;
+use crate::derived::Settled;
 use crate::effect::Effect;
+use crate::fleet_event::FleetEvent;
 use crate::phrase::time;
-use crate::state::{Level, Presence, Source, State};
-use crate::wire::Wire;
+use crate::state::{Level, Presence, Source};
 
-pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effect> {
+pub(super) fn on_fleet_event(state: &mut Settled, told: FleetEvent, now: Timestamp) -> Vec<Effect> {
     // What was attached to is being let go.
     if state.source == Source::Choosing {
         return Vec::new();
     }
-    let presence = |state: &State, host| state.data.fleet.host(host).map(|host| host.presence(now));
+    let presence = |state: &Settled, host| state.data.fleet.host(host).map(|host| host.presence(now));
     match &told {
-        Wire::Seen(host) if presence(state, host) == Some(Presence::Lost) => {
+        FleetEvent::Seen(host) if presence(state, host) == Some(Presence::Lost) => {
             state.notices.say(Level::Info, format!("{host} is back"), now);
         }
-        Wire::Gone(host) if presence(state, host).is_some_and(|presence| presence != Presence::Lost) => {
+        FleetEvent::Gone(host)
+            if presence(state, host).is_some_and(|presence| presence != Presence::Lost) =>
+        {
             state.notices.say(Level::Warning, format!("{host} is lost: its agent's token is gone"), now);
         }
-        Wire::Stranger { host, refusal } => {
+        FleetEvent::Stranger { host, refusal } => {
             state.notices.say(Level::Warning, format!("{host} cannot be spoken to: {refusal}"), now);
         }
-        Wire::Telemetry(telemetry) => {
+        FleetEvent::Telemetry(telemetry) => {
             let before = state.data.fleet.host(&telemetry.host).and_then(|host| host.telemetry.as_ref());
             let known = before.and_then(|before| before.trouble.as_ref());
             if let Some(trouble) = telemetry.trouble.as_ref().filter(|trouble| Some(*trouble) != known) {
                 state.notices.say(Level::Warning, format!("{}: {trouble}", telemetry.host), now);
             }
         }
-        Wire::Record(record) => {
+        FleetEvent::Record(record) => {
             let told = |known: &Record| known.outcome == record.outcome && known.reason == record.reason;
             let old = state.data.past.get(&record.migration).is_some_and(told);
             // What was over before anybody looked is no news.
@@ -41,20 +44,20 @@ pub(super) fn on_wire(state: &mut State, told: Wire, now: Timestamp) -> Vec<Effe
                 state.notices.say(level, text, now);
             }
         }
-        Wire::Calibration { from, to, known } => {
+        FleetEvent::Calibration { from, to, known } => {
             calibration::told(state, (from.clone(), to.clone()), known, now);
         }
-        Wire::Checked(report) => state.planning.checks.take((**report).clone()),
+        FleetEvent::Checked(report) => state.planning.checks.take((**report).clone()),
         _ => {}
     }
     // With the figures that a plan is made of, which come once a second.
-    let figures = matches!(told, Wire::Telemetry(_));
+    let figures = matches!(told, FleetEvent::Telemetry(_));
     state.data.take(told, now);
     if figures { ask_check(state, now) } else { Vec::new() }
 }
 
 /// Asks now and then whether the selected service can move, unless it does.
-fn ask_check(state: &mut State, now: Timestamp) -> Vec<Effect> {
+fn ask_check(state: &mut Settled, now: Timestamp) -> Vec<Effect> {
     if state.source.is_replay() || state.under_way().is_some() {
         return Vec::new();
     }

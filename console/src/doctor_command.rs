@@ -9,7 +9,7 @@ use mose_console::exit;
 use mose_protocol::HostName;
 use mose_protocol::doctor::CheckState;
 
-use crate::reach::{Source, endpoints, with_fleet};
+use crate::connect::{Source, endpoints, with_fleet};
 
 /// Looks, prints, and says by the exit code whether anything is broken.
 pub(crate) fn run(hosts: &[HostName], connect: &[String], json: bool) -> ExitCode {

@@ -1,4 +1,4 @@
-//! What comes from the agents, as it is recorded and replayed.
+//! What comes from the agents: an event of the console, and a line of a recording.
 
 use mose_protocol::agent::{Hello, Telemetry};
 use mose_protocol::check::Report;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// What comes from the agents, as it is recorded and replayed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Wire {
+pub enum FleetEvent {
     /// A liveliness token appeared.
     Seen(HostName),
     /// An agent introduced itself.

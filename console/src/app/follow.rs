@@ -11,7 +11,7 @@ use mose_protocol::record::Outcome;
 use mose_protocol::step::{Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, envelope, keys};
 use mose_screen::event::Event;
-use mose_screen::wire::Wire;
+use mose_screen::fleet_event::FleetEvent;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -52,8 +52,8 @@ fn failed(what: &str, error: &dyn std::fmt::Display) -> Refusal {
     Refusal::new(RefusalCode::Failed, format!("{what}: {error}"), "begin anew")
 }
 
-async fn tell(out: &Out, wire: Wire) -> bool {
-    out.send(Event::Wire(wire)).await.is_ok()
+async fn tell(out: &Out, event: FleetEvent) -> bool {
+    out.send(Event::Fleet(event)).await.is_ok()
 }
 
 /// Tokens that appear and vanish; who appears introduces itself and tells of the past.
@@ -69,14 +69,14 @@ async fn presence(fleet: Arc<Fleet>, out: Out) -> Result<(), Refusal> {
     while let Ok(sample) = subscriber.recv_async().await {
         while introductions.try_join_next().is_some() {}
         let Some(host) = keys::host_of_live(sample.key_expr().as_str()) else { continue };
-        let wire = match sample.kind() {
-            SampleKind::Delete => Wire::Gone(host),
+        let event = match sample.kind() {
+            SampleKind::Delete => FleetEvent::Gone(host),
             SampleKind::Put => {
                 introductions.spawn(introduce(fleet.clone(), host.clone(), out.clone()));
-                Wire::Seen(host)
+                FleetEvent::Seen(host)
             }
         };
-        if !tell(&out, wire).await {
+        if !tell(&out, event).await {
             return Ok(());
         }
     }
@@ -89,7 +89,7 @@ async fn introduce(fleet: Arc<Fleet>, host: HostName, out: Out) {
         match fleet.introduce(&host).await {
             Ok(hello) => {
                 let role = hello.role;
-                if !tell(&out, Wire::Hello(Box::new(hello))).await {
+                if !tell(&out, FleetEvent::Hello(Box::new(hello))).await {
                     return;
                 }
                 break role;
@@ -99,7 +99,7 @@ async fn introduce(fleet: Arc<Fleet>, host: HostName, out: Out) {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
             Err(refusal) => {
-                tell(&out, Wire::Stranger { host, refusal }).await;
+                tell(&out, FleetEvent::Stranger { host, refusal }).await;
                 return;
             }
         }
@@ -109,7 +109,7 @@ async fn introduce(fleet: Arc<Fleet>, host: HostName, out: Out) {
     }
     if let Ok(Reply::History(records)) = fleet.ask(&host, &Request::History(RECORDS)).await {
         for record in records {
-            if !tell(&out, Wire::Record(Box::new(record))).await {
+            if !tell(&out, FleetEvent::Record(Box::new(record))).await {
                 return;
             }
         }
@@ -127,7 +127,7 @@ async fn telemetry(fleet: Arc<Fleet>, out: Out) -> Result<(), Refusal> {
         match envelope::open::<Telemetry>(&sample.payload().to_bytes()) {
             // The ring keeps the newest while the console is busy.
             Ok(telemetry) => {
-                if !tell(&out, Wire::Telemetry(Box::new(telemetry))).await {
+                if !tell(&out, FleetEvent::Telemetry(Box::new(telemetry))).await {
                     return Ok(());
                 }
             }
@@ -156,7 +156,7 @@ async fn steps(fleet: Arc<Fleet>, out: Out, ready: tokio::sync::oneshot::Sender<
             Ok(None) => return Ok(()),
             Ok(Some(event)) => {
                 let ended = note(&mut open, &event);
-                if !tell(&out, Wire::Step(Box::new(event.clone()))).await {
+                if !tell(&out, FleetEvent::Step(Box::new(event.clone()))).await {
                     return Ok(());
                 }
                 if ended {
@@ -191,7 +191,7 @@ async fn look(
                 ended.push(migration.clone());
             }
             let news = !doubtful || !state.doubt_told;
-            if news && !tell(out, Wire::Record(record)).await {
+            if news && !tell(out, FleetEvent::Record(record)).await {
                 return false;
             }
             state.doubt_told = doubtful;
@@ -223,7 +223,7 @@ fn note(open: &mut HashMap<MigrationId, Open>, event: &StepEvent) -> bool {
 async fn record(fleet: &Fleet, source: &HostName, migration: &MigrationId, out: &Out) {
     match fleet.ask(source, &Request::Record(migration.clone())).await {
         Ok(Reply::Record(Some(record))) => {
-            tell(out, Wire::Record(record)).await;
+            tell(out, FleetEvent::Record(record)).await;
         }
         Ok(_) => tracing::warn!(%migration, "its source keeps no record of it"),
         Err(refusal) => tracing::warn!(%migration, %refusal, "its record cannot be had"),
