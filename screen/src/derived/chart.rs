@@ -27,14 +27,17 @@ struct Asked {
     size: (usize, usize),
 }
 
+/// What was made of it.
+type Made = Result<Arc<Chart>, String>;
+
 /// The chart that was made last, or why it could not be: where the same is asked for, it is not made again.
 #[derive(Default)]
 pub(super) struct Charts {
-    last: RefCell<Option<(Asked, Result<Arc<Chart>, String>)>>,
+    last: RefCell<Option<(Asked, Made)>>,
 }
 
 impl Charts {
-    pub(super) fn chart(&self, settled: &Settled, columns: usize, rows: usize) -> Result<Arc<Chart>, String> {
+    pub(super) fn chart(&self, settled: &Settled, columns: usize, rows: usize) -> Made {
         let designed = settled.plan()?;
         let (pair, planning) = ((designed.from.clone(), designed.to.clone()), &settled.planning);
         let calibrated = planning.calibrations.get(&pair).ok_or("the hosts were never calibrated")?;
