@@ -12,9 +12,13 @@ use mose_screen::loaded::Loaded;
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// How long threads that still work may keep the program at its end.
 const PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long the console is tidied up at its end: a recording is written to its end, sessions and a demo are ended.
+const TIDYING: Duration = Duration::from_secs(8);
 
 /// How the console is opened.
 #[derive(clap::Args, Debug, Clone, Default)]
@@ -134,10 +138,12 @@ async fn drive(
     let hands = Hands::new(events_in, recordings);
     let inputs = Inputs { events, effects, recorder: hands.recorder() };
     let mut app = app::app(&start, loaded, std::process::id());
-    let working = tokio::spawn(Box::pin(hands.work(start, effects_out)));
+    let mut working = JoinSet::new();
+    working.spawn(Box::pin(hands.work(start, effects_out)));
     let ending = Box::pin(app::run(&mut app, &mut terminal, screen, inputs)).await;
-    // The loop's end has closed what the hands wait for.
-    let _ = tokio::time::timeout(Duration::from_secs(5), working).await;
+    // The loop's end has closed what the hands wait for; where that is not enough, they are dropped.
+    let _ = tokio::time::timeout(TIDYING, working.join_next()).await;
+    working.shutdown().await;
     ending
 }
 

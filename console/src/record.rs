@@ -13,6 +13,7 @@ use mose_screen::event::Event;
 use mose_screen::fleet_event::FleetEvent;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// Records until interrupted.
 pub(crate) async fn run(fleet: Arc<Fleet>, file: &Path) -> Result<ExitCode, Refusal> {
@@ -24,7 +25,8 @@ pub(crate) async fn run(fleet: Arc<Fleet>, file: &Path) -> Result<ExitCode, Refu
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let (out, mut events) = mpsc::channel(WAITING);
-    let mut following = tokio::spawn(follow(fleet.clone(), out.clone()));
+    let (mut following, mut asking) = (JoinSet::new(), JoinSet::new());
+    following.spawn(follow(fleet.clone(), out.clone()));
     let mut edges: Vec<HostName> = Vec::new();
     eprintln!("recording into {}; end it with Ctrl-C", file.display());
     let (mut agents, mut steps) = (0u32, 0u64);
@@ -32,7 +34,7 @@ pub(crate) async fn run(fleet: Arc<Fleet>, file: &Path) -> Result<ExitCode, Refu
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            ended = &mut following => {
+            Some(ended) = following.join_next() => {
                 return Err(match ended {
                     Ok(Err(refusal)) => refusal,
                     _ => failed(&"the session to the agents was closed"),
@@ -47,17 +49,19 @@ pub(crate) async fn run(fleet: Arc<Fleet>, file: &Path) -> Result<ExitCode, Refu
                             let (fleet, others, out) = (fleet.clone(), edges.clone(), out.clone());
                             let host = hello.host.clone();
                             edges.push(host.clone());
-                            tokio::spawn(async move { tell_calibrations(&fleet, &host, &others, &out).await });
+                            asking.spawn(async move { tell_calibrations(&fleet, &host, &others, &out).await });
                         }
                     }
                     FleetEvent::Step(_) => steps += 1,
                     _ => {}
                 }
-                recorder.note(Timestamp::now(), &event).map_err(|error| failed(&error))?;
+                recorder.note_in_time(Timestamp::now(), &event).await.map_err(|error| failed(&error))?;
             }
         }
     }
-    following.abort();
-    eprintln!("{}: {agents} agents, {steps} steps", recorder.path().display());
+    following.shutdown().await;
+    asking.shutdown().await;
+    recorder.end().await.map_err(|error| failed(&error))?;
+    eprintln!("{}: {agents} agents, {steps} steps", file.display());
     Ok(ExitCode::SUCCESS)
 }

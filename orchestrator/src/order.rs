@@ -127,7 +127,7 @@ pub async fn carry_out(
             }
             // Nothing was heard: what was missed is asked for, and whether it is all over or in doubt.
             Err(_) => {
-                follower.catch_up(&migration, &from).await;
+                follower.catch_up(&migration, &from);
                 match fleet.ask(&from, &Request::Record(migration.clone())).await {
                     Ok(Reply::Record(Some(record))) if record.outcome == Outcome::InDoubt => {
                         return Ok(*record);

@@ -12,10 +12,10 @@ use mose_screen::state::ui::Choice;
 use mose_screen::state::{Abilities, Level, Source};
 use mose_simulated::demo::{Autopilot, Demo, Scenario};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use super::follow::follow;
 use super::player::Player;
+use super::tasks::Tasks;
 use crate::lab::{self, Machine, Topic};
 
 /// The workloads of the lab that can be started from the console.
@@ -47,7 +47,8 @@ pub enum Start {
 pub struct Attachment {
     /// The session to the agents.
     pub(super) fleet: Option<Arc<Fleet>>,
-    following: Option<JoinHandle<()>>,
+    /// What is done with the agents, and the player: it ends with the attachment.
+    pub(super) tasks: Tasks,
     demo: Option<Demo>,
     autopilot: Option<Autopilot>,
     /// Orders to the player of a replay.
@@ -87,7 +88,7 @@ impl Attachment {
                 let player = Player::new(*recording, &name);
                 let source = Source::Replay(player.replay().clone());
                 send(events, Answer::Attached(source, Abilities::default())).await;
-                self.following = Some(tokio::spawn(player.play(taken, events.clone())));
+                self.tasks.spawn(player.play(taken, events.clone()));
                 self.playing = Some(orders);
                 return Ok(());
             }
@@ -105,12 +106,12 @@ impl Attachment {
     fn follow(&mut self, events: &mpsc::Sender<Event>) {
         let Some(fleet) = self.fleet.clone() else { return };
         let events = events.clone();
-        self.following = Some(tokio::spawn(async move {
+        self.tasks.spawn(async move {
             if let Err(refusal) = follow(fleet, events.clone()).await {
                 let text = format!("the agents are followed no more: {refusal}");
                 send(&events, Answer::Said { level: Level::Error, text }).await;
             }
-        }));
+        });
     }
 
     /// Looks for agents on this network; without any the operator is asked.
@@ -122,7 +123,7 @@ impl Attachment {
         };
         if found.is_empty() {
             self.end().await;
-            send(events, Answer::Choose(choices())).await;
+            send(events, Answer::Choose(choices().await)).await;
             return Ok(());
         }
         send(events, Answer::Attached(Source::Agents, Abilities::default())).await;
@@ -139,10 +140,7 @@ impl Attachment {
     pub async fn end(&mut self) {
         self.playing = None;
         self.autopilot = None;
-        if let Some(following) = self.following.take() {
-            following.abort();
-            let _ = following.await;
-        }
+        self.tasks.end().await;
         if let Some(fleet) = self.fleet.take() {
             let _ = tokio::time::timeout(ENDING, fleet.session().close()).await;
         }
@@ -156,8 +154,12 @@ impl Attachment {
     }
 }
 
-/// What can be attached to: the lab only where this machine can run it.
-pub(super) fn choices() -> Vec<Choice> {
+/// What can be attached to: the lab only where this machine can run it, which another program is asked.
+pub(super) async fn choices() -> Vec<Choice> {
+    tokio::task::spawn_blocking(find_choices).await.unwrap_or_default()
+}
+
+fn find_choices() -> Vec<Choice> {
     let choice = |attach, title: &str, description: &str| Choice {
         attach,
         title: title.to_owned(),

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use mose_orchestrator::calibrate::staleness;
 use mose_orchestrator::fleet::{Fleet, Seen};
 use mose_orchestrator::movable;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::attach::{Attachment, Start, send};
 use super::recorder::Recorder;
+use super::tasks::Tasks;
 
 /// How long a command of the lab may take.
 const COMMAND: Duration = Duration::from_secs(600);
@@ -31,6 +33,10 @@ pub struct Hands {
     events: mpsc::Sender<Event>,
     attachment: Attachment,
     recorder: Arc<Mutex<Option<Recorder>>>,
+    /// What is asked for the recording: it ends with it.
+    introductions: Tasks,
+    /// Commands of the lab. They are about the lab and not about what is shown: they end when the console is left.
+    commands: Tasks,
     folder: PathBuf,
 }
 
@@ -38,7 +44,14 @@ impl Hands {
     /// Hands that write recordings and exports into `folder`.
     #[must_use]
     pub fn new(events: mpsc::Sender<Event>, folder: PathBuf) -> Self {
-        Self { events, attachment: Attachment::default(), recorder: Arc::default(), folder }
+        Self {
+            events,
+            attachment: Attachment::default(),
+            recorder: Arc::default(),
+            introductions: Tasks::default(),
+            commands: Tasks::default(),
+            folder,
+        }
     }
 
     /// Where what is recorded goes.
@@ -56,6 +69,9 @@ impl Hands {
                 break;
             }
         }
+        // All that was noted is written, before anything else is waited for.
+        self.end_recording().await;
+        self.commands.end().await;
         self.attachment.end().await;
     }
 
@@ -68,7 +84,7 @@ impl Hands {
         self.end_recording().await;
         if let Err(refusal) = self.attachment.begin(start, &self.events).await {
             self.say(Level::Error, refusal.to_string()).await;
-            send(&self.events, Answer::Choose(super::attach::choices())).await;
+            send(&self.events, Answer::Choose(super::attach::choices().await)).await;
         }
     }
 
@@ -138,7 +154,7 @@ impl Hands {
                     let _ = player.send(playing);
                 }
             }
-            Effect::Offer => send(&self.events, Answer::Offered(super::attach::choices())).await,
+            Effect::Offer => send(&self.events, Answer::Offered(super::attach::choices().await)).await,
             Effect::Attach(Attach::Demo(scenario)) => self.attach(Start::Demo(scenario)).await,
             Effect::Attach(Attach::Look) => self.attach(Start::Look).await,
             Effect::Attach(Attach::Lab) => return self.lab_up().await,
@@ -148,14 +164,14 @@ impl Hands {
         false
     }
 
-    /// Does something with the agents, beside everything else.
+    /// Does something with the agents, beside everything else, until something else is attached.
     fn ask<F, T>(&self, todo: F)
     where
         F: FnOnce(Arc<Fleet>, mpsc::Sender<Event>) -> T,
         T: Future<Output = ()> + Send + 'static,
     {
         if let Some(fleet) = self.attachment.fleet.clone() {
-            tokio::spawn(todo(fleet, self.events.clone()));
+            self.attachment.tasks.spawn(todo(fleet, self.events.clone()));
         }
     }
 
@@ -172,7 +188,7 @@ impl Hands {
     /// Runs this program with other words, for what needs the lab's own means.
     fn command(&self, words: Vec<String>, done: Option<Answer>) {
         let events = self.events.clone();
-        tokio::spawn(async move {
+        self.commands.spawn(async move {
             let answer = match run(&words, &events).await {
                 Ok(()) => done,
                 Err(error) => Some(Answer::Said { level: Level::Error, text: error }),
@@ -193,34 +209,48 @@ impl Hands {
             Ok(()) => true,
             Err(error) => {
                 self.say(Level::Error, error).await;
-                send(&self.events, Answer::Choose(super::attach::choices())).await;
+                send(&self.events, Answer::Choose(super::attach::choices().await)).await;
                 false
             }
         }
     }
 
-    fn put_recorder(&self, recorder: Option<Recorder>) -> Option<Recorder> {
-        std::mem::replace(&mut *self.recorder.lock(), recorder)
-    }
-
-    async fn end_recording(&self) {
-        if self.put_recorder(None).is_some() {
+    /// Ends the recording, if there is one, when all is written.
+    async fn end_recording(&mut self) {
+        self.introductions.end().await;
+        let ended = self.recorder.lock().take();
+        let Some(recorder) = ended else { return };
+        // One that was broken off was told then.
+        let told = recorder.is_broken_off();
+        let result = recorder.end().await;
+        if !told {
             send(&self.events, Answer::Recording(None)).await;
+        }
+        if let Err(error) = result {
+            self.say(Level::Error, format!("the recording was broken off: {error}")).await;
         }
     }
 
-    async fn record(&self, under_way: Vec<MigrationId>) {
+    async fn record(&mut self, under_way: Vec<MigrationId>) {
+        // One that was broken off may still be written.
+        self.end_recording().await;
         let now = Timestamp::now();
         let path = self.folder.join(format!("mose-{}.ndjson", stamp()));
-        match Recorder::create(&path, "console", now) {
-            Ok(begun) => {
-                self.put_recorder(Some(begun));
+        let created = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || Recorder::create(&path, "console", now)).await
+        };
+        match created {
+            Ok(Ok(begun)) => {
+                *self.recorder.lock() = Some(begun);
                 let file = path.display().to_string();
                 send(&self.events, Answer::Recording(Some((file, now)))).await;
-                self.ask(
-                    move |fleet, events| async move { introduce_all(&fleet, &under_way, &events).await },
-                );
+                if let Some(fleet) = self.attachment.fleet.clone() {
+                    let events = self.events.clone();
+                    self.introductions.spawn(async move { introduce_all(&fleet, &under_way, &events).await });
+                }
             }
+            Ok(Err(error)) => self.say(Level::Error, format!("nothing is recorded: {error}")).await,
             Err(error) => self.say(Level::Error, format!("nothing is recorded: {error}")).await,
         }
     }
@@ -245,20 +275,26 @@ async fn introduce_all(fleet: &Fleet, under_way: &[MigrationId], events: &mpsc::
             let _ = events.send(Event::Fleet(event)).await;
         }
     }
-    for (number, host) in edges.iter().enumerate() {
-        tell_calibrations(fleet, host, &edges[..number], events).await;
-    }
-    for migration in under_way {
-        for host in &hosts {
-            let request = Request::Steps { migration: migration.clone(), from: 0 };
-            let Ok(Reply::Steps(steps)) = fleet.ask(host, &request).await else {
-                tracing::debug!(%host, %migration, "the first steps are not recorded");
-                continue;
-            };
-            for step in steps {
-                let _ = events.send(Event::Fleet(FleetEvent::Step(Box::new(step)))).await;
-            }
-        }
+    // All are asked at once: one that is slow to answer does not delay what the others tell.
+    let calibrations = edges
+        .iter()
+        .enumerate()
+        .map(|(number, host)| tell_calibrations(fleet, host, &edges[..number], events));
+    let steps = under_way
+        .iter()
+        .flat_map(|migration| hosts.iter().map(move |host| tell_steps(fleet, host, migration, events)));
+    tokio::join!(join_all(calibrations), join_all(steps));
+}
+
+/// Tells what a host did in a migration so far.
+async fn tell_steps(fleet: &Fleet, host: &HostName, migration: &MigrationId, events: &mpsc::Sender<Event>) {
+    let request = Request::Steps { migration: migration.clone(), from: 0 };
+    let Ok(Reply::Steps(steps)) = fleet.ask(host, &request).await else {
+        tracing::debug!(%host, %migration, "the first steps are not recorded");
+        return;
+    };
+    for step in steps {
+        let _ = events.send(Event::Fleet(FleetEvent::Step(Box::new(step)))).await;
     }
 }
 
@@ -275,14 +311,14 @@ pub async fn tell_calibrations(
     if others.len() >= CALIBRATED {
         return;
     }
-    for other in others {
-        for (from, to) in [(host, other), (other, host)] {
-            // What is not told is missing in the recording, and the replay says so.
-            let Ok(known) = known(fleet, from, to).await else { continue };
-            let (from, to) = (from.clone(), to.clone());
-            let _ = events.send(Event::Fleet(FleetEvent::Calibration { from, to, known })).await;
-        }
-    }
+    let ways = others.iter().flat_map(|other| [(host, other), (other, host)]);
+    join_all(ways.map(|(from, to)| async move {
+        // What is not told is missing in the recording, and the replay says so.
+        let Ok(known) = known(fleet, from, to).await else { return };
+        let (from, to) = (from.clone(), to.clone());
+        let _ = events.send(Event::Fleet(FleetEvent::Calibration { from, to, known })).await;
+    }))
+    .await;
 }
 
 fn stamp() -> String {

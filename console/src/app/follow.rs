@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use mose_orchestrator::fleet::Fleet;
 use mose_orchestrator::follow::Follower;
 use mose_protocol::agent::Telemetry;
-use mose_protocol::record::Outcome;
+use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::{Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, envelope, keys};
 use mose_screen::event::Event;
@@ -24,8 +25,10 @@ const TELEMETRY_WAITING: usize = 2048;
 const RECORDS: u32 = 200;
 /// How long a migration is silent before its source is asked.
 const SILENCE: Duration = Duration::from_secs(2);
-/// How long an agent is asked again for its introduction.
+/// How long an agent is asked again for its introduction, and how long the pauses between are.
 const INTRODUCTION: Duration = Duration::from_secs(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 type Out = mpsc::Sender<Event>;
 
@@ -85,25 +88,23 @@ async fn presence(fleet: Arc<Fleet>, out: Out) -> Result<(), Refusal> {
 
 async fn introduce(fleet: Arc<Fleet>, host: HostName, out: Out) {
     let deadline = Instant::now() + INTRODUCTION;
-    let role = loop {
-        match fleet.introduce(&host).await {
-            Ok(hello) => {
-                let role = hello.role;
-                if !tell(&out, FleetEvent::Hello(Box::new(hello))).await {
-                    return;
-                }
-                break role;
-            }
-            // One that has just started may not answer yet.
-            Err(refusal) if refusal.code == RefusalCode::Unreachable && Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-            Err(refusal) => {
-                tell(&out, FleetEvent::Stranger { host, refusal }).await;
-                return;
-            }
+    // One that has just started may not answer yet.
+    let not_yet = |refusal: &Refusal| refusal.code == RefusalCode::Unreachable && Instant::now() < deadline;
+    let pauses = ExponentialBuilder::default()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times();
+    let hello = match (|| fleet.introduce(&host)).retry(pauses).when(not_yet).await {
+        Ok(hello) => hello,
+        Err(refusal) => {
+            tell(&out, FleetEvent::Stranger { host, refusal }).await;
+            return;
         }
     };
+    let role = hello.role;
+    if !tell(&out, FleetEvent::Hello(Box::new(hello))).await {
+        return;
+    }
     if role != mose_protocol::agent::Role::Edge {
         return;
     }
@@ -141,66 +142,95 @@ async fn telemetry(fleet: Arc<Fleet>, out: Out) -> Result<(), Refusal> {
 struct Open {
     source: HostName,
     heard: Instant,
+    /// Whether its source is being asked how far it is.
+    asked: bool,
     doubt_told: bool,
 }
 
-/// Every step, each once and in order; the record of each migration that ends, or falls into doubt.
+/// What a source answers when it is asked for a migration's record.
+type Recorded = (MigrationId, Result<Option<Box<Record>>, Refusal>);
+
+/// Every step, each once and in order; the record of each migration that ends, or falls into doubt. Nobody's answer is waited for
+/// here: one that is slow delays no other's steps.
 async fn steps(fleet: Arc<Fleet>, out: Out, ready: tokio::sync::oneshot::Sender<()>) -> Result<(), Refusal> {
     let mut follower = Follower::new(&fleet).await?;
     let _ = ready.send(());
     let mut open: HashMap<MigrationId, Open> = HashMap::new();
-    // Also while others are busy, the silent ones are looked after.
-    let mut due = Instant::now() + SILENCE;
+    let mut records: JoinSet<Recorded> = JoinSet::new();
+    let mut looks = tokio::time::interval(SILENCE);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        match tokio::time::timeout_at(due, follower.next()).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(event)) => {
+        tokio::select! {
+            event = follower.next() => {
+                let Some(event) = event else { return Ok(()) };
                 let ended = note(&mut open, &event);
-                if !tell(&out, FleetEvent::Step(Box::new(event.clone()))).await {
+                let (source, migration) = (event.host.clone(), event.migration.clone());
+                if !tell(&out, FleetEvent::Step(Box::new(event))).await {
                     return Ok(());
                 }
                 if ended {
-                    open.remove(&event.migration);
-                    record(&fleet, &event.host, &event.migration, &out).await;
+                    open.remove(&migration);
+                    records.spawn(record(fleet.clone(), source, migration));
                 }
             }
-            Err(_) => {
-                if !look(&fleet, &mut follower, &mut open, &out).await {
+            Some(answer) = records.join_next() => {
+                let Ok((migration, answer)) = answer else { continue };
+                if let Some(record) = news(&mut open, &migration, answer)
+                    && !tell(&out, FleetEvent::Record(record)).await
+                {
                     return Ok(());
                 }
-                due = Instant::now() + SILENCE;
+            }
+            // Also while others are busy, the silent ones are looked after.
+            _ = looks.tick() => {
+                for (migration, state) in &mut open {
+                    if state.asked || state.heard.elapsed() < SILENCE {
+                        continue;
+                    }
+                    state.asked = true;
+                    follower.catch_up(migration, &state.source);
+                    records.spawn(record(fleet.clone(), state.source.clone(), migration.clone()));
+                }
             }
         }
     }
 }
 
-/// Asks the sources of those that were silent how far they are; `false` where nobody listens any more.
-async fn look(
-    fleet: &Fleet,
-    follower: &mut Follower<'_>,
+/// What of an answer is worth telling: a doubt once, and every end.
+fn news(
     open: &mut HashMap<MigrationId, Open>,
-    out: &Out,
-) -> bool {
-    let mut ended = Vec::new();
-    for (migration, state) in open.iter_mut().filter(|(_, state)| state.heard.elapsed() >= SILENCE) {
-        follower.catch_up(migration, &state.source).await;
-        let reply = fleet.ask(&state.source, &Request::Record(migration.clone())).await;
-        if let Ok(Reply::Record(Some(record))) = reply {
-            let doubtful = record.outcome == Outcome::InDoubt;
-            if !doubtful {
-                ended.push(migration.clone());
-            }
-            let news = !doubtful || !state.doubt_told;
-            if news && !tell(out, FleetEvent::Record(record)).await {
-                return false;
-            }
-            state.doubt_told = doubtful;
-        }
-        state.heard = Instant::now();
+    migration: &MigrationId,
+    answer: Result<Option<Box<Record>>, Refusal>,
+) -> Option<Box<Record>> {
+    let state = open.get_mut(migration);
+    if let (Some(state), Ok(None) | Err(_)) = (state, &answer) {
+        // It is under way, or its source does not answer now: it is asked again when it is silent for longer.
+        (state.asked, state.heard) = (false, Instant::now());
+        return None;
     }
-    // Those whose end was not heard.
-    open.retain(|migration, _| !ended.contains(migration));
-    true
+    let record = match answer {
+        Ok(Some(record)) => record,
+        Ok(None) => {
+            tracing::warn!(%migration, "its source keeps no record of it");
+            return None;
+        }
+        Err(refusal) => {
+            tracing::warn!(%migration, %refusal, "its record cannot be had");
+            return None;
+        }
+    };
+    let doubtful = record.outcome == Outcome::InDoubt;
+    match open.get_mut(migration) {
+        Some(state) if doubtful => {
+            (state.asked, state.heard) = (false, Instant::now());
+            (!std::mem::replace(&mut state.doubt_told, true)).then_some(record)
+        }
+        _ => {
+            // Also one whose end was not heard.
+            open.remove(migration);
+            Some(record)
+        }
+    }
 }
 
 /// Whether the migration ended with this event.
@@ -215,17 +245,17 @@ fn note(open: &mut HashMap<MigrationId, Open>, event: &StepEvent) -> bool {
     open.entry(event.migration.clone()).or_insert_with(|| Open {
         source: event.host.clone(),
         heard: Instant::now(),
+        asked: false,
         doubt_told: false,
     });
     event.phase.is_end()
 }
 
-async fn record(fleet: &Fleet, source: &HostName, migration: &MigrationId, out: &Out) {
-    match fleet.ask(source, &Request::Record(migration.clone())).await {
-        Ok(Reply::Record(Some(record))) => {
-            tell(out, FleetEvent::Record(record)).await;
-        }
-        Ok(_) => tracing::warn!(%migration, "its source keeps no record of it"),
-        Err(refusal) => tracing::warn!(%migration, %refusal, "its record cannot be had"),
-    }
+async fn record(fleet: Arc<Fleet>, source: HostName, migration: MigrationId) -> Recorded {
+    let answer = match fleet.ask(&source, &Request::Record(migration.clone())).await {
+        Ok(Reply::Record(record)) => Ok(record),
+        Ok(_) => Ok(None),
+        Err(refusal) => Err(refusal),
+    };
+    (migration, answer)
 }

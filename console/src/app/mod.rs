@@ -7,6 +7,7 @@ mod files;
 mod follow;
 mod player;
 mod recorder;
+mod tasks;
 mod terminal;
 
 use std::sync::Arc;
@@ -66,14 +67,13 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Writes down what came from the agents; a disk that is full ends the recording, not the console.
+    /// Has what came from the agents written down; a disk that is full or too slow ends the recording, not the console.
     fn note(&self, event: &Event, now: Timestamp) -> Vec<Event> {
         let Event::Fleet(told) = event else { return Vec::new() };
-        let mut recorder = self.recorder.lock();
-        let Some(Err(error)) = recorder.as_mut().map(|recorder| recorder.note(now, told)) else {
+        // Its owner waits for the rest to be written, when it ends it.
+        let Some(Err(error)) = self.recorder.lock().as_mut().map(|recorder| recorder.note(now, told)) else {
             return Vec::new();
         };
-        *recorder = None;
         let said =
             Answer::Said { level: Level::Error, text: format!("the recording was broken off: {error}") };
         vec![Event::Answer(Answer::Recording(None)), Event::Answer(said)]

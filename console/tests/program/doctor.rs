@@ -97,3 +97,13 @@ fn agents_that_were_named_and_do_not_answer_are_broken() {
     assert!(report["machine"][0]["found"].as_str().unwrap().contains(&nowhere), "{report}");
     assert_eq!(report["hosts"], serde_json::json!([]));
 }
+
+#[test]
+fn a_host_that_does_not_answer_is_told_and_hides_no_other() {
+    let agents = agents(&|| vec![Check::ok("CRIU", "content")]);
+    agents.silent("edge-0");
+    let output = agents.mose(&["doctor"]);
+    assert_eq!(output.status.code(), Some(exit::FAILED.into()));
+    let page = stdout(&output);
+    assert!(page.contains("the agent on edge-0 did not answer") && page.contains("content"), "{page}");
+}

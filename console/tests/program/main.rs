@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod documents;
 mod exits;
+mod follow;
 mod lab;
 mod manual;
 mod plan;

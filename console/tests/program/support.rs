@@ -114,6 +114,17 @@ impl Agents {
         });
     }
 
+    /// Tells of a step, as the host does that took it.
+    pub(crate) async fn tell(&self, event: &StepEvent) {
+        let key = keys::steps(&event.migration, &event.host);
+        self.session.put(key, envelope::seal(event).unwrap()).await.unwrap();
+    }
+
+    /// Does something beside the agents.
+    pub(crate) fn run<T>(&self, todo: impl Future<Output = T>) -> T {
+        self.runtime.block_on(todo)
+    }
+
     /// Runs the program with these agents named.
     pub(crate) fn mose(&self, words: &[&str]) -> Output {
         mose(&[&["--connect", &self.endpoint], words].concat())
