@@ -378,6 +378,18 @@ pub trait Engine: Send + Sync {
     /// The end of CRIU's own log of what it has done with a container since a time; `None` where it has done nothing.
     fn criu_log(&self, container: &Container, since: SystemTime) -> Option<String>;
 
+    /// The AppArmor profile that a described container is confined by and that must be loaded by hand, if there is one.
+    fn apparmor_profile(&self, described: &ContainerDescription) -> Option<String> {
+        let _ = described;
+        None
+    }
+
+    /// How often the health check of a described container runs by itself; `None` if it does not.
+    fn health_check_interval(&self, described: &ContainerDescription) -> Option<Duration> {
+        let _ = described;
+        None
+    }
+
     /// Resident memory of a process tree, and the number of its processes.
     fn memory(&self, pid: u32) -> Option<(Bytes, u32)>;
 

@@ -100,3 +100,18 @@ fn status(json: bool) -> color_eyre::Result<()> {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// Workloads that are for tests and the check only.
+    const NOT_OFFERED: [&str; 2] = ["holdall", "holder"];
+
+    #[test]
+    fn the_console_offers_the_labs_workloads() {
+        let offered: BTreeSet<&str> = mose_console::app::WORKLOADS.iter().copied().collect();
+        let all = mose_lab::WORKLOADS.iter().map(|workload| workload.name);
+        assert_eq!(offered, all.filter(|name| !NOT_OFFERED.contains(name)).collect());
+    }
+}

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use mose_engine::Described;
-use mose_engine::podman::{apparmor_profile, health_check_interval};
 use mose_pam::Bytes;
 use mose_protocol::check::{Arrival, Finding, Machine, Report, Severity};
-use mose_protocol::container::ContainerDescription;
 use mose_protocol::doctor::CheckState;
 use mose_protocol::handover::ImagePolicy;
 use mose_protocol::{Refusal, RefusalCode};
@@ -25,8 +23,12 @@ impl Agent {
         let mut findings = Vec::new();
         if let Some(here) = self.engine.machine() {
             findings.extend(machine(arrival, &here, self.config.host.as_str()));
-            findings.extend(confinement(&arrival.container, self.config.host.as_str()));
-            findings.extend(health_check(arrival, &here, self.config.host.as_str()));
+            let host = self.config.host.as_str();
+            findings
+                .extend(self.engine.apparmor_profile(&arrival.container).and_then(|p| confinement(&p, host)));
+            if self.engine.health_check_interval(&arrival.container).is_some() {
+                findings.extend(health_check(arrival, &here, host));
+            }
         }
         // A hand-over's preparation refuses these by itself, before anything is sent.
         if arrival.thorough {
@@ -164,12 +166,8 @@ fn numbers(version: &str) -> Option<(u64, u64)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// AppArmor's profile of the container, where it is not one that Podman loads itself.
-fn confinement(container: &ContainerDescription, host: &str) -> Option<Finding> {
-    let profile = apparmor_profile(container)?;
-    if profile == "unconfined" || profile.starts_with("containers-default") {
-        return None;
-    }
+/// An AppArmor profile that must be loaded by hand, where it is not.
+fn confinement(profile: &str, host: &str) -> Option<Finding> {
     let loaded = std::fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
     let known = loaded.lines().any(|line| line.split(' ').next() == Some(profile));
     (!known).then(|| {
@@ -182,10 +180,9 @@ fn confinement(container: &ContainerDescription, host: &str) -> Option<Finding> 
     })
 }
 
-/// Says that nothing here runs a health check that systemd runs at the source.
+/// Says that nothing here runs a periodic health check that systemd runs at the source.
 fn health_check(arrival: &Arrival, here: &Machine, host: &str) -> Option<Finding> {
-    let periodic = health_check_interval(&arrival.container).is_some();
-    (periodic && arrival.machine.systemd && !here.systemd).then(|| {
+    (arrival.machine.systemd && !here.systemd).then(|| {
         Finding::new(
             Severity::LeftBehind,
             &format!("{host}: health check"),
@@ -197,8 +194,8 @@ fn health_check(arrival: &Arrival, here: &Machine, host: &str) -> Option<Finding
 
 #[cfg(test)]
 mod tests {
+    use mose_protocol::container::ContainerDescription;
     use mose_protocol::handover::Place;
-    use serde_json::{Value, json};
 
     use super::*;
     use crate::check::order::task_of;
@@ -229,22 +226,15 @@ mod tests {
 
     #[test]
     fn a_health_check_needs_a_systemd_where_it_had_one() {
-        let with = |check: Value| {
-            let config = json!({"healthcheck": check});
-            let container = ContainerDescription { config, ..ContainerDescription::default() };
-            Arrival { container, ..arrival() }
-        };
-        let periodic = with(json!({"Test": ["CMD", "true"], "Interval": 1_000_000_000_u64}));
-        let without_systemd = Machine { systemd: false, ..periodic.machine.clone() };
-        let finding = health_check(&periodic, &without_systemd, "edge-b").unwrap();
+        let with = arrival();
+        let without_systemd = Machine { systemd: false, ..with.machine.clone() };
+        let finding = health_check(&with, &without_systemd, "edge-b").unwrap();
         assert_eq!(
             (finding.severity, finding.resource.as_str()),
             (Severity::LeftBehind, "edge-b: health check")
         );
-        assert_eq!(health_check(&periodic, &periodic.machine.clone(), "edge-b"), None);
-        let by_hand = with(json!({"Test": ["CMD", "true"], "Interval": 0}));
-        assert_eq!(health_check(&by_hand, &without_systemd, "edge-b"), None);
-        let neither = Arrival { machine: without_systemd.clone(), ..periodic };
+        assert_eq!(health_check(&with, &with.machine.clone(), "edge-b"), None);
+        let neither = Arrival { machine: without_systemd.clone(), ..with };
         assert_eq!(health_check(&neither, &without_systemd, "edge-b"), None);
     }
 
@@ -275,13 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_profile_of_the_operators_own_must_be_loaded() {
-        let with = |profile: &str| ContainerDescription {
-            config: json!({ "spec": { "process": { "apparmorProfile": profile } } }),
-            ..ContainerDescription::default()
-        };
-        assert!(confinement(&with("containers-default-0.62"), "edge-b").is_none());
-        assert!(confinement(&ContainerDescription::default(), "edge-b").is_none());
-        assert!(confinement(&with("mine"), "edge-b").unwrap().resource.contains("mine"));
+    fn a_profile_that_is_not_loaded_is_missed_by_name() {
+        assert!(confinement("mine", "edge-b").unwrap().resource.contains("mine"));
     }
 }

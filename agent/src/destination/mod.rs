@@ -9,7 +9,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mose_coat::{Change, Route};
 use mose_driver::arrival::Work;
+use mose_driver::departure::UNDECIDED;
 use mose_engine::Container;
+use mose_engine::podman::CRIU_DEADLINE;
 use mose_pam::Bytes;
 use mose_protocol::agent::Location;
 use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
@@ -24,6 +26,9 @@ pub(crate) use make_ready::endpoint_spec;
 
 /// The most that a service's state and root file system changes may amount to.
 pub(crate) const STATE_LIMIT: Bytes = Bytes(1 << 38);
+
+// A source that asks on while this host restores must not give up before the restore may end.
+const _: () = assert!(UNDECIDED.as_secs() > CRIU_DEADLINE.as_secs());
 
 /// One migration that comes to this host.
 struct Arrival {

@@ -88,6 +88,7 @@ impl Source {
         let mut exit = agent.engine.exit_watch(container)?;
         let mut moments = agent.engine.moments(container).await?;
         steps.started(Step::Checkpoint);
+        // Kept until its end is heard. An agent that ends leaves it to its own end: CRIU must not be broken off half-way.
         self.dump = Some(tokio::spawn({
             let (agent, container, steps) = (agent.clone(), container.clone(), steps.clone());
             let control = self.control.clone();

@@ -19,7 +19,7 @@ use super::tasks::Tasks;
 use crate::lab::{self, Machine, Topic};
 
 /// The workloads of the lab that can be started from the console.
-pub(super) const WORKLOADS: &[&str] =
+pub const WORKLOADS: &[&str] =
     &["sockperf", "counter", "redis", "memcached", "iperf3", "mosquitto", "busybox"];
 
 /// How long the end of a session or of a demo is waited for.

@@ -28,7 +28,7 @@ use ratatui::backend::Backend;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub use attach::{Attachment, Start};
+pub use attach::{Attachment, Start, WORKLOADS};
 pub use effects::{Hands, tell_calibrations};
 pub use files::{FilesError, Folders, read as read_files};
 pub use follow::follow;
@@ -218,7 +218,7 @@ pub fn app(start: &Start, loaded: Loaded, salt: u32) -> App {
         Start::Demo(name) => Source::Demo { scenario: name.clone(), autopilot: false },
         Start::Replay(recording, name) => Source::Replay(player::at_begin(recording, name)),
     };
-    let mut app = App::new(source, loaded, attach::WORKLOADS, Timestamp::now());
+    let mut app = App::new(source, loaded, WORKLOADS, Timestamp::now());
     app.state_mut().salt = salt;
     app
 }

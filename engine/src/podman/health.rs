@@ -111,8 +111,7 @@ impl Timer {
 }
 
 /// How often the health check of a described container runs by itself; `None` if it does not.
-#[must_use]
-pub fn health_check_interval(described: &ContainerDescription) -> Option<Duration> {
+pub(super) fn health_check_interval(described: &ContainerDescription) -> Option<Duration> {
     health_interval(&described.config["healthcheck"])
 }
 

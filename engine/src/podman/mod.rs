@@ -56,9 +56,7 @@ use self::aside::aside;
 use self::at_work::AtWork;
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
-pub use self::description::apparmor_profile;
 use self::description::{essence, secrets};
-pub use self::health::health_check_interval;
 use self::hooks::Hooks;
 use self::inspect::{container, is_running, netns, pid};
 use self::socket::{Socket, causes};
@@ -69,7 +67,7 @@ use super::{
 };
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
-const CRIU_DEADLINE: Duration = Duration::from_secs(300);
+pub const CRIU_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How long any other call may take.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
@@ -483,6 +481,14 @@ impl Engine for PodmanEngine {
     fn criu_log(&self, container: &Container, since: SystemTime) -> Option<String> {
         let folder = container.checkpoint.parent()?;
         criu_log::newest([folder.join("dump.log"), folder.join("restore.log"), chain::log_of(folder)], since)
+    }
+
+    fn apparmor_profile(&self, described: &ContainerDescription) -> Option<String> {
+        description::apparmor_profile(described).map(str::to_owned)
+    }
+
+    fn health_check_interval(&self, described: &ContainerDescription) -> Option<Duration> {
+        health::health_check_interval(described)
     }
 
     fn memory(&self, pid: u32) -> Option<(Bytes, u32)> {

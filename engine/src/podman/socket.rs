@@ -10,8 +10,16 @@ use mose_protocol::{Refusal, RefusalCode};
 use serde_json::Value;
 use tokio::io::AsyncRead;
 
+use super::CALL_DEADLINE;
+
 /// The libpod API version whose paths are used; Podman keeps serving older ones.
 const API: &str = "/v4.0.0/libpod";
+
+/// How long Podman may take to remove something, or to begin to send it.
+const SLOW_CALL: Duration = Duration::from_secs(120);
+
+/// How long Podman may take to take in a file.
+const UPLOAD: Duration = Duration::from_secs(600);
 
 /// How long an answer that has begun may stand still.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -95,8 +103,7 @@ impl Socket {
 
     /// `GET path`, its answer as JSON. `what` names the deed for errors.
     pub(super) async fn get(&self, what: &str, path: &str) -> Result<Value, Refusal> {
-        let response =
-            self.send(Method::GET, path, "application/json", Body::empty(), Duration::from_secs(30)).await?;
+        let response = self.send(Method::GET, path, "application/json", Body::empty(), CALL_DEADLINE).await?;
         self.json_of(what, response).await
     }
 
@@ -128,7 +135,7 @@ impl Socket {
 
     /// `DELETE path`.
     pub(super) async fn delete(&self, what: &str, path: &str) -> Result<Value, Refusal> {
-        let deadline = Duration::from_secs(120);
+        let deadline = SLOW_CALL;
         let response = self.send(Method::DELETE, path, "application/json", Body::empty(), deadline).await?;
         self.json_of(what, response).await
     }
@@ -139,8 +146,7 @@ impl Socket {
         what: &str,
         path: &str,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, Refusal> {
-        let response =
-            self.send(Method::GET, path, "application/json", Body::empty(), Duration::from_secs(120)).await?;
+        let response = self.send(Method::GET, path, "application/json", Body::empty(), SLOW_CALL).await?;
         if !response.status().is_success() {
             return Err(match self.json_of(what, response).await {
                 Ok(_) => self.unreachable(&"an answer that cannot be read"),
@@ -166,8 +172,7 @@ impl Socket {
             Refusal::new(RefusalCode::Failed, format!("{} cannot be read: {error}", file.display()), "")
         })?;
         let body = Body::wrap_stream(tokio_util::io::ReaderStream::with_capacity(file, 1 << 20));
-        let response =
-            self.send(Method::POST, path, "application/x-tar", body, Duration::from_secs(600)).await?;
+        let response = self.send(Method::POST, path, "application/x-tar", body, UPLOAD).await?;
         self.json_of(what, response).await
     }
 }

@@ -44,11 +44,12 @@ pub(super) fn id(described: &ContainerDescription) -> Option<&str> {
     (id.len() == 64 && id.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(id)
 }
 
-/// The AppArmor profile that a described container is confined by, if it is.
-#[must_use]
-pub fn apparmor_profile(described: &ContainerDescription) -> Option<&str> {
+/// The AppArmor profile that a described container is confined by, if it is none that Podman loads itself.
+pub(super) fn apparmor_profile(described: &ContainerDescription) -> Option<&str> {
     let profile = described.config["spec"]["process"]["apparmorProfile"].as_str()?;
-    (!profile.is_empty()).then_some(profile)
+    let by_hand =
+        !profile.is_empty() && profile != "unconfined" && !profile.starts_with("containers-default");
+    by_hand.then_some(profile)
 }
 
 fn text(value: &Value) -> &str {
@@ -81,6 +82,19 @@ mod tests {
         ] {
             assert_eq!(sound(&part).unwrap_err().code, RefusalCode::Malformed);
         }
+    }
+
+    #[test]
+    fn only_a_profile_of_the_operators_own_must_be_loaded_by_hand() {
+        let with = |profile: &str| ContainerDescription {
+            config: json!({ "spec": { "process": { "apparmorProfile": profile } } }),
+            ..ContainerDescription::default()
+        };
+        for loaded in ["", "unconfined", "containers-default-0.62"] {
+            assert_eq!(apparmor_profile(&with(loaded)), None);
+        }
+        assert_eq!(apparmor_profile(&ContainerDescription::default()), None);
+        assert_eq!(apparmor_profile(&with("mine")), Some("mine"));
     }
 
     #[test]
