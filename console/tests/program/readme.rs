@@ -1,10 +1,18 @@
-//! The README and the program's own help, held against each other by running the program.
+//! What the README and `docs/` say of the program, and the program's own help, held against each other by running the program.
+
+use std::path::Path;
 
 use crate::support::{mose, stderr, stdout};
 use mose_console::exit;
 
-fn readme() -> String {
-    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap()
+/// The README and the pages of `docs/`, one after another.
+fn documents() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut pages = vec![root.join("README.md")];
+    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    pages.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    assert!(pages.len() > 6, "{pages:?}");
+    pages.iter().map(|page| std::fs::read_to_string(page).unwrap()).collect::<Vec<_>>().join("\n")
 }
 
 /// The words of a shell's line: quotes are taken off, a comment ends it.
@@ -24,9 +32,9 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The README's examples of `mose`, in blocks of shell, without what stands behind `&&`, `|` and `>`.
+/// The examples of `mose`, in blocks of shell, without what stands behind `&&`, `|` and `>`.
 fn examples() -> Vec<Vec<String>> {
-    let text = readme().replace("\\\n", " ");
+    let text = documents().replace("\\\n", " ");
     let mut examples = Vec::new();
     let mut in_shell = false;
     for line in text.lines() {
@@ -56,7 +64,7 @@ fn is_understood(line: &[String]) -> String {
 }
 
 #[test]
-fn every_example_of_the_readme_is_a_command_line_that_the_program_understands() {
+fn every_example_of_readme_and_docs_is_a_command_line_that_the_program_understands() {
     let examples = examples();
     assert!(examples.len() > 15, "{examples:?}");
     for example in &examples {
@@ -90,8 +98,8 @@ fn commands_of(cell: &str, before: &[String]) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn every_command_of_the_readmes_table_has_help_that_knows_its_options() {
-    let text = readme();
+fn every_command_of_the_table_has_help_that_knows_its_options() {
+    let text = documents();
     let rows = text.lines().filter(|line| line.starts_with("| `mose ") || line.starts_with("| … "));
     let (mut before, mut count) = (Vec::new(), 0);
     for row in rows {
@@ -115,22 +123,25 @@ fn every_command_of_the_readmes_table_has_help_that_knows_its_options() {
 }
 
 #[test]
-fn every_command_of_the_program_is_in_the_readme() {
-    let text = readme();
+fn every_command_of_the_program_is_documented() {
+    let text = documents();
     for command in crate::manual::commands().iter().filter(|command| !command.is_empty()) {
         let (whole, last) = (format!("mose {}", command.join(" ")), command.last().unwrap());
         let named = text.contains(&whole) || (command.len() > 1 && text.contains(&format!("`{last}`")));
-        assert!(named, "`{whole}` is not in the README");
+        assert!(named, "`{whole}` is neither in the README nor in docs/");
     }
 }
 
 #[test]
-fn the_exit_codes_of_help_and_readme_are_those_of_the_program() {
-    let text = readme();
+fn the_exit_codes_of_help_and_docs_are_those_of_the_program() {
+    let text = documents();
     for words in [&["--help"][..], &["migrate", "--help"], &["doctor", "--help"]] {
         let help = stdout(&mose(words));
         for (code, name, meaning) in exit::TABLE {
-            assert!(text.contains(&format!("| {code} | {name} | {meaning} |")), "code {code} in the README");
+            assert!(
+                text.contains(&format!("| {code} | {name} | {meaning} |")),
+                "code {code} in docs/commands.md"
+            );
             let line = help.lines().find(|line| line.trim().starts_with(&format!("{code}  {name}"))).unwrap();
             assert!(line.ends_with(meaning), "{words:?}: {line}");
         }

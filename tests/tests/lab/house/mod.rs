@@ -1,5 +1,5 @@
 //! The house stands as `ARCHITECTURE.md` says: which crate knows which, no circles among crates or among modules that lie side by side,
-//! no file that is too long to read.
+//! no file that is too long to read; and links in its pages lead somewhere.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod modules;
@@ -13,6 +13,9 @@ use modules::{Circle, circles, module_of};
 
 /// The most lines that a file has.
 const MOST_LINES: usize = 500;
+
+/// The most bytes of the pages that everyone reads first.
+const MOST_BYTES: usize = 12 << 10;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -137,6 +140,43 @@ fn no_circle_is_among_crates() {
         left.is_empty(),
         "crates that know each other, or one that do: {left:?}; move what is shared into a lower one"
     );
+}
+
+#[test]
+fn readme_and_architecture_are_short() {
+    for page in ["README.md", "ARCHITECTURE.md"] {
+        let length = read(page).len();
+        assert!(
+            length <= MOST_BYTES,
+            "{page} has {length} bytes, more than {MOST_BYTES}: move details to docs/"
+        );
+    }
+}
+
+/// Where a page's links within the project lead, without the places in a page.
+fn links(page: &str) -> Vec<String> {
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let own = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
+    own.map(|target| target.split('#').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_somewhere() {
+    let mut pages = vec![PathBuf::from("README.md"), PathBuf::from("ARCHITECTURE.md")];
+    for folder in ["docs", "docs/design"] {
+        let entries = fs::read_dir(root().join(folder)).unwrap().map(Result::unwrap);
+        let names = entries.map(|entry| Path::new(folder).join(entry.file_name()));
+        pages.extend(names.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    let mut count = 0;
+    for page in &pages {
+        for link in links(&read(page)) {
+            let target = root().join(page.parent().unwrap()).join(&link);
+            assert!(target.exists(), "{} links to {link}, which is not there", page.display());
+            count += 1;
+        }
+    }
+    assert!(count > 40, "only {count} links were found");
 }
 
 #[test]
