@@ -323,6 +323,31 @@ mod tests {
     }
 
     #[test]
+    fn journals_that_release_0_1_0_left_are_taken_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let task = r#"{"migration":"m1","service":"web","from":"edge-a","to":"edge-b","plan":{"strategy":"cold","iterations":null,"bandwidth":null},"transport":null,"image_policy":"bring","forecast":null}"#;
+        let place = r#"{"name":"web","address":"10.77.0.20/24","mac":"0a:00:0a:4d:00:14"}"#;
+        let source = format!(
+            "{{\"task\":{task},\"epoch\":3,\"place\":{place},\"started_at\":1700000000000000}}\n{{\"state\":\"preparing\"}}\n{{\"state\":\"dumping\"}}\n\
+             {{\"state\":\"relinquished\",\"digest\":\"d1\"}}\n"
+        );
+        fs::write(folder.path().join("m1.source"), source).unwrap();
+        let container = r#"{"image":"localhost/web","config":{"id":"c1"},"essence":{},"volumes":[{"name":"data","destination":"/data","options":[],"anonymous":true,"sub_path":null,"labels":{},"driver_options":{},"bytes":1,"entries":1}],"binds":[],"trees":["volume data"]}"#;
+        let destination = format!(
+            "{{\"task\":{task},\"epoch\":3,\"place\":{place},\"container\":{container},\"image_id\":\"i1\",\"limit\":1}}\n\
+             {{\"state\":\"preparing\"}}\n{{\"state\":\"restoring\"}}\n"
+        );
+        fs::write(folder.path().join("m1.destination"), destination).unwrap();
+        let journals = Journals::open(folder.path()).unwrap();
+        let found = journals.sources().pop().unwrap();
+        assert_eq!((found.head.epoch, found.state), (3, SourceState::Relinquished { digest: "d1".into() }));
+        let found = journals.destinations().pop().unwrap();
+        assert_eq!(found.state, DestinationState { said: HandoverState::Restoring, left: false });
+        assert_eq!(found.head.container.volumes[0].name, "data");
+        assert_eq!(found.head.container.trees, ["volume data"]);
+    }
+
+    #[test]
     fn a_line_cut_short_by_a_crash_counts_as_never_written() {
         let folder = tempfile::tempdir().unwrap();
         let journals = Journals::open(folder.path()).unwrap();

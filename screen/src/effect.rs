@@ -71,6 +71,8 @@ pub enum Effect {
         from: HostName,
         /// The other.
         to: HostName,
+        /// Whether a service there that has the generator's name gives way.
+        replace: bool,
     },
     /// Start a workload in the lab.
     StartService {

@@ -114,10 +114,12 @@ impl Hands {
                     let _ = events.send(Event::Fleet(FleetEvent::Checked(Box::new(report)))).await;
                 }
             }),
-            Effect::Calibrate { from, to } => {
-                let words = ["calibrate", from.as_str(), to.as_str(), "--quick"].map(str::to_owned);
+            Effect::Calibrate { from, to, replace } => {
+                let words = ["calibrate", from.as_str(), to.as_str(), "--quick"].into_iter();
+                let words: Vec<String> =
+                    words.chain(replace.then_some("--replace")).map(str::to_owned).collect();
                 let done = Answer::Recalibrated { from: from.clone(), to: to.clone() };
-                self.command(words.to_vec(), Some(done));
+                self.command(words, Some(done));
             }
             Effect::StartService { kind, name, address, on } => {
                 let address = address.to_string();

@@ -257,6 +257,13 @@ mod tests {
             let log = fs::File::open(folder.path().join("dump.log")).unwrap();
             let process =
                 Command::new(&program).arg0("sleep").arg("600").stdin(Stdio::from(log)).spawn().unwrap();
+            // A parent may go on a moment before the kernel has given its child the program's name.
+            let name = PathBuf::from(format!("/proc/{}/comm", process.id()));
+            let named = (0..1000).any(|_| {
+                std::thread::sleep(Duration::from_millis(1));
+                fs::read_to_string(&name).unwrap() == "criu\n"
+            });
+            assert!(named, "the process has another name");
             Self { folder, process }
         }
 

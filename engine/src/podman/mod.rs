@@ -7,6 +7,7 @@ mod aside;
 mod at_work;
 mod beside;
 mod binds;
+mod call;
 mod cgroup_image;
 mod chain;
 mod conmon;
@@ -59,8 +60,8 @@ use self::conmon::{Conmon, EndWatch};
 use self::description::{essence, secrets};
 use self::hooks::Hooks;
 use self::inspect::{container, is_running, netns, pid};
-use self::socket::{Socket, causes};
-use self::wording::{in_short, repository_and_tag};
+use self::socket::Socket;
+use self::wording::repository_and_tag;
 use super::{
     Container, ContainerSampler, Described, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped,
     StateTree,
@@ -97,25 +98,6 @@ impl PodmanEngine {
             checks: health::Checks::default(),
             describing: tokio::sync::Mutex::default(),
         })
-    }
-
-    /// One call of the podman-api crate, with its deadline.
-    async fn call<T>(
-        &self,
-        what: &str,
-        deadline: Duration,
-        call: impl Future<Output = podman_api::Result<T>> + Send,
-    ) -> Result<T, Refusal> {
-        match tokio::time::timeout(deadline, call).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(podman_api::Error::Fault { code, message })) => Err(Refusal::new(
-                if code.as_u16() == 404 { RefusalCode::UnknownService } else { RefusalCode::Engine },
-                format!("Podman could not {what}: {}", in_short(&message)),
-                "see the agent's log and CRIU's own log on that host",
-            )),
-            Ok(Err(error)) => Err(self.socket.unreachable(&causes(&error))),
-            Err(_) => Err(self.socket.unreachable(&format!("it did not {what} within {deadline:?}"))),
-        }
     }
 
     /// What Podman says of a dump or a restore is that a command failed; CRIU's log says why.

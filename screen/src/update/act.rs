@@ -19,6 +19,9 @@ use crate::state::{Abilities, Level, Presence, Source, State};
 /// Lines of a page, as far as they can be told without the picture.
 const PAGE: usize = 10;
 
+/// The service that a calibration starts, moves and removes.
+const GENERATOR: &str = "counter";
+
 pub(super) fn act(
     state: &mut Settled,
     action: Action,
@@ -205,12 +208,21 @@ fn order(state: &Settled, question: Question, now: Timestamp) -> Result<Dialog, 
         }
         Question::Recalibrate => {
             let (from, to) = ends(state)?;
-            let lines = vec![
+            let mut lines = vec![
                 format!("measure migrations between {from} and {to}"),
-                "a generator is moved to and fro for about half a minute; services there are disturbed"
-                    .to_owned(),
+                format!(
+                    "a {GENERATOR} is moved to and fro for about half a minute; services there are disturbed"
+                ),
             ];
-            Ok(confirm(lines, Effect::Calibrate { from, to }))
+            let generator =
+                state.data.fleet.services().find(|located| located.info.name.as_str() == GENERATOR);
+            let on = generator.map(|located| located.host.name.clone());
+            lines.extend(
+                on.as_ref().map(|on| format!("the {GENERATOR} on {on} gives way to it: its state is lost")),
+            );
+            let replace = on.is_some();
+            let effect = Box::new(Effect::Calibrate { from, to, replace });
+            Ok(Dialog::Confirm { question, lines, effect, proceed: !replace })
         }
         Question::StopService => {
             let located = state.service().ok_or("no service is selected")?;

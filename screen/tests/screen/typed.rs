@@ -18,7 +18,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{Event as Typed, KeyCode, KeyEvent, KeyModifiers};
 
 use crate::support::canvas::text;
-use crate::support::fleet::{NOW, host, quiet};
+use crate::support::fleet::{LOADS, NOW, host, minute, quiet};
 use crate::support::moments::{self, with_past};
 
 /// The console at a moment, and somebody who types.
@@ -192,8 +192,16 @@ fn what_is_destructive_is_asked_about_and_done_only_then() {
     let effects = typist.types("y");
     assert!(matches!(&effects[..], [Effect::StopService { .. }]), "{effects:?}");
     typist.types("C");
+    typist.shows("the counter on edge-a gives way to it: its state is lost");
+    let effects = typist.types("y");
+    assert!(matches!(&effects[..], [Effect::Calibrate { replace: true, .. }]), "{effects:?}");
+
+    let mut state = in_lab();
+    minute(&mut state, &LOADS[..1], &[]);
+    let mut typist = Typist::at(state);
+    typist.types("C");
     let effects = typist.types("Enter");
-    assert!(matches!(&effects[..], [Effect::Calibrate { .. }]), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::Calibrate { replace: false, .. }]), "{effects:?}");
 }
 
 #[test]
