@@ -117,7 +117,9 @@ impl Agents {
     /// Tells of a step, as the host does that took it.
     pub(crate) async fn tell(&self, event: &StepEvent) {
         let key = keys::steps(&event.migration, &event.host);
-        self.session.put(key, envelope::seal(event).unwrap()).await.unwrap();
+        let put = self.session.put(key, envelope::seal(event).unwrap());
+        // As an agent does: on a busy machine Zenoh drops what is not to be waited for.
+        put.congestion_control(zenoh::qos::CongestionControl::Block).await.unwrap();
     }
 
     /// Does something beside the agents.
