@@ -135,6 +135,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_program_of_ours_is_brought_to_the_hosts() {
+        for program in WORKLOADS.iter().filter_map(|workload| workload.own_binary) {
+            assert!(crate::config::OWN_BINARIES.contains(&program), "{program} is not in OWN_BINARIES");
+        }
+    }
+
+    #[test]
     fn an_unknown_workload_is_answered_with_the_known_ones() {
         let error = Workload::named("doom").unwrap_err().to_string();
         assert!(WORKLOADS.iter().all(|w| error.contains(w.name)), "{error}");
