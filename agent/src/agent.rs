@@ -13,6 +13,7 @@ use mose_coat::Overlay;
 use mose_driver::arrival::Asked;
 use mose_driver::{Ask, Busy, HandOvers, Tasks};
 use mose_engine::Engine;
+use mose_engine::aside::aside;
 use mose_protocol::agent::{Capability, Hello, Role, ServiceInfo, ServiceState, Telemetry};
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};
@@ -21,7 +22,6 @@ use zenoh::Session;
 use zenoh::liveliness::LivelinessToken;
 use zenoh::query::{Query, Queryable};
 
-use crate::blocking::blocking;
 use crate::calibrations::Calibrations;
 use crate::config::Config;
 use crate::history::History;
@@ -35,7 +35,7 @@ use crate::watch::Watches;
 /// Past migrations that tell something of the links when an agent starts.
 const REMEMBERED: usize = 50;
 
-/// How long the agent's tasks may take to end: they only send what is to be told yet.
+/// How long the agent's tasks may take to end: all that is left to do is to send the last events.
 const ENDING: Duration = Duration::from_secs(2);
 
 /// How long the container engine may take to list what runs: while it hangs, all else goes on.
@@ -227,7 +227,7 @@ impl Agent {
         let response = match request {
             Ok(request) => {
                 tracing::debug!(request = request.name(), "asked");
-                // A request that makes the agent panic must not end it, or whoever asks could.
+                // A request that panics is refused. It must not end the agent: then anyone who may ask could.
                 let answer = AssertUnwindSafe(Box::pin(self.carry_out(request))).catch_unwind().await;
                 answer.unwrap_or_else(|_| {
                     let reason = format!("the agent on {} failed over this request", self.config.host);
@@ -284,11 +284,11 @@ impl Agent {
             }
             Request::Calibration(to) => {
                 let calibrations = self.calibrations.clone();
-                blocking(move || calibrations.get(&to)).await?.map(Reply::Calibration)
+                aside(move || calibrations.get(&to)).await.map(Reply::Calibration)
             }
             Request::Calibrate { to, profile } => {
                 let calibrations = self.calibrations.clone();
-                blocking(move || calibrations.put(&to, &profile)).await?.map(|()| Reply::Ok)
+                aside(move || calibrations.put(&to, &profile)).await.map(|()| Reply::Ok)
             }
             Request::Links => Ok(Reply::Links(self.links.metrics())),
             Request::ProbeLink(to) => self.links.probe(&to).await.map(|link| Reply::Links(vec![link])),
@@ -317,8 +317,13 @@ impl Agent {
                 "see whether `podman ps` answers there (`mose doctor`)",
             )
         })??;
+        let (engine, pids) =
+            (self.engine.clone(), listed.iter().map(|listed| listed.pid).collect::<Vec<_>>());
+        let look = move |pid: u32| (engine.memory(pid), engine.connections(pid));
+        let figures =
+            aside(move || Ok(pids.into_iter().map(|pid| pid.map(&look)).collect::<Vec<_>>())).await?;
         let mut services = Vec::new();
-        for listed in listed {
+        for (listed, figures) in listed.into_iter().zip(figures) {
             let state = match self.hand_overs.busy_with(&listed.name) {
                 // What a migration prepares here is not a service yet.
                 Some(Busy::Coming) if !listed.running => continue,
@@ -331,12 +336,7 @@ impl Agent {
                 .iter()
                 .find(|endpoint| Some(&endpoint.netns) == listed.netns.as_ref())
                 .map(|endpoint| endpoint.spec.address);
-            let engine = self.engine.clone();
-            let look = move |pid| (engine.memory(pid), engine.connections(pid));
-            let (memory, connections) = match listed.pid {
-                Some(pid) => blocking(move || look(pid)).await?,
-                None => (None, None),
-            };
+            let (memory, connections) = figures.unwrap_or_default();
             services.push(ServiceInfo {
                 name: listed.name,
                 host: self.config.host.clone(),

@@ -1,4 +1,4 @@
-//! What an agent is told at its start.
+//! An agent's configuration.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use mose_protocol::transfer::TransportKind;
 /// How often telemetry goes out, unless the configuration says otherwise.
 pub const TELEMETRY_PERIOD: Duration = Duration::from_secs(1);
 
-/// What an agent is told.
+/// An agent's configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The host that it speaks for.

@@ -9,8 +9,6 @@ use mose_protocol::MigrationId;
 use mose_protocol::record::Record;
 use parking_lot::Mutex;
 
-use crate::blocking::blocking;
-
 /// How many records are kept.
 const KEPT: usize = 1000;
 
@@ -48,15 +46,11 @@ impl History {
         // Of two that are added, the later one is the later line.
         let _turn = self.writing.lock().await;
         let path = self.path.clone();
-        let written = blocking(move || {
+        let write = move || {
             let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
             writeln!(file, "{}", line?)
-        });
-        let failed: Option<String> = match written.await {
-            Ok(written) => written.err().map(|error| error.to_string()),
-            Err(refusal) => Some(refusal.to_string()),
         };
-        if let Some(error) = failed {
+        if let Err(error) = tokio::task::spawn_blocking(write).await.unwrap_or_else(|lost| Err(lost.into())) {
             tracing::error!(history = %self.path.display(), %error, "a record is not on disk");
         }
     }

@@ -67,12 +67,6 @@ fn refusal(path: &Path, error: &io::Error) -> Refusal {
     )
 }
 
-/// What is left of a journal whose writing panicked.
-pub(crate) fn not_written<S>(error: tokio::task::JoinError) -> (Option<Journal<S>>, Result<(), Refusal>) {
-    let reason = format!("the journal was not written: {error}");
-    (None, Err(Refusal::new(RefusalCode::Failed, reason, "see the agent's log")))
-}
-
 impl<S: Serialize> Journal<S> {
     /// Begins a journal; on disk, its name included, when this returns.
     fn begin<H: Serialize>(path: PathBuf, head: &H, state: &S) -> Result<Self, Refusal> {
@@ -125,6 +119,52 @@ impl<S: Serialize> Journal<S> {
     }
 }
 
+/// Writes a state down off the async threads; where there is no journal yet, `begin` begins it with that state.
+///
+/// # Errors
+/// As [`Journal::write`], or where there is nothing to begin a journal with.
+pub(crate) async fn write_down<S: Serialize + Send + 'static>(
+    journal: &mut Option<Journal<S>>,
+    state: S,
+    begin: Option<impl FnOnce(&S) -> Result<Journal<S>, Refusal> + Send + 'static>,
+) -> Result<(), Refusal> {
+    let taken = journal.take();
+    let write = move || match (taken, begin) {
+        (Some(mut journal), _) => {
+            let written = journal.write(&state);
+            (Some(journal), written)
+        }
+        (None, Some(begin)) => match begin(&state) {
+            Ok(journal) => (Some(journal), Ok(())),
+            Err(refusal) => (None, Err(refusal)),
+        },
+        (None, None) => {
+            let reason = "a state came before what it is about was known";
+            (None, Err(Refusal::new(RefusalCode::Failed, reason, "report it")))
+        }
+    };
+    let (kept, written) = match tokio::task::spawn_blocking(write).await {
+        Ok(done) => done,
+        // The panic is the hand-over's: what is on disk by now its next life sees.
+        Err(lost) => match lost.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The agent is ending.
+            Err(_) => std::future::pending().await,
+        },
+    };
+    *journal = kept;
+    written
+}
+
+/// Removes a journal, if there is one, off the async threads.
+pub(crate) async fn close<S: Serialize + Send + 'static>(journal: &mut Option<Journal<S>>) {
+    if let Some(journal) = journal.take()
+        && let Err(error) = tokio::task::spawn_blocking(move || journal.close()).await
+    {
+        tracing::warn!(%error, "a journal may not be removed");
+    }
+}
+
 fn lines(parts: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in parts {
@@ -168,8 +208,12 @@ impl Journals {
     ///
     /// # Errors
     /// Where the disk does not take it.
-    pub fn begin_source(&self, head: &Outgoing) -> Result<Journal<SourceState>, Refusal> {
-        Journal::begin(self.path(&head.task.migration, "source"), head, &SourceState::Preparing)
+    pub fn begin_source(
+        &self,
+        head: &Outgoing,
+        state: &SourceState,
+    ) -> Result<Journal<SourceState>, Refusal> {
+        Journal::begin(self.path(&head.task.migration, "source"), head, state)
     }
 
     /// Begins the destination's journal of a migration. Secrets are not kept in it: an agent that comes back restores nothing,
@@ -177,10 +221,12 @@ impl Journals {
     ///
     /// # Errors
     /// Where the disk does not take it.
-    pub fn begin_destination(&self, head: &Prepare) -> Result<Journal<DestinationState>, Refusal> {
-        let path = self.path(&head.task.migration, "destination");
-        let begun = DestinationState { said: HandoverState::Preparing, left: false };
-        Journal::begin(path, &head.without_secrets(), &begun)
+    pub fn begin_destination(
+        &self,
+        head: &Prepare,
+        state: &DestinationState,
+    ) -> Result<Journal<DestinationState>, Refusal> {
+        Journal::begin(self.path(&head.task.migration, "destination"), &head.without_secrets(), state)
     }
 
     /// The source's journals that were left open.
@@ -271,7 +317,7 @@ mod tests {
     fn the_last_state_that_was_written_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let journals = Journals::open(folder.path()).unwrap();
-        let mut journal = journals.begin_source(&outgoing("m1")).unwrap();
+        let mut journal = journals.begin_source(&outgoing("m1"), &SourceState::Preparing).unwrap();
         journal.write(&SourceState::Dumping).unwrap();
         drop(journal);
         let found = journals.sources();
@@ -296,7 +342,8 @@ mod tests {
             image_id: "1".into(),
             limit: mose_pam::Bytes(1),
         };
-        journals.begin_destination(&prepare).unwrap();
+        let preparing = DestinationState { said: HandoverState::Preparing, left: false };
+        journals.begin_destination(&prepare, &preparing).unwrap();
         let found = journals.destinations().pop().unwrap();
         assert_eq!(found.head, prepare.without_secrets());
         let written = fs::read_to_string(folder.path().join("m1.destination")).unwrap();
@@ -351,7 +398,7 @@ mod tests {
     fn a_line_cut_short_by_a_crash_counts_as_never_written() {
         let folder = tempfile::tempdir().unwrap();
         let journals = Journals::open(folder.path()).unwrap();
-        let mut journal = journals.begin_source(&outgoing("m1")).unwrap();
+        let mut journal = journals.begin_source(&outgoing("m1"), &SourceState::Preparing).unwrap();
         journal.write(&SourceState::Dumping).unwrap();
         journal.file.write_all_at(b"{\"state\":\"relinq", journal.length).unwrap();
         let mut found = journals.sources().pop().unwrap();
@@ -364,7 +411,7 @@ mod tests {
     fn a_closed_journal_is_gone_and_a_broken_one_is_kept_aside() {
         let folder = tempfile::tempdir().unwrap();
         let journals = Journals::open(folder.path()).unwrap();
-        journals.begin_source(&outgoing("m1")).unwrap().close();
+        journals.begin_source(&outgoing("m1"), &SourceState::Preparing).unwrap().close();
         fs::write(folder.path().join("m2.source"), "rubbish\n").unwrap();
         assert!(journals.sources().is_empty());
         assert!(folder.path().join("m2.unreadable").exists());

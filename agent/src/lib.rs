@@ -1,7 +1,6 @@
 //! The agent of one host: its container engine, its part in the overlay, its side of every hand-over.
 
 pub mod agent;
-mod blocking;
 mod calibrations;
 mod check;
 mod client_gap;

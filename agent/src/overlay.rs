@@ -1,4 +1,4 @@
-//! How a failure of the overlay is told.
+//! Overlay errors as refusals.
 
 use mose_coat::CoatError;
 use mose_protocol::{Refusal, RefusalCode};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mose_driver::HandOvers;
+use mose_engine::aside::aside;
 use mose_engine::{Container, ContainerSampler as Sampler, Engine};
 use mose_pages::PAGE_BYTES;
 use mose_pam::{Bytes, PagesPerSec};
@@ -16,7 +17,6 @@ use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName, Timestamp};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::blocking::blocking;
 use crate::file_profile::{FileProfile, written_by};
 
 /// How long a question about a service waits for its first sample.
@@ -160,7 +160,7 @@ impl Profiler {
 
     async fn processes(&self, container: &Container) -> Result<Vec<u32>, Refusal> {
         let (engine, container) = (self.engine.clone(), container.clone());
-        blocking(move || engine.processes(&container)).await
+        aside(move || Ok(engine.processes(&container))).await
     }
 
     /// Learns what the service's files amount to, if it is time to.

@@ -1,6 +1,7 @@
 //! Tasks that end with their owner, and a panic in one of them that its owner hears of.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::LockResult;
 
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,12 @@ impl Tasks {
         });
     }
 
+    /// Does what must not be left half done. If it panics, whoever called it, the owner hears that as of a task.
+    pub(crate) fn whole<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _heard = HeardPanic(&self.broken);
+        work()
+    }
+
     /// Stops all of them.
     pub fn stop(&self) {
         self.stopped.cancel();
@@ -68,10 +75,27 @@ impl Tasks {
     }
 }
 
+/// Tells of a panic that passes it.
+struct HeardPanic<'a>(&'a CancellationToken);
+
+impl Drop for HeardPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cancel();
+        }
+    }
+}
+
+/// What a lock guards, if nobody panicked in the midst of changing it: it must not be used any more then.
+pub(crate) fn unbroken<T>(locked: LockResult<T>) -> T {
+    locked.unwrap_or_else(|_| panic!("a hand-over's machine panicked, and says nothing any more"))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::panic::catch_unwind;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use tokio::time::timeout;
@@ -85,6 +109,20 @@ mod tests {
         let tasks = Tasks::default();
         tasks.spawn(async { panic!("on purpose") });
         timeout(SOON, tasks.broken()).await.expect("nobody heard of the panic");
+    }
+
+    #[test]
+    fn what_panics_in_a_request_is_heard_of_and_used_no_more() {
+        let (tasks, machine) = (Tasks::default(), Mutex::new(0));
+        let step = || {
+            tasks.whole(|| {
+                let _machine = unbroken(machine.lock());
+                panic!("on purpose")
+            })
+        };
+        assert!(catch_unwind(AssertUnwindSafe(step)).is_err());
+        assert!(tasks.is_broken());
+        assert!(catch_unwind(AssertUnwindSafe(|| *unbroken(machine.lock()))).is_err());
     }
 
     #[tokio::test]

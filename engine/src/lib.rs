@@ -4,6 +4,7 @@
 //! It knows containers, their images, files and memory on one host. It knows no agent, no other host and no overlay: an order says
 //! where a service comes from and goes to, and is only read.
 
+pub mod aside;
 pub mod podman;
 
 use std::collections::HashSet;

@@ -9,7 +9,7 @@ use mose_protocol::step::Step;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 
-use super::{Arrival, remove_file, transfer_refusal};
+use super::{Arrival, said_if_left, transfer_refusal};
 use crate::agent::Agent;
 use crate::overlay::overlay_refusal;
 use mose_transfer::{Folders, Receiver, TransferLimits, TreeFolder};
@@ -76,8 +76,8 @@ impl Arrival {
         let prepare = &self.prepare;
         let name = prepare.container.image_name().unwrap_or("localhost/unnamed");
         self.agent.engine.import_image(&archive, &prepare.image_id, name).await?;
-        remove_file(&archive).await;
-        let _ = tokio::fs::remove_dir(self.no_images()).await;
+        said_if_left(&archive, tokio::fs::remove_file(&archive).await);
+        said_if_left(&self.no_images(), tokio::fs::remove_dir(self.no_images()).await);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
 use mose_protocol::{Refusal, RefusalCode, Response};
 
 use crate::agent::Agent;
-use crate::journal::{DestinationState, Journal, not_written};
+use crate::journal::{DestinationState, Journal, close, write_down};
 use crate::overlay::overlay_refusal;
 use mose_transfer::Receiver;
 
@@ -80,21 +80,11 @@ impl Work for Arrival {
     }
 
     async fn write(&mut self, state: &HandoverState, left: bool) -> Result<(), Refusal> {
-        let (journals, prepare) = (self.agent.journals.clone(), self.prepare.clone());
-        let (journal, said) = (self.journal.take(), state.clone());
-        let write = move || match journal {
-            Some(mut journal) => {
-                let written = journal.write(&DestinationState { said, left });
-                (Some(journal), written)
-            }
-            None => match journals.begin_destination(&prepare) {
-                Ok(journal) => (Some(journal), Ok(())),
-                Err(refusal) => (None, Err(refusal)),
-            },
-        };
-        let (journal, written) = tokio::task::spawn_blocking(write).await.unwrap_or_else(not_written);
-        self.journal = journal;
-        written
+        let begin = self.journal.is_none().then(|| {
+            let (journals, prepare) = (self.agent.journals.clone(), self.prepare.clone());
+            move |state: &DestinationState| journals.begin_destination(&prepare, state)
+        });
+        write_down(&mut self.journal, DestinationState { said: state.clone(), left }, begin).await
     }
 
     async fn make_ready(&mut self) -> Result<Prepared, Refusal> {
@@ -157,8 +147,8 @@ impl Work for Arrival {
         let from = Location { address, host: prepare.task.from.clone(), epoch: prepare.epoch };
         agent.locate(&from).await?;
         agent.overlay.detach(&prepare.place.name).await.map_err(|error| overlay_refusal(&error))?;
-        remove_file(&self.image_archive()).await;
-        let _ = tokio::fs::remove_dir(self.no_images()).await;
+        said_if_left(&self.image_archive(), tokio::fs::remove_file(self.image_archive()).await);
+        said_if_left(&self.no_images(), tokio::fs::remove_dir(self.no_images()).await);
         Ok(())
     }
 
@@ -175,9 +165,7 @@ impl Work for Arrival {
     }
 
     async fn forget(&mut self) {
-        if let Some(journal) = self.journal.take() {
-            let _ = tokio::task::spawn_blocking(move || journal.close()).await;
-        }
+        close(&mut self.journal).await;
     }
 
     fn received(&self) -> u64 {
@@ -190,10 +178,11 @@ pub(crate) fn transfer_refusal(error: &dyn std::fmt::Display) -> Refusal {
     Refusal::new(RefusalCode::Failed, error.to_string(), "migrate again")
 }
 
-async fn remove_file(path: &Path) {
-    match tokio::fs::remove_file(path).await {
+/// Says that something which only a transfer needed could not be removed.
+fn said_if_left(path: &Path, removed: std::io::Result<()>) {
+    match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(file = %path.display(), %error, "a file is left over");
+            tracing::warn!(path = %path.display(), %error, "something is left over");
         }
         _ => {}
     }

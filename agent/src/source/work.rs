@@ -9,7 +9,7 @@ use mose_protocol::record::Outcome;
 use mose_protocol::step::Step;
 
 use super::Source;
-use crate::journal::{SourceState, not_written};
+use crate::journal::{SourceState, close, write_down};
 
 #[async_trait]
 impl Work for Source {
@@ -23,21 +23,11 @@ impl Work for Source {
         if relinquishes {
             self.steps.started(Step::Relinquish);
         }
-        let (journals, leaving) = (self.agent.journals.clone(), self.leaving.clone());
-        let (journal, state) = (self.journal.take(), state.clone());
-        let write = move || match (journal, &leaving) {
-            (Some(mut journal), _) => {
-                let written = journal.write(&state);
-                (Some(journal), written)
-            }
-            (None, Some(leaving)) => match journals.begin_source(leaving) {
-                Ok(journal) => (Some(journal), Ok(())),
-                Err(refusal) => (None, Err(refusal)),
-            },
-            (None, None) => (None, Err(super::out_of_order("nothing is known of the service"))),
-        };
-        let (journal, mut written) = tokio::task::spawn_blocking(write).await.unwrap_or_else(not_written);
-        self.journal = journal;
+        let begin = self.leaving.as_ref().filter(|_| self.journal.is_none()).map(|leaving| {
+            let (journals, leaving) = (self.agent.journals.clone(), leaving.clone());
+            move |state: &SourceState| journals.begin_source(&leaving, state)
+        });
+        let mut written = write_down(&mut self.journal, state.clone(), begin).await;
         if relinquishes {
             written = self.steps.end(Step::Relinquish, written);
         }
@@ -85,9 +75,7 @@ impl Work for Source {
     }
 
     async fn forget(&mut self) {
-        if let Some(journal) = self.journal.take() {
-            let _ = tokio::task::spawn_blocking(move || journal.close()).await;
-        }
+        close(&mut self.journal).await;
     }
 
     async fn conclude(&mut self, outcome: Outcome, why: Option<Why<Refusal>>) {

@@ -182,8 +182,8 @@ impl OvsOverlay {
         self.inner.guard.strays.load(Ordering::Relaxed)
     }
 
-    /// Runs a change to its end, also if the caller stops waiting for it: half a change is worse than either. So its task belongs to
-    /// nobody; it ends soon, as every answer of database and switch that it waits for has a deadline, and the kernel answers at once.
+    /// Runs a change to its end even if the caller stops waiting, since half a change is worse than none or all. Its task has no owner,
+    /// but it ends soon: database and switch answer within a deadline, and the kernel at once.
     async fn to_the_end<T, F>(&self, change: impl FnOnce(Arc<Inner>) -> F) -> Result<T, CoatError>
     where
         T: Send + 'static,

@@ -222,7 +222,7 @@ impl Hands {
         self.introductions.end().await;
         let ended = self.recorder.lock().take();
         let Some(recorder) = ended else { return };
-        // One that was broken off was told then.
+        // If it was broken off, a notice said so at the time.
         let told = recorder.is_broken_off();
         let result = recorder.end().await;
         if !told {

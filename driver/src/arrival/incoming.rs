@@ -1,13 +1,15 @@
 //! One migration that comes to this host, as others may see and influence it: the machine, and who waits for what it says.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use mose_handover::destination::{Answer, Event, Said, Ticket};
 use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
 use mose_protocol::{HostName, Refusal, Reply, Response, ServiceName};
-use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::Tasks;
+use crate::tasks::unbroken;
 
 use super::reasons::{self, Parties};
 use super::{Asked, Effect, Machine};
@@ -17,6 +19,7 @@ pub struct Incoming {
     prepare: Prepare,
     parties: Parties,
     desk: Mutex<Desk>,
+    tasks: Tasks,
     /// Whether another migration of the service would be in its way.
     open: watch::Sender<bool>,
 }
@@ -40,8 +43,9 @@ impl Incoming {
     pub(super) fn asked(
         prepare: Prepare,
         host: &HostName,
+        tasks: Tasks,
     ) -> (Arc<Self>, oneshot::Receiver<Response>, mpsc::UnboundedReceiver<Effect>) {
-        let (incoming, effects) = Self::new(prepare, host, Machine::asked(0), None);
+        let (incoming, effects) = Self::new(prepare, host, tasks, Machine::asked(0), None);
         let answer = incoming.desk().wait(0, Asked::Prepare);
         (incoming, answer, effects)
     }
@@ -50,16 +54,18 @@ impl Incoming {
     pub(super) fn taken_up(
         prepare: Prepare,
         host: &HostName,
+        tasks: Tasks,
         state: HandoverState,
         left: bool,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Effect>) {
         let (said, restored) = reasons::said(state);
-        Self::new(prepare, host, Machine::taken_up(said, left), restored)
+        Self::new(prepare, host, tasks, Machine::taken_up(said, left), restored)
     }
 
     fn new(
         prepare: Prepare,
         host: &HostName,
+        tasks: Tasks,
         (machine, first): (Machine, Vec<Effect>),
         restored: Option<Restored>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Effect>) {
@@ -83,7 +89,7 @@ impl Incoming {
             from: prepare.task.from.clone(),
             to: host.clone(),
         };
-        (Arc::new(Self { prepare, parties, desk: Mutex::new(desk), open }), taken)
+        (Arc::new(Self { prepare, parties, desk: Mutex::new(desk), tasks, open }), taken)
     }
 
     /// The service that comes.
@@ -160,11 +166,11 @@ impl Incoming {
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock()
+        unbroken(self.desk.lock())
     }
 
     fn step(&self, desk: &mut Desk, event: Event<Refusal>) {
-        for effect in desk.machine.step(event) {
+        for effect in self.tasks.whole(|| desk.machine.step(event)) {
             match effect {
                 Effect::Reply(ticket, answer) => desk.reply(ticket, answer, &self.parties),
                 // Where nobody takes it, the agent is ending.

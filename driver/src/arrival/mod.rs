@@ -108,7 +108,7 @@ impl HandOvers {
             return Err(busy.refusal(&prepare.task.service));
         }
         let work = work(&prepare);
-        let (incoming, answer, effects) = Incoming::asked(prepare, &self.host);
+        let (incoming, answer, effects) = Incoming::asked(prepare, &self.host, self.tasks().clone());
         both.coming.insert(migration, incoming.clone());
         self.spawn(Drive::new(self, incoming, effects, work, false).run());
         Ok(answer)
@@ -144,7 +144,7 @@ impl HandOvers {
         let migration = prepare.task.migration.clone();
         // What was not refused yet may have made something.
         let left = left || !matches!(state, HandoverState::Refused(_));
-        let (incoming, effects) = Incoming::taken_up(prepare, &self.host, state, left);
+        let (incoming, effects) = Incoming::taken_up(prepare, &self.host, self.tasks().clone(), state, left);
         self.lock().coming.insert(migration, incoming.clone());
         self.spawn(Drive::new(self, incoming, effects, work, left).run());
     }

@@ -5,7 +5,7 @@
 
 mod drive;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use mose_handover::SourceState;
@@ -13,10 +13,10 @@ use mose_handover::source::{Doubt, Effect, Event, Source, Why};
 use mose_protocol::handover::{Restored, Task};
 use mose_protocol::record::Outcome;
 use mose_protocol::{MigrationId, Refusal, RefusalCode};
-use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
 
-use crate::HandOvers;
+use crate::tasks::unbroken;
+use crate::{HandOvers, Tasks};
 use drive::Drive;
 
 pub use drive::{DOUBT_AFTER, UNDECIDED};
@@ -74,6 +74,7 @@ pub trait Work: Send {
 pub struct Control {
     task: Task,
     machine: Mutex<Machine>,
+    tasks: Tasks,
     /// Whether what is being done is to be broken off.
     breaks: watch::Sender<bool>,
     /// What the operator decides for a service in doubt: whether this host keeps it.
@@ -81,10 +82,10 @@ pub struct Control {
 }
 
 impl Control {
-    fn new(task: Task, machine: Machine) -> (Arc<Self>, mpsc::UnboundedReceiver<bool>) {
+    fn new(task: Task, machine: Machine, tasks: Tasks) -> (Arc<Self>, mpsc::UnboundedReceiver<bool>) {
         let (decisions, decided) = mpsc::unbounded_channel();
         let breaks = watch::Sender::new(false);
-        (Arc::new(Self { task, machine: Mutex::new(machine), breaks, decisions }), decided)
+        (Arc::new(Self { task, machine: Mutex::new(machine), tasks, breaks, decisions }), decided)
     }
 
     /// The order.
@@ -114,22 +115,22 @@ impl Control {
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock()
+        unbroken(self.machine.lock())
     }
 
     fn tell(&self, event: Event<Refusal>) -> Vec<Effect<Refusal>> {
-        self.machine().step(event)
+        self.tasks.whole(|| self.machine().step(event))
     }
 
     /// Aborts the migration; whether it is aborted now. What aborts and what commits cannot both win.
     fn abort(&self) -> bool {
-        let mut machine = self.machine();
-        for effect in machine.step(Event::Abort) {
-            if effect == Effect::BreakOff {
+        self.tasks.whole(|| {
+            let mut machine = self.machine();
+            if machine.step(Event::Abort).contains(&Effect::BreakOff) {
                 self.breaks.send_replace(true);
             }
-        }
-        machine.is_aborted()
+            machine.is_aborted()
+        })
     }
 }
 
@@ -151,7 +152,7 @@ impl HandOvers {
         work: impl FnOnce(&Arc<Control>) -> W,
     ) -> Result<(), Refusal> {
         let (machine, effects) = Machine::ordered();
-        let (control, decided) = Control::new(task, machine);
+        let (control, decided) = Control::new(task, machine, self.tasks().clone());
         {
             let mut both = self.lock();
             if both.leaving.contains_key(&control.task.migration) {
@@ -175,7 +176,7 @@ impl HandOvers {
         work: impl FnOnce(&Arc<Control>) -> W,
     ) {
         let (machine, effects) = Machine::taken_up(state);
-        let (control, decided) = Control::new(task, machine);
+        let (control, decided) = Control::new(task, machine, self.tasks().clone());
         self.lock().leaving.insert(control.task.migration.clone(), control.clone());
         let work = work(&control);
         self.spawn(Drive::new(self, control, decided, work).run(effects));

@@ -17,9 +17,9 @@ use std::time::Duration;
 use mose_protocol::{Refusal, RefusalCode};
 use tokio::time::Instant;
 
-use super::aside::aside;
 use super::{criu_log, freezer, io_refusal, processes};
 use crate::Container;
+use crate::aside::aside;
 
 /// How often CRIU is looked at.
 const LOOK: Duration = Duration::from_millis(100);

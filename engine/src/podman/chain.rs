@@ -29,8 +29,8 @@ use parking_lot::Mutex;
 use tokio::process::Command;
 use tokio::sync::{OnceCell, OwnedMutexGuard};
 
-use super::aside::aside;
 use super::{CRIU_DEADLINE, io_refusal, pid_of};
+use crate::aside::aside;
 use crate::{Container, PreDumped};
 
 /// The name that Podman gives to CRIU for the parent of the final dump; with a dash and a number, a pre-dump's.

@@ -9,13 +9,13 @@ use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use podman_api::opts::ContainerStopOpts;
 use serde_json::Value;
 
-use super::aside::aside;
 use super::conmon::Conmon;
 use super::description::{self, essence, export, import, secrets};
 use super::inspect::{container, folder_of};
 use super::{
     CALL_DEADLINE, PodmanEngine, beside, binds, hooks, images, io_refusal, own_files, runtime_config, volumes,
 };
+use crate::aside::aside;
 use crate::{Container, Described, Engine};
 
 impl PodmanEngine {

@@ -3,7 +3,6 @@
 //! The destination's container is created, initialised and taken down again before the freeze, so that it has its OCI configuration;
 //! CRIU's images are put into its own checkpoint folder, and libpod restores it from there. No archive of its state is packed.
 
-mod aside;
 mod at_work;
 mod beside;
 mod binds;
@@ -53,7 +52,6 @@ use podman_api::Podman;
 use podman_api::opts::{ContainerDeleteOpts, ContainerListOpts};
 use serde_json::Value;
 
-use self::aside::aside;
 use self::at_work::AtWork;
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
@@ -66,6 +64,7 @@ use super::{
     Container, ContainerSampler, Described, Engine, ExitWatch, Listed, LiveMemory, Moments, PreDumped,
     StateTree,
 };
+use crate::aside::aside;
 
 /// How long a dump or a restore may take: state moves through memory and page cache at no less than 50 MB/s.
 pub const CRIU_DEADLINE: Duration = Duration::from_secs(300);
