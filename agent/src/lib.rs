@@ -16,6 +16,7 @@ mod link;
 pub mod local;
 mod locations;
 mod overlay;
+mod patience;
 mod profile;
 mod source;
 pub mod steps;

@@ -265,7 +265,7 @@ impl Engine for SimulatedEngine {
         self.inspect(name).await
     }
 
-    async fn moments(&self, container: &Container) -> Result<Moments, Refusal> {
+    async fn moments(&self, container: &Container, _: Duration) -> Result<Moments, Refusal> {
         let (sender, receiver) = mpsc::channel(4);
         self.with(&container.name, |instance| instance.moments = Some(sender))?;
         Ok(receiver)
@@ -322,6 +322,13 @@ impl Engine for SimulatedEngine {
         let restored = restored.await;
         let _ = self.with(name, |instance| instance.moments = None);
         restored
+    }
+
+    fn arrived(&self, task: &Task, _: &ContainerDescription) -> Option<Container> {
+        let state = self.world.state();
+        let instance = state.instances.get(&(self.host.clone(), task.service.clone()))?;
+        let service = state.services.get(&task.service)?;
+        Some(self.container(&task.service, instance, &service.spec.image))
     }
 
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal> {

@@ -10,6 +10,7 @@ mod reasons;
 mod report;
 mod stop_and_copy;
 mod take_back;
+mod waits;
 mod work;
 
 use std::sync::Arc;

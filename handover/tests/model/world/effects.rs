@@ -141,6 +141,7 @@ impl World {
                     DestinationWork::Restore
                 }
                 Effect::Release => DestinationWork::Release,
+                Effect::Disarm => DestinationWork::Disarm,
                 Effect::Remove => DestinationWork::Remove,
                 Effect::Look => DestinationWork::Look,
                 Effect::Create | Effect::Hold(_) => unreachable!("not asked for"),
@@ -203,6 +204,12 @@ impl World {
                 Event::Restored(result)
             }
             DestinationWork::Release => Event::Released(result),
+            DestinationWork::Disarm => {
+                if done {
+                    (self.there, self.images) = (There::Nothing, false);
+                }
+                Event::Disarmed(done)
+            }
             DestinationWork::Remove => {
                 if done {
                     (self.there, self.images) = (There::Nothing, false);
