@@ -114,6 +114,10 @@ pub enum Document {
     LabBaselineAgainst,
     /// A line of `mose lab unmovable`
     LabUnmovable,
+    /// `mose lab faults`
+    LabFaults,
+    /// `mose lab soak`
+    LabSoak,
     /// What an agent publishes once a second
     Telemetry,
     /// Any of these commands, when it was refused or failed
@@ -161,7 +165,9 @@ impl Document {
             | Self::LabProfiling
             | Self::LabBaseline
             | Self::LabBaselineAgainst
-            | Self::LabUnmovable => return None,
+            | Self::LabUnmovable
+            | Self::LabFaults
+            | Self::LabSoak => return None,
         })
     }
 }
