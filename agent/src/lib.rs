@@ -10,6 +10,7 @@ mod destination;
 mod doctor;
 mod file_profile;
 mod guard;
+mod heard;
 pub mod history;
 pub mod journal;
 mod link;
