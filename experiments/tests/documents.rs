@@ -10,9 +10,9 @@ mod schema;
 use std::process::Command;
 
 use mose_experiments::documents::{
-    Answered, Compared, Comparison, Connections, Crossing, Fitted, Held, Lap, Laps, Profiling, Promise,
-    Promises, RoundsCompared, RuleFigures, RulesRun, SentAgain, Series, Slowed, Strategies, Told,
-    VolumeSeries, Volumes,
+    AgentMemory, Answered, Compared, Comparison, Connections, Crossing, Elsewhere, FaultCell, FaultTable,
+    FaultTotals, Fitted, Held, Lap, Laps, Profiling, Promise, Promises, RoundsCompared, RuleFigures,
+    RulesRun, SentAgain, Series, Slowed, Soak, Strategies, Told, VolumeSeries, Volumes,
 };
 use mose_lab::baseline::{Breakdown, Row};
 use mose_lab::client::{ClientReport, Gap, Wait};
@@ -137,6 +137,23 @@ fn what_the_lab_prints_fits_its_schemas() {
         },
     };
     fits("lab-baseline", &printed(&comparison));
+    let cell = FaultCell {
+        told_ms: Some(1.0),
+        reason: Some("it broke".into()),
+        why: vec!["2 copies run".into()],
+        leaked: vec!["1 port".into()],
+        on: vec!["edge-a".into()],
+        ..FaultCell::default()
+    };
+    let elsewhere = vec![Elsewhere { what: "a".into(), by: "b".into(), command: "c".into() }];
+    let totals = FaultTotals::of(std::slice::from_ref(&cell));
+    fits(
+        "lab-faults",
+        &printed(&FaultTable { totals: totals.clone(), cells: vec![cell.clone()], elsewhere }),
+    );
+    let agents = vec![AgentMemory::of("edge-a", 100, 105)];
+    let soak = Soak { seed: 1, totals, struck: 1, sent: 2, answered: 2, agents, migrations: vec![cell] };
+    fits("lab-soak", &printed(&soak));
     let pass = Pass { time: Millis(1.0), volume: Bytes(2) };
     let sample = Sample {
         memory: Bytes(1),

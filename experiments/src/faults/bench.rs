@@ -32,8 +32,26 @@ const CONNECTIONS: u32 = 2;
 const READY: Duration = Duration::from_secs(30);
 
 /// The longest that a client's TCP waits before it sends again, where the kernel can be told (Linux 6.15): its silence is then the
-/// service's, and not up to twice as long.
-const RESEND: &str = "echo 1000 > /proc/sys/net/ipv4/tcp_rto_max_ms";
+/// service's, and not up to twice as long. It gives up after so many times, which are as many seconds then.
+const RESEND: &str =
+    "echo 255 > /proc/sys/net/ipv4/tcp_retries2 && echo 1000 > /proc/sys/net/ipv4/tcp_rto_max_ms";
+
+/// Undoes whatever a run that was killed left of its faults.
+const CLEAN: &str = r#"
+for program in /usr/local/bin/mose-criu-hook /usr/sbin/criu /usr/sbin/runc; do
+    [ ! -e $program.real ] || mv -f $program.real $program
+done
+rm -rf /run/mose-fault /run/mose-host/hold/*
+nft delete table inet mose-fault 2>/dev/null
+ip link set under0 up
+while grep -q '^mose-fault ' /proc/mounts; do
+    umount -l "$(sed -n 's/^mose-fault \([^ ]*\) .*/\1/p' /proc/mounts | head -n 1)" || break
+done
+for p in /proc/[0-9]*; do
+    case $(cat $p/comm 2>/dev/null) in criu*|runc|podman|mose-agent) kill -CONT ${p#/proc/} 2>/dev/null ;; esac
+done
+true
+"#;
 
 /// What a host has with the service, and without.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +80,7 @@ impl<'a> Bench<'a> {
             );
         }
         for host in EDGES {
+            sh(lab, host, CLEAN)?;
             stop_service(lab, host, SERVICE)?;
         }
         let state = format!("{}MiB", STATE >> 20);

@@ -61,8 +61,10 @@ pub(crate) fn judge(cell: &Cell, found: Found) -> FaultCell {
         (report.repeated, "answers repeated"),
         (report.corrupted, "answers corrupted"),
         (report.resets, "connections reset"),
+        (report.errors.len() as u64, "connections failed"),
     ];
     why.extend(counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+    why.extend(report.errors.iter().cloned());
     let running: u32 = copies.iter().map(|(_, count)| count).sum();
     let on: Vec<String> =
         copies.iter().filter(|(_, count)| *count > 0).map(|(host, _)| (*host).to_owned()).collect();
@@ -96,7 +98,7 @@ pub(crate) fn judge(cell: &Cell, found: Found) -> FaultCell {
         lost: report.lost,
         repeated: report.repeated,
         corrupted: report.corrupted,
-        resets: report.resets,
+        resets: report.resets + report.errors.len() as u64,
         connections: report.connections,
         copies: running,
         on,

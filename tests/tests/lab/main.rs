@@ -4,6 +4,7 @@ mod archive;
 mod bandwidth;
 mod connections;
 mod console;
+mod fault_table;
 mod faults;
 mod frozen_lab;
 mod guest;
