@@ -13,7 +13,7 @@ use mose_lab::Lab;
 use mose_lab::client::ClientReport;
 
 use super::bench::{Bench, agent_memory, now_ms};
-use super::bound::bound;
+use super::bound::{Worst, bound};
 use super::cell::{By, Cell};
 use super::judge::{Found, judge, outcome};
 use super::list::all;
@@ -167,7 +167,7 @@ fn migrate(
         ended.complaints.push(format!("the client was not answered for {ANSWERED:?}"));
     }
     let to = now_ms();
-    let bound = if plain { bench.worst(cell.by).downtime } else { bound(&cell, bench.worst(cell.by)) };
+    let bound = if plain { Worst::of(cell.by).downtime } else { bound(&cell, Worst::of(cell.by)) };
     let mut leaked = Vec::new();
     let mut copies = bench.copies()?;
     super::host::wait_until(Duration::from_secs(30), || {

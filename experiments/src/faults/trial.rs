@@ -6,7 +6,7 @@ use mose_experiments::documents::FaultCell;
 use mose_protocol::record::Outcome;
 
 use super::bench::{Bench, now_ms};
-use super::bound::bound;
+use super::bound::{Worst, bound};
 use super::cell::{Cell, Fault, Span};
 use super::host::wait_until;
 use super::judge::{Found, judge};
@@ -39,7 +39,7 @@ pub(crate) fn run(bench: &Bench<'_>, cell: &Cell) -> color_eyre::Result<Tried> {
     let mut client = bench.client()?;
     std::thread::sleep(REST);
     let from = now_ms();
-    let bound = bound(cell, bench.worst(cell.by));
+    let bound = bound(cell, Worst::of(cell.by));
     let mut ended = bench.course(hosts).carry_out(cell.by, Some(cell))?;
     let answered = bench.answered(&mut client, ANSWERED);
     let to = now_ms();
