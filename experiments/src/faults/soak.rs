@@ -208,7 +208,7 @@ fn judged(moved: Moved, client: &ClientReport) -> FaultCell {
 fn drawn(seed: u64, number: u64) -> (Cell, bool) {
     let draw = mixed(seed ^ mixed(number));
     let faults: Vec<Cell> = all().into_iter().filter(|cell| FAULTS.contains(&cell.name().as_str())).collect();
-    let plain = draw % ONE_OF != 0;
+    let plain = !draw.is_multiple_of(ONE_OF);
     let mut cell = faults[(draw / ONE_OF) as usize % faults.len()];
     if plain {
         let ways = [By::COLD, By::PRECOPY, By::ITERATIVE];

@@ -15,7 +15,7 @@ use super::judge::{Found, judge};
 const REST: Duration = Duration::from_millis(500);
 
 /// How long the service may take to answer again once the migration is over: its bound judges the silence, this ends the cell.
-const ANSWERED: Duration = Duration::from_secs(40);
+const ANSWERED: Duration = Duration::from_secs(30);
 
 /// How long what a hand-over leaves may take to be removed.
 const SETTLE: Duration = Duration::from_secs(30);

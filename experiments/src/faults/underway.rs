@@ -23,8 +23,8 @@ use super::wrap::Wrapped;
 use crate::course::Orders;
 
 /// How long a migration may take until its order comes back, fault included; and until nothing of it is in doubt.
-const ORDER: Duration = Duration::from_secs(150);
-const SETTLED: Duration = Duration::from_secs(90);
+const ORDER: Duration = Duration::from_secs(120);
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// How it ended.
 #[derive(Debug, Default)]
