@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use color_eyre::eyre::{WrapErr, eyre};
 use mose_lab::client::{Client, ClientKind, ClientSpec};
-use mose_lab::{CLIENT_NETNS, Lab, LinkRate, ServiceOptions, Workload, start_service, stop_service};
+use mose_lab::{CLIENT_NETNS, Lab, ServiceOptions, Workload, start_service, stop_service};
 use mose_protocol::record::Outcome;
 use serde_json::Value;
 
-use super::bound::Worst;
+use super::bound::STATE;
 use super::cell::By;
 use super::host::{sh, wait_until};
 use super::strike::Hosts;
@@ -18,12 +18,6 @@ use crate::course::{EDGES, MOBILE, Orders, attach_clients, started};
 
 /// The service: its client sees what is lost, repeated and damaged.
 pub(crate) const SERVICE: &str = "counter";
-
-/// Its memory: enough that its transfer takes a second, so that a moment within it can be hit.
-const STATE: u64 = 32 << 20;
-
-/// The link of the table; slow for the same reason.
-pub(crate) const LINK: &str = "200mbit";
 
 /// The connections of a client: two copies would give the same counts on two of them.
 const CONNECTIONS: u32 = 2;
@@ -65,7 +59,6 @@ pub(crate) struct Bench<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) orders: &'a Orders,
     usual: Usual,
-    rate: u64,
 }
 
 impl<'a> Bench<'a> {
@@ -91,11 +84,7 @@ impl<'a> Bench<'a> {
             ..ServiceOptions::of(SERVICE)
         };
         start_service(lab, SERVICE, EDGES[0], &options)?;
-        let rate = match LINK.parse()? {
-            LinkRate::Bits(bits) => bits,
-            LinkRate::Unshaped => u64::MAX,
-        };
-        let mut bench = Self { lab, orders, usual: Usual::default(), rate };
+        let mut bench = Self { lab, orders, usual: Usual::default() };
         for (from, to) in [(0, 1), (1, 0)] {
             bench.plain(from, to)?;
             bench.usual.with[to] = Inventory::of(lab, EDGES[to])?;
@@ -150,11 +139,6 @@ impl<'a> Bench<'a> {
             all.extend(Inventory::of(self.lab, host)?.beyond(usual, host));
         }
         Ok(all)
-    }
-
-    /// How long the service stands still at worst if nothing is wrong.
-    pub(crate) fn worst(&self, by: By) -> Worst {
-        Worst::of(by, STATE, self.rate)
     }
 
     /// A client with connections of its own.

@@ -35,6 +35,12 @@ const RESTART: Duration = Duration::from_secs(3);
 /// How long after the commit point the operator of this table decides: the source is in doubt by then.
 pub(crate) const DOUBT: Duration = Duration::from_secs(10);
 
+/// The service's memory, in bytes: enough that its transfer takes a second, so that a moment within it can be hit.
+pub(crate) const STATE: u64 = 32 << 20;
+
+/// The link of the table, in bits per second; slow for the same reason.
+pub(crate) const LINK: u64 = 200_000_000;
+
 /// What has to be known of an order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Worst {
@@ -45,11 +51,11 @@ pub(crate) struct Worst {
 }
 
 impl Worst {
-    /// What so many bytes need on a link, where nothing was promised.
-    pub(crate) fn of(by: By, state: u64, bits_per_second: u64) -> Self {
+    /// What the table's service needs on the table's link.
+    pub(crate) fn of(by: By) -> Self {
         let share = if by.strategy == Strategy::Cold { 1.25 } else { 0.4 };
-        let travel = state as f64 * 8.0 / bits_per_second.max(1) as f64 * share;
-        Self { downtime: Duration::from_secs_f64(1.5 + travel), promised: false }
+        let travel = STATE as f64 * 8.0 / LINK as f64 * share;
+        Self { downtime: Duration::from_secs_f64(1.5 + travel), promised: by.promised }
     }
 
     /// What the agents wait for something that hangs.
@@ -136,8 +142,9 @@ mod tests {
 
     #[test]
     fn a_pre_copy_is_expected_to_leave_less() {
-        let of = |by| Worst::of(by, 32 << 20, 200_000_000).downtime;
+        let of = |by| Worst::of(by).downtime;
         assert!(of(By::ITERATIVE) < of(By::COLD) && of(By::COLD) < Duration::from_secs(4));
+        assert!(Worst::of(By::PROMISED).patience() < Worst::of(By::COLD).patience());
         assert_eq!(Moment::Before.place(), Place::Running);
     }
 }

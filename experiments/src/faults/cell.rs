@@ -182,20 +182,30 @@ pub(crate) enum Place {
 pub(crate) struct By {
     pub(crate) strategy: Strategy,
     pub(crate) transport: TransportKind,
+    /// Whether the order promises a worst case, which the agents then wait by.
+    pub(crate) promised: bool,
 }
 
 impl By {
-    pub(crate) const COLD: Self = Self { strategy: Strategy::Cold, transport: TransportKind::Tcp };
-    pub(crate) const ZENOH: Self = Self { strategy: Strategy::Cold, transport: TransportKind::Zenoh };
-    pub(crate) const PRECOPY: Self = Self { strategy: Strategy::Precopy, transport: TransportKind::Tcp };
-    pub(crate) const ITERATIVE: Self =
-        Self { strategy: Strategy::IterativePrecopy, transport: TransportKind::Tcp };
+    pub(crate) const COLD: Self = Self::new(Strategy::Cold);
+    pub(crate) const PRECOPY: Self = Self::new(Strategy::Precopy);
+    pub(crate) const ITERATIVE: Self = Self::new(Strategy::IterativePrecopy);
+    pub(crate) const ZENOH: Self = Self { transport: TransportKind::Zenoh, ..Self::COLD };
+    pub(crate) const PROMISED: Self = Self { promised: true, ..Self::COLD };
+
+    const fn new(strategy: Strategy) -> Self {
+        Self { strategy, transport: TransportKind::Tcp, promised: false }
+    }
 
     pub(crate) fn name(self) -> String {
-        match self.transport {
-            TransportKind::Tcp => self.strategy.name().to_owned(),
-            TransportKind::Zenoh => format!("{}+zenoh", self.strategy.name()),
+        let mut name = self.strategy.name().to_owned();
+        if self.transport == TransportKind::Zenoh {
+            name += "+zenoh";
         }
+        if self.promised {
+            name += "+promised";
+        }
+        name
     }
 
     /// As it is ordered.

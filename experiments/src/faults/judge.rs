@@ -140,6 +140,9 @@ mod tests {
     use super::super::list::all;
     use super::*;
 
+    /// Something that goes wrong in what was found, and a word that has to be said of it.
+    type Harm = (fn(&mut Found), &'static str);
+
     fn rolled_back() -> Cell {
         all().into_iter().find(|cell| cell.ends == [Outcome::RolledBack]).unwrap()
     }
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn whatever_is_wrong_is_said() {
-        let harms: [(fn(&mut Found), &str); 9] = [
+        let harms: [Harm; 9] = [
             (|found| found.ended.struck = false, "never struck"),
             (|found| found.ended.outcomes = vec![Outcome::InDoubt], "in doubt"),
             (|found| found.bound_ms = 100.0, "stood still for 900 ms"),

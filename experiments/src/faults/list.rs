@@ -106,6 +106,7 @@ fn engines() -> Vec<Cell> {
         cell(PODMAN_KILLED, RESTORE, Destination, By::COLD, EITHER),
         cell(Fault::Criu(Hangs), SEIZED, Source, By::COLD, BACK).quick(),
         cell(Fault::Criu(Hangs), LOCKED, Source, By::COLD, BACK),
+        cell(Fault::Criu(Hangs), LOCKED, Source, By::PROMISED, BACK),
         cell(Fault::Criu(Hangs), LOCKED, Source, By::ITERATIVE, BACK),
         cell(Fault::Criu(Hangs), PRE_RESTORE, Destination, By::COLD, BACK),
         cell(Fault::Criu(Hangs), PRE_RESUME, Destination, By::COLD, BACK),
@@ -117,6 +118,7 @@ fn engines() -> Vec<Cell> {
         cell(Fault::Runc(Hangs), Moment::Runc("checkpoint"), Source, By::COLD, BEFORE),
         cell(Fault::Runc(Fails), Moment::Runc("restore"), Destination, By::COLD, BACK).quick(),
         cell(Fault::Runc(Hangs), Moment::Runc("restore"), Destination, By::COLD, BACK),
+        cell(Fault::Runc(Hangs), Moment::Runc("restore"), Destination, By::PROMISED, BACK),
         cell(Fault::ProcessStopped, Moment::Before, Source, By::COLD, DONE),
         cell(Fault::ProcessStopped, Moment::Before, Source, By::ITERATIVE, DONE),
         cell(SWITCH_KILLED, TRANSFER, Source, By::COLD, EITHER),
@@ -145,6 +147,7 @@ fn links() -> Vec<Cell> {
     let cut = |way, seconds| Fault::LinkCut(way, Span::Seconds(seconds));
     vec![
         cell(cut(Way::Both, 40), TRANSFER, Destination, By::COLD, BACK),
+        cell(cut(Way::Both, 40), TRANSFER, Destination, By::PROMISED, BACK),
         cell(cut(Way::Both, 40), TRANSFER, Destination, By::ITERATIVE, EITHER),
         cell(cut(Way::In, 20), TRANSFER, Destination, By::COLD, BACK),
         cell(cut(Way::Out, 20), TRANSFER, Destination, By::ZENOH, BACK),

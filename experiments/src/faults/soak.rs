@@ -13,7 +13,7 @@ use mose_lab::Lab;
 use mose_lab::client::ClientReport;
 
 use super::bench::{Bench, agent_memory, now_ms};
-use super::bound::bound;
+use super::bound::{Worst, bound};
 use super::cell::{By, Cell};
 use super::judge::{Found, judge, outcome};
 use super::list::all;
@@ -167,7 +167,7 @@ fn migrate(
         ended.complaints.push(format!("the client was not answered for {ANSWERED:?}"));
     }
     let to = now_ms();
-    let bound = if plain { bench.worst(cell.by).downtime } else { bound(&cell, bench.worst(cell.by)) };
+    let bound = if plain { Worst::of(cell.by).downtime } else { bound(&cell, Worst::of(cell.by)) };
     let mut leaked = Vec::new();
     let mut copies = bench.copies()?;
     super::host::wait_until(Duration::from_secs(30), || {
@@ -208,7 +208,7 @@ fn judged(moved: Moved, client: &ClientReport) -> FaultCell {
 fn drawn(seed: u64, number: u64) -> (Cell, bool) {
     let draw = mixed(seed ^ mixed(number));
     let faults: Vec<Cell> = all().into_iter().filter(|cell| FAULTS.contains(&cell.name().as_str())).collect();
-    let plain = draw % ONE_OF != 0;
+    let plain = !draw.is_multiple_of(ONE_OF);
     let mut cell = faults[(draw / ONE_OF) as usize % faults.len()];
     if plain {
         let ways = [By::COLD, By::PRECOPY, By::ITERATIVE];

@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn what_was_done_is_undone_once_whatever_happens() {
         let undone = AtomicU32::new(0);
-        let undo = |after| Undo::new(after, || drop(undone.fetch_add(1, Relaxed)));
+        let undo = |after| Undo::new(after, || undone.store(undone.load(Relaxed) + 1, Relaxed));
         drop(undo(None));
         assert_eq!(undone.load(Relaxed), 1);
         assert!(undo(Some(Span::UntilEnd)).in_time(|| true).is_none());

@@ -13,9 +13,10 @@ use mose_console::exit;
 use mose_console::lab::commands;
 use mose_console::lab::commands::Replace;
 use mose_experiments::documents::{FaultTable, FaultTotals};
-use mose_lab::Lab;
+use mose_lab::{Lab, LinkRate};
 
-use super::bench::{Bench, LINK, SERVICE};
+use super::bench::{Bench, SERVICE};
+use super::bound::LINK;
 use super::cell::Cell;
 use super::list::all;
 use super::report::{elsewhere, markdown, plain};
@@ -101,7 +102,7 @@ pub(crate) fn in_the_lab<T: Send>(
     what: impl FnOnce(&Lab) -> color_eyre::Result<T> + Send,
 ) -> color_eyre::Result<T> {
     let before = open_for(&[SERVICE], replace)?.config().edge_link;
-    open()?.set_edge_link(LINK.parse()?)?;
+    open()?.set_edge_link(LinkRate::Bits(LINK))?;
     let lab = open()?;
     let done = std::thread::scope(|scope| {
         scope.spawn(|| what(&lab)).join().map_err(|_| eyre!("the orders were broken off"))

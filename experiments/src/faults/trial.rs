@@ -6,7 +6,7 @@ use mose_experiments::documents::FaultCell;
 use mose_protocol::record::Outcome;
 
 use super::bench::{Bench, now_ms};
-use super::bound::bound;
+use super::bound::{Worst, bound};
 use super::cell::{Cell, Fault, Span};
 use super::host::wait_until;
 use super::judge::{Found, judge};
@@ -15,7 +15,7 @@ use super::judge::{Found, judge};
 const REST: Duration = Duration::from_millis(500);
 
 /// How long the service may take to answer again once the migration is over: its bound judges the silence, this ends the cell.
-const ANSWERED: Duration = Duration::from_secs(40);
+const ANSWERED: Duration = Duration::from_secs(30);
 
 /// How long what a hand-over leaves may take to be removed.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ pub(crate) fn run(bench: &Bench<'_>, cell: &Cell) -> color_eyre::Result<Tried> {
     let mut client = bench.client()?;
     std::thread::sleep(REST);
     let from = now_ms();
-    let bound = bound(cell, bench.worst(cell.by));
+    let bound = bound(cell, Worst::of(cell.by));
     let mut ended = bench.course(hosts).carry_out(cell.by, Some(cell))?;
     let answered = bench.answered(&mut client, ANSWERED);
     let to = now_ms();

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use color_eyre::eyre::eyre;
 use mose_lab::Lab;
+use mose_orchestrator::design::{Given, Wanted};
 use mose_orchestrator::order::Order;
+use mose_pam::{BitsPerSec, Bytes, Limits, Millis, Objective, PagesPerSec, RoundsRule, Targets};
+use mose_protocol::forecast::Forecast;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::StepEvent;
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request};
 
-use super::bound::DOUBT;
+use super::bound::{DOUBT, LINK, STATE, Worst};
 use super::cell::{By, Cell, Fault, Moment, Place};
 use super::host::wait_until;
 use super::strike::{Aim, Hosts, Undo, strike};
@@ -20,8 +23,8 @@ use super::wrap::Wrapped;
 use crate::course::Orders;
 
 /// How long a migration may take until its order comes back, fault included; and until nothing of it is in doubt.
-const ORDER: Duration = Duration::from_secs(150);
-const SETTLED: Duration = Duration::from_secs(90);
+const ORDER: Duration = Duration::from_secs(120);
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// How it ended.
 #[derive(Debug, Default)]
@@ -71,7 +74,35 @@ impl<'a> Course<'a> {
 
     /// The order from the one host to the other.
     pub(crate) fn order(&self, by: By) -> color_eyre::Result<Order> {
-        Orders::order(self.service, self.hosts.source, self.hosts.destination, &by.how())
+        let Hosts { source, destination } = self.hosts;
+        let mut how = by.how();
+        if by.promised {
+            how.forecast = Some(Box::new(self.promise(by)?));
+        }
+        Orders::order(self.service, source, destination, &how)
+    }
+
+    /// A forecast whose worst case is the table's: what the designer says of this order, with that in its place.
+    fn promise(&self, by: By) -> color_eyre::Result<Forecast> {
+        let worst = Millis(Worst::of(by).downtime.as_secs_f64() * 1e3);
+        let given = Given {
+            state: Some(Bytes(STATE)),
+            dirty_rate: Some(PagesPerSec(200.0)),
+            bandwidth: Some(BitsPerSec(LINK)),
+            interval: None,
+        };
+        let wanted = Wanted {
+            targets: Targets::new(worst, Millis(60_000.0)).map_err(|error| eyre!("{error}"))?,
+            objective: Objective::Downtime,
+            limits: Limits::default(),
+            rounds: RoundsRule::Enough,
+            profile: None,
+            given,
+        };
+        let Hosts { source, destination } = self.hosts;
+        let mut forecast = self.orders.design(self.service, source, destination, &wanted)?.forecast();
+        forecast.bound.downtime = worst;
+        Ok(forecast)
     }
 
     /// Moves the service, with a fault if there is one, and undoes what the fault did.
