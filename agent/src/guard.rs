@@ -49,7 +49,7 @@ impl Agent {
         let mut moments = self.engine.moments(container, guarded.patience).await?;
         let resumes = AtomicBool::new(false);
         let restore = self.engine.restore(container);
-        let release = self.release_at_resume(&mut moments, &resumes, guarded);
+        let release = self.release_at_resume(container, &mut moments, &resumes, guarded);
         tokio::pin!(restore);
         tokio::pin!(release);
         let begun = SystemTime::now();
@@ -75,11 +75,7 @@ impl Agent {
             hang = hangs => return Err(with_log(hang)),
         };
         let release = match (restored, released) {
-            (Ok(times), Ok(release)) => {
-                // Where this agent itself stood still, the hook did not hear it in time and has frozen the service.
-                self.engine.wake_restore(container).await;
-                return Ok((times, release));
-            }
+            (Ok(times), Ok(release)) => return Ok((times, release)),
             (Ok(_), Err(refusal)) => return Err(refusal),
             (Err(refusal), Err(_)) => return Err(with_log(refusal)),
             (Err(refusal), Ok(release)) => {
@@ -122,12 +118,17 @@ impl Agent {
 
     async fn release_at_resume(
         &self,
+        container: &Container,
         moments: &mut Moments,
         resumes: &AtomicBool,
         guarded: Guarded<'_>,
     ) -> Result<Release, Refusal> {
         while let Some(moment) = moments.recv().await {
             if moment.stage == Stage::PreResume {
+                if let Err(refusal) = self.engine.releases(container) {
+                    let _ = moment.answer.send(Err(refusal.to_string()));
+                    return Err(refusal);
+                }
                 resumes.store(true, Ordering::Relaxed);
                 return self.release_and_resume(moment, guarded).await;
             }

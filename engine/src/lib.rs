@@ -113,7 +113,8 @@ pub enum Stage {
     /// Every task is restored, its sockets exist and are silent: they are in repair mode (tcp(7)). CRIU ends all of it if this is
     /// answered with an error, and nobody hears of it.
     PostRestore,
-    /// The sockets are as any others; the tasks run when this is answered. What is answered with an error stands still, frozen.
+    /// The sockets are as any others; the tasks run when this is answered. Answered with an error they end, as they do without an answer
+    /// before [`Engine::releases`]. What they say then has to be kept in.
     PreResume,
 }
 
@@ -324,6 +325,19 @@ pub trait Engine: Send + Sync {
     /// As [`Engine::dump`], of what was written to since the newest pre-dump of the chain at the time at which the dump's first
     /// moment is answered. There must be a pre-dump before.
     async fn dump_with_previous(&self, container: &Container) -> Result<CriuTimes, Refusal>;
+
+    /// What is held for the service is about to be let out, and CRIU to be told to let it run: it is to run from now on, whatever becomes of
+    /// this agent, as its clients may hear that it has what they sent.
+    fn releases(&self, container: &Container) -> Result<(), Refusal> {
+        let _ = container;
+        Ok(())
+    }
+
+    /// No hand-over has to do with the container any more, whatever an earlier life of the agent had begun: CRIU asks nobody about it from
+    /// soon on.
+    fn leave_alone(&self, container: &Container) {
+        let _ = container;
+    }
 
     /// Restores the container from its checkpoint folder; the images are kept. Pre-dumps of a chain are looked for in the checkpoint
     /// folder, under their names, and, where it was dumped here, where they were made.

@@ -1,7 +1,7 @@
 //! CRIU's action script: asks the agent, at the stages that a hand-over acts on, and waits for its answer.
 //!
 //! Where there is none, or it is *no*, CRIU fails. What of that CRIU cannot do is done here: a service that stands still at its source
-//! is let go on, and one that was restored is kept from running, as CRIU would let it run after `pre-resume` in any case.
+//! is let go on, and one that was restored is ended, as CRIU would let it run after `pre-resume` in any case.
 //!
 //! Runs inside the downtime, many times: no runtime, no allocation to speak of, little but the standard library.
 //! The other end is `mose_engine::podman::hooks`, which says what the marker means.
@@ -15,6 +15,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use mose_engine::podman::freezer::set_frozen;
+use mose_engine::podman::hooks::RELEASED;
+use mose_engine::podman::processes::end_tree;
 
 /// Must be the folder in which the agent listens.
 const FOLDER: &str = "/run/mose/criu";
@@ -36,15 +38,27 @@ fn main() -> ExitCode {
     let patience = marker.trim().parse().map_or(DEADLINE, Duration::from_millis);
     let reason = match ask(&stage, &id, patience) {
         Ok(answer) if answer == "ok\n" => return ExitCode::SUCCESS,
-        Ok(answer) => answer.trim().to_owned(),
-        Err(error) => format!("the agent does not answer: {error}"),
+        Ok(answer) if !answer.is_empty() => answer.trim().to_owned(),
+        answer => {
+            let error = answer.err().map(|error| error.to_string());
+            say(&format!("the agent does not answer: {}", error.as_deref().unwrap_or("it is gone")));
+            // Its clients may have heard that it has what they sent.
+            if stage == "pre-resume" && Path::new(FOLDER).join(id + RELEASED).exists() {
+                say("what was held for the service is let out: it runs");
+                return ExitCode::SUCCESS;
+            }
+            "nobody has said that it is to go on".to_owned()
+        }
     };
     say(&reason);
-    let done = match stage.as_str() {
-        // CRIU still holds every task: nothing of them runs in between.
-        "pre-resume" => hold_still(true),
+    let done = match (stage.as_str(), service()) {
+        // CRIU still holds every task: nothing of them has run, and what is in their way keeps in what their connections say.
+        ("pre-resume", Some(pid)) => {
+            end_tree(pid);
+            Ok(())
+        }
         // The agent that froze it may be gone.
-        "pre-dump" | "post-dump" => hold_still(false),
+        ("post-dump", Some(pid)) => set_frozen(pid, false),
         _ => Ok(()),
     };
     if let Err(error) = done {
@@ -53,10 +67,9 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Freezes or thaws the processes that CRIU works on. CRIU does not know them yet at a dump's first stage.
-fn hold_still(still: bool) -> std::io::Result<()> {
-    let Some(pid) = env::var("CRTOOLS_INIT_PID").ok().and_then(|pid| pid.parse().ok()) else { return Ok(()) };
-    set_frozen(pid, still)
+/// The first of the processes that CRIU works on. At a dump's first stage it does not know them yet.
+fn service() -> Option<u32> {
+    env::var("CRTOOLS_INIT_PID").ok()?.parse().ok()
 }
 
 /// The container whose images CRIU works on: `…/overlay-containers/<id>/userdata/checkpoint`.

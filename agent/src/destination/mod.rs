@@ -129,10 +129,11 @@ impl Work for Arrival {
         engine.keep(&prepare.task, &prepare.container).await.unwrap_or_else(|refusal| {
             tracing::warn!(%refusal, "the service's volumes still carry their marks");
         });
-        if let Some(container) = &self.container {
-            engine.drop_images(container).await.unwrap_or_else(|refusal| {
+        if let Some(container) = self.arrived() {
+            engine.drop_images(&container).await.unwrap_or_else(|refusal| {
                 tracing::warn!(%refusal, "images are left over");
             });
+            engine.leave_alone(&container);
         }
     }
 

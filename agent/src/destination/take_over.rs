@@ -68,13 +68,10 @@ impl Arrival {
         })
     }
 
-    /// Lets out what is held for a service that an earlier life has restored, and lets it go on.
+    /// Lets out what is held for a service that an earlier life has restored.
     pub(super) async fn release_what_runs(&self) -> Result<Restored, Refusal> {
         let started_at = Timestamp::now();
         let release = self.agent.release(self.guarded()).await?;
-        if let Some(container) = self.arrived() {
-            self.agent.engine.wake_restore(&container).await;
-        }
         Ok(Restored {
             started_at,
             released_at: release.at,

@@ -56,12 +56,12 @@ impl Source {
         };
         if container.running || self.restored_already(&container).await? {
             agent.engine.thaw(&container)?;
-            agent.engine.wake_restore(&container).await;
             let route = Route::Endpoint(place.name.clone());
             agent.overlay.route(address, route, epoch).await.map_err(|error| overlay_refusal(&error))?;
             let at = Timestamp::now();
             self.tell_everyone(here, None);
             agent.engine.drop_images(&container).await?;
+            agent.engine.leave_alone(&container);
             return Ok(at);
         }
         let overlay_error = |error| overlay_refusal(&error);
@@ -81,6 +81,7 @@ impl Source {
         }
         let (_, release) = restored?;
         agent.engine.drop_images(&container).await?;
+        agent.engine.leave_alone(&container);
         Ok(release.at)
     }
 

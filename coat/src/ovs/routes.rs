@@ -41,7 +41,7 @@ impl Inner {
         let mut changes = route_add(address, output, cookie).to_vec();
         if let Output::Port(port) = output {
             // What it answers to what was held is to be heard.
-            changes.extend(self.guard.walls.lower(&route, port));
+            changes.extend(self.guard.walls.lower(&route, port, &sender));
         }
         // What is held goes first: what comes later by the new flows is then behind it.
         let done = match output {

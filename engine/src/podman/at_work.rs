@@ -25,7 +25,7 @@ use crate::aside::aside;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How long CRIU may do nothing, once it is to let go, before it is woken.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET: Duration = Duration::from_secs(1);
 
 /// How long a CRIU that may not be killed may do nothing, once woken, before that is said.
 const HOPELESS: Duration = Duration::from_secs(20);

@@ -4,8 +4,8 @@
 //! moves, a marker file named by the container's id lies in [`FOLDER`]; the hook then asks here and waits for
 //! the answer. Without a marker it lets CRIU go on at once, so that other people's checkpoints are none of our
 //! business; with a marker and no answer it makes CRIU fail, so that an agent that died leaves a service that
-//! goes on. CRIU does not fail at `pre-resume`, whatever its script says: there the hook freezes what was restored, so that
-//! nothing of it runs before an agent has said so.
+//! goes on. CRIU does not fail at `pre-resume`, whatever its script says: there the hook ends what was restored, unless the agent
+//! has noted ([`RELEASED`]) that clients may have heard of it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,9 @@ use crate::{Moment, Moments, Stage};
 
 /// The folder of the hook's socket and markers.
 pub const FOLDER: &str = "/run/mose/criu";
+
+/// What is put after a marker's name in that of the file which says that what was held for the service is being let out.
+pub const RELEASED: &str = ".released";
 
 /// The longest question of a hook, in bytes.
 const MAX_QUESTION: usize = 512;
@@ -117,10 +120,21 @@ impl Hooks {
     pub(super) fn expect(&self, id: &str, patience: Duration) -> Result<Moments, Refusal> {
         let (sender, receiver) = mpsc::channel(4);
         let number = self.waits.fetch_add(1, Ordering::Relaxed);
+        // An earlier restore's.
+        self.remove(&self.released(id));
         self.waiting.lock().insert(id.to_owned(), (number, sender));
         std::fs::write(self.folder.join(id), patience.as_millis().to_string())
             .map_err(|error| failed(&self.folder, &error))?;
         Ok(receiver)
+    }
+
+    /// Notes that what is held for the container `id`, which CRIU is about to let run, is being let out.
+    pub(super) fn releases(&self, id: &str) -> Result<(), Refusal> {
+        std::fs::write(self.released(id), []).map_err(|error| failed(&self.folder, &error))
+    }
+
+    fn released(&self, id: &str) -> PathBuf {
+        self.folder.join(id.to_owned() + RELEASED)
     }
 
     /// Has `deed` done when CRIU is about to restore the container `id`; CRIU fails where it fails. To be called after
@@ -148,6 +162,11 @@ impl Hooks {
         self.waiting.lock().get(id).map(|(number, _)| *number)
     }
 
+    /// Whether CRIU would ask about the container `id` and find nobody, as whoever has waited is gone.
+    pub(super) fn is_left_over(&self, id: &str) -> bool {
+        self.wait_of(id).is_none() && self.folder.join(id).exists()
+    }
+
     /// As [`Hooks::forget`], unless it waits for something later.
     pub(super) fn forget_wait(&self, id: &str, number: Option<u64>) {
         if self.wait_of(id) == number {
@@ -159,9 +178,14 @@ impl Hooks {
     pub(super) fn forget(&self, id: &str) {
         self.waiting.lock().remove(id);
         self.deeds.lock().retain(|(known, _), _| known != id);
-        match std::fs::remove_file(self.folder.join(id)) {
+        self.remove(&self.folder.join(id));
+        self.remove(&self.released(id));
+    }
+
+    fn remove(&self, path: &Path) {
+        match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(container = id, %error, "a hook's marker cannot be removed");
+                tracing::warn!(path = %path.display(), %error, "a hook's marker cannot be removed");
             }
             _ => {}
         }
@@ -283,7 +307,9 @@ mod tests {
         let old = hooks.wait_of("abc");
         let mut moments = hooks.expect("abc", Duration::from_secs(1)).unwrap();
         hooks.forget_wait("abc", old);
-        assert!(folder.path().join("abc").exists());
+        assert!(folder.path().join("abc").exists() && !hooks.is_left_over("abc"));
+        std::fs::write(folder.path().join("of-an-earlier-life"), []).unwrap();
+        assert!(hooks.is_left_over("of-an-earlier-life") && !hooks.is_left_over("of-none"));
         hooks.forget_wait("abc", hooks.wait_of("abc"));
         assert!(!folder.path().join("abc").exists());
         assert!(moments.recv().await.is_none());

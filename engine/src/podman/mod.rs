@@ -24,7 +24,7 @@ mod looked;
 mod making;
 mod own_files;
 mod places;
-mod processes;
+pub mod processes;
 mod removable;
 mod restore;
 mod restoring;
@@ -74,9 +74,6 @@ pub const CRIU_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How long any other call may take.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Where Podman keeps what belongs to containers, unless it is found to be elsewhere.
-const STORAGE: &str = "/var/lib/containers/storage/overlay-containers";
 
 /// Podman on its socket.
 pub struct PodmanEngine {
@@ -368,6 +365,14 @@ impl Engine for PodmanEngine {
         self.checkpoint(container, true).await
     }
 
+    fn releases(&self, container: &Container) -> Result<(), Refusal> {
+        self.hooks.releases(&container.id)
+    }
+
+    fn leave_alone(&self, container: &Container) {
+        self.forget_when_podman_answers(container);
+    }
+
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal> {
         self.restore_from_images(container).await
     }
@@ -389,20 +394,7 @@ impl Engine for PodmanEngine {
     }
 
     fn arrived(&self, task: &Task, description: &ContainerDescription) -> Option<Container> {
-        let id = description::id(description)?;
-        let storage = self.storage.get().map_or(Path::new(STORAGE), PathBuf::as_path);
-        let folder = storage.join(id).join("userdata");
-        Some(Container {
-            id: id.to_owned(),
-            name: task.service.clone(),
-            running: false,
-            pid: None,
-            netns: None,
-            image: String::new(),
-            image_id: String::new(),
-            rootfs_changes: PathBuf::new(),
-            checkpoint: folder.join("checkpoint"),
-        })
+        self.made_of(task, description)
     }
 
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal> {

@@ -8,6 +8,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use mose_coat::sockets::TcpSockets;
 use mose_pam::Bytes;
+use nix::sys::signal::Signal;
 use tokio::io::unix::AsyncFd;
 
 use crate::{Container, ExitWatch};
@@ -127,6 +128,16 @@ pub(super) fn tree(pid: u32) -> Vec<u32> {
         }
     }
     found
+}
+
+/// Ends the processes below (and with) `pid` at once.
+pub fn end_tree(pid: u32) {
+    for pid in tree(pid) {
+        let Ok(number) = i32::try_from(pid) else { continue };
+        if let Err(error) = nix::sys::signal::kill(nix::unistd::Pid::from_raw(number), Signal::SIGKILL) {
+            tracing::debug!(pid, %error, "a process ended by itself");
+        }
+    }
 }
 
 /// Resident memory and number of the processes below (and with) `pid`.

@@ -1,18 +1,26 @@
 //! Asking Podman for a restore.
 
-use std::path::Path;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use mose_protocol::Refusal;
+use mose_protocol::container::ContainerDescription;
+use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 
 use super::conmon::Conmon;
 use super::hooks::ORPHANED;
 use super::{
-    CRIU_DEADLINE, PodmanEngine, cgroup_image, chain, criu_times, images, io_refusal, places, removable,
-    runtime_config, sysctls,
+    CRIU_DEADLINE, PodmanEngine, cgroup_image, chain, criu_times, description, images, io_refusal, places,
+    removable, runtime_config, sysctls,
 };
 use crate::Container;
+
+/// Where Podman keeps what belongs to containers, unless it is found to be elsewhere.
+const STORAGE: &str = "/var/lib/containers/storage/overlay-containers";
+
+/// How long a Podman that has woken up may take to have CRIU begin with what it was asked for.
+const AWAKE: Duration = Duration::from_secs(5);
 
 impl PodmanEngine {
     /// Restores a container from its checkpoint folder.
@@ -45,6 +53,43 @@ impl PodmanEngine {
         let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
         self.checks.go_on(&self.socket, &container.id);
         Ok(criu_times(&report))
+    }
+
+    /// The container that is made of a description, by its identity alone.
+    pub(super) fn made_of(&self, task: &Task, description: &ContainerDescription) -> Option<Container> {
+        let id = description::id(description)?;
+        let storage = self.storage.get().map_or(Path::new(STORAGE), PathBuf::as_path);
+        let folder = storage.join(id).join("userdata");
+        Some(Container {
+            id: id.to_owned(),
+            name: task.service.clone(),
+            running: false,
+            pid: None,
+            netns: None,
+            image: String::new(),
+            image_id: String::new(),
+            rootfs_changes: PathBuf::new(),
+            checkpoint: folder.join("checkpoint"),
+        })
+    }
+
+    /// Removes what an earlier life of the agent had CRIU ask for, unless this one waits for something. A Podman that hangs may still have a
+    /// dump to begin that was asked for then, and that dump must find that nobody wants it.
+    pub(super) fn forget_when_podman_answers(&self, container: &Container) {
+        let (socket, hooks, id) = (self.socket.clone(), self.hooks.clone(), container.id.clone());
+        if !hooks.is_left_over(&id) {
+            return;
+        }
+        // The task belongs to nobody: it ends a while after Podman has answered.
+        tokio::spawn(async move {
+            while socket.get("say its version", "/version").await.is_err() {
+                tokio::time::sleep(AWAKE).await;
+            }
+            tokio::time::sleep(AWAKE).await;
+            if hooks.is_left_over(&id) {
+                hooks.forget(&id);
+            }
+        });
     }
 
     /// What Podman says of a restore. A Podman that hangs does what it was asked for once it wakes, however long nobody has waited for its
