@@ -78,7 +78,8 @@ pub(crate) fn bound(cell: &Cell, worst: Worst) -> Duration {
     match cell.fault {
         // It was broken off while the service ran.
         Fault::Killed(Daemon::Agent) | Fault::Aborted if place == Place::Running => UNNOTICED,
-        Fault::Stopped(Daemon::Podman, _) if place == Place::Running => UNNOTICED,
+        // It may be waited for while the service runs.
+        Fault::Stopped(Daemon::Podman, _) | Fault::Killed(Daemon::Podman) if place == Place::Running => plain,
         Fault::DiskFull(super::cell::Full::Journal) => UNNOTICED,
         Fault::Runc(_) if place == Place::Running => UNNOTICED,
         Fault::Aborted if place == Place::Still => back,

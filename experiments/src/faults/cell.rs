@@ -88,7 +88,7 @@ pub(crate) enum Fault {
     /// A process of the container is in state T.
     ProcessStopped,
     DiskFull(Full),
-    /// The agent is killed, and the last line of its journal is cut in half before it starts again.
+    /// The agent is killed in the middle of a write: its journal ends in half a line when it starts again.
     TornJournal,
     /// A file of the images loses its second half.
     ImageTruncated,

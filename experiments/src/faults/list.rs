@@ -99,7 +99,7 @@ fn engines() -> Vec<Cell> {
     use Side::{Destination, Source};
     vec![
         cell(PODMAN_STOPPED, DUMP, Source, By::COLD, EITHER),
-        cell(PODMAN_STOPPED, PREPARE, Destination, By::COLD, BEFORE),
+        cell(PODMAN_STOPPED, PREPARE, Destination, By::COLD, EITHER),
         cell(PODMAN_STOPPED, RESTORE, Destination, By::COLD, EITHER),
         cell(PODMAN_KILLED, DUMP, Source, By::COLD, EITHER),
         cell(PODMAN_KILLED, PREPARE, Destination, By::COLD, EITHER),
@@ -135,7 +135,7 @@ fn files() -> Vec<Cell> {
         cell(Fault::DiskFull(Full::Journal), Moment::Before, Source, By::COLD, BEFORE),
         cell(Fault::DiskFull(Full::Journal), Moment::Before, Destination, By::COLD, BEFORE),
         cell(Fault::TornJournal, TRANSFER, Source, By::COLD, BACK),
-        cell(Fault::TornJournal, RELINQUISHED, Source, By::COLD, EITHER),
+        cell(Fault::TornJournal, RELINQUISHED, Source, By::COLD, DONE),
         cell(Fault::TornJournal, PRE_RESTORE, Destination, By::COLD, EITHER),
         cell(Fault::ImageTruncated, Moment::Runc("restore"), Destination, By::COLD, BACK),
         cell(Fault::ImageTruncated, Moment::Runc("restore"), Destination, By::ITERATIVE, BACK),

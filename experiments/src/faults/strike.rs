@@ -1,6 +1,7 @@
 //! Letting a fault strike, and undoing it.
 
 use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use color_eyre::eyre::{WrapErr, eyre};
@@ -136,7 +137,7 @@ pub(crate) fn strike<'a>(
             Undo::new(None, move || try_sh(lab, host, &format!("kill -KILL {pid} 2>/dev/null; true")))
         }
         Fault::ProcessStopped => {
-            let of = "$(for p in /proc/[0-9]*; do grep -qs '^tail.-f./dev/null' $p/cmdline && echo ${p#/proc/}; done)";
+            let of = "$(for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '^tail -f /dev/null' && echo ${p#/proc/}; done)";
             sh(lab, host, &format!("kill -STOP {of}"))?;
             let hosts = [hosts.source, hosts.destination];
             let go_on = format!("pid={of}; [ -z \"$pid\" ] || kill -CONT $pid");
@@ -225,13 +226,14 @@ fn disk_full<'a>(lab: &'a Lab, side: Side, host: &'static str, full: Full) -> co
         }
     };
     let said =
-        sh(lab, host, &format!("folder={folder}; {}; echo $folder", mount.replace("ROOM", IMAGES_ROOM)))?;
+        sh(lab, host, &format!("folder={folder}; {} && echo $folder", mount.replace("ROOM", IMAGES_ROOM)))?;
     let folder = said.trim().to_owned();
     let undo = format!("folder={folder}; umount -l $folder{after}");
     Ok(Undo::new(None, move || try_sh(lab, host, &undo)))
 }
 
-/// Kills the agent and cuts the last line of its journal in half before it starts again.
+/// Kills the agent and leaves in its journal what a crash leaves that comes in the middle of a write: a line without its end. The lines
+/// before it were on disk before they were acted on, and stay.
 fn torn_journal<'a>(lab: &'a Lab, host: &'static str, pid: i32) -> color_eyre::Result<Undo<'a>> {
     let agent = Daemon::Agent.name();
     lab.hold_daemon(host, agent, true)?;
@@ -246,18 +248,18 @@ fn tear(lab: &Lab, host: &str) -> color_eyre::Result<()> {
     let mut torn = 0;
     for entry in fs::read_dir(&folder).wrap_err("the journals cannot be seen")?.flatten() {
         let text = fs::read(entry.path()).wrap_err("a journal cannot be read")?;
-        let file = OpenOptions::new().write(true).open(entry.path()).wrap_err("a journal cannot be cut")?;
-        file.set_len(half_of_last_line(&text)).wrap_err("a journal cannot be cut")?;
+        let mut file =
+            OpenOptions::new().append(true).open(entry.path()).wrap_err("a journal cannot be torn")?;
+        file.write_all(half_of_last_line(&text)).wrap_err("a journal cannot be torn")?;
         torn += 1;
     }
     if torn == 0 { Err(eyre!("there is no journal on {host} to be torn")) } else { Ok(()) }
 }
 
-/// Up to where a text reaches whose last line is cut in half.
-fn half_of_last_line(text: &[u8]) -> u64 {
-    let end = text.len() - usize::from(text.ends_with(b"\n"));
-    let begin = text[..end].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    (begin + (end - begin) / 2) as u64
+/// The first half of a text's last line.
+fn half_of_last_line(text: &[u8]) -> &[u8] {
+    let line = text.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    &line[..line.len() / 2]
 }
 
 #[cfg(test)]
@@ -267,11 +269,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_is_cut_and_no_other() {
-        assert_eq!(half_of_last_line(b"first\nsecond\n"), 9);
-        assert_eq!(half_of_last_line(b"first\nsecond"), 9);
-        assert_eq!(half_of_last_line(b"only\n"), 2);
-        assert_eq!(half_of_last_line(b""), 0);
+    fn a_torn_line_is_half_of_one() {
+        assert_eq!(half_of_last_line(b"first\nsecond\n"), b"sec");
+        assert_eq!(half_of_last_line(b"only"), b"on");
+        assert_eq!(half_of_last_line(b""), b"");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a command line prints")]
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -14,6 +15,7 @@ use mose_console::lab::commands;
 use mose_console::lab::commands::Replace;
 use mose_experiments::documents::{FaultTable, FaultTotals};
 use mose_lab::{Lab, LinkRate};
+use nix::fcntl::{Flock, FlockArg};
 
 use super::bench::{Bench, SERVICE};
 use super::bound::LINK;
@@ -101,6 +103,8 @@ pub(crate) fn in_the_lab<T: Send>(
     replace: Replace,
     what: impl FnOnce(&Lab) -> color_eyre::Result<T> + Send,
 ) -> color_eyre::Result<T> {
+    let state = open()?.config().state_dir.clone();
+    let _turn = turn(&state)?;
     let before = open_for(&[SERVICE], replace)?.config().edge_link;
     open()?.set_edge_link(LinkRate::Bits(LINK))?;
     let lab = open()?;
@@ -109,6 +113,14 @@ pub(crate) fn in_the_lab<T: Send>(
     });
     open()?.set_edge_link(before)?;
     done?
+}
+
+/// The lab for oneself: another run's faults would be taken for this one's.
+fn turn(state: &Path) -> color_eyre::Result<Flock<File>> {
+    let file = File::create(state.join("faults.lock")).wrap_err("the lab's folder cannot be written to")?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        eyre!("another run of `mose lab faults` or `mose lab soak` has the lab; wait for its end")
+    })
 }
 
 /// Brings up a new lab and goes on in a new program: threads of this one stay in the network of the lab that was.
@@ -184,6 +196,15 @@ mod tests {
         assert!(some.len() > 3 && some.len() < 10, "{}", some.len());
         assert!(chosen(&options(&["--only", "nothing-like-it"])).is_err());
         assert!(chosen(&options(&["--quick"])).unwrap().iter().all(|cell| cell.quick));
+    }
+
+    #[test]
+    fn two_runs_do_not_have_one_lab() {
+        let folder = std::env::temp_dir();
+        let first = turn(&folder).unwrap();
+        assert!(turn(&folder).unwrap_err().to_string().contains("another run"));
+        drop(first);
+        drop(turn(&folder).unwrap());
     }
 
     #[test]
