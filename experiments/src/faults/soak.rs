@@ -28,6 +28,9 @@ const FILE: &str = "soak.ndjson";
 /// After how many migrations an agent has met everything once: its memory is compared with that.
 const EARLY: usize = 50;
 
+/// How many migrations one client sees. What it saw of them is then on disk.
+const LEG: usize = 50;
+
 /// One migration of so many has a fault.
 const ONE_OF: u64 = 5;
 
@@ -57,14 +60,9 @@ pub(crate) fn run(options: &commands::Soak) -> color_eyre::Result<ExitCode> {
     let ran = in_the_lab(replace, |lab| session(lab, options, &mut results))?;
     let cells = std::mem::take(&mut results.cells);
     let struck = cells.iter().filter(|cell| cell.fault != "none").count();
-    let mut totals = FaultTotals::of(&cells);
-    // The client's own counts are of all migrations together.
-    totals.lost += ran.client.lost + ran.client.corrupted;
-    totals.duplicated += ran.client.repeated;
-    totals.resets += ran.client.resets;
-    let (sent, answered) = (ran.client.sent, ran.client.received);
-    let soak =
-        Soak { seed: options.seed, totals, struck, sent, answered, agents: ran.agents, migrations: cells };
+    let Ran { sent, answered, agents } = ran;
+    let totals = FaultTotals::of(&cells);
+    let soak = Soak { seed: options.seed, totals, struck, sent, answered, agents, migrations: cells };
     if kept {
         results.keep("soak.md", &soak_markdown(&soak))?;
         results.keep("soak.json", &serde_json::to_string_pretty(&soak)?)?;
@@ -81,9 +79,11 @@ pub(crate) fn run(options: &commands::Soak) -> color_eyre::Result<ExitCode> {
     Ok(if soak.good() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-/// What a soak comes to beside its migrations.
+/// What this run of a soak comes to beside its migrations.
+#[derive(Default)]
 struct Ran {
-    client: ClientReport,
+    sent: u64,
+    answered: u64,
     agents: Vec<AgentMemory>,
 }
 
@@ -104,28 +104,47 @@ fn session(lab: &Lab, options: &commands::Soak, results: &mut Results) -> color_
     let orders = Orders::connect(lab)?;
     let bench = Bench::ready(lab, &orders)?;
     let all_of_them = options.migrations as usize;
-    let mut client = bench.client()?;
-    let mut moved = Vec::new();
+    let mut ran = Ran::default();
     let mut early: Option<Vec<u64>> = None;
     let memory =
         || EDGES.iter().map(|host| agent_memory(lab, host)).collect::<color_eyre::Result<Vec<u64>>>();
     let begun = Instant::now();
     let first = results.cells.len();
-    for number in first..all_of_them {
-        let (cell, plain) = drawn(options.seed, number as u64);
-        let one = migrate(&bench, cell, plain, number, &mut client)?;
-        let done = number - first + 1;
-        let left = begun.elapsed().as_secs_f64() / done as f64 * (all_of_them - number - 1) as f64;
-        let name = if plain { cell.by.name() } else { cell.name() };
-        eprintln!(
-            "{:>4}/{all_of_them}  {name}: {} · {:.0} min left",
-            number + 1,
-            outcome(&one.ended),
-            left / 60.0
-        );
-        let stuck = one.copies.iter().map(|(_, count)| count).sum::<u32>() != 1 || !client.is_running();
-        moved.push(one);
-        if done == EARLY {
+    while results.cells.len() < all_of_them {
+        let mut client = bench.client()?;
+        let mut leg = Vec::new();
+        let mut stuck = false;
+        for number in results.cells.len()..all_of_them.min(results.cells.len() + LEG) {
+            let (cell, plain) = drawn(options.seed, number as u64);
+            let one = migrate(&bench, cell, plain, number, &mut client)?;
+            let left = begun.elapsed().as_secs_f64() / (number - first + 1) as f64
+                * (all_of_them - number - 1) as f64;
+            let name = if plain { cell.by.name() } else { cell.name() };
+            let ended = outcome(&one.ended);
+            eprintln!("{:>4}/{all_of_them}  {name}: {ended} · {:.0} min left", number + 1, left / 60.0);
+            stuck = one.copies.iter().map(|(_, count)| count).sum::<u32>() != 1 || !client.is_running();
+            leg.push(one);
+            if stuck {
+                break;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        let client = client.stop()?;
+        ran.sent += client.sent;
+        ran.answered += client.received;
+        let last = leg.len() - 1;
+        for (number, one) in leg.into_iter().enumerate() {
+            let mut cell = judged(one, &client);
+            if number == last {
+                // The client's own counts are of all of them together.
+                cell.lost = client.lost;
+                cell.corrupted = client.corrupted;
+                cell.repeated = client.repeated;
+                cell.resets = client.resets;
+            }
+            results.add(cell, "")?;
+        }
+        if results.cells.len() - first >= EARLY && early.is_none() {
             early = memory().ok();
         }
         if stuck {
@@ -133,22 +152,13 @@ fn session(lab: &Lab, options: &commands::Soak, results: &mut Results) -> color_
             break;
         }
     }
-    let late = memory().ok();
-    std::thread::sleep(Duration::from_millis(500));
-    let client = client.stop()?;
-    for one in moved {
-        let cell = judged(one, &client);
-        results.add(cell, "")?;
+    if let (Some(early), Ok(late)) = (early, memory())
+        && results.cells.len() - first > EARLY
+    {
+        let pairs = EDGES.iter().zip(early.iter().zip(&late));
+        ran.agents = pairs.map(|(host, (a, b))| AgentMemory::of(host, *a, *b)).collect();
     }
-    let agents = match (early, late) {
-        (Some(early), Some(late)) if all_of_them - first > EARLY => EDGES
-            .iter()
-            .zip(early.iter().zip(&late))
-            .map(|(host, (a, b))| AgentMemory::of(host, *a, *b))
-            .collect(),
-        _ => Vec::new(),
-    };
-    Ok(Ran { client, agents })
+    Ok(ran)
 }
 
 fn migrate(
