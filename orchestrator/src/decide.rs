@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use mose_protocol::agent::ServiceState;
 use mose_protocol::record::{Outcome, Record};
-use mose_protocol::step::{Phase, Step};
+use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, ServiceName, Timestamp};
 use tokio::time::Instant;
 
-use crate::call::{Asked, Calls, PATIENCE as ONE_ANSWER};
+use crate::call::{Asked, Called, Calls, PATIENCE as ONE_ANSWER};
 use crate::fleet::Fleet;
 use crate::told::{Silent, ago, silent};
 
@@ -137,7 +137,21 @@ async fn source(
 fn asked(migration: &MigrationId) -> Asked {
     let (record, steps) =
         (Request::Record(migration.clone()), Request::Steps { migration: migration.clone(), from: 0 });
-    Asked::with(&[record, steps])
+    Asked { enough: knows_source, ..Asked::with(&[record, steps]) }
+}
+
+/// Whether a host says that it is the source: an abort must not wait for others.
+fn knows_source(called: &Called) -> bool {
+    called.answers.iter().any(|answer| match answer {
+        Ok(Reply::Record(record)) => record.is_some(),
+        Ok(Reply::Steps(steps)) => steps.iter().any(of_the_whole),
+        _ => false,
+    })
+}
+
+/// Whether this is told of a whole migration, as its source alone does.
+fn of_the_whole(event: &StepEvent) -> bool {
+    event.step == Step::Migration
 }
 
 /// What the hosts that answer know of a migration.
@@ -162,8 +176,7 @@ impl Known {
                 known.record = Some((host.clone(), record.clone()));
             }
             let Some(Ok(Reply::Steps(steps))) = called.answers.get(1) else { continue };
-            // Only the source tells of the whole.
-            if steps.iter().any(|event| event.step == Step::Migration) {
+            if steps.iter().any(of_the_whole) {
                 known.source = Some(host.clone());
             } else if !steps.is_empty() {
                 known.others.push(host.clone());

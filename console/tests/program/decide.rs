@@ -286,6 +286,20 @@ fn a_source_that_falls_silent_over_an_order_leaves_open_whether_it_took_it() {
     }
 }
 
+#[test]
+fn the_source_is_found_without_waiting_for_a_silent_host() {
+    let agents = in_doubt(&["edge-a", "edge-b"], Outcome::RolledBack);
+    agents.silent("edge-0");
+    agents.run(async {
+        let fleet = Fleet::join(std::slice::from_ref(&agents.endpoint)).await.unwrap();
+        let began = Instant::now();
+        let refusal = decide::abort(&fleet, None, &"m1".parse().unwrap()).await.unwrap_err();
+        assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+        assert!(refusal.reason.contains("no migration m1 is under way on edge-a"), "{refusal}");
+        fleet.session().close().await.unwrap();
+    });
+}
+
 /// Runs the program with the demo's agents named, beside them.
 async fn program(demo: &Demo, words: Vec<String>) -> std::process::Output {
     let named = demo.endpoints().iter().flat_map(|at| ["--connect".to_owned(), at.clone()]);
