@@ -109,7 +109,14 @@ async fn source(
     migration: &MigrationId,
     what: &str,
 ) -> Result<HostName, Refusal> {
-    let calls = fleet.call(from.map(std::slice::from_ref).unwrap_or_default(), asked(migration)).await?;
+    let calls = match from {
+        // Only that one is needed, whatever others say.
+        Some(from) => {
+            let asked = Asked { enough: |_| false, ..asked(migration) };
+            fleet.call(std::slice::from_ref(from), asked).await?
+        }
+        None => fleet.call(&[], asked(migration)).await?,
+    };
     let known = Known::of(&calls);
     let Some(host) = from.or(known.source.as_ref()) else {
         return Err(if calls.0.is_empty() { fleet.nobody() } else { known.without_source(migration, what) });
