@@ -1,26 +1,18 @@
 //! What this agent heard last of the others, so that somebody can still tell of a host that falls silent.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use mose_bus::session::session_refusal;
 use mose_pam::Millis;
+use mose_protocol::HostName;
 use mose_protocol::agent::{ServiceInfo, Telemetry};
-use mose_protocol::heard::{Heard, HeardServices, MAX_ANSWER, MAX_HOSTS, MAX_REMEMBERED};
+use mose_protocol::heard::{Heard, HeardServices, MAX_ANSWER, MAX_HOSTS};
 use mose_protocol::link::LinkMetrics;
-use mose_protocol::{HostName, Refusal, Reply, Timestamp, envelope, keys};
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use zenoh::handlers::RingChannel;
-
-use crate::agent::Agent;
 
 /// How long a host that is not heard any more is remembered: one that was taken out for good is not told of for ever.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
-
-/// Telemetry that waits to be taken in; where it is more, the oldest goes.
-const WAITING: usize = 512;
 
 /// What was heard last of each host.
 #[derive(Default)]
@@ -36,7 +28,7 @@ struct Last {
 
 impl HeardOf {
     /// Notes that telemetry of `host` came; what it says, where that is to be remembered.
-    fn note(&self, host: HostName, said: Option<Telemetry>, now: Instant) {
+    pub(crate) fn note(&self, host: HostName, said: Option<Telemetry>, now: Instant) {
         let mut all = self.0.lock();
         let before = all.remove(&host).and_then(|last| last.services);
         if all.len() >= MAX_HOSTS
@@ -56,7 +48,7 @@ impl HeardOf {
     }
 
     /// What is remembered, what was heard last first, of the size that an answer may have.
-    fn tell(&self, now: Instant) -> Vec<Heard> {
+    pub(crate) fn tell(&self, now: Instant) -> Vec<Heard> {
         let ago = |at: Instant| Millis::from(now.saturating_duration_since(at));
         let mut all = self.0.lock();
         all.retain(|_, last| now.saturating_duration_since(last.at) < REMEMBERED_FOR);
@@ -87,48 +79,11 @@ impl HeardOf {
     }
 }
 
-impl Agent {
-    /// Takes in what the others tell of themselves.
-    pub(crate) async fn hear_peers(self: &Arc<Self>) -> Result<(), Refusal> {
-        let subscriber = self
-            .session
-            .declare_subscriber(keys::TELEMETRY_ALL)
-            .with(RingChannel::new(WAITING))
-            .await
-            .map_err(|error| session_refusal(&error))?;
-        let agent = self.clone();
-        self.spawn(async move {
-            while let Ok(sample) = subscriber.recv_async().await {
-                let Some(host) = keys::host_of_telemetry(sample.key_expr().as_str()) else { continue };
-                if host == agent.config.host {
-                    continue;
-                }
-                let bytes = sample.payload();
-                let said = (bytes.len() <= MAX_REMEMBERED)
-                    .then(|| envelope::open::<Telemetry>(&bytes.to_bytes()).ok())
-                    .flatten()
-                    .filter(|said| said.host == host);
-                agent.heard.note(host, said, Instant::now());
-            }
-        });
-        Ok(())
-    }
-
-    /// What was heard last of the others, and what is known of the links to them.
-    pub(crate) fn tell_heard(&self) -> Reply {
-        let mut hosts = self.heard.tell(Instant::now());
-        for heard in &mut hosts {
-            heard.hello = self.peers.introduction(&heard.host).map(Box::new);
-            heard.towards = self.links.to(&heard.host);
-        }
-        Reply::Heard { at: Timestamp::now(), hosts }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use mose_protocol::agent::ServiceState;
-    use mose_protocol::{Response, envelope::MAX_MESSAGE};
+    use mose_protocol::envelope::{self, MAX_MESSAGE};
+    use mose_protocol::{Reply, Response, Timestamp};
 
     use super::*;
 

@@ -14,6 +14,7 @@ mod heard;
 pub mod history;
 pub mod journal;
 mod link;
+mod listen;
 pub mod local;
 mod locations;
 mod overlay;

@@ -72,15 +72,11 @@ pub fn links(all: &Told<Link>, now: Timestamp) -> String {
 #[must_use]
 pub fn missing(missing: &Unanswered, rows: usize, now: Timestamp) -> String {
     let Unanswered { host, refused, last_told_at, .. } = missing;
-    match (last_told_at, rows) {
+    let when = last_told_at.map(|at| ago(at, now));
+    match (when, rows) {
         (None, _) => format!("{host} is missing in this list: {refused}"),
-        (Some(at), 0) => {
-            let when = ago(*at, now);
-            format!(
-                "{host} is missing in this list, and last told {when}, of nothing that belongs here: {refused}"
-            )
-        }
-        (Some(at), _) => format!("{host} is as it last told {}: {refused}", ago(*at, now)),
+        (Some(when), 0) => format!("{host} is missing in this list: {refused}; it was heard last {when}"),
+        (Some(when), _) => format!("{host} is in this list as it last told, {when}: {refused}"),
     }
 }
 

@@ -26,12 +26,14 @@ pub(crate) struct Asked {
     pub(crate) patience: Duration,
     /// Whether each is also asked what it heard of the others.
     pub(crate) heard: bool,
+    /// Whether a host's answers are all that is needed, so that no other is waited for.
+    pub(crate) enough: fn(&Called) -> bool,
 }
 
 impl Asked {
     /// These requests, and what was heard; all within the time that an introduction may take.
     pub(crate) fn with(requests: &[Request]) -> Self {
-        Self { requests: requests.into(), patience: PATIENCE, heard: true }
+        Self { requests: requests.into(), patience: PATIENCE, heard: true, enough: |_| false }
     }
 
     /// Nothing but the introduction.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use mose_protocol::agent::ServiceState;
 use mose_protocol::record::{Outcome, Record};
-use mose_protocol::step::{Phase, Step};
+use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, ServiceName, Timestamp};
 use tokio::time::Instant;
 
-use crate::call::{Asked, Calls, PATIENCE as ONE_ANSWER};
+use crate::call::{Asked, Called, Calls, PATIENCE as ONE_ANSWER};
 use crate::fleet::Fleet;
 use crate::told::{Silent, ago, silent};
 
@@ -109,7 +109,14 @@ async fn source(
     migration: &MigrationId,
     what: &str,
 ) -> Result<HostName, Refusal> {
-    let calls = fleet.call(from.map(std::slice::from_ref).unwrap_or_default(), asked(migration)).await?;
+    let calls = match from {
+        // Only that one is needed, whatever others say.
+        Some(from) => {
+            let asked = Asked { enough: |_| false, ..asked(migration) };
+            fleet.call(std::slice::from_ref(from), asked).await?
+        }
+        None => fleet.call(&[], asked(migration)).await?,
+    };
     let known = Known::of(&calls);
     let Some(host) = from.or(known.source.as_ref()) else {
         return Err(if calls.0.is_empty() { fleet.nobody() } else { known.without_source(migration, what) });
@@ -137,7 +144,21 @@ async fn source(
 fn asked(migration: &MigrationId) -> Asked {
     let (record, steps) =
         (Request::Record(migration.clone()), Request::Steps { migration: migration.clone(), from: 0 });
-    Asked::with(&[record, steps])
+    Asked { enough: knows_source, ..Asked::with(&[record, steps]) }
+}
+
+/// Whether a host says that it is the source: an abort must not wait for others.
+fn knows_source(called: &Called) -> bool {
+    called.answers.iter().any(|answer| match answer {
+        Ok(Reply::Record(record)) => record.is_some(),
+        Ok(Reply::Steps(steps)) => steps.iter().any(of_the_whole),
+        _ => false,
+    })
+}
+
+/// Whether this is told of a whole migration, as its source alone does.
+fn of_the_whole(event: &StepEvent) -> bool {
+    event.step == Step::Migration
 }
 
 /// What the hosts that answer know of a migration.
@@ -162,8 +183,7 @@ impl Known {
                 known.record = Some((host.clone(), record.clone()));
             }
             let Some(Ok(Reply::Steps(steps))) = called.answers.get(1) else { continue };
-            // Only the source tells of the whole.
-            if steps.iter().any(|event| event.step == Step::Migration) {
+            if steps.iter().any(of_the_whole) {
                 known.source = Some(host.clone());
             } else if !steps.is_empty() {
                 known.others.push(host.clone());

@@ -175,10 +175,12 @@ impl Fleet {
                     }
                     Some(called) = asking.join_next() => calls.extend(called.ok()),
                 }
-                if !wanted.is_empty() && wanted.iter().all(|host| calls.get(host).is_some_and(settled)) {
-                    // Whoever else is asked is not waited for.
-                    asking.abort_all();
-                    break;
+                let all_wanted =
+                    !wanted.is_empty() && wanted.iter().all(|host| calls.get(host).is_some_and(settled));
+                if all_wanted || calls.values().any(asked.enough) {
+                    // Whoever else is asked is not waited for, nor looked for.
+                    calls.retain(|host, _| live.contains(host));
+                    return Ok(Calls(calls));
                 }
             }
             // Each has a deadline of its own.

@@ -151,11 +151,11 @@ fn a_name_that_nobody_has_is_answered_with_those_that_there_are() {
 fn an_order_by_hand_tells_what_came_of_it_and_not_what_was_meant() {
     let (agents, _) = edges(Ending::Record(Outcome::Done));
     // The record of `m1` says done: an abort came too late, and a decision was not needed.
-    let aborted = agents.mose(&["abort", "m1", "--from", "edge-a"]);
+    let aborted = agents.mose(&["abort", "m1"]);
     assert_eq!(aborted.status.code(), Some(exit::FAILED.into()), "{}", stderr(&aborted));
     assert!(stdout(&aborted).contains("web: edge-a → edge-b done"), "{}", stdout(&aborted));
     assert!(stderr(&aborted).contains("before the order took effect: done"), "{}", stderr(&aborted));
-    let settled = agents.mose(&["settle", "m1", "--from", "edge-a", "--decision", "give-up"]);
+    let settled = agents.mose(&["settle", "m1", "--decision", "give-up"]);
     assert_eq!(settled.status.code(), Some(0), "{}", stderr(&settled));
     assert!(stdout(&settled).contains("web: edge-a → edge-b done"), "{}", stdout(&settled));
     let printed =
@@ -179,10 +179,7 @@ fn a_host_that_does_not_answer_keeps_the_others_from_nothing_and_is_named() {
     });
     agents.silent("edge-0");
     let last = stderr(&agents.mose(&["services"]));
-    assert!(
-        last.contains("edge-b is missing") && last.contains("at 00:00:01 UTC nothing ran there"),
-        "{last}"
-    );
+    assert!(last.contains("edge-b is missing") && last.contains("it was heard last 49"), "{last}");
     for (words, has) in [(&["services"][..], "web"), (&["links"], "edge-b"), (&["history"], "m1")] {
         let printed = agents.mose(words);
         assert_eq!(printed.status.code(), Some(exit::INCOMPLETE.into()), "{words:?}: {}", stderr(&printed));

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
 mod check;
+mod decide;
 mod demo;
 mod doctor;
 mod documents;
@@ -17,6 +18,7 @@ mod readme;
 mod record;
 mod schema;
 mod script;
+mod silent;
 mod support;
 mod terminal;
 mod told;

@@ -131,7 +131,7 @@ fn event(task: &Task, seq: u64, phase: Phase) -> StepEvent {
     }
 }
 
-fn service(host: &HostName) -> ServiceInfo {
+pub(crate) fn service(host: &HostName) -> ServiceInfo {
     ServiceInfo {
         name: "web".parse().unwrap(),
         host: host.clone(),
@@ -144,7 +144,7 @@ fn service(host: &HostName) -> ServiceInfo {
     }
 }
 
-fn link(to: &str) -> LinkMetrics {
+pub(crate) fn link(to: &str) -> LinkMetrics {
     LinkMetrics {
         to: to.parse().unwrap(),
         capacity: Some(BitsPerSec(1_000_000_000)),

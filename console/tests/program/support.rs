@@ -62,7 +62,8 @@ pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What an agent answers. Events that come with it are published after it.
+/// What an agent answers. Events that come with it are published after it. One that is to be `Unreachable` does not answer, nor say that it
+/// does not.
 pub(crate) type Script = dyn Fn(&HostName, &Request) -> Option<(Response, Vec<StepEvent>)> + Send + Sync;
 
 /// Agents on one endpoint.
@@ -144,6 +145,7 @@ impl Drop for Agents {
 async fn answer(session: &zenoh::Session, host: HostName, script: Arc<Script>) {
     let runtime = tokio::runtime::Handle::current();
     let (of_host, publisher) = (host.clone(), session.clone());
+    let unanswered = std::sync::Mutex::new(Vec::new());
     let queryable = session
         .declare_queryable(keys::requests(&host))
         .complete(true)
@@ -157,6 +159,10 @@ async fn answer(session: &zenoh::Session, host: HostName, script: Arc<Script>) {
                     (Err(Refusal::new(RefusalCode::Malformed, reason, "")), Vec::new())
                 }),
             };
+            if response.as_ref().is_err_and(|refusal| refusal.code == RefusalCode::Unreachable) {
+                // As long as a query is kept, whoever asked waits.
+                return unanswered.lock().unwrap().push(query);
+            }
             let publisher = publisher.clone();
             runtime.spawn(async move {
                 let bytes = envelope::seal(&response).unwrap();

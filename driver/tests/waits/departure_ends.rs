@@ -88,6 +88,52 @@ async fn an_abort_while_the_journal_is_written_counts_as_soon_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_abort_that_comes_too_late_is_refused_with_what_is_true_of_the_service() {
+    let too_late = |source: &Host| source.hand_overs.abort(&migration()).unwrap_err();
+    let says = |source: &Host, truth: &str| {
+        let refusal = too_late(source);
+        assert_eq!(refusal.code, RefusalCode::OutOfTurn);
+        assert!(
+            refusal.reason.contains("cannot be aborted any more") && refusal.reason.contains(truth),
+            "{refusal}"
+        );
+    };
+    let source = Host::new("a");
+    source.hears("relinquish", [is(restored()).taking(2000)]);
+    source.does("clean up with figures", [WELL.taking(2000)]);
+    source.order();
+    source.until(1000).await;
+    says(&source, "was handed to b");
+    source.until(3000).await;
+    says(&source, "runs at b");
+
+    let source = Host::new("a");
+    source.does("stop and copy", [FAILS]);
+    source.does("take back", [FAILS.taking(2000), WELL]);
+    source.order();
+    source.until(1000).await;
+    says(&source, "it is over, and ");
+    says(&source, " is being taken back to a");
+    source.until(3000).await;
+    says(&source, "could not be taken back to a yet");
+
+    let source = Host::new("a");
+    source.hears("relinquish", [unreachable()]);
+    source.hears("inquire", [unreachable()]);
+    source.hears("withdraw", [silent()]);
+    source.does("discard", [WELL.taking(5000)]);
+    source.order();
+    source.until(12_000).await;
+    says(&source, "was handed to b, which has not said whether it restored it");
+    source.hand_overs.settle(&migration(), false).unwrap();
+    source.until(16_000).await;
+    says(&source, "was given up at a");
+    // Once it has ended there is nothing to abort.
+    source.until(30_000).await;
+    assert!(too_late(&source).reason.starts_with("no migration"), "{}", too_late(&source));
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_that_are_never_answered_delay_the_end_of_an_undone_migration_by_3_s_each() {
     let source = Host::new("a");
     source.does("make ready", [FAILS.taking(1000)]);
