@@ -61,8 +61,10 @@ impl Agent {
         let (restored, released) = tokio::select! {
             // CRIU waits for the release to begin, so it comes first, unless the restore fails before it.
             released = &mut release => {
+                // CRIU has heard *no*: whatever it makes of that, this is why.
+                let release = released.map_err(with_log)?;
                 let restored = self.see_it_run(container, restore.as_mut(), guarded.patience).await;
-                (restored, released)
+                (restored, Ok(release))
             }
             // The service runs, and what was held for it may still be on its way.
             restored = &mut restore => match restored {

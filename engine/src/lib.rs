@@ -366,6 +366,12 @@ pub trait Engine: Send + Sync {
         }
     }
 
+    /// What became of a restore that an earlier life of the agent had begun: whether the service runs here. One whose service was not to run
+    /// yet ([`Engine::releases`]) is ended. `None` while another one is still at work.
+    async fn settle_restore(&self, container: &Container) -> Option<bool> {
+        self.runs(container).await
+    }
+
     /// Ends a restore that is at work, and every process that it or an earlier one has made. Its images stay. Nobody is asked who may
     /// hang, and it has a deadline. To be called once nobody waits for the moments any more.
     async fn end_restore(&self, container: &Container) -> Result<(), Refusal> {

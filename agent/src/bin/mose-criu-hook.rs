@@ -52,9 +52,11 @@ fn main() -> ExitCode {
     };
     say(&reason);
     let done = match (stage.as_str(), service()) {
-        // CRIU still holds every task: nothing of them has run, and what is in their way keeps in what their connections say.
+        // CRIU still holds every task: nothing of them has run, and what is in their way keeps in what their connections say. CRIU itself
+        // would wait for tasks that wait for it to end.
         ("pre-resume", Some(pid)) => {
             end_tree(pid);
+            end_criu();
             Ok(())
         }
         // The agent that froze it may be gone.
@@ -65,6 +67,24 @@ fn main() -> ExitCode {
         say(&format!("the service's cgroup is as it was: {error}"));
     }
     ExitCode::FAILURE
+}
+
+/// Ends CRIU, which has started this program by a shell.
+fn end_criu() {
+    let mut pid = std::process::id();
+    for _ in 0..4 {
+        let Some(parent) = parent(pid) else { return };
+        if fs::read_to_string(format!("/proc/{parent}/comm")).is_ok_and(|name| name.starts_with("criu")) {
+            return end_tree(parent);
+        }
+        pid = parent;
+    }
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    line.trim().parse().ok().filter(|parent| *parent > 1)
 }
 
 /// The first of the processes that CRIU works on. At a dump's first stage it does not know them yet.

@@ -160,11 +160,9 @@ impl Work for Arrival {
     async fn look(&mut self) -> Option<bool> {
         // Without an identity it was never admitted.
         let Some(container) = self.arrived() else { return Some(false) };
-        let runs = self.agent.engine.runs(&container).await;
+        let runs = self.agent.engine.settle_restore(&container).await;
         if runs.is_none() {
             tracing::warn!(service = %container.name, "a restore of an earlier life is still at work");
-            // It finds out that nobody answers it any more.
-            return self.agent.engine.wake_restore(&container).await;
         }
         runs
     }

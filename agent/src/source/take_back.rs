@@ -87,12 +87,9 @@ impl Source {
 
     /// Whether a container that the engine does not know to run runs: an earlier life of the agent may have restored it.
     async fn restored_already(&self, container: &Container) -> Result<bool, Refusal> {
-        let engine = &self.agent.engine;
-        if let Some(runs) = engine.runs(container).await {
+        if let Some(runs) = self.agent.engine.settle_restore(container).await {
             return Ok(runs);
         }
-        // It finds out that nobody answers it any more.
-        engine.wake_restore(container).await;
         let reason = format!("an earlier restore of {} is still at work", container.name);
         Err(Refusal::new(RefusalCode::Engine, reason, ""))
     }

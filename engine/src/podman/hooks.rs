@@ -133,6 +133,11 @@ impl Hooks {
         std::fs::write(self.released(id), []).map_err(|error| failed(&self.folder, &error))
     }
 
+    /// Whether that was noted, in whichever life of the agent.
+    pub(super) fn has_released(&self, id: &str) -> bool {
+        self.released(id).exists()
+    }
+
     fn released(&self, id: &str) -> PathBuf {
         self.folder.join(id.to_owned() + RELEASED)
     }

@@ -389,6 +389,17 @@ impl Engine for PodmanEngine {
         Restoring::of(container).has_ended().await
     }
 
+    async fn settle_restore(&self, container: &Container) -> Option<bool> {
+        let restoring = Restoring::of(container);
+        let found = restoring.has_ended().await;
+        if found.is_some() || self.hooks.has_released(&container.id) {
+            return if found.is_some() { found } else { restoring.wake().await };
+        }
+        tracing::warn!(service = %container.name, "a restore that nobody waits for is ended");
+        let ended = restoring.end().await;
+        ended.inspect_err(|refusal| tracing::error!(%refusal, "it does not end")).ok().map(|()| false)
+    }
+
     async fn end_restore(&self, container: &Container) -> Result<(), Refusal> {
         Restoring::of(container).end().await
     }
