@@ -8,8 +8,16 @@ use zenoh::{Config, Session};
 /// at once, by its connection; this is for hosts and links that die.
 const LEASE_MS: u64 = 3000;
 
-/// How long bulk data may wait for a slow receiver before Zenoh would drop it in silence, in microseconds.
-const BLOCK_US: u64 = 120_000_000;
+/// How long a message may wait for a receiver that takes nothing before Zenoh closes the connection, in microseconds. Who sends it waits
+/// as long, on a thread of ours.
+const BLOCK_US: u64 = 2_000_000;
+
+/// The same for images, of which a message may be a mebibyte, on a slow link.
+const BULK_BLOCK_US: u64 = 10_000_000;
+
+/// How Zenoh's threads are divided, and where it reads that. While bulk data waits for a receiver that has stopped, the thread that closes
+/// the connection waits too; were it the only one that sends, nobody would hear of this host meanwhile.
+const THREADS: (&str, &str) = ("ZENOH_RUNTIME", "(tx: (worker_threads: 4))");
 
 /// The receive buffer of a session for images, in bytes: with it their throughput is a fifth higher.
 const BULK_BUFFER: &str = "16777216";
@@ -17,12 +25,24 @@ const BULK_BUFFER: &str = "16777216";
 /// How many ports are tried for a session that takes any.
 const ATTEMPTS: u32 = 16;
 
+/// Divides Zenoh's threads, unless the environment says how.
+///
+/// # Safety
+/// No other thread runs yet: none may read the environment meanwhile (`std::env::set_var`).
+pub unsafe fn divide_threads() {
+    let (name, value) = THREADS;
+    if std::env::var_os(name).is_none() {
+        // SAFETY: the caller says that there is no other thread.
+        unsafe { std::env::set_var(name, value) };
+    }
+}
+
 /// A session that listens at `listen` and connects to `connect`; with none of these it looks for others by multicast.
 ///
 /// # Errors
 /// Where an endpoint is not one, or cannot be listened on.
 pub async fn open(listen: &[String], connect: &[String]) -> Result<Session, Refusal> {
-    let config = configuration(listen, connect).map_err(|error| session_refusal(&error))?;
+    let config = configuration(listen, connect, BLOCK_US).map_err(|error| session_refusal(&error))?;
     configured(config).await.map_err(|error| session_refusal(&error))
 }
 
@@ -49,7 +69,8 @@ pub async fn open_alone(listen: Option<&str>, connect: &[String]) -> Result<(Ses
             None => free_endpoint().map_err(|error| session_refusal(&error))?,
         };
         let listen = [endpoint.clone()];
-        let mut config = configuration(&listen, connect).map_err(|error| session_refusal(&error))?;
+        let mut config =
+            configuration(&listen, connect, BLOCK_US).map_err(|error| session_refusal(&error))?;
         for key in ["scouting/multicast/enabled", "scouting/gossip/enabled"] {
             config.insert_json5(key, "false").map_err(|error| session_refusal(&error))?;
         }
@@ -78,8 +99,8 @@ pub async fn open_bulk(listen: &[String], connect: &[String]) -> Result<Session,
     let beside = |endpoints: &[String]| -> Result<Vec<String>, Refusal> {
         endpoints.iter().map(|endpoint| next_port(endpoint)).collect()
     };
-    let mut config =
-        configuration(&beside(listen)?, &beside(connect)?).map_err(|error| session_refusal(&error))?;
+    let mut config = configuration(&beside(listen)?, &beside(connect)?, BULK_BLOCK_US)
+        .map_err(|error| session_refusal(&error))?;
     for (key, value) in [
         ("transport/link/rx/buffer_size", BULK_BUFFER),
         // It is found by its port alone; a session that hears of it by gossip would connect to it as well.
@@ -112,6 +133,7 @@ pub fn session_refusal(error: &dyn std::fmt::Display) -> Refusal {
 fn configuration(
     listen: &[String],
     connect: &[String],
+    block_us: u64,
 ) -> Result<Config, Box<dyn std::error::Error + Send + Sync>> {
     let mut config = Config::default();
     let json = |value: &[String]| serde_json::to_string(value);
@@ -125,7 +147,7 @@ fn configuration(
     set("scouting/multicast/enabled", if connect.is_empty() { "true" } else { "false" })?;
     set("scouting/delay", "0")?;
     set("transport/link/tx/lease", &LEASE_MS.to_string())?;
-    set("transport/link/tx/queue/congestion_control/block/wait_before_close", &BLOCK_US.to_string())?;
+    set("transport/link/tx/queue/congestion_control/block/wait_before_close", &block_us.to_string())?;
     Ok(config)
 }
 
@@ -143,7 +165,7 @@ mod tests {
 
     #[test]
     fn every_setting_is_one_that_this_release_of_zenoh_knows() {
-        let config = configuration(&["tcp/127.0.0.1:0".into()], &["tcp/127.0.0.1:1".into()]);
+        let config = configuration(&["tcp/127.0.0.1:0".into()], &["tcp/127.0.0.1:1".into()], BLOCK_US);
         assert!(config.is_ok(), "{}", config.err().map(|e| e.to_string()).unwrap_or_default());
     }
 }

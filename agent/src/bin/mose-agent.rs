@@ -110,9 +110,13 @@ struct Run {
     socket: PathBuf,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match Box::pin(run()).await {
+fn main() -> ExitCode {
+    // SAFETY: this is the only thread.
+    unsafe { mose_bus::session::divide_threads() };
+    let ran = tokio::runtime::Runtime::new()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(Box::pin(run())));
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mose-agent: {error:#}");
