@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use mose_handover::SourceState;
 use mose_handover::source::{Doubt, Effect, Event, Source, Why};
-use mose_protocol::handover::{Restored, Task};
+use mose_protocol::handover::{Rehearsed, Restored, Task};
 use mose_protocol::record::Outcome;
 use mose_protocol::{MigrationId, Refusal, RefusalCode};
 use tokio::sync::{mpsc, watch};
@@ -36,16 +36,20 @@ pub trait Work: Send {
     async fn make_ready(&mut self) -> Result<(), Refusal>;
 
     /// Freezes the service, dumps it, and has its images verified at the destination; their digest. Its processes are gone when this
-    /// returns well; where it does not, they go on, stand still, or are gone. To be broken off.
+    /// returns well; where it does not, they go on, stand still, or are gone. In a rehearsal they go on as soon as they are dumped, and
+    /// nobody's packets take another way. To be broken off.
     async fn stop_and_copy(&mut self) -> Result<String, Refusal>;
+
+    /// The destination has rehearsed the restore.
+    fn rehearsed(&mut self, rehearsed: Rehearsed);
 
     /// Drops what was made ready here.
     async fn undo(&mut self);
 
-    /// Brings the service back on this host.
+    /// Brings the service back on this host; in a rehearsal from its processes alone.
     async fn take_back(&mut self) -> Result<(), Refusal>;
 
-    /// Tells everyone that the service is back.
+    /// Tells everyone that the service is back, which it never was away in a rehearsal.
     async fn tell_back(&mut self);
 
     /// Measures what clients saw of a service that was taken back; the destination has been told.
@@ -151,7 +155,7 @@ impl HandOvers {
         task: Task,
         work: impl FnOnce(&Arc<Control>) -> W,
     ) -> Result<(), Refusal> {
-        let (machine, effects) = Machine::ordered();
+        let (machine, effects) = Machine::ordered(task.rehearsal);
         let (control, decided) = Control::new(task, machine, self.tasks().clone());
         {
             let mut both = self.lock();
@@ -175,7 +179,7 @@ impl HandOvers {
         state: SourceState,
         work: impl FnOnce(&Arc<Control>) -> W,
     ) {
-        let (machine, effects) = Machine::taken_up(state);
+        let (machine, effects) = Machine::taken_up(state, task.rehearsal);
         let (control, decided) = Control::new(task, machine, self.tasks().clone());
         self.lock().leaving.insert(control.task.migration.clone(), control.clone());
         let work = work(&control);
@@ -191,12 +195,13 @@ impl HandOvers {
         if control.abort() {
             return Ok(());
         }
+        let late = match control.task.rehearsal {
+            true => "this rehearsal is ending".to_owned(),
+            false => format!("its service was handed to {}", control.task.to),
+        };
         Err(Refusal::new(
             RefusalCode::OutOfTurn,
-            format!(
-                "migration {migration} cannot be aborted any more: its service was handed to {}",
-                control.task.to
-            ),
+            format!("migration {migration} cannot be aborted any more: {late}"),
             "wait for its end (`mose watch`)",
         ))
     }
@@ -212,6 +217,16 @@ impl HandOvers {
                 RefusalCode::OutOfTurn,
                 format!("migration {migration} is not in doubt"),
                 "there is nothing to settle",
+            ));
+        }
+        if control.task.rehearsal && !keep {
+            return Err(Refusal::new(
+                RefusalCode::OutOfTurn,
+                format!(
+                    "{} was only rehearsed: it is at {}, and is not given up",
+                    control.task.service, self.host
+                ),
+                "remove what hangs there; it is tried again every few seconds",
             ));
         }
         let _ = control.decisions.send(keep);

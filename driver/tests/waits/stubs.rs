@@ -11,7 +11,7 @@ use mose_driver::departure::{self, Control};
 use mose_driver::{Ask, HandOvers, Tasks, arrival};
 use mose_handover::SourceState;
 use mose_handover::source::{Doubt, Why};
-use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored, Task};
+use mose_protocol::handover::{HandoverState, Prepare, Prepared, Rehearsed, Restored, Task};
 use mose_protocol::record::{Downtime, Outcome, Record};
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response};
 use serde_json::json;
@@ -122,6 +122,7 @@ const fn name_of(state: &HandoverState) -> &'static str {
         HandoverState::Restoring => "restoring",
         HandoverState::Restored(_) => "restored",
         HandoverState::Refused(_) => "refused",
+        HandoverState::Rehearsed(_) => "rehearsed",
     }
 }
 
@@ -256,6 +257,7 @@ impl Host {
             Asked::Create => "create",
             Asked::Hold => "hold",
             Asked::Relinquish(_) => "relinquish",
+            Asked::Rehearse(_) => "rehearse",
             Asked::Inquire => "inquire",
             Asked::Withdraw => "withdraw",
             Asked::Close => "close",
@@ -321,6 +323,10 @@ impl departure::Work for Leaving {
 
     async fn stop_and_copy(&mut self) -> Result<String, Refusal> {
         self.breakable("stop and copy").await.map(|()| "digest".to_owned())
+    }
+
+    fn rehearsed(&mut self, _: Rehearsed) {
+        self.script.note("hears that it was rehearsed");
     }
 
     async fn undo(&mut self) {
@@ -410,6 +416,11 @@ impl arrival::Work for Coming {
 
     async fn restore(&mut self) -> Result<Restored, Refusal> {
         self.script.piece("restore").await.map(|()| figures())
+    }
+
+    async fn rehearse(&mut self) -> Result<Rehearsed, Refusal> {
+        let rehearsed = json!({"started_at": 1, "ended_at": 1, "criu_restore": null});
+        self.script.piece("rehearse").await.map(|()| serde_json::from_value(rehearsed).unwrap())
     }
 
     async fn release(&mut self) -> Result<Restored, Refusal> {
