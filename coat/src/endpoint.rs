@@ -129,6 +129,12 @@ pub trait Overlay: Send + Sync {
     /// Removes port, devices and namespace, and a route that still leads there. Does nothing if there is no such endpoint.
     async fn detach(&self, name: &str) -> Result<(), CoatError>;
 
+    /// Drops what leaves an endpoint, until a route leads to it.
+    ///
+    /// # Errors
+    /// [`CoatError::NoEndpoint`], and what Open vSwitch refuses.
+    async fn wall(&self, name: &str) -> Result<(), CoatError>;
+
     /// Sends an address's packets elsewhere: those held until now first, in order, then at once all others.
     ///
     /// A change of an earlier epoch than the route in force is refused ([`Change::Stale`]); within an epoch the last one wins.

@@ -98,6 +98,9 @@ pub enum CoatError {
         /// What to do first.
         remedy: &'static str,
     },
+    /// This host has no such endpoint.
+    #[error("this host has no endpoint {0}: attach it first")]
+    NoEndpoint(String),
     /// The epoch does not fit into a flow's cookie.
     #[error("epoch {0} is too large: a flow's cookie holds epochs below 2^56")]
     Epoch(u64),

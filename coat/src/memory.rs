@@ -1,6 +1,10 @@
 //! An overlay in memory: the same answers without namespaces, switch or packets, for tests and for the simulated engine.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::PathBuf,
+};
 
 use crate::gap::{GapReport, GapWatch, Outage};
 use crate::{Change, CoatError, Endpoint, EndpointSpec, MAX_EPOCH, Overlay, Route, RouteEntry, name};
@@ -13,6 +17,8 @@ pub enum Call {
     Attach(EndpointSpec, u64),
     /// [`Overlay::detach`]
     Detach(String),
+    /// [`Overlay::wall`]
+    Wall(String),
     /// [`Overlay::route`] and what became of it.
     Route(Ipv4Addr, Route, u64, Change),
     /// [`Overlay::forget`]
@@ -27,6 +33,7 @@ pub enum Call {
 struct OverlayState {
     endpoints: BTreeMap<String, Endpoint>,
     tunnels: BTreeMap<String, Ipv4Addr>,
+    walls: BTreeSet<String>,
     routes: BTreeMap<Ipv4Addr, (Route, u64)>,
     held: BTreeMap<Ipv4Addr, (u64, u64)>,
     calls: Vec<Call>,
@@ -54,6 +61,12 @@ impl MemoryOverlay {
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.state().calls.clone()
+    }
+
+    /// Whether what leaves an endpoint is dropped.
+    #[must_use]
+    pub fn is_walled(&self, name: &str) -> bool {
+        self.state().walls.contains(name)
     }
 
     /// Pretends that a packet arrived for an address; `true` if it is held now.
@@ -99,9 +112,20 @@ impl Overlay for MemoryOverlay {
     async fn detach(&self, name: &str) -> Result<(), CoatError> {
         let mut state = self.state();
         state.endpoints.remove(name);
+        state.walls.remove(name);
         let gone = Route::Endpoint(name.to_owned());
         state.routes.retain(|_, (route, _)| *route != gone);
         state.calls.push(Call::Detach(name.to_owned()));
+        Ok(())
+    }
+
+    async fn wall(&self, name: &str) -> Result<(), CoatError> {
+        let mut state = self.state();
+        if !state.endpoints.contains_key(name) {
+            return Err(CoatError::NoEndpoint(name.to_owned()));
+        }
+        state.walls.insert(name.to_owned());
+        state.calls.push(Call::Wall(name.to_owned()));
         Ok(())
     }
 
@@ -128,6 +152,9 @@ impl Overlay for MemoryOverlay {
                     Route::Hold => 0,
                     _ => state.held.remove(&address).map_or(0, |(packets, _)| packets),
                 };
+                if let Route::Endpoint(name) = &route {
+                    state.walls.remove(name);
+                }
                 state.routes.insert(address, (route.clone(), epoch));
                 Change::Applied { released, overflowed: 0 }
             }
@@ -209,12 +236,15 @@ mod tests {
         let other = EndpointSpec::new("web", "10.77.0.21/24".parse().unwrap());
         assert!(overlay.attach(&other, 1).await.is_err());
 
+        assert!(overlay.wall("another").await.is_err());
+        overlay.wall("web").await.unwrap();
         overlay.route(X, Route::Hold, 2).await.unwrap();
-        assert!(overlay.packet(X, 100));
+        assert!(overlay.packet(X, 100) && overlay.is_walled("web"));
         assert_eq!(overlay.held(X).await, (1, 100));
         let applied = Change::Applied { released: 1, overflowed: 0 };
         assert_eq!(overlay.route(X, to_web(), 2).await.unwrap(), applied);
         assert_eq!(overlay.route(X, to_web(), 2).await.unwrap(), Change::Unchanged);
+        assert!(!overlay.is_walled("web"), "a route leads to it");
         let stale = Change::Stale { current: 2 };
         assert_eq!(overlay.route(X, Route::Hold, 1).await.unwrap(), stale);
 

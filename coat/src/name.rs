@@ -52,6 +52,9 @@ pub(crate) fn pair_vni(base: u32, one: Ipv4Addr, other: Ipv4Addr) -> u32 {
     ((hash >> 24) ^ (hash & 0x00ff_ffff)).max(1)
 }
 
+/// The cookie of a wall's flow.
+pub(crate) const WALL_COOKIE: u64 = 0x57 << 56;
+
 /// The cookie of the flows of a route.
 pub(crate) fn cookie(epoch: u64) -> Result<u64, CoatError> {
     if epoch > MAX_EPOCH {

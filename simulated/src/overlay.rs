@@ -63,6 +63,10 @@ impl Overlay for SimulatedOverlay {
         self.memory.detach(name).await
     }
 
+    async fn wall(&self, name: &str) -> Result<(), CoatError> {
+        self.memory.wall(name).await
+    }
+
     async fn route(&self, address: Ipv4Addr, route: Route, epoch: u64) -> Result<Change, CoatError> {
         if matches!(route, Route::Endpoint(_)) {
             self.before_release(address, epoch).await?;

@@ -26,7 +26,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-use super::messages::{self, BundleStep, FlowEntry, FlowMod, HEADER, Header, kind};
+use super::messages::{self, BundleStep, FlowEntry, FlowMod, HEADER, Header, PacketIn, kind};
 use crate::CoatError;
 
 /// Bytes that may wait to be written before packets are dropped: a switch that reads nothing must not eat memory.
@@ -43,8 +43,8 @@ const AGAIN: ExponentialBuilder = ExponentialBuilder::new()
 
 /// Takes packets that the switch sends here. Called on the connection's thread: it must not block.
 pub(crate) trait PacketSink: Send + Sync + 'static {
-    /// A packet, the port it came in by, and the way to send it on.
-    fn packet_in(&self, in_port: Option<u32>, frame: &[u8], sender: &Sender);
+    /// A packet, and the way to send it on.
+    fn packet_in(&self, packet: &PacketIn<'_>, sender: &Sender);
 }
 
 /// Puts messages on the connection.
@@ -128,7 +128,7 @@ impl Shared {
     fn dispatch(&self, header: Header, body: &[u8], sender: &Sender) -> io::Result<()> {
         match header.kind {
             kind::PACKET_IN => match messages::parse_packet_in(body) {
-                Some(packet) => self.sink.packet_in(packet.in_port, packet.frame, sender),
+                Some(packet) => self.sink.packet_in(&packet, sender),
                 None => return Err(malformed("packet-in")),
             },
             kind::ECHO_REQUEST => {

@@ -8,6 +8,8 @@ pub(crate) const VERSION: u8 = 0x05;
 pub(crate) const HEADER: usize = 8;
 /// `OFPP_CONTROLLER`: this process, as a port.
 pub(crate) const PORT_CONTROLLER: u32 = 0xffff_fffd;
+/// `OFPP_TABLE`: the flows decide where a packet that is sent out goes.
+pub(crate) const PORT_TABLE: u32 = 0xffff_fff9;
 /// `OFPP_ANY`, `OFPG_ANY`: no restriction.
 const ANY: u32 = 0xffff_ffff;
 /// `OFP_NO_BUFFER`: the packet is in the message.
@@ -40,13 +42,15 @@ pub(crate) enum BundleStep {
     Commit = 4,
 }
 
-/// What a flow of ours matches: packets to an address, as IPv4 or as ARP.
+/// What a flow of ours matches: packets to an address, as IPv4 or as ARP, or all that come in by a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Match {
     /// `arp,arp_tpa=`
     Arp(Ipv4Addr),
     /// `ip,nw_dst=`
     Ip(Ipv4Addr),
+    /// `in_port=`
+    From(u32),
 }
 
 /// A flow to be put in place of what matches the same, or to be removed.
@@ -71,6 +75,8 @@ pub(crate) struct FlowEntry {
 /// A packet that the switch sent here.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PacketIn<'a> {
+    /// The cookie of the flow that sent it here.
+    pub(crate) cookie: u64,
     /// Where it came into the bridge.
     pub(crate) in_port: Option<u32>,
     /// The whole Ethernet frame.
@@ -174,6 +180,14 @@ fn put_match(out: &mut Vec<u8>, matches: Match) {
     let (ether_type, field, address) = match matches {
         Match::Arp(address) => (0x0806_u16, OXM_ARP_TPA, address),
         Match::Ip(address) => (0x0800, OXM_IPV4_DST, address),
+        Match::From(port) => {
+            // Type OXM; 4 + 8 bytes, padded to 16.
+            out.extend([0, 1, 0, 12]);
+            out.extend(OXM_IN_PORT.to_be_bytes());
+            out.extend(port.to_be_bytes());
+            out.extend([0; 4]);
+            return;
+        }
     };
     // Type OXM; 4 + 6 + 8 bytes, padded to 24.
     out.extend([0, 1, 0, 18]);
@@ -268,8 +282,11 @@ fn address(bytes: &[u8]) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?))
 }
 
-/// Exactly the two fields of a flow of ours, in whatever order.
+/// Exactly the fields of a flow of ours, in whatever order.
 fn read_match(fields: &[OxmField<'_>]) -> Option<Match> {
+    if let [(OXM_IN_PORT, port)] = fields {
+        return u32_at(port, 0).map(Match::From);
+    }
     if fields.len() != 2 {
         return None;
     }
@@ -316,7 +333,7 @@ pub(crate) fn parse_packet_in(body: &[u8]) -> Option<PacketIn<'_>> {
     let (fields, used) = oxm_fields(body.get(16..)?)?;
     let in_port =
         fields.iter().find(|(field, _)| *field == OXM_IN_PORT).and_then(|(_, value)| u32_at(value, 0));
-    Some(PacketIn { in_port, frame: body.get(16 + used + 2..)? })
+    Some(PacketIn { cookie: u64_at(body, 8)?, in_port, frame: body.get(16 + used + 2..)? })
 }
 
 /// What an error message says, in words where this crate may meet it.
@@ -398,8 +415,17 @@ mod tests {
         let body =
             hex("ffffffff 0004 01 00 4d00000000000001 0001 000c 80000004 00000002 00000000 0000 deadbeef");
         let packet = parse_packet_in(&body).unwrap();
-        assert_eq!(packet.in_port, Some(2));
+        assert_eq!((packet.in_port, packet.cookie), (Some(2), 0x4d00_0000_0000_0001));
         assert_eq!(packet.frame, [0xde, 0xad, 0xbe, 0xef]);
+    }
+
+    #[test]
+    fn a_flow_of_all_that_comes_in_by_a_port_is_read_back() {
+        let mut bytes = Vec::new();
+        put_match(&mut bytes, Match::From(7));
+        assert_eq!(bytes, hex("0001 000c 80000004 00000007 00000000"));
+        let (fields, used) = oxm_fields(&bytes).unwrap();
+        assert_eq!((read_match(&fields), used), (Some(Match::From(7)), 16));
     }
 
     fn flow_stats_reply() -> Vec<u8> {

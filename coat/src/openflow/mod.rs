@@ -5,4 +5,5 @@ mod flows;
 pub(crate) mod messages;
 
 pub(crate) use client::{OfClient, PacketSink, Sender};
-pub(crate) use flows::{Output, read_route, route_add, route_delete};
+pub(crate) use flows::{Output, read_route, read_wall, route_add, route_delete, wall_add, wall_delete};
+pub(crate) use messages::{FlowEntry, FlowMod, PORT_TABLE, PacketIn};

@@ -6,6 +6,7 @@
 mod change;
 mod queues;
 mod routes;
+mod walls;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,10 +32,11 @@ use crate::{
     devices::{self, Devices},
     hold::{Arrival, HoldTable},
     name, netns,
-    openflow::{OfClient, Output, PacketSink, Sender, read_route, route_add, route_delete},
+    openflow::{OfClient, Output, PacketIn, PacketSink, Sender, read_route, route_add, route_delete},
     ovsdb::{OvsdbClient, Schema},
     ports::Port,
 };
+use walls::Walls;
 
 /// How this host's part of the overlay is made.
 #[derive(Debug, Clone)]
@@ -103,13 +105,17 @@ impl OvsConfig {
 /// The hold as the connection's thread sees it.
 struct Guard {
     holds: HoldTable,
+    walls: Walls,
     /// Packets to addresses without a route that still came here.
     strays: AtomicU64,
 }
 
 impl PacketSink for Guard {
-    fn packet_in(&self, in_port: Option<u32>, frame: &[u8], sender: &Sender) {
-        let arrival = self.holds.arrive(in_port, frame, |port, frame| {
+    fn packet_in(&self, packet: &PacketIn<'_>, sender: &Sender) {
+        if self.walls.keeps_in(packet, sender) {
+            return;
+        }
+        let arrival = self.holds.arrive(packet.in_port, packet.frame, |port, frame| {
             sender.packet_out(port, frame);
         });
         if matches!(arrival, Arrival::Unknown | Arrival::Returned) {
@@ -154,7 +160,8 @@ impl OvsOverlay {
                 patience: config.port_deadline,
             };
             schema.ensure_bridge(config.datapath()).await?;
-            let guard = Arc::new(Guard { holds: HoldTable::new(config.hold), strays: AtomicU64::new(0) });
+            let holds = HoldTable::new(config.hold);
+            let guard = Arc::new(Guard { holds, walls: Walls::default(), strays: AtomicU64::new(0) });
             let socket = config.rundir.join(format!("{}.mgmt", config.bridge));
             let sink: Arc<dyn PacketSink> = Arc::clone(&guard) as _;
             let of = OfClient::start(&socket, config.openflow_deadline, sink)?;
@@ -324,9 +331,14 @@ impl Inner {
             outputs.iter().map(|(route, port)| (*port, route.clone())).collect()
         };
         let mut routes = self.routes.lock().await;
-        let (mut held, mut passing, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-        for flow in self.of.flows().await? {
-            let Some((address, output, cookie)) = read_route(&flow) else {
+        let (mut held, mut passing) = (Vec::new(), Vec::new());
+        let flows = self.of.flows().await?;
+        let mut lost = self.guard.walls.adopt(&flows, |port| match targets.get(&port) {
+            Some(Route::Endpoint(name)) => Some(name.clone()),
+            _ => None,
+        });
+        for flow in &flows {
+            let Some((address, output, cookie)) = read_route(flow) else {
                 continue;
             };
             let Some(epoch) = name::epoch(cookie) else { continue };
@@ -350,7 +362,7 @@ impl Inner {
             routes.insert(address, (route, epoch));
         }
         if !lost.is_empty() {
-            self.of.commit("the removal of routes to nowhere", &lost).await?;
+            self.of.commit("the removal of flows to nowhere", &lost).await?;
         }
         let sender = self.of.sender()?;
         self.guard.holds.settle(&held, &passing, |port, frame| {
@@ -364,6 +376,11 @@ impl Inner {
         let _changing = self.changing.lock().await;
         self.learn_outputs().await?;
         let routes = self.routes.lock().await;
+        // Before anything leads anywhere.
+        let walls = self.guard.walls.flows(|endpoint| self.output(&Route::Endpoint(endpoint.to_owned())));
+        if !walls.is_empty() {
+            self.of.commit("the walls", &walls).await?;
+        }
         self.install(&routes, |_| true).await
     }
 
@@ -417,6 +434,11 @@ impl Overlay for OvsOverlay {
     async fn detach(&self, name: &str) -> Result<(), CoatError> {
         let name = name.to_owned();
         self.to_the_end(|inner| async move { inner.detach(name).await }).await
+    }
+
+    async fn wall(&self, name: &str) -> Result<(), CoatError> {
+        let name = name.to_owned();
+        self.to_the_end(|inner| async move { inner.wall(name).await }).await
     }
 
     async fn route(&self, address: Ipv4Addr, route: Route, epoch: u64) -> Result<Change, CoatError> {

@@ -38,6 +38,11 @@ impl Inner {
         let output = self.resolve(address, &route)?;
         let sender = self.of.sender()?;
         let holds = &self.guard.holds;
+        let mut changes = route_add(address, output, cookie).to_vec();
+        if let Output::Port(port) = output {
+            // What it answers to what was held is to be heard.
+            changes.extend(self.guard.walls.lower(&route, port));
+        }
         // What is held goes first: what comes later by the new flows is then behind it.
         let done = match output {
             Output::Here => {
@@ -50,7 +55,12 @@ impl Inner {
             }
         };
         let what = format!("the route of {address}");
-        if let Err(error) = self.of.commit(&what, &route_add(address, output, cookie)).await {
+        if let Err(error) = self.of.commit(&what, &changes).await {
+            if let Output::Port(port) = output
+                && changes.len() > route_delete(address).len()
+            {
+                self.guard.walls.keep(&route, port);
+            }
             self.undo(address, before.as_ref().map(|(route, _)| route), &sender);
             return Err(error);
         }
@@ -132,11 +142,12 @@ impl Inner {
         let mut routes = self.routes.lock().await;
         let gone: Vec<Ipv4Addr> =
             routes.iter().filter(|(_, (route, _))| route == target).map(|(address, _)| *address).collect();
+        let mut changes: Vec<_> = gone.iter().copied().flat_map(route_delete).collect();
+        changes.extend(self.output(target).and_then(|port| self.guard.walls.forget(target, port)));
         self.set_output(target.clone(), None);
-        if gone.is_empty() {
+        if changes.is_empty() {
             return Ok(());
         }
-        let changes: Vec<_> = gone.iter().copied().flat_map(route_delete).collect();
         self.of.commit("the removal of routes", &changes).await?;
         for address in gone {
             routes.remove(&address);

@@ -8,3 +8,4 @@ mod lasting;
 mod moving;
 mod support;
 mod traffic;
+mod walls;
