@@ -76,9 +76,9 @@ pub enum Document {
     Plan,
     /// `mose plan --sweep`
     Sweep,
-    /// A line of `mose watch`, and of `mose migrate`
+    /// A line of `mose watch`, and of `mose migrate` and `mose rehearse`
     Step,
-    /// `mose history ID`, and the last line of `mose migrate`
+    /// `mose history ID`, and the last line of `mose migrate` and `mose rehearse`
     Record,
     /// `mose history`
     History,

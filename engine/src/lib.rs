@@ -110,7 +110,10 @@ pub enum Stage {
     PreDump,
     /// Every image file is written; the tasks still stand, and go on if this is answered with an error.
     PostDump,
-    /// Every task is restored, its sockets exist; they run when this is answered.
+    /// Every task is restored, its sockets exist and are silent: they are in repair mode (tcp(7)). CRIU ends all of it if this is
+    /// answered with an error, and nobody hears of it.
+    PostRestore,
+    /// The sockets are as any others; the tasks run when this is answered. What is answered with an error stands still, frozen.
     PreResume,
 }
 
@@ -310,6 +313,22 @@ pub trait Engine: Send + Sync {
     /// Dumps the container into its checkpoint folder; it does not run afterwards, and its images are kept.
     async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal>;
 
+    /// As [`Engine::dump`], or as [`Engine::dump_with_previous`]; but the container goes on running, whatever comes of it.
+    /// [`Engine::gone_on`] is to be called once the last moment is answered: it stands still until then.
+    async fn dump_and_go_on(&self, container: &Container, with_previous: bool) -> Result<CriuTimes, Refusal>;
+
+    /// Returns once the processes of a container that was dumped to go on do so. Asks nobody who may hang himself, and has a deadline.
+    async fn gone_on(&self, container: &Container) -> Result<(), Refusal> {
+        self.thaw(container)
+    }
+
+    /// Has the restore of a container not fail over a file that is longer or shorter than when it was dumped. For a rehearsal, which
+    /// comes to nothing: the service went on, and may have written to files that were not sent by then.
+    async fn forgive_changed_files(&self, container: &Container) -> Result<(), Refusal> {
+        let _ = container;
+        Ok(())
+    }
+
     /// Whether chains of pre-dumps can be made here, or why not.
     async fn chain_support(&self) -> Result<(), Refusal>;
 
@@ -325,6 +344,13 @@ pub trait Engine: Send + Sync {
     /// Restores the container from its checkpoint folder; the images are kept. Pre-dumps of a chain are looked for in the checkpoint
     /// folder, under their names, and, where it was dumped here, where they were made.
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal>;
+
+    /// Ends a restore that is at work, and every process that it or an earlier one has made. Its images stay. Nobody is asked who may
+    /// hang, and it has a deadline. To be called once nobody waits for the moments any more.
+    async fn end_restore(&self, container: &Container) -> Result<(), Refusal> {
+        let _ = container;
+        Ok(())
+    }
 
     /// The container's memory, to be read while it runs. Dropping it leaves the container as if it had never been.
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal>;

@@ -223,6 +223,7 @@ impl Orders {
             image_policy: ImagePolicy::Bring,
             files: Default::default(),
             pre_copy: how.pre_copy,
+            rehearsal: false,
             forecast: how.forecast.clone(),
         };
         let begun = std::time::Instant::now();

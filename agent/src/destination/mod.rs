@@ -1,6 +1,7 @@
 //! Services that come to this host: what the destination's machine has done for each, with this host's engine, overlay and disk.
 
 mod make_ready;
+mod rehearse;
 mod take_over;
 
 use std::path::Path;
@@ -14,7 +15,7 @@ use mose_engine::Container;
 use mose_engine::podman::CRIU_DEADLINE;
 use mose_pam::Bytes;
 use mose_protocol::agent::Location;
-use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
+use mose_protocol::handover::{HandoverState, Prepare, Prepared, Rehearsed, Restored};
 use mose_protocol::{Refusal, RefusalCode, Response};
 
 use crate::agent::Agent;
@@ -118,6 +119,10 @@ impl Work for Arrival {
 
     async fn restore(&mut self) -> Result<Restored, Refusal> {
         self.bring_back().await
+    }
+
+    async fn rehearse(&mut self) -> Result<Rehearsed, Refusal> {
+        self.rehearse_restore().await
     }
 
     async fn release(&mut self) -> Result<Restored, Refusal> {

@@ -226,6 +226,7 @@ fn task() -> Task {
         transport: Some(TransportKind::Tcp),
         image_policy: mose_protocol::handover::ImagePolicy::Bring,
         pre_copy: Some(mose_protocol::handover::PreCopyWay::Live),
+        rehearsal: false,
         files: Default::default(),
         forecast: None,
     }

@@ -60,6 +60,11 @@ pub(crate) fn restored() -> HandoverState {
     HandoverState::Restored(figures())
 }
 
+pub(crate) fn rehearsed() -> HandoverState {
+    let figures = json!({"started_at": 1, "ended_at": 1, "criu_restore": null});
+    HandoverState::Rehearsed(serde_json::from_value(figures).unwrap())
+}
+
 pub(crate) fn failed() -> Refusal {
     Refusal::new(RefusalCode::Failed, "it failed", "")
 }
@@ -225,6 +230,23 @@ impl Host {
     pub(crate) fn order(&self) {
         let work = |control: &Arc<Control>| Leaving { script: self.script.clone(), control: control.clone() };
         self.hand_overs.order(task("m", "a"), work).unwrap();
+    }
+
+    /// Begins to rehearse that.
+    pub(crate) fn rehearse(&self) {
+        let work = |control: &Arc<Control>| Leaving { script: self.script.clone(), control: control.clone() };
+        self.hand_overs.order(Task { rehearsal: true, ..task("m", "a") }, work).unwrap();
+    }
+
+    /// Is asked to prepare for a rehearsal, and notes the answer.
+    pub(crate) fn prepare_rehearsal(&self) {
+        let (host, mut prepare) = (self.clone(), prepare("m", "a"));
+        prepare.task.rehearsal = true;
+        tokio::spawn(async move {
+            let script = host.script.clone();
+            let answer = host.hand_overs.prepare(prepare, |_| Coming { script }).await;
+            host.answered("m", "prepare", &answer);
+        });
     }
 
     /// Begins another life of the agent, which finds this in the journal of a migration that left.

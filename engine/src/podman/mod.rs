@@ -15,6 +15,7 @@ mod description;
 mod doctor;
 mod dump;
 mod freezer;
+mod going_on;
 mod health;
 pub mod hooks;
 mod images;
@@ -56,6 +57,7 @@ use self::at_work::AtWork;
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
 use self::description::{essence, secrets};
+use self::dump::How;
 use self::hooks::Hooks;
 use self::inspect::{container, is_running, netns, pid};
 use self::socket::Socket;
@@ -340,7 +342,23 @@ impl Engine for PodmanEngine {
     }
 
     async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal> {
-        self.checkpoint(container, false).await
+        self.checkpoint(container, How { with_previous: false, goes_on: false }).await
+    }
+
+    async fn dump_and_go_on(&self, container: &Container, with_previous: bool) -> Result<CriuTimes, Refusal> {
+        self.checkpoint(container, How { with_previous, goes_on: true }).await
+    }
+
+    async fn gone_on(&self, container: &Container) -> Result<(), Refusal> {
+        going_on::gone_on(container).await
+    }
+
+    async fn forgive_changed_files(&self, container: &Container) -> Result<(), Refusal> {
+        let images = container.checkpoint.clone();
+        aside(move || {
+            images::forgive_sizes(&images).map_err(|error| io_refusal("CRIU's images cannot be read", &error))
+        })
+        .await
     }
 
     async fn chain_support(&self) -> Result<(), Refusal> {
@@ -352,7 +370,7 @@ impl Engine for PodmanEngine {
     }
 
     async fn dump_with_previous(&self, container: &Container) -> Result<CriuTimes, Refusal> {
-        self.checkpoint(container, true).await
+        self.checkpoint(container, How { with_previous: true, goes_on: false }).await
     }
 
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal> {
