@@ -24,6 +24,7 @@ use zenoh::query::{Query, Queryable};
 
 use crate::calibrations::Calibrations;
 use crate::config::Config;
+use crate::heard::HeardOf;
 use crate::history::History;
 use crate::journal::Journals;
 use crate::link::Links;
@@ -73,6 +74,8 @@ pub struct Agent {
     pub(crate) watches: Watches,
     /// The links to the other edge hosts.
     pub(crate) links: Arc<Links>,
+    /// What was heard last of the others.
+    pub(crate) heard: HeardOf,
     /// What surrounds the host.
     pub(crate) surroundings: Arc<dyn Surroundings>,
     tools: Vec<(String, String)>,
@@ -126,6 +129,7 @@ impl Agent {
                 ),
                 steps: StepLog::publishing(host, session.clone(), &tasks),
                 started_at: Timestamp::now(),
+                heard: HeardOf::default(),
                 listed: Mutex::default(),
                 declared: Mutex::default(),
                 journals,
@@ -145,6 +149,7 @@ impl Agent {
             agent.take_up_arrivals();
             agent.serve().await?;
             agent.follow_peers().await?;
+            agent.hear_peers().await?;
             agent.take_up_departures();
             let live = keys::live(&agent.config.host);
             let token = agent.session.liveliness().declare_token(live).await;
@@ -302,6 +307,7 @@ impl Agent {
                 self.check(&service, to.as_ref()).await.map(|report| Reply::Check(Box::new(report)))
             }
             Request::Compare(arrival) => Ok(Reply::Check(Box::new(self.compare(&arrival).await))),
+            Request::Heard => Ok(self.tell_heard()),
             Request::Settle { migration, keep } => {
                 self.hand_overs.settle(&migration, keep).map(|()| Reply::Ok)
             }

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mose_coat::{Change, CoatError, Route};
 use mose_engine::{Container, Moment, Moments, Stage};
@@ -25,36 +25,61 @@ pub(crate) struct Release {
     pub(crate) overflowed: u64,
 }
 
+/// Where a service is restored, and for how long that may stand still.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Guarded<'a> {
+    /// Its address on the overlay.
+    pub(crate) address: Ipv4Addr,
+    /// Its endpoint, behind a wall.
+    pub(crate) endpoint: &'a str,
+    /// The epoch of the hand-over.
+    pub(crate) epoch: u64,
+    /// How long nothing may happen.
+    pub(crate) patience: Duration,
+}
+
 impl Agent {
-    /// Restores a container whose address is held, and turns its route to it when its sockets exist.
+    /// Restores a container whose address is held, and turns its route to it when its sockets exist. Where it fails before that, what was
+    /// restored may still be there, and nobody has heard of it.
     pub(crate) async fn restore_behind_guard(
         &self,
         container: &Container,
-        address: Ipv4Addr,
-        endpoint: &str,
-        epoch: u64,
+        guarded: Guarded<'_>,
     ) -> Result<(CriuTimes, Release), Refusal> {
-        let mut moments = self.engine.moments(container).await?;
+        let mut moments = self.engine.moments(container, guarded.patience).await?;
         let resumes = AtomicBool::new(false);
         let restore = self.engine.restore(container);
-        let release = self.release_at_resume(&mut moments, &resumes, address, endpoint, epoch);
+        let release = self.release_at_resume(&mut moments, &resumes, guarded);
         tokio::pin!(restore);
         tokio::pin!(release);
         let begun = SystemTime::now();
         let with_log = |refusal: Refusal| refusal.with_log(self.engine.criu_log(container, begun).as_deref());
+        let hangs = async {
+            let hang = self.engine.restore_hangs(container, guarded.patience).await;
+            if resumes.load(Ordering::Relaxed) { std::future::pending().await } else { hang }
+        };
         let (restored, released) = tokio::select! {
             // CRIU waits for the release to begin, so it comes first, unless the restore fails before it.
-            released = &mut release => (restore.await, released),
+            released = &mut release => {
+                let restored = self.see_it_run(container, restore.as_mut(), guarded.patience).await;
+                (restored, released)
+            }
             // The service runs, and what was held for it may still be on its way.
             restored = &mut restore => match restored {
                 restored if resumes.load(Ordering::Relaxed) => (restored, release.await),
                 // The engine has no moments: the service is back all the same.
-                Ok(times) => (Ok(times), self.release(address, endpoint, epoch).await),
+                Ok(times) => (Ok(times), self.release(guarded).await),
                 Err(refusal) => return Err(with_log(refusal)),
-            }
+            },
+            // Podman may still do what it was asked for, and then finds that nobody answers CRIU.
+            hang = hangs => return Err(with_log(hang)),
         };
         let release = match (restored, released) {
-            (Ok(times), Ok(release)) => return Ok((times, release)),
+            (Ok(times), Ok(release)) => {
+                // Where this agent itself stood still, the hook did not hear it in time and has frozen the service.
+                self.engine.wake_restore(container).await;
+                return Ok((times, release));
+            }
             (Ok(_), Err(refusal)) => return Err(refusal),
             (Err(refusal), Err(_)) => return Err(with_log(refusal)),
             (Err(refusal), Ok(release)) => {
@@ -63,8 +88,7 @@ impl Agent {
             }
         };
         // It was let go, and may have answered its clients since: if it runs, it is restored.
-        let now = self.engine.inspect(&container.name).await?;
-        if now.running {
+        if self.engine.wake_restore(container).await == Some(true) {
             return Ok((CriuTimes::default(), release));
         }
         Err(with_log(Refusal::new(
@@ -74,18 +98,38 @@ impl Agent {
         )))
     }
 
+    /// The end of a restore whose service was told to run. Where nothing happens it is woken; where it runs, nobody waits for an engine
+    /// that does not say so.
+    async fn see_it_run(
+        &self,
+        container: &Container,
+        mut restore: impl Future<Output = Result<CriuTimes, Refusal>> + Unpin,
+        patience: Duration,
+    ) -> Result<CriuTimes, Refusal> {
+        loop {
+            let hang = tokio::select! {
+                restored = &mut restore => return restored,
+                hang = self.engine.restore_hangs(container, patience) => hang,
+            };
+            tracing::warn!(%hang, "a restore hangs after the release");
+            match self.engine.wake_restore(container).await {
+                Some(true) => return Ok(CriuTimes::default()),
+                Some(false) => return Err(hang),
+                None => {}
+            }
+        }
+    }
+
     async fn release_at_resume(
         &self,
         moments: &mut Moments,
         resumes: &AtomicBool,
-        address: Ipv4Addr,
-        endpoint: &str,
-        epoch: u64,
+        guarded: Guarded<'_>,
     ) -> Result<Release, Refusal> {
         while let Some(moment) = moments.recv().await {
             if moment.stage == Stage::PreResume {
                 resumes.store(true, Ordering::Relaxed);
-                return self.release_and_resume(moment, address, endpoint, epoch).await;
+                return self.release_and_resume(moment, guarded).await;
             }
             let _ = moment.answer.send(Ok(()));
         }
@@ -94,13 +138,8 @@ impl Agent {
     }
 
     /// Has CRIU let the service run as soon as its packets are on their way.
-    async fn release_and_resume(
-        &self,
-        moment: Moment,
-        address: Ipv4Addr,
-        endpoint: &str,
-        epoch: u64,
-    ) -> Result<Release, Refusal> {
+    async fn release_and_resume(&self, moment: Moment, guarded: Guarded<'_>) -> Result<Release, Refusal> {
+        let Guarded { address, endpoint, epoch, .. } = guarded;
         let (begins, begun) = oneshot::channel();
         let route = || Route::Endpoint(endpoint.to_owned());
         let turning = self.overlay.release(address, route(), epoch, begins);
@@ -129,12 +168,8 @@ impl Agent {
     }
 
     /// Lets out what is held for an address, to an endpoint here.
-    pub(crate) async fn release(
-        &self,
-        address: Ipv4Addr,
-        endpoint: &str,
-        epoch: u64,
-    ) -> Result<Release, Refusal> {
+    pub(crate) async fn release(&self, guarded: Guarded<'_>) -> Result<Release, Refusal> {
+        let Guarded { address, endpoint, epoch, .. } = guarded;
         let route = Route::Endpoint(endpoint.to_owned());
         released(address, self.overlay.route(address, route, epoch).await)
     }

@@ -134,6 +134,12 @@ impl Peers {
         self.lock().values().filter(|peer| peer.live).map(|peer| peer.hello.clone()).collect()
     }
 
+    /// How a peer introduced itself, also one that is gone.
+    #[must_use]
+    pub fn introduction(&self, host: &HostName) -> Option<Hello> {
+        self.lock().get(host).map(|peer| peer.hello.clone())
+    }
+
     /// One live peer.
     ///
     /// # Errors

@@ -75,26 +75,28 @@ pub(crate) enum Command {
     },
     /// Abort a migration, if its commit point has not been passed, and tell how it ended.
     ///
-    /// The service goes on at its source. The exit code is 0 if it does.
+    /// The service goes on at its source. The exit code is 0 if it does. After the commit point the order is refused, with what is
+    /// true of the service then.
     Abort {
         /// Which.
         migration: MigrationId,
-        /// Its source.
+        /// Its source; found if not given.
         #[arg(long, value_name = "HOST")]
-        from: HostName,
+        from: Option<HostName>,
     },
     /// Decide about a service in doubt by hand, and tell what came of it.
     ///
     /// Look with `podman ps` at the destination before: if it runs there and
     /// is kept at the source too, there are two copies; if it runs nowhere and is given up, it is lost.
-    /// The destination is asked once more: if it speaks, its word counts. The exit code is 0 once the doubt is over, 5 if it is not
-    /// after half a minute.
+    /// The destination is asked once more: if it speaks, its word counts. Afterwards what happened is told, and whether the
+    /// destination is still needed. Only the source can settle: while it is silent, nothing is ordered. The exit code is 0 once the
+    /// doubt is over, 5 if it is not after half a minute.
     Settle {
         /// Which migration.
         migration: MigrationId,
-        /// Its source.
+        /// Its source; found if not given.
         #[arg(long, value_name = "HOST")]
-        from: HostName,
+        from: Option<HostName>,
         /// Resume it at the source, or discard the source's copy.
         #[arg(long)]
         decision: Decision,

@@ -5,16 +5,17 @@ use std::process::ExitCode;
 
 use mose_console::arguments;
 use mose_console::documents::{self, AgentLine, print_json};
-use mose_console::{exit, movable, table};
+use mose_console::{exit, movable, table, told};
 use mose_orchestrator::decide::{self, Decided};
 use mose_orchestrator::design::{self, Design, Given, Wanted};
-use mose_orchestrator::fleet::{Fleet, Told, Unanswered};
+use mose_orchestrator::fleet::Fleet;
 use mose_orchestrator::follow::Follower;
 use mose_orchestrator::order::{self, Order};
+use mose_orchestrator::told::{Told, Unanswered};
 use mose_pam::{Limits, Millis, Plan, Strategy, Targets};
 use mose_protocol::handover::{FilePolicy, ImagePolicy};
 use mose_protocol::record::Record;
-use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName};
+use mose_protocol::{HostName, Refusal, RefusalCode, ServiceName, Timestamp};
 use serde::Serialize;
 
 use crate::cli::{Command, Decision, Migrate};
@@ -53,13 +54,25 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
         Command::Watch => watch(fleet, json).await,
         Command::History { count, migration } => history(fleet, count, migration.as_ref(), json).await,
         Command::Abort { migration, from } => {
-            let what = decide::abort(fleet, &from, &migration).await?;
+            let what = decide::abort(fleet, from.as_ref(), &migration).await?;
             Ok(decided(&what, &migration, json))
         }
         Command::Settle { migration, from, decision } => {
             let keep = matches!(decision, Decision::Keep);
-            let what = decide::settle(fleet, &from, &migration, keep).await?;
-            Ok(decided(&what, &migration, json))
+            let what = decide::settle(fleet, from.as_ref(), &migration, keep).await?;
+            let code = decided(&what, &migration, json);
+            if let Decided::AsOrdered(record) = &what {
+                let there = decide::at_destination(fleet, record).await;
+                let said = decide::settled(record, keep, &there);
+                // With --json a program reads the record, and a person these.
+                said.iter()
+                    .for_each(|line| if json { eprintln!("mose: {line}") } else { println!("{line}") });
+            }
+            Ok(match what {
+                // It took the decision, and nobody knows what came of it.
+                Decided::Unheard(_) => ExitCode::from(exit::IN_DOUBT),
+                _ => code,
+            })
         }
         // Carried out before there is a session.
         Command::Lab { .. }
@@ -96,12 +109,17 @@ fn decided(what: &Decided, migration: &mose_protocol::MigrationId, json: bool) -
             ExitCode::from(exit::FAILED)
         }
         Decided::NotYet(Some(record)) => {
+            // Its reason says why, and which host is needed.
             told(Some(record));
             eprintln!("mose: it is still in doubt after {waited:?}; {later}");
             ExitCode::from(exit::IN_DOUBT)
         }
         Decided::NotYet(None) => {
             eprintln!("mose: it has not ended within {waited:?}; {later}");
+            ExitCode::from(exit::FAILED)
+        }
+        Decided::Unheard(refusal) => {
+            eprintln!("mose: its source took the order and fell silent: {refusal}; {later} once it answers");
             ExitCode::from(exit::FAILED)
         }
     }
@@ -175,34 +193,36 @@ fn tell_all<T: Serialize>(
     all: &Told<T>,
     json: bool,
     nothing: &str,
-    table: impl Fn(&[T]) -> String,
+    host: impl Fn(&T) -> &HostName,
+    table: impl Fn(&Told<T>, Timestamp) -> String,
 ) -> ExitCode {
+    let now = Timestamp::now();
     if json {
         print_json(&documents::Lines::of(all));
-    } else if all.told.is_empty() {
+    } else if all.told.is_empty() && all.last.is_empty() {
         // Nothing is there only if all have said so.
         if all.unanswered.is_empty() {
             println!("{nothing}");
         }
     } else {
-        println!("{}", table(&all.told));
+        println!("{}", table(all, now));
     }
-    for Unanswered { host, refused, last } in &all.unanswered {
-        let last = last.as_ref().map(|last| format!("; {}", table::last_told(last))).unwrap_or_default();
-        eprintln!("mose: {host} is missing in this list: {refused}{last}");
+    for missing in &all.unanswered {
+        let rows = all.last.iter().filter(|last| host(&last.row) == &missing.host).count();
+        eprintln!("mose: {}", told::missing(missing, rows, now));
     }
     if all.unanswered.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::INCOMPLETE) }
 }
 
 async fn services(fleet: &Fleet, json: bool) -> Result<ExitCode, Refusal> {
     let all = fleet.services().await?;
-    Ok(tell_all(&all, json, "no service runs anywhere", table::services))
+    Ok(tell_all(&all, json, "no service runs anywhere", |service| &service.host, told::services))
 }
 
 async fn links(fleet: &Fleet, probe: bool, json: bool) -> Result<ExitCode, Refusal> {
     let all = fleet.links(probe).await?;
     let nothing = "no link is known: it takes two edge hosts whose agents have met";
-    Ok(tell_all(&all, json, nothing, table::links))
+    Ok(tell_all(&all, json, nothing, |link| &link.from, told::links))
 }
 
 /// Migrates, or only rehearses it.
@@ -313,7 +333,8 @@ async fn history(
 ) -> Result<ExitCode, Refusal> {
     let Some(wanted) = migration else {
         let all = fleet.history(count).await?;
-        return Ok(tell_all(&all, json, "no migration yet", table::history));
+        let table = |all: &Told<Record>, _| table::history(&all.told);
+        return Ok(tell_all(&all, json, "no migration yet", |record| &record.from, table));
     };
     let mut all = fleet.record(wanted).await?;
     if let Some(record) = all.told.pop() {

@@ -1,7 +1,8 @@
 //! The documents that commands print with `--json`, each with its JSON Schema.
 
 use clap::ValueEnum;
-use mose_orchestrator::fleet::{Link, Seen, Told, Unanswered};
+use mose_orchestrator::fleet::Seen;
+use mose_orchestrator::told::{Last, Link, Told, Unanswered};
 use mose_protocol::agent::{Hello, ServiceInfo, Telemetry};
 use mose_protocol::record::Record;
 use mose_protocol::step::StepEvent;
@@ -32,17 +33,19 @@ impl<'a> From<&'a Seen> for AgentLine<'a> {
     }
 }
 
-/// An element of a list that hosts were asked for: what one told, or that it did not.
+/// An element of a list that hosts were asked for: what one told, what one told last, or that it did not tell.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Line<'a, T> {
     /// What a host told.
     Told(&'a T),
-    /// A host that did not tell, and why: what it has is missing in the list.
+    /// What a host told last that does not tell it now: `silent` and `last_told_at` mark it.
+    Last(&'a Last<T>),
+    /// A host that did not tell, and why: what it has now is missing in the list.
     Unanswered(&'a Unanswered),
 }
 
-/// What hosts told, and then those that did not.
+/// What hosts told, then what those told last that did not, and then which these are.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Lines<'a, T>(Vec<Line<'a, T>>);
@@ -51,7 +54,7 @@ impl<'a, T> Lines<'a, T> {
     /// All of them.
     #[must_use]
     pub fn of(all: &'a Told<T>) -> Self {
-        let told = all.told.iter().map(Line::Told);
+        let told = all.told.iter().map(Line::Told).chain(all.last.iter().map(Line::Last));
         Self(told.chain(all.unanswered.iter().map(Line::Unanswered)).collect())
     }
 }
@@ -114,6 +117,10 @@ pub enum Document {
     LabBaselineAgainst,
     /// A line of `mose lab unmovable`
     LabUnmovable,
+    /// `mose lab faults`
+    LabFaults,
+    /// `mose lab soak`
+    LabSoak,
     /// What an agent publishes once a second
     Telemetry,
     /// Any of these commands, when it was refused or failed
@@ -161,7 +168,9 @@ impl Document {
             | Self::LabProfiling
             | Self::LabBaseline
             | Self::LabBaselineAgainst
-            | Self::LabUnmovable => return None,
+            | Self::LabUnmovable
+            | Self::LabFaults
+            | Self::LabSoak => return None,
         })
     }
 }

@@ -19,7 +19,7 @@ pub const IN_DOUBT: u8 = 5;
 pub const GIVEN_UP: u8 = 6;
 /// The operator aborted the migration, and the service runs at its source as before.
 pub const ABORTED: u8 = 7;
-/// Not every host answered: what was printed is not all there is.
+/// Not every host answered: what those told last is marked, and what was printed may not be all there is.
 pub const INCOMPLETE: u8 = 8;
 
 /// Every code with its name and what it means: what `--help`, the man pages and the README say.
@@ -40,7 +40,11 @@ pub const TABLE: [(u8, &str, &str); 9] = [
         "the source's copy was discarded by hand, and nobody has said that another one lives",
     ),
     (ABORTED, "aborted", "the operator aborted it; the service runs at its source, as before"),
-    (INCOMPLETE, "incomplete", "a host did not answer: what was printed is not all there is"),
+    (
+        INCOMPLETE,
+        "incomplete",
+        "a host did not answer: what it last told is marked, and what was printed may not be all there is",
+    ),
 ];
 
 /// [`TABLE`] as it is shown below a command's help.

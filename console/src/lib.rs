@@ -10,3 +10,4 @@ pub mod log;
 pub mod movable;
 pub mod proposal;
 pub mod table;
+pub mod told;

@@ -1,11 +1,8 @@
 //! Tables and lines for people to read.
 
-use mose_orchestrator::fleet::{LastTold, Link};
 use mose_pam::{Bytes, Millis};
 use mose_protocol::Timestamp;
-use mose_protocol::agent::ServiceInfo;
 use mose_protocol::forecast::Forecast;
-use mose_protocol::link::CapacityFrom;
 use mose_protocol::record::{Outcome, Record, Verdict};
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_screen::state::Still;
@@ -43,66 +40,6 @@ pub fn known<T: std::fmt::Display>(value: Option<T>) -> String {
 #[must_use]
 pub fn marked(text: &str, simulated: bool) -> String {
     if simulated { format!("{text} SIM") } else { text.to_owned() }
-}
-
-/// Services as a table, one line each.
-#[must_use]
-pub fn services(services: &[ServiceInfo]) -> String {
-    let rows: Vec<Vec<String>> = services
-        .iter()
-        .map(|service| {
-            vec![
-                service.name.to_string(),
-                service.host.to_string(),
-                service.state.name().to_owned(),
-                service.address.map_or_else(|| "not on the overlay".to_owned(), |a| a.addr().to_string()),
-                known(service.memory),
-                known(service.processes),
-                service.image.clone(),
-            ]
-        })
-        .collect();
-    let headings = ["service", "host", "state", "address", "memory", "processes", "image"];
-    table(&headings, &[4, 5], &rows)
-}
-
-/// What a host told last of its services, in a line.
-#[must_use]
-pub fn last_told(last: &LastTold) -> String {
-    let micros = i64::try_from(last.at.0).unwrap_or_default();
-    let at = chrono::DateTime::from_timestamp_micros(micros).map(|at| at.format("%H:%M:%S UTC").to_string());
-    let services: Vec<String> =
-        last.services.iter().map(|service| format!("{} ({})", service.name, service.state.name())).collect();
-    match services.is_empty() {
-        true => format!("at {} nothing ran there", known(at)),
-        false => format!("at {} it told of {}", known(at), services.join(", ")),
-    }
-}
-
-/// Links as a table, one line for each direction.
-#[must_use]
-pub fn links(links: &[Link]) -> String {
-    let time = |at: Option<Timestamp>| {
-        let at = chrono::DateTime::from_timestamp_micros(i64::try_from(at?.0).ok()?)?;
-        Some(at.format("%H:%M:%S").to_string())
-    };
-    let rows: Vec<Vec<String>> = links
-        .iter()
-        .map(|Link { from, metrics }| {
-            vec![
-                format!("{from} → {}", metrics.to),
-                known(metrics.capacity),
-                known(metrics.used),
-                known(metrics.available),
-                known(metrics.rtt),
-                known(metrics.rtt_jitter),
-                known(metrics.capacity_from.map(CapacityFrom::name)),
-                known(time(metrics.capacity_at)),
-            ]
-        })
-        .collect();
-    let headings = ["link", "capacity", "used", "available", "RTT", "jitter", "learnt from", "at (UTC)"];
-    table(&headings, &[1, 2, 3, 4, 5], &rows)
 }
 
 /// One step as it happens, with the time since the migration's begin.

@@ -21,7 +21,7 @@ use mose_protocol::doctor::Check;
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::secret::Secret;
-use mose_protocol::{Refusal, ServiceName};
+use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use mose_transfer::{TakePage, TransferError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -307,8 +307,8 @@ pub trait Engine: Send + Sync {
     async fn create(&self, task: &Task, described: &Described) -> Result<Container, Refusal>;
 
     /// The moments of the dump or restore of a container that is about to begin. Until the receiver is
-    /// dropped, CRIU fails rather than goes on without an answer.
-    async fn moments(&self, container: &Container) -> Result<Moments, Refusal>;
+    /// dropped, CRIU fails rather than goes on without an answer. Where the service stands still it waits for one for `patience`.
+    async fn moments(&self, container: &Container, patience: Duration) -> Result<Moments, Refusal>;
 
     /// Dumps the container into its checkpoint folder; it does not run afterwards, and its images are kept.
     async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal>;
@@ -345,12 +345,39 @@ pub trait Engine: Send + Sync {
     /// folder, under their names, and, where it was dumped here, where they were made.
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal>;
 
+    /// Returns once a restore that was begun has made no progress for `patience`, with what it hangs in; where that cannot be told,
+    /// never.
+    async fn restore_hangs(&self, container: &Container, patience: Duration) -> Refusal {
+        let _ = (container, patience);
+        std::future::pending().await
+    }
+
+    /// Has a restore go on whose service was told to run, and lets the service go on where anything holds it; whether it runs then:
+    /// `None` while the restore is still at work.
+    async fn wake_restore(&self, container: &Container) -> Option<bool> {
+        self.runs(container).await
+    }
+
+    /// Whether processes of a container that was restored here are there; `None` while a restore is at work, or where that cannot be told.
+    /// Nobody is asked who may hang.
+    async fn runs(&self, container: &Container) -> Option<bool> {
+        match self.inspect(&container.name).await {
+            Ok(container) => Some(container.running),
+            Err(refusal) if refusal.code == RefusalCode::UnknownService => Some(false),
+            Err(_) => None,
+        }
+    }
+
     /// Ends a restore that is at work, and every process that it or an earlier one has made. Its images stay. Nobody is asked who may
     /// hang, and it has a deadline. To be called once nobody waits for the moments any more.
     async fn end_restore(&self, container: &Container) -> Result<(), Refusal> {
         let _ = container;
         Ok(())
     }
+
+    /// The container that [`Engine::create`] makes, or has made, of a description, as far as that is known without asking anybody: its
+    /// identity, its name and where its images are. `None` where it was never admitted.
+    fn arrived(&self, task: &Task, description: &ContainerDescription) -> Option<Container>;
 
     /// The container's memory, to be read while it runs. Dropping it leaves the container as if it had never been.
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal>;

@@ -17,6 +17,7 @@ use mose_protocol::agent::Hello;
 use mose_protocol::forecast::Forecast;
 use mose_protocol::handover::{ImagePolicy, PreCopyWay};
 use mose_protocol::record::Record;
+use mose_protocol::step::StepEvent;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request};
 
@@ -138,7 +139,7 @@ pub(crate) fn spec_of(workload: &str, address: Ipv4Addr) -> color_eyre::Result<C
 }
 
 /// Starts a client.
-fn started(lab: &Lab, spec: &ClientSpec) -> color_eyre::Result<Client> {
+pub(crate) fn started(lab: &Lab, spec: &ClientSpec) -> color_eyre::Result<Client> {
     let begun = std::time::Instant::now();
     loop {
         let mut client = Client::start(spec.clone(), &|argv: &[String]| among_clients(lab, argv))?;
@@ -206,15 +207,9 @@ impl Orders {
         self.runtime.block_on(self.fleet.agent(host)).map_err(|refusal| eyre!("{refusal}"))
     }
 
-    /// Moves a service and returns the record.
-    pub(crate) fn migrate(
-        &self,
-        service: &str,
-        from: &str,
-        to: &str,
-        how: &How,
-    ) -> color_eyre::Result<Record> {
-        let order = Order {
+    /// The order to move a service.
+    pub(crate) fn order(service: &str, from: &str, to: &str, how: &How) -> color_eyre::Result<Order> {
+        Ok(Order {
             service: service.parse()?,
             from: Some(from.parse()?),
             to: to.parse()?,
@@ -225,7 +220,39 @@ impl Orders {
             pre_copy: how.pre_copy,
             rehearsal: false,
             forecast: how.forecast.clone(),
-        };
+        })
+    }
+
+    /// Has an order carried out once, as it is answered; `watch` is shown every step.
+    pub(crate) fn carry_out(
+        &self,
+        order: &Order,
+        patience: Duration,
+        watch: impl FnMut(&StepEvent),
+    ) -> Result<Record, Refusal> {
+        self.runtime.block_on(async {
+            let carried = order::carry_out(&self.fleet, order, watch);
+            tokio::time::timeout(patience, carried).await.unwrap_or_else(|_| {
+                let late = format!("the migration had not ended after {patience:?}");
+                Err(Refusal::new(RefusalCode::Failed, late, ""))
+            })
+        })
+    }
+
+    /// What an agent answers.
+    pub(crate) fn answer(&self, host: &HostName, request: &Request) -> mose_protocol::Response {
+        self.runtime.block_on(self.fleet.ask(host, request))
+    }
+
+    /// Moves a service and returns the record.
+    pub(crate) fn migrate(
+        &self,
+        service: &str,
+        from: &str,
+        to: &str,
+        how: &How,
+    ) -> color_eyre::Result<Record> {
+        let order = Self::order(service, from, to, how)?;
         let begun = std::time::Instant::now();
         loop {
             let carried = self.runtime.block_on(order::carry_out(&self.fleet, &order, |_| {}));

@@ -118,6 +118,8 @@ mod tests {
             "services",
             "baseline",
             "unmovable",
+            "faults",
+            "soak",
             "calibrate",
         ];
         for name in starting {

@@ -5,6 +5,7 @@ mod calibrate;
 mod compare;
 mod connections;
 mod course;
+mod faults;
 mod guard;
 mod guest;
 mod lab;

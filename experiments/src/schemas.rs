@@ -23,6 +23,8 @@ pub fn of(document: Document) -> Option<Schema> {
         Document::LabProfiling => schema_of::<documents::Profiling>(),
         Document::LabBaseline => schema_of::<documents::Comparison>(),
         Document::LabBaselineAgainst => schema_of::<documents::Against>(),
+        Document::LabFaults => schema_of::<documents::FaultTable>(),
+        Document::LabSoak => schema_of::<documents::Soak>(),
         Document::LabUnmovable => schema_of::<documents::Unmovable>(),
         _ => return None,
     })

@@ -160,7 +160,7 @@ fn prepared() -> Destination<Reason> {
 }
 
 #[test]
-fn the_destination_says_that_it_refused_only_when_nothing_is_left_of_what_was_its_own() {
+fn the_destination_says_that_it_refused_only_when_what_was_its_own_can_never_run_there() {
     let mut destination = prepared();
     let verify = destination.step(destination::Event::Asked(2, Request::Relinquish("d".into())));
     assert_eq!(verify, [destination::Effect::Verify("d".into())]);
@@ -173,18 +173,22 @@ fn the_destination_says_that_it_refused_only_when_nothing_is_left_of_what_was_it
     let told = destination.step(destination::Event::Asked(3, Request::Relinquish("d".into())));
     assert_eq!(told, [destination::Effect::Reply(3, Told::State(Said::Restoring))]);
     let failed = destination.step(destination::Event::Restored(Err("CRIU")));
-    assert_eq!(failed, [destination::Effect::Remove]);
-    let told = destination.step(destination::Event::Removed(false));
+    assert_eq!(failed, [destination::Effect::Disarm]);
+    let told = destination.step(destination::Event::Disarmed(false));
     assert_eq!(told[0], destination::Effect::Reply(2, Told::State(Said::Restoring)));
     let _ = destination.step(destination::Event::Rang(destination::Timer::Retry));
     let refused = Said::Refused(destination::Why::Failed("CRIU"));
     assert_eq!(
-        destination.step(destination::Event::Removed(true)),
+        destination.step(destination::Event::Disarmed(true)),
         [destination::Effect::Write(refused.clone())]
     );
     assert_eq!(destination.said(), Some(Said::Restoring));
-    let _ = destination.step(destination::Event::Written(Written::OnDisk));
-    assert_eq!(destination.said(), Some(refused));
+    // What is left of it may be removed later.
+    let effects = destination.step(destination::Event::Written(Written::OnDisk));
+    assert_eq!(effects, [destination::Effect::Remove]);
+    assert_eq!((destination.said(), destination.is_open()), (Some(refused), true));
+    let _ = destination.step(destination::Event::Removed(true));
+    assert!(!destination.is_open());
 }
 
 #[test]

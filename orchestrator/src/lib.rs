@@ -5,9 +5,11 @@
 
 pub mod calibrate;
 pub mod calibration;
+mod call;
 pub mod decide;
 pub mod design;
 pub mod fleet;
 pub mod follow;
 pub mod movable;
 pub mod order;
+pub mod told;

@@ -11,8 +11,9 @@ use mose_protocol::step::{Step, StepEvent};
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, ServiceName, Timestamp};
 
-use crate::fleet::{Fleet, Told};
+use crate::fleet::Fleet;
 use crate::follow::Follower;
+use crate::told::{Told, ago};
 
 /// How long without any step before the source is asked how far it is.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -185,11 +186,23 @@ pub async fn carry_out(
 /// # Errors
 /// Where it runs nowhere, or at more than one place.
 pub async fn locate(fleet: &Fleet, service: &ServiceName) -> Result<HostName, Refusal> {
-    let Told { told: services, unanswered } = fleet.services().await?;
+    let Told { told: services, last, unanswered } = fleet.services().await?;
     let found: Vec<_> = services.iter().filter(|s| &s.name == service).collect();
     match found.as_slice() {
         [one] => Ok(one.host.clone()),
         [] => {
+            // Nothing is ordered of where it was; but that is what there is to tell.
+            if let Some(there) = last.iter().find(|last| &last.row.name == service) {
+                let host = &there.row.host;
+                return Err(Refusal::new(
+                    RefusalCode::UnknownService,
+                    format!(
+                        "no host that answers runs a service {service}; {host}, which does not, last told of it {}",
+                        ago(there.last_told_at, Timestamp::now())
+                    ),
+                    format!("see whether {host} and mose-agent there run, and its network"),
+                ));
+            }
             let mut known: Vec<_> = services.iter().map(|s| format!("{} on {}", s.name, s.host)).collect();
             known.extend(unanswered.iter().map(|missing| missing.refused.to_string()));
             Err(Refusal::new(

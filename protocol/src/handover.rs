@@ -179,7 +179,7 @@ pub struct Rehearsed {
     pub started_at: Timestamp,
     /// When everything was restored but nothing resumed: the restore was ended there.
     pub ended_at: Timestamp,
-    /// From the restore's first moment under CRIU to its last.
+    /// CRIU's own figure, where it tells one of a restore that was ended.
     pub criu_restore: Option<Millis>,
 }
 

@@ -29,6 +29,12 @@ pub fn telemetry(host: &HostName) -> String {
     format!("mose/agent/{host}/telemetry")
 }
 
+/// The host whose telemetry is published there.
+#[must_use]
+pub fn host_of_telemetry(key: &str) -> Option<HostName> {
+    key.strip_prefix("mose/agent/")?.strip_suffix("/telemetry")?.parse().ok()
+}
+
 /// Every agent's telemetry.
 pub const TELEMETRY_ALL: &str = "mose/agent/*/telemetry";
 
@@ -51,5 +57,12 @@ mod tests {
         assert_eq!(host_of_live(&live(&host)), Some(host));
         assert_eq!(host_of_live("mose/live/a/b"), None);
         assert_eq!(host_of_live("else"), None);
+    }
+
+    #[test]
+    fn telemetry_names_its_host() {
+        let host: HostName = "edge-a".parse().unwrap();
+        assert_eq!(host_of_telemetry(&telemetry(&host)), Some(host.clone()));
+        assert_eq!(host_of_telemetry(&requests(&host)), None);
     }
 }

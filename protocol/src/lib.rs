@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod envelope;
 pub mod forecast;
 pub mod handover;
+pub mod heard;
 pub mod keys;
 pub mod link;
 pub mod metrics;

@@ -6,6 +6,7 @@ use crate::agent::{Hello, Location, ServiceInfo};
 use crate::check::{Arrival, Report};
 use crate::doctor::Check;
 use crate::handover::{HandoverState, Outage, Prepare, Prepared, Task, WatchTarget, Watched};
+use crate::heard::Heard;
 use crate::link::{LinkMetrics, ProbeOffer, ProbeOrder};
 use crate::metrics::ServiceMetrics;
 use crate::record::Record;
@@ -124,6 +125,8 @@ pub enum Request {
     },
     /// Destination: what stands in the way of this service?
     Compare(Box<Arrival>),
+    /// What have you heard last of the other hosts? An agent of 0.1.0 does not know this, and refuses it as malformed.
+    Heard,
     /// Settle a service in doubt by hand: `keep` true restores it here, false gives it up here.
     Settle {
         /// The migration.
@@ -170,6 +173,7 @@ impl Request {
             Self::Doctor => "doctor",
             Self::Check { .. } => "check",
             Self::Compare(_) => "compare",
+            Self::Heard => "heard",
             Self::Settle { .. } => "settle",
         }
     }
@@ -222,6 +226,13 @@ pub enum Reply {
     Doctor(Vec<Check>),
     /// To `Check` and `Compare`.
     Check(Box<Report>),
+    /// To `Heard`.
+    Heard {
+        /// What the time was there.
+        at: Timestamp,
+        /// Each host of which something was heard.
+        hosts: Vec<Heard>,
+    },
 }
 
 /// A reply, or why there is none.

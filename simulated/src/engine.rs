@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use mose_engine::{
@@ -296,7 +296,7 @@ impl Engine for SimulatedEngine {
         self.inspect(name).await
     }
 
-    async fn moments(&self, container: &Container) -> Result<Moments, Refusal> {
+    async fn moments(&self, container: &Container, _: Duration) -> Result<Moments, Refusal> {
         let (sender, receiver) = mpsc::channel(4);
         self.with(&container.name, |instance| instance.moments = Some(sender))?;
         Ok(receiver)
@@ -347,6 +347,13 @@ impl Engine for SimulatedEngine {
         let restored = restored.await;
         let _ = self.with(name, |instance| instance.moments = None);
         restored
+    }
+
+    fn arrived(&self, task: &Task, _: &ContainerDescription) -> Option<Container> {
+        let state = self.world.state();
+        let instance = state.instances.get(&(self.host.clone(), task.service.clone()))?;
+        let service = state.services.get(&task.service)?;
+        Some(self.container(&task.service, instance, &service.spec.image))
     }
 
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal> {

@@ -1,6 +1,9 @@
 //! CRIU's action script: asks the agent, at the stages that a hand-over acts on, and waits for its answer.
 //!
-//! Runs inside the downtime, many times: no runtime, no allocation to speak of, the standard library alone.
+//! Where there is none, or it is *no*, CRIU fails. What of that CRIU cannot do is done here: a service that stands still at its source
+//! is let go on, and one that was restored is kept from running, as CRIU would let it run after `pre-resume` in any case.
+//!
+//! Runs inside the downtime, many times: no runtime, no allocation to speak of, little but the standard library.
 //! The other end is `mose_engine::podman::hooks`, which says what the marker means.
 
 use std::env;
@@ -11,11 +14,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use mose_engine::podman::freezer::set_frozen;
+
 /// Must be the folder in which the agent listens.
 const FOLDER: &str = "/run/mose/criu";
 
-/// How long the agent may take where the service stands still: what it does takes milliseconds. An agent that died is
-/// noticed at once.
+/// How long the agent may take where the service stands still, if the marker does not say: what it does takes milliseconds. An agent that
+/// died is noticed at once.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How long it may take before the freeze: pre-copy's last round is then on its way.
@@ -23,18 +28,35 @@ const RUNNING_DEADLINE: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     let Ok(stage) = env::var("CRTOOLS_SCRIPT_ACTION") else { return ExitCode::SUCCESS };
-    if !matches!(stage.as_str(), "pre-dump" | "post-dump" | "pre-restore" | "pre-resume") {
+    if !matches!(stage.as_str(), "pre-dump" | "post-dump" | "pre-restore" | "post-restore" | "pre-resume") {
         return ExitCode::SUCCESS;
     }
     let Some(id) = container() else { return ExitCode::SUCCESS };
-    if !Path::new(FOLDER).join(&id).exists() {
-        return ExitCode::SUCCESS;
+    let Ok(marker) = fs::read_to_string(Path::new(FOLDER).join(&id)) else { return ExitCode::SUCCESS };
+    let patience = marker.trim().parse().map_or(DEADLINE, Duration::from_millis);
+    let reason = match ask(&stage, &id, patience) {
+        Ok(answer) if answer == "ok\n" => return ExitCode::SUCCESS,
+        Ok(answer) => answer.trim().to_owned(),
+        Err(error) => format!("the agent does not answer: {error}"),
+    };
+    say(&reason);
+    let done = match stage.as_str() {
+        // CRIU still holds every task: nothing of them runs in between.
+        "pre-resume" => hold_still(true),
+        // The agent that froze it may be gone.
+        "pre-dump" | "post-dump" => hold_still(false),
+        _ => Ok(()),
+    };
+    if let Err(error) = done {
+        say(&format!("the service's cgroup is as it was: {error}"));
     }
-    match ask(&stage, &id) {
-        Ok(answer) if answer == "ok\n" => ExitCode::SUCCESS,
-        Ok(answer) => fail(answer.trim()),
-        Err(error) => fail(&format!("the agent does not answer: {error}")),
-    }
+    ExitCode::FAILURE
+}
+
+/// Freezes or thaws the processes that CRIU works on. CRIU does not know them yet at a dump's first stage.
+fn hold_still(still: bool) -> std::io::Result<()> {
+    let Some(pid) = env::var("CRTOOLS_INIT_PID").ok().and_then(|pid| pid.parse().ok()) else { return Ok(()) };
+    set_frozen(pid, still)
 }
 
 /// The container whose images CRIU works on: `…/overlay-containers/<id>/userdata/checkpoint`.
@@ -44,10 +66,10 @@ fn container() -> Option<String> {
     (id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
-fn ask(stage: &str, id: &str) -> std::io::Result<String> {
+fn ask(stage: &str, id: &str, patience: Duration) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(Path::new(FOLDER).join("sock"))?;
-    stream.set_read_timeout(Some(if stage == "pre-dump" { RUNNING_DEADLINE } else { DEADLINE }))?;
-    stream.set_write_timeout(Some(DEADLINE))?;
+    stream.set_read_timeout(Some(if stage == "pre-dump" { RUNNING_DEADLINE } else { patience }))?;
+    stream.set_write_timeout(Some(patience))?;
     stream.write_all(format!("{stage} {id}\n").as_bytes())?;
     let mut answer = String::new();
     stream.take(512).read_to_string(&mut answer)?;
@@ -55,7 +77,6 @@ fn ask(stage: &str, id: &str) -> std::io::Result<String> {
 }
 
 /// CRIU's log shows what its scripts say.
-fn fail(reason: &str) -> ExitCode {
+fn say(reason: &str) {
     let _ = writeln!(std::io::stderr(), "mose-criu-hook: {reason}");
-    ExitCode::FAILURE
 }

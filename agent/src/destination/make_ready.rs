@@ -118,6 +118,7 @@ impl Arrival {
             let (agent, prepare) = (&self.agent, &self.prepare);
             let spec = endpoint_spec(&prepare.place)?;
             agent.overlay.attach(&spec, prepare.epoch).await.map_err(|error| overlay_refusal(&error))?;
+            agent.overlay.wall(&spec.name).await.map_err(|error| overlay_refusal(&error))?;
             let container = agent.engine.create(&prepare.task, &described(prepare)).await?;
             let folders = Folders {
                 stream: self.image_archive(),

@@ -141,9 +141,17 @@ impl Work for Arrival {
         }
     }
 
+    async fn disarm(&mut self) -> Result<(), Refusal> {
+        self.disarm_what_came().await
+    }
+
     async fn remove(&mut self) -> Result<(), Refusal> {
         if let Some(receiver) = self.receiver.take() {
             receiver.abort();
+        }
+        if self.prepare.task.rehearsal {
+            // Of a rehearsal an earlier life may have left a restore at work.
+            self.disarm_what_came().await?;
         }
         self.container = None;
         let (agent, prepare) = (&self.agent, &self.prepare);
@@ -158,15 +166,15 @@ impl Work for Arrival {
     }
 
     async fn look(&mut self) -> Option<bool> {
-        let service = &self.prepare.task.service;
-        match self.agent.engine.inspect(service).await {
-            Ok(container) => Some(container.running),
-            Err(refusal) if refusal.code == RefusalCode::UnknownService => Some(false),
-            Err(refusal) => {
-                tracing::error!(%service, %refusal, "a hand-over cannot be settled yet");
-                None
-            }
+        // Without an identity it was never admitted.
+        let Some(container) = self.arrived() else { return Some(false) };
+        let runs = self.agent.engine.runs(&container).await;
+        if runs.is_none() {
+            tracing::warn!(service = %container.name, "a restore of an earlier life is still at work");
+            // It finds out that nobody answers it any more.
+            return self.agent.engine.wake_restore(&container).await;
         }
+        runs
     }
 
     async fn forget(&mut self) {

@@ -1,10 +1,10 @@
 //! Rehearsing the restore of a service that stays where it is: CRIU restores it up to the moment at which its sockets would speak, and is told
 //! to fail there, which makes it end all that it has restored.
 //!
-//! Nothing of it is heard: its endpoint is behind a wall, which stays up as no route ever leads there, and the sockets are in repair mode
-//! at that moment. Should CRIU go past it, as it was not told, it is ended at once.
+//! Nothing of it is heard: its endpoint is behind a wall since it was made, which stays up as no route ever leads there, and the sockets are
+//! in repair mode at that moment. Should CRIU go past it, as an older hook does not ask there, all of it is killed before it is answered.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mose_engine::{Container, Engine, Moments, Stage};
 use mose_protocol::handover::Rehearsed;
@@ -13,7 +13,6 @@ use mose_protocol::{Refusal, RefusalCode, Timestamp};
 
 use super::Arrival;
 use super::make_ready::nothing_to_receive;
-use crate::overlay::overlay_refusal;
 use crate::steps::Note;
 
 /// What CRIU is told where it is to end.
@@ -33,19 +32,19 @@ impl Arrival {
         let (agent, prepare) = (&self.agent, &self.prepare);
         let steps = agent.steps.of(&prepare.task.migration);
         let container = self.container.as_ref().ok_or_else(nothing_to_receive)?;
-        agent.overlay.wall(&prepare.place.name).await.map_err(|error| overlay_refusal(&error))?;
         agent.engine.adopt(&prepare.task, &prepare.container).await?;
         agent.engine.forgive_changed_files(container).await?;
         let started_at = Timestamp::now();
         steps.started_at(Step::Restore, started_at);
-        let reached = restored_to_the_end(&*agent.engine, container).await;
+        let reached = restored_to_the_end(&*agent.engine, container, self.patience()).await;
         // However that ended: what CRIU left is ended before anything else is done.
         let ended = agent.engine.end_restore(container).await;
         match reached.and_then(|at| ended.map(|()| at)) {
             Ok(ended_at) => {
                 let detail = Some("up to where it would run, and ended there".to_owned());
                 steps.finished(Step::Restore, Note { at: Some(ended_at), detail, ..Note::default() });
-                let criu_restore = Some(ended_at.since(started_at)).filter(|took| took.0 >= 0.0);
+                // CRIU's own figure is told only of a restore that it has ended itself.
+                let criu_restore = None;
                 Ok(Rehearsed { started_at, ended_at, criu_restore })
             }
             Err(refusal) => {
@@ -57,8 +56,12 @@ impl Arrival {
 }
 
 /// Has the engine restore a container, and CRIU fail at the last moment before it could be heard of; when that was.
-async fn restored_to_the_end(engine: &dyn Engine, container: &Container) -> Result<Timestamp, Refusal> {
-    let mut moments = engine.moments(container).await?;
+async fn restored_to_the_end(
+    engine: &dyn Engine,
+    container: &Container,
+    patience: Duration,
+) -> Result<Timestamp, Refusal> {
+    let mut moments = engine.moments(container, patience).await?;
     let begun = SystemTime::now();
     let with_log = |refusal: Refusal| refusal.with_log(engine.criu_log(container, begun).as_deref());
     let restore = engine.restore(container);
@@ -67,9 +70,15 @@ async fn restored_to_the_end(engine: &dyn Engine, container: &Container) -> Resu
         reached = the_end(engine, container, &mut moments) => {
             // Nobody waits any more: whatever else CRIU asks is answered with *no*.
             drop(moments);
-            (restore.await, Some(reached))
+            let restored = tokio::select! {
+                restored = &mut restore => restored,
+                hang = engine.restore_hangs(container, patience) => Err(hang),
+            };
+            (restored, Some(reached))
         }
         restored = &mut restore => (restored, None),
+        // Podman may still do what it was asked for, and then finds that nobody answers CRIU.
+        hang = engine.restore_hangs(container, patience) => return Err(with_log(hang)),
     };
     match (reached, restored) {
         (Some(Reached::TheEnd(at)), Err(_)) => Ok(at),

@@ -2,27 +2,28 @@
 
 use std::time::Duration;
 
+use mose_engine::Container;
 use mose_protocol::handover::Restored;
 use mose_protocol::step::Step;
 use mose_protocol::{Refusal, RefusalCode, Timestamp};
 
 use super::make_ready::nothing_to_receive;
 use super::{Arrival, transfer_refusal};
+use crate::guard::Guarded;
+use crate::patience::Patience;
 use crate::steps::Note;
-
-/// How long after the last byte the digest may take.
-const VERIFY_DEADLINE: Duration = Duration::from_secs(30);
 
 impl Arrival {
     /// Whether the images are all here and are what the source sent.
     pub(super) async fn compare_digests(&mut self, digest: &str) -> Result<(), Refusal> {
         let mut receiver = self.receiver.take().ok_or_else(nothing_to_receive)?;
-        let received = tokio::time::timeout(VERIFY_DEADLINE, receiver.finished())
+        let patience = self.patience();
+        let received = tokio::time::timeout(patience, receiver.finished())
             .await
             .map_err(|_| {
                 Refusal::new(
                     RefusalCode::Failed,
-                    format!("the images were not complete within {VERIFY_DEADLINE:?}"),
+                    format!("the images were not complete within {patience:?}"),
                     "migrate again",
                 )
             })?
@@ -45,9 +46,7 @@ impl Arrival {
         agent.engine.adopt(&prepare.task, &prepare.container).await?;
         let started_at = Timestamp::now();
         steps.started_at(Step::Restore, started_at);
-        let restored = agent
-            .restore_behind_guard(container, prepare.place.address.addr(), &prepare.place.name, prepare.epoch)
-            .await;
+        let restored = agent.restore_behind_guard(container, self.guarded()).await;
         let (times, release) = match restored {
             Ok(restored) => restored,
             Err(refusal) => {
@@ -69,12 +68,13 @@ impl Arrival {
         })
     }
 
-    /// Lets out what is held for a service that an earlier life has restored.
+    /// Lets out what is held for a service that an earlier life has restored, and lets it go on.
     pub(super) async fn release_what_runs(&self) -> Result<Restored, Refusal> {
-        let prepare = &self.prepare;
         let started_at = Timestamp::now();
-        let address = prepare.place.address.addr();
-        let release = self.agent.release(address, &prepare.place.name, prepare.epoch).await?;
+        let release = self.agent.release(self.guarded()).await?;
+        if let Some(container) = self.arrived() {
+            self.agent.engine.wake_restore(&container).await;
+        }
         Ok(Restored {
             started_at,
             released_at: release.at,
@@ -83,5 +83,31 @@ impl Arrival {
             held: release.held,
             overflowed: release.overflowed,
         })
+    }
+
+    /// Sees to it that nothing of the service runs here, or ever will by this hand-over.
+    pub(super) async fn disarm_what_came(&mut self) -> Result<(), Refusal> {
+        let Some(container) = self.arrived() else { return Ok(()) };
+        let engine = &self.agent.engine;
+        engine.end_restore(&container).await?;
+        // A Podman that begins a restore only now finds nothing.
+        engine.drop_images(&container).await
+    }
+
+    /// The container, also where it was made in an earlier life.
+    pub(super) fn arrived(&self) -> Option<Container> {
+        let (engine, prepare) = (&self.agent.engine, &self.prepare);
+        self.container.clone().or_else(|| engine.arrived(&prepare.task, &prepare.container))
+    }
+
+    fn guarded(&self) -> Guarded<'_> {
+        let place = &self.prepare.place;
+        let (address, patience) = (place.address.addr(), self.patience());
+        Guarded { address, endpoint: &place.name, epoch: self.prepare.epoch, patience }
+    }
+
+    /// How long nothing may happen while the service is this host's.
+    pub(super) fn patience(&self) -> Duration {
+        Patience::of(&self.prepare.task, Duration::ZERO).quiet
     }
 }

@@ -99,6 +99,17 @@ impl Links {
         peers.iter().filter_map(metrics).collect()
     }
 
+    /// What is known of the link to one host, also to one that is gone.
+    pub(crate) fn to(&self, host: &HostName) -> Option<LinkMetrics> {
+        match self.surroundings.link(host) {
+            Some(known) => known.ok(),
+            None => {
+                let measured = self.known.lock();
+                measured.get(host).map(|known| known.estimate.metrics(host, Timestamp::now()))
+            }
+        }
+    }
+
     /// The other edge hosts that are live, by name.
     fn edges(&self) -> Vec<Hello> {
         if self.config.role != Role::Edge {

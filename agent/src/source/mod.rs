@@ -11,6 +11,7 @@ mod rehearse;
 mod report;
 mod stop_and_copy;
 mod take_back;
+mod waits;
 mod work;
 
 use std::sync::Arc;

@@ -1,15 +1,14 @@
 //! From the freeze to the verified images at the destination: the part that the service stands still for.
 
-use std::ops::RangeInclusive;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use mose_bus::peers::QUICK;
 use mose_coat::{Change, Route};
-use mose_engine::{Container, ExitWatch, Moment, Moments, Stage};
+use mose_engine::{Container, Moment, Moments, Stage};
 use mose_pam::Bytes;
 use mose_protocol::agent::Location;
-use mose_protocol::forecast::Forecast;
 use mose_protocol::handover::Place;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::step::Step;
@@ -32,18 +31,8 @@ const ACCEPT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the freeze waits for a connection that came at the last moment.
 const ACCEPT_GRACE: Duration = Duration::from_millis(50);
 
-/// How long CRIU may do nothing at all while the service stands still, where no plan says what that costs: it writes to its log
-/// or its images, or computes, all the time.
-const QUIET: Duration = Duration::from_secs(10);
-
-/// The least and the most of that where there is a plan.
-const QUIET_BOUNDS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(30);
-
 /// How long the engine may take to say how its dump ended, once CRIU is gone. A Podman that hangs is not waited for.
-const ENGINE_GRACE: Duration = Duration::from_secs(5);
-
-/// How long a container's processes may take to end once CRIU kills them.
-const STOP_DEADLINE: Duration = Duration::from_secs(30);
+const ENGINE_GRACE: Duration = Duration::from_secs(1);
 
 impl Source {
     /// Freezes the service, dumps it, and has its images verified at the destination, whose digest it returns. Its processes are gone
@@ -88,7 +77,9 @@ impl Source {
         let agent = self.agent.clone();
         let steps = self.steps.clone();
         let mut exit = agent.engine.exit_watch(container)?;
-        let mut moments = agent.engine.moments(container).await?;
+        let patience = self.patience(container);
+        // A hook waits as long as what is done before it is answered may take.
+        let mut moments = agent.engine.moments(container, patience.whole).await?;
         steps.started(Step::Checkpoint);
         // Kept until its end is heard. An agent that ends leaves it to its own end: CRIU must not be broken off half-way.
         self.dump = Some(tokio::spawn({
@@ -151,13 +142,14 @@ impl Source {
             steps.finished(Step::Transfer, Note { bytes, detail: Some(detail), ..Note::default() });
             Ok::<_, Refusal>(sent)
         };
-        let patience = patience(self.task().forecast.as_deref());
+        let written = AtomicBool::new(false);
         let stopped = async {
             let moment = tokio::select! {
                 moment = last_image_written(&mut moments) => moment?,
                 // From then on CRIU waits for the answer, and has every reason to do nothing.
-                hang = agent.engine.hangs(container, patience) => return Err(hang),
+                hang = agent.engine.hangs(container, patience.quiet) => return Err(hang),
             };
+            written.store(true, Ordering::Relaxed);
             if rehearsal {
                 steps.done(Step::Dump);
                 dumped.done();
@@ -167,11 +159,17 @@ impl Source {
             steps.done(Step::Dump);
             dumped.done();
             steps.started(Step::Stop);
-            steps.end(Step::Stop, await_end(exit.as_mut()).await)
+            let gone = tokio::select! {
+                () = exit.gone() => Ok(()),
+                hang = agent.engine.hangs(container, patience.quiet) => Err(hang),
+            };
+            steps.end(Step::Stop, gone)
         };
         let moved = tokio::select! {
             moved = futures_util::future::try_join(images, stopped) => moved,
             refusal = self.control.broken_off() => Err(refusal),
+            // In a rehearsal the service waits for none of it.
+            refusal = self.waits_in_vain(patience, &written), if !rehearsal => Err(refusal),
         };
         if let Some(at) = back.into_inner() {
             self.measured.released_at(at);
@@ -293,15 +291,6 @@ async fn engines_end(dump: JoinHandle<Result<CriuTimes, Refusal>>) -> Option<Res
     tokio::time::timeout(ENGINE_GRACE, dump).await.ok()?.ok()
 }
 
-/// How long CRIU may do nothing: as long as the service may stand still by its plan's worst case, within bounds.
-fn patience(forecast: Option<&Forecast>) -> Duration {
-    forecast.map_or(QUIET, |forecast| {
-        // An order's forecast was checked: its figures are finite.
-        let worst = Duration::try_from_secs_f64(forecast.bound.downtime.0 / 1e3).unwrap_or(QUIET);
-        worst.clamp(*QUIET_BOUNDS.start(), *QUIET_BOUNDS.end())
-    })
-}
-
 fn late(reason: &str) -> Refusal {
     Refusal::new(RefusalCode::Engine, format!("the dump did not begin: {reason}"), "see CRIU's log")
 }
@@ -328,14 +317,4 @@ async fn let_die(moment: Moment, beside: tokio::sync::oneshot::Receiver<()>) -> 
 
 pub(super) fn lost_hook() -> Refusal {
     Refusal::new(RefusalCode::Engine, "CRIU's hook was lost", "see CRIU's log on the source")
-}
-
-async fn await_end(exit: &mut dyn ExitWatch) -> Result<(), Refusal> {
-    tokio::time::timeout(STOP_DEADLINE, exit.gone()).await.map_err(|_| {
-        Refusal::new(
-            RefusalCode::Engine,
-            format!("the dumped processes were still there after {STOP_DEADLINE:?}"),
-            "see CRIU's log on the source",
-        )
-    })
 }

@@ -1,15 +1,20 @@
 //! Bringing the service back on the source.
 
+use std::time::Duration;
+
 use mose_bus::peers::QUICK;
 use mose_coat::Route;
+use mose_engine::Container;
 use mose_protocol::agent::Location;
 use mose_protocol::handover::Place;
 use mose_protocol::step::Step;
-use mose_protocol::{Refusal, Timestamp};
+use mose_protocol::{Refusal, RefusalCode, Timestamp};
 
 use super::Source;
 use crate::destination::endpoint_spec;
+use crate::guard::Guarded;
 use crate::overlay::overlay_refusal;
+use crate::patience::Patience;
 
 impl Source {
     /// Brings the service back on this host: lets it go on where it still stands, restores it where it was dumped.
@@ -49,8 +54,9 @@ impl Source {
             Some(container) => container,
             None => agent.engine.inspect(&self.task().service).await?,
         };
-        if container.running {
+        if container.running || self.restored_already(&container).await? {
             agent.engine.thaw(&container)?;
+            agent.engine.wake_restore(&container).await;
             let route = Route::Endpoint(place.name.clone());
             agent.overlay.route(address, route, epoch).await.map_err(|error| overlay_refusal(&error))?;
             let at = Timestamp::now();
@@ -65,8 +71,28 @@ impl Source {
         agent.overlay.detach(&place.name).await.map_err(overlay_error)?;
         agent.overlay.route(address, Route::Hold, epoch).await.map_err(overlay_error)?;
         agent.overlay.attach(&endpoint_spec(place)?, epoch).await.map_err(overlay_error)?;
-        let (_, release) = agent.restore_behind_guard(&container, address, &place.name, epoch).await?;
+        agent.overlay.wall(&place.name).await.map_err(overlay_error)?;
+        let patience = Patience::of(self.task(), Duration::ZERO).quiet;
+        let guarded = Guarded { address, endpoint: &place.name, epoch, patience };
+        let restored = agent.restore_behind_guard(&container, guarded).await;
+        if restored.is_err() {
+            // It is tried again, from the same images.
+            agent.engine.end_restore(&container).await?;
+        }
+        let (_, release) = restored?;
         agent.engine.drop_images(&container).await?;
         Ok(release.at)
+    }
+
+    /// Whether a container that the engine does not know to run runs: an earlier life of the agent may have restored it.
+    async fn restored_already(&self, container: &Container) -> Result<bool, Refusal> {
+        let engine = &self.agent.engine;
+        if let Some(runs) = engine.runs(container).await {
+            return Ok(runs);
+        }
+        // It finds out that nobody answers it any more.
+        engine.wake_restore(container).await;
+        let reason = format!("an earlier restore of {} is still at work", container.name);
+        Err(Refusal::new(RefusalCode::Engine, reason, ""))
     }
 }

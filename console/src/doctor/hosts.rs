@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use mose_orchestrator::fleet::{Fleet, Seen};
+use mose_orchestrator::told::{Silent, ago};
 use mose_protocol::agent::Hello;
 use mose_protocol::doctor::{Check, bounded};
 use mose_protocol::time::ClockOffset;
-use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request};
+use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Timestamp};
 
 use super::HostReport;
 
@@ -20,14 +21,20 @@ const CLOCK: Duration = Duration::from_secs(10);
 /// Clocks that differ by no more than this (µs) are taken for one.
 const SAME_CLOCK: u64 = 100_000;
 
-/// Has the agents of the hosts that are `wanted`, or of all, look at them; the hosts whose agents are live, and what was found.
+/// Has the agents of the hosts that are `wanted`, or of all, look at them; the hosts whose agents are live, and what was found. Of
+/// silent hosts it is told what the others heard last of them.
 ///
 /// # Errors
 /// Where the session fails.
 pub async fn examine(fleet: &Fleet, wanted: &[HostName]) -> Result<(Vec<String>, Vec<HostReport>), Refusal> {
-    let seen = fleet.agents(wanted).await?;
-    let live: Vec<String> = seen.iter().map(|agent| agent.host.to_string()).collect();
-    let absent = wanted.iter().filter(|host| seen.iter().all(|agent| &agent.host != *host)).map(|host| {
+    let (seen, silent) = fleet.roll(wanted).await?;
+    let heard_of = |host: &HostName| silent.iter().any(|silent| &silent.host == host);
+    // An agent that is there and says nothing is not reached.
+    let reached = seen.iter().filter(|agent| !heard_of(&agent.host));
+    let live: Vec<String> = reached.map(|agent| agent.host.to_string()).collect();
+    let is_wanted = |host: &HostName| wanted.is_empty() || wanted.contains(host);
+    let unknown = |host: &&HostName| seen.iter().all(|agent| &agent.host != *host) && !heard_of(host);
+    let absent = wanted.iter().filter(unknown).map(|host| {
         let remedy = match live.as_slice() {
             [] => format!("start mose-agent on {host}"),
             live => {
@@ -38,7 +45,10 @@ pub async fn examine(fleet: &Fleet, wanted: &[HostName]) -> Result<(Vec<String>,
         HostReport { host: host.clone(), checks: vec![check] }
     });
     let mut reports: Vec<HostReport> = absent.collect();
-    let asked = seen.iter().filter(|agent| wanted.is_empty() || wanted.contains(&agent.host));
+    let now = Timestamp::now();
+    reports
+        .extend(silent.iter().filter(|silent| is_wanted(&silent.host)).map(|silent| of_silent(silent, now)));
+    let asked = seen.iter().filter(|agent| is_wanted(&agent.host) && !heard_of(&agent.host));
     reports.extend(join_all(asked.map(|agent| report(fleet, agent))).await);
     reports.sort_by(|a, b| a.host.cmp(&b.host));
     Ok((live, reports))
@@ -70,6 +80,50 @@ async fn report(fleet: &Fleet, agent: &Seen) -> HostReport {
         Err(refusal) => checks.push(unlooked(&refusal.reason, &refusal.remedy)),
     }
     HostReport { host: host.clone(), checks }
+}
+
+/// What can be told of a host that does not answer: since when, and what it told before.
+fn of_silent(silent: &Silent, now: Timestamp) -> HostReport {
+    let Silent { host, refused, last } = silent;
+    let Some(last) = last else {
+        let check = Check::broken("agent", &refused.reason, &refused.remedy);
+        return HostReport { host: host.clone(), checks: vec![check] };
+    };
+    let agent =
+        format!("silent; heard last at {}, {}: {}", clock_time(last.at), ago(last.at, now), refused.reason);
+    let mut checks = vec![Check::broken("agent", agent, &refused.remedy)];
+    let look = format!("look there with podman ps: what {host} told last is not how it is now");
+    checks.push(match &last.services {
+        None => Check::unknown("services", "nobody who answers has heard what runs there", look),
+        Some((at, services)) => {
+            let listed: Vec<String> = services
+                .iter()
+                .map(|service| format!("{} was {}", service.name, service.state.name()))
+                .collect();
+            let listed = if listed.is_empty() { "nothing ran there".to_owned() } else { listed.join(", ") };
+            Check::unknown("services", format!("last told {}: {listed}", ago(*at, now)), look)
+        }
+    });
+    if let Some(hello) = &last.hello {
+        let tools: Vec<String> =
+            hello.tools.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let found = format!(
+            "when it was met: release {}, {} host at {}{}{}",
+            hello.release,
+            hello.role.name(),
+            hello.underlay,
+            if tools.is_empty() { "" } else { ", " },
+            tools.join(", ")
+        );
+        checks.push(Check::unknown("versions", found, ""));
+    }
+    HostReport { host: host.clone(), checks }
+}
+
+fn clock_time(at: Timestamp) -> String {
+    let micros = i64::try_from(at.0).unwrap_or_default();
+    let at = chrono::DateTime::from_timestamp_micros(micros);
+    at.map_or_else(|| "?".to_owned(), |at| at.format("%H:%M:%S UTC").to_string())
 }
 
 fn unlooked(reason: &str, remedy: &str) -> Check {

@@ -106,6 +106,14 @@ pub enum Lab<Rate: Word, Cgroups: Word> {
     ///
     /// All of them take some minutes. The exit code is 1 where the check is wrong.
     Unmovable(Unmovable),
+    /// Strike a migration with a fault, for each cell of a table of faults, moments, sides and strategies, and judge what came of it.
+    ///
+    /// Agents, engines, CRIU, disks and links of the lab break or hang; a client's own log says how long the service stood still,
+    /// and whether anything was lost or answered twice. The whole table takes an hour or more. The exit code is 1 where anything is
+    /// not as it should be.
+    Faults(Box<Faults>),
+    /// Migrate a counter to and fro many times under one client, with a fault in one of five migrations.
+    Soak(Soak),
 }
 
 /// What a lab is brought up with.
@@ -403,4 +411,60 @@ pub struct Rounds {
     /// Further arguments of the workload's program.
     #[arg(last = true)]
     pub arguments: Vec<String>,
+}
+
+/// The options of `mose lab faults`.
+#[derive(clap::Args)]
+pub struct Faults {
+    /// Only tell the cells.
+    #[arg(long)]
+    pub list: bool,
+    /// Only a few of them, which take three minutes together.
+    #[arg(long)]
+    pub quick: bool,
+    /// Only those with this in their name, such as agent-killed or /source/; may be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    pub only: Vec<String>,
+    /// The folder for what each cell came to (faults.ndjson), the report (faults.md, faults.json), and the agents' logs of cells
+    /// that failed.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with what is in that folder: cells that are there are not struck again.
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// Print JSON.
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print the report as Markdown.
+    #[arg(long)]
+    pub markdown: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
+}
+
+/// The options of `mose lab soak`.
+#[derive(clap::Args)]
+pub struct Soak {
+    /// How many migrations.
+    #[arg(short = 'n', long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub migrations: u32,
+    /// What the faults and strategies are drawn from.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The folder for what each migration came to (soak.ndjson) and the report (soak.md, soak.json).
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with what is in that folder.
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// Print JSON.
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print the report as Markdown.
+    #[arg(long)]
+    pub markdown: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
 }

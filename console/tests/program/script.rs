@@ -244,6 +244,7 @@ fn record(task: &Task, outcome: Outcome) -> Record {
         transport: None,
         started_at: Timestamp(1_000_000),
         duration: Millis(512.0),
+        rehearsal: None,
         outcome,
         simulated: false,
         reason,

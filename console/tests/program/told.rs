@@ -72,7 +72,7 @@ async fn in_doubt(demo: &Demo, fleet: &Fleet) -> Record {
 }
 
 async fn settle(fleet: &Fleet, record: &Record, keep: bool) -> Record {
-    match decide::settle(fleet, &record.from, &record.migration, keep).await.unwrap() {
+    match decide::settle(fleet, Some(&record.from), &record.migration, keep).await.unwrap() {
         Decided::AsOrdered(record) => *record,
         other => panic!("{other:?}"),
     }
@@ -127,7 +127,7 @@ async fn whichever_comes_first_the_destinations_word_or_the_decision_what_is_tol
     let doubt = in_doubt(&demo, &fleet).await;
     demo.bring_back(&host("edge-b")).await.unwrap();
     // It refuses: where that is heard first, the source's copy is the only one, and is not discarded.
-    let ended = match decide::settle(&fleet, &doubt.from, &doubt.migration, false).await {
+    let ended = match decide::settle(&fleet, Some(&doubt.from), &doubt.migration, false).await {
         Ok(Decided::AsOrdered(record)) => *record,
         Ok(other) => panic!("{other:?}"),
         Err(refusal) => {
@@ -186,7 +186,7 @@ async fn an_abort_is_no_failure_and_tells_what_was_sent() {
     };
     let begun = |event: &StepEvent| event.step == Step::Iteration && event.phase == Phase::Started;
     let migration = until(&fleet, plan, begun).await;
-    let aborted = match decide::abort(&fleet, &host("edge-a"), &migration).await.unwrap() {
+    let aborted = match decide::abort(&fleet, Some(&host("edge-a")), &migration).await.unwrap() {
         Decided::AsOrdered(record) => *record,
         other => panic!("{other:?}"),
     };
@@ -213,7 +213,7 @@ async fn after_the_commit_point_an_abort_is_refused_and_the_migration_done() {
     let (demo, fleet) = started().await;
     let given = |event: &StepEvent| event.step == Step::Relinquish && event.phase == Phase::Finished;
     let migration = until(&fleet, Plan::cold(), given).await;
-    let refusal = decide::abort(&fleet, &host("edge-a"), &migration).await.unwrap_err();
+    let refusal = decide::abort(&fleet, Some(&host("edge-a")), &migration).await.unwrap_err();
     assert_eq!(refusal.code, RefusalCode::OutOfTurn, "{refusal}");
     let began = Instant::now();
     while demo.world().live_on(&service()) != [host("edge-b")] {

@@ -109,6 +109,7 @@ impl<W: Work> Drive<W> {
                 self.work.keep().await;
                 return None;
             }
+            Effect::Disarm => Event::Disarmed(self.disarm().await),
             Effect::Remove => Event::Removed(self.remove().await),
             Effect::Look => Event::Looked(self.work.look().await),
             // `run` does these itself, and replies are given at once.
@@ -139,6 +140,17 @@ impl<W: Work> Drive<W> {
                 Written::Unsure
             }
         }
+    }
+
+    /// Sees to it that the service never runs here; whether that is certain.
+    async fn disarm(&mut self) -> bool {
+        let disarmed = self.work.disarm().await;
+        let service = self.incoming.service();
+        disarmed
+            .inspect_err(|refusal| {
+                tracing::error!(%service, %refusal, "a copy cannot be ended; it is tried again");
+            })
+            .is_ok()
     }
 
     /// Removes everything that the hand-over has made here, and notes that on disk; whether nothing is left.

@@ -68,6 +68,10 @@ pub trait Work: Send {
     /// The service is here for good: removes what was for the migration only.
     async fn keep(&mut self);
 
+    /// Ends a restore that is at work, ends what it made, and takes the images away. The service can never run here by this hand-over
+    /// when it returns well. Nobody is asked for it who may hang.
+    async fn disarm(&mut self) -> Result<(), Refusal>;
+
     /// Removes everything that the hand-over has made here, processes first. Nothing of the service can run here when it returns well.
     async fn remove(&mut self) -> Result<(), Refusal>;
 

@@ -17,8 +17,9 @@ use crate::{HandOvers, QUICK};
 
 type Effect = mose_handover::source::Effect<Refusal>;
 
-/// How long the destination may take to restore before the source asks how far it is.
-const RESTORE_DEADLINE: Duration = Duration::from_secs(120);
+/// How long the destination may take to restore before the source asks how far it is, which costs nothing. Where the answer was lost,
+/// the service would be missed for as long.
+const RESTORE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// How long the source asks in vain before it says that the service is in doubt. It goes on asking.
 pub const DOUBT_AFTER: Duration = Duration::from_secs(10);

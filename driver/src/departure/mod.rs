@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use mose_handover::SourceState;
-use mose_handover::source::{Doubt, Effect, Event, Source, Why};
+use mose_handover::source::{Doubt, Effect, Event, Source, Standing, Why};
 use mose_protocol::handover::{Rehearsed, Restored, Task};
 use mose_protocol::record::Outcome;
 use mose_protocol::{MigrationId, Refusal, RefusalCode};
@@ -126,6 +126,35 @@ impl Control {
         self.tasks.whole(|| self.machine().step(event))
     }
 
+    /// Why the migration cannot be aborted any more: what is true of its service now.
+    fn too_late(&self) -> Refusal {
+        let Task { migration, service, from, to, .. } = &self.task;
+        let (standing, in_doubt) = {
+            let machine = self.machine();
+            (machine.standing(), machine.in_doubt())
+        };
+        let wait = "wait for its end (`mose watch`)";
+        let (truth, remedy) = match standing {
+            _ if self.task.rehearsal => {
+                (format!("the rehearsal is over, and {service} goes on at {from}"), wait)
+            }
+            Standing::HandedOver if in_doubt => (
+                format!("{service} was handed to {to}, which has not said whether it restored it"),
+                "bring the agent there back; or look there with podman ps, and decide by hand: mose settle",
+            ),
+            Standing::Here | Standing::HandedOver => (format!("{service} was handed to {to}"), wait),
+            Standing::Restored => (format!("{service} runs at {to}"), wait),
+            Standing::ComesBack if in_doubt => (
+                format!("{service} could not be taken back to {from} yet, which is tried again"),
+                "`mose history` says why; remove the cause, or give the service up: mose settle",
+            ),
+            Standing::ComesBack => (format!("it is over, and {service} is being taken back to {from}"), wait),
+            Standing::GivenUp => (format!("{service} was given up at {from}"), wait),
+        };
+        let reason = format!("migration {migration} cannot be aborted any more: {truth}");
+        Refusal::new(RefusalCode::OutOfTurn, reason, remedy)
+    }
+
     /// Aborts the migration; whether it is aborted now. What aborts and what commits cannot both win.
     fn abort(&self) -> bool {
         self.tasks.whole(|| {
@@ -195,15 +224,7 @@ impl HandOvers {
         if control.abort() {
             return Ok(());
         }
-        let late = match control.task.rehearsal {
-            true => "this rehearsal is ending".to_owned(),
-            false => format!("its service was handed to {}", control.task.to),
-        };
-        Err(Refusal::new(
-            RefusalCode::OutOfTurn,
-            format!("migration {migration} cannot be aborted any more: {late}"),
-            "wait for its end (`mose watch`)",
-        ))
+        Err(control.too_late())
     }
 
     /// Settles a service in doubt as the operator decides: whether this host keeps it.
@@ -216,7 +237,7 @@ impl HandOvers {
             return Err(Refusal::new(
                 RefusalCode::OutOfTurn,
                 format!("migration {migration} is not in doubt"),
-                "there is nothing to settle",
+                "there is nothing to settle: it goes on (`mose watch`), or is about to end",
             ));
         }
         if control.task.rehearsal && !keep {
@@ -238,7 +259,7 @@ impl HandOvers {
             Refusal::new(
                 RefusalCode::OutOfTurn,
                 format!("no migration {migration} is under way on {}", self.host),
-                "`mose history` shows how it ended",
+                "`mose history` shows how it ended, if there was one",
             )
         })
     }

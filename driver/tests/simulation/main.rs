@@ -120,7 +120,7 @@ fn every_message_may_be_lost_doubled_late_or_reordered() {
     for request in requests {
         for ill in ills {
             let mut befell = 0;
-            for seed in 0..300 {
+            for seed in 0..400 {
                 let fault = Some(Fault { request, ill, times: 1 + (seed % 3) as u32 });
                 let scenario = Scenario { fault, ..Scenario::default() };
                 let ran = run(seed, scenario);

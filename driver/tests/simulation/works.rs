@@ -414,6 +414,18 @@ impl arrival::Work for Arriving {
         self.world.pause(0..100).await;
     }
 
+    async fn disarm(&mut self) -> Result<(), Refusal> {
+        let (world, host, id) = (&self.world, &self.host, &self.id);
+        world.pause(1..100).await;
+        if world.fails() {
+            return Err(failed("a process cannot be killed"));
+        }
+        if world.copy(host, id).is_some() {
+            world.set(host, id, Copy::Created);
+        }
+        Ok(())
+    }
+
     async fn remove(&mut self) -> Result<(), Refusal> {
         let (world, host, id) = (&self.world, &self.host, &self.id);
         // Of a rehearsal only its destination's copy is removed, which never ran.

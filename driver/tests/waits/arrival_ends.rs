@@ -26,10 +26,11 @@ async fn destination() -> Host {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removal_that_fails_is_tried_again_every_second_and_nothing_is_refused_before_nothing_is_left() {
+async fn a_copy_that_does_not_end_is_tried_again_every_second_and_nothing_is_refused_before_it_has_ended() {
     let destination = destination().await;
     destination.does("restore", [FAILS.taking(500)]);
-    destination.does("remove", [FAILS.taking(200), FAILS, FAILS, WELL.taking(300)]);
+    destination.does("disarm", [FAILS.taking(200), FAILS, FAILS, WELL.taking(300)]);
+    destination.does("remove", [FAILS.taking(400), WELL]);
     destination.asked(relinquish());
     for at in [1600, 2100, 3900] {
         destination.until(at).await;
@@ -41,26 +42,33 @@ async fn a_removal_that_fails_is_tried_again_every_second_and_nothing_is_refused
         "1.000 verify",
         "1.000 write restoring",
         "1.000 restore",
-        "1.500 remove",
+        "1.500 disarm",
         "1.600 m inquire: restoring",
         "1.600 m withdraw: restoring",
         // The source need not wait for it.
         "1.700 m relinquish: restoring",
         "2.100 m inquire: restoring",
         "2.100 m withdraw: restoring",
-        "2.700 remove",
-        "3.700 remove",
+        "2.700 disarm",
+        "3.700 disarm",
         "3.900 m inquire: restoring",
         "3.900 m withdraw: restoring",
-        "4.700 remove",
+        "4.700 disarm",
     ];
     assert_eq!(destination.since(1000), done);
     destination.until(5100).await;
     destination.asked(Asked::Inquire);
     destination.until(9000).await;
-    // Nothing is left, so that there is nothing to note on disk besides.
-    let done = ["5.000 write refused", "5.000 record to a", "5.100 m inquire: refused"];
-    assert_eq!(destination.since(4950)[..3], done);
+    // What is left is removed when everybody knows; that it is, is noted.
+    let done = [
+        "5.000 write refused, left",
+        "5.000 remove",
+        "5.100 m inquire: refused",
+        "5.400 record to a",
+        "6.400 remove",
+        "6.400 write refused",
+    ];
+    assert_eq!(destination.since(4950)[..6], done);
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,7 +143,7 @@ async fn that_it_is_refused_is_written_every_second_until_it_is_on_disk_and_said
 
     let destination = self::destination().await;
     destination.does("restore", [FAILS]);
-    destination.does("write refused", [FAILS, FAILS, WELL]);
+    destination.does("write refused, left", [FAILS, FAILS, WELL]);
     destination.asked(relinquish());
     destination.until(2500).await;
     destination.asked(Asked::Inquire);
@@ -144,10 +152,12 @@ async fn that_it_is_refused_is_written_every_second_until_it_is_on_disk_and_said
         "1.000 verify",
         "1.000 write restoring",
         "1.000 restore",
-        "1.000 remove",
-        "1.000 write refused",
-        "2.000 write refused",
+        "1.000 disarm",
+        "1.000 write refused, left",
+        "2.000 write refused, left",
         "2.500 m inquire: restoring",
+        "3.000 write refused, left",
+        "3.000 remove",
         "3.000 write refused",
         "3.000 m relinquish: refused",
     ];

@@ -191,15 +191,15 @@ async fn a_source_that_says_that_the_migration_ended_has_what_was_decided_here_f
 async fn what_is_being_restored_is_not_dropped_and_its_source_is_not_asked() {
     let destination = destination();
     destination.does("restore", [FAILS]);
-    destination.does("remove", [FAILS]);
+    destination.does("disarm", [FAILS]);
     destination.hears("record", [ended(Outcome::GivenUp)]);
     destination.asked(Asked::Relinquish("digest".into()));
     destination.until(1).await;
     destination.asked(Asked::Relinquish("digest".into()));
     destination.until(300_500).await;
     assert_eq!(destination.times("record to a"), [0; 0]);
-    // Its removal is being tried all the time.
-    assert_eq!(destination.times("remove").len(), 301);
+    // Its end is being tried all the time.
+    assert_eq!(destination.times("disarm").len(), 301);
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,9 +61,9 @@ async fn the_pauses_between_questions_grow_from_50_ms_to_one_second_and_stay_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_destination_that_never_answers_relinquish_is_asked_after_120_s_and_in_doubt_after_130() {
+async fn a_destination_that_never_answers_relinquish_is_asked_after_3_s_and_in_doubt_after_13() {
     let source = source();
-    source.until(131_000).await;
+    source.until(14_000).await;
     let done = [
         "0.000 inspect",
         "0.000 write preparing",
@@ -72,31 +72,31 @@ async fn a_destination_that_never_answers_relinquish_is_asked_after_120_s_and_in
         "0.000 stop and copy",
         "0.000 write relinquished",
         "0.000 relinquish to b",
-        "120.000 relinquish: no answer",
-        "120.050 inquire to b",
-        "123.050 inquire: no answer",
-        "123.150 inquire to b",
-        "126.150 inquire: no answer",
-        "126.350 inquire to b",
-        "129.350 inquire: no answer",
-        "129.750 inquire to b",
-        "130.000 doubt: silent",
+        "3.000 relinquish: no answer",
+        "3.050 inquire to b",
+        "6.050 inquire: no answer",
+        "6.150 inquire to b",
+        "9.150 inquire: no answer",
+        "9.350 inquire to b",
+        "12.350 inquire: no answer",
+        "12.750 inquire to b",
+        "13.000 doubt: silent",
     ];
     assert_eq!(source.all(), done);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_destination_that_had_not_heard_relinquish_has_120_s_again_to_restore() {
+async fn a_destination_that_had_not_heard_relinquish_has_3_s_again_to_restore() {
     let source = source();
     source.hears("relinquish", [unreachable(), silent()]);
     source.hears("inquire", [is(HandoverState::Preparing), is(HandoverState::Restoring)]);
-    source.until(120_500).await;
+    source.until(3_500).await;
     let asked = [
         "0.000 relinquish to b",
         "0.050 inquire to b",
         "0.150 relinquish to b",
-        "120.150 relinquish: no answer",
-        "120.350 inquire to b",
+        "3.150 relinquish: no answer",
+        "3.350 inquire to b",
     ];
     assert_eq!(source.all()[6..], asked);
 }

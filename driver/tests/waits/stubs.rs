@@ -453,6 +453,10 @@ impl arrival::Work for Coming {
         let _ = self.script.piece("keep").await;
     }
 
+    async fn disarm(&mut self) -> Result<(), Refusal> {
+        self.script.piece("disarm").await
+    }
+
     async fn remove(&mut self) -> Result<(), Refusal> {
         self.script.piece("remove").await
     }

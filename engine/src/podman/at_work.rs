@@ -184,7 +184,7 @@ impl<'a> AtWork<'a> {
 
 /// Returns once `look` has seen the same thing so many times in a row, with a pause between. Counted in looks, since on a machine
 /// that itself stood still no time has passed for CRIU either.
-async fn stands_still<T: PartialEq, P: Future<Output = ()>, L: Future<Output = T>>(
+pub(super) async fn stands_still<T: PartialEq, P: Future<Output = ()>, L: Future<Output = T>>(
     looks: u32,
     mut pause: impl FnMut() -> P,
     mut look: impl FnMut() -> L,
@@ -199,13 +199,13 @@ async fn stands_still<T: PartialEq, P: Future<Output = ()>, L: Future<Output = T
 }
 
 /// The targets of a process's descriptors.
-fn descriptors(pid: u32) -> impl Iterator<Item = PathBuf> {
+pub(super) fn descriptors(pid: u32) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     entries.filter_map(|entry| fs::read_link(entry.path()).ok())
 }
 
 /// The processor time of a process, in clock ticks (proc_pid_stat(5): utime and stime).
-fn ticks(pid: u32) -> u64 {
+pub(super) fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     after.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()

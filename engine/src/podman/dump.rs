@@ -1,16 +1,14 @@
 //! Asking Podman for a dump.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use mose_protocol::Refusal;
 use mose_protocol::record::CriuTimes;
 use podman_api::opts::ContainerCheckpointOpts;
 
+use super::hooks::ORPHANED;
 use super::{CRIU_DEADLINE, PodmanEngine, criu_times, images, io_refusal, removable, runtime_config};
 use crate::Container;
-
-/// How long CRIU may take to come to its hook when the Podman that started it was killed meanwhile.
-const ORPHANED: Duration = Duration::from_secs(60);
 
 /// What a dump is of, and what becomes of the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

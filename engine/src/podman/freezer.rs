@@ -133,6 +133,14 @@ fn thaw_when_seized(freezer: &Freezer, stopped: &[u32]) {
     }
 }
 
+/// Has the cgroup of a process stand still, or go on. Nothing is waited for.
+///
+/// # Errors
+/// The process is gone or in no freezer cgroup, or the kernel refuses.
+pub fn set_frozen(pid: u32, frozen: bool) -> io::Result<()> {
+    Freezer::of(pid)?.set(frozen)
+}
+
 /// Lets the cgroup of `pid` go on; a process that is gone needs no thawing.
 pub(super) fn thaw(pid: u32) -> io::Result<()> {
     match Freezer::of(pid).and_then(|freezer| freezer.set(false)) {

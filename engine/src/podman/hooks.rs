@@ -4,7 +4,8 @@
 //! moves, a marker file named by the container's id lies in [`FOLDER`]; the hook then asks here and waits for
 //! the answer. Without a marker it lets CRIU go on at once, so that other people's checkpoints are none of our
 //! business; with a marker and no answer it makes CRIU fail, so that an agent that died leaves a service that
-//! goes on.
+//! goes on. CRIU does not fail at `pre-resume`, whatever its script says: there the hook freezes what was restored, so that
+//! nothing of it runs before an agent has said so.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ const MAX_QUESTION: usize = 512;
 /// CRIU's names of the stages at which the engine itself does something.
 const POST_DUMP: &str = "post-dump";
 const PRE_RESTORE: &str = "pre-restore";
+
+/// How long CRIU may take to come to its hook when the Podman that started it was killed meanwhile.
+pub(super) const ORPHANED: Duration = Duration::from_secs(60);
 
 /// How long a hook may take to say what it wants.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
@@ -108,12 +112,14 @@ impl Hooks {
     }
 
     /// From now on CRIU waits for the agent at every stage of the container `id`, until the receiver is dropped
-    /// and [`Hooks::forget`] is called.
-    pub(super) fn expect(&self, id: &str) -> Result<Moments, Refusal> {
+    /// and [`Hooks::forget`] is called. Where the service stands still it waits for `patience` and no longer: the marker says so, in
+    /// milliseconds.
+    pub(super) fn expect(&self, id: &str, patience: Duration) -> Result<Moments, Refusal> {
         let (sender, receiver) = mpsc::channel(4);
         let number = self.waits.fetch_add(1, Ordering::Relaxed);
         self.waiting.lock().insert(id.to_owned(), (number, sender));
-        std::fs::write(self.folder.join(id), []).map_err(|error| failed(&self.folder, &error))?;
+        std::fs::write(self.folder.join(id), patience.as_millis().to_string())
+            .map_err(|error| failed(&self.folder, &error))?;
         Ok(receiver)
     }
 
@@ -200,6 +206,7 @@ async fn answer(mut stream: UnixStream, waiting: &Waiting, deeds: &Deeds) -> std
         PRE_RESTORE => act(deeds, id, PRE_RESTORE),
         "pre-dump" => ask(waiting, Stage::PreDump, id).await,
         POST_DUMP => ask(waiting, Stage::PostDump, id).await.and_then(|()| act(deeds, id, POST_DUMP)),
+        "post-restore" => ask(waiting, Stage::PostRestore, id).await,
         "pre-resume" => ask(waiting, Stage::PreResume, id).await,
         other => return Err(std::io::Error::other(format!("`{other}` is no stage"))),
     };
@@ -242,8 +249,8 @@ mod tests {
     async fn a_hook_waits_for_the_answer_and_gets_it() {
         let folder = tempfile::tempdir().unwrap();
         let hooks = Hooks::listen(folder.path()).unwrap();
-        let mut moments = hooks.expect("abc").unwrap();
-        assert!(folder.path().join("abc").exists());
+        let mut moments = hooks.expect("abc", Duration::from_secs(1)).unwrap();
+        assert_eq!(std::fs::read_to_string(folder.path().join("abc")).unwrap(), "1000");
         let asked = tokio::spawn({
             let folder = folder.path().to_owned();
             async move { ask(&folder, "pre-dump abc\n").await }
@@ -272,9 +279,9 @@ mod tests {
     async fn the_end_of_an_old_dump_does_not_end_the_wait_for_a_new_one() {
         let folder = tempfile::tempdir().unwrap();
         let hooks = Hooks::listen(folder.path()).unwrap();
-        drop(hooks.expect("abc").unwrap());
+        drop(hooks.expect("abc", Duration::from_secs(1)).unwrap());
         let old = hooks.wait_of("abc");
-        let mut moments = hooks.expect("abc").unwrap();
+        let mut moments = hooks.expect("abc", Duration::from_secs(1)).unwrap();
         hooks.forget_wait("abc", old);
         assert!(folder.path().join("abc").exists());
         hooks.forget_wait("abc", hooks.wait_of("abc"));
@@ -286,7 +293,7 @@ mod tests {
     async fn a_migration_that_was_broken_off_makes_criu_fail() {
         let folder = tempfile::tempdir().unwrap();
         let hooks = Hooks::listen(folder.path()).unwrap();
-        drop(hooks.expect("abc").unwrap());
+        drop(hooks.expect("abc", Duration::from_secs(1)).unwrap());
         assert_ne!(ask(folder.path(), "post-dump abc\n").await, "ok\n");
         assert_ne!(ask(folder.path(), "post-dump another\n").await, "ok\n");
     }

@@ -14,12 +14,13 @@ mod criu_log;
 mod description;
 mod doctor;
 mod dump;
-mod freezer;
+pub mod freezer;
 mod going_on;
 mod health;
 pub mod hooks;
 mod images;
 mod inspect;
+mod listing;
 mod live;
 mod looked;
 mod making;
@@ -27,6 +28,8 @@ mod own_files;
 mod places;
 mod processes;
 mod removable;
+mod restore;
+mod restoring;
 mod sampling;
 mod socket;
 mod space;
@@ -37,7 +40,7 @@ mod wording;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -50,7 +53,7 @@ use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use podman_api::Podman;
-use podman_api::opts::{ContainerDeleteOpts, ContainerListOpts};
+use podman_api::opts::ContainerDeleteOpts;
 use serde_json::Value;
 
 use self::at_work::AtWork;
@@ -59,7 +62,8 @@ use self::conmon::{Conmon, EndWatch};
 use self::description::{essence, secrets};
 use self::dump::How;
 use self::hooks::Hooks;
-use self::inspect::{container, is_running, netns, pid};
+use self::inspect::container;
+use self::restoring::Restoring;
 use self::socket::Socket;
 use self::wording::repository_and_tag;
 use super::{
@@ -74,6 +78,9 @@ pub const CRIU_DEADLINE: Duration = Duration::from_secs(300);
 /// How long any other call may take.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Where Podman keeps what belongs to containers, unless it is found to be elsewhere.
+const STORAGE: &str = "/var/lib/containers/storage/overlay-containers";
+
 /// Podman on its socket.
 pub struct PodmanEngine {
     socket: Socket,
@@ -83,6 +90,8 @@ pub struct PodmanEngine {
     checks: health::Checks,
     /// Whose turn it is to have Podman write down a container's configuration.
     describing: tokio::sync::Mutex<()>,
+    /// The folder of all containers' own folders, once one was seen.
+    storage: OnceLock<PathBuf>,
 }
 
 impl PodmanEngine {
@@ -98,6 +107,7 @@ impl PodmanEngine {
             chains: Chains::default(),
             checks: health::Checks::default(),
             describing: tokio::sync::Mutex::default(),
+            storage: OnceLock::new(),
         })
     }
 
@@ -218,32 +228,15 @@ impl Engine for PodmanEngine {
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Refusal> {
-        let options = ContainerListOpts::builder().all(true).build();
-        let containers = self.podman.containers();
-        let found = self.call("list its containers", CALL_DEADLINE, containers.list(&options)).await?;
-        let mut listed = Vec::new();
-        for line in found {
-            let Some(name) = line.names.unwrap_or_default().into_iter().next() else { continue };
-            let Ok(name) = name.parse::<ServiceName>() else { continue };
-            let inspect = match self.inspect_raw(name.as_str()).await {
-                Ok(inspect) => inspect,
-                // It was removed since it was listed.
-                Err(refusal) if refusal.code == RefusalCode::UnknownService => continue,
-                Err(refusal) => return Err(refusal),
-            };
-            listed.push(Listed {
-                name,
-                running: is_running(&inspect),
-                pid: pid(&inspect),
-                image: inspect["ImageName"].as_str().unwrap_or_default().to_owned(),
-                netns: netns(&inspect).map(PathBuf::from),
-            });
-        }
-        Ok(listed)
+        self.list_all().await
     }
 
     async fn inspect(&self, name: &ServiceName) -> Result<Container, Refusal> {
-        container(name, &self.inspect_raw(name.as_str()).await?)
+        let found = container(name, &self.inspect_raw(name.as_str()).await?)?;
+        if let Some(storage) = inspect::folder_of(&found).ancestors().nth(2) {
+            self.storage.get_or_init(|| storage.to_owned());
+        }
+        Ok(found)
     }
 
     async fn describe(&self, task: &Task, container: &Container) -> Result<Described, Refusal> {
@@ -337,8 +330,8 @@ impl Engine for PodmanEngine {
         self.make(task, described).await
     }
 
-    async fn moments(&self, container: &Container) -> Result<Moments, Refusal> {
-        self.hooks.expect(&container.id)
+    async fn moments(&self, container: &Container, patience: Duration) -> Result<Moments, Refusal> {
+        self.hooks.expect(&container.id, patience)
     }
 
     async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal> {
@@ -374,38 +367,40 @@ impl Engine for PodmanEngine {
     }
 
     async fn restore(&self, container: &Container) -> Result<CriuTimes, Refusal> {
-        cgroup_image::adopt(&container.checkpoint, &container.id)
-            .map_err(|error| io_refusal("CRIU's cgroup image cannot be adapted", &error))?;
-        let runtime = runtime_config(container)?;
-        let taken = |path: &Path| places::has_file(&runtime, &container.rootfs_changes, path);
-        images::mend(&container.checkpoint, &taken)
-            .map_err(|error| io_refusal("CRIU's images cannot be put right", &error))?;
-        if let Some(namespace) = &container.netns {
-            sysctls::set(&runtime, namespace).map_err(|error| {
-                io_refusal(&format!("the network settings of {} cannot be made", container.name), &error)
-            })?;
-        }
-        chain::join(&container.checkpoint).map_err(|error| {
-            io_refusal(&format!("the images of {} cannot be used", container.name), &error)
-        })?;
-        self.keep_own_files(container, &runtime)?;
-        if removable::is_removable(&runtime)
-            && let Some(conmon) = Conmon::of(&self.inspect_raw(&container.id).await?)
-        {
-            // It would have the restored container removed when it goes on.
-            conmon.end();
-        }
-        let path = format!(
-            "/containers/{}/restore?keep=true&tcpEstablished=true&fileLocks=true&printStats=true",
-            container.id
-        );
-        let begun = SystemTime::now();
-        let report =
-            self.socket.post(&format!("restore {}", container.name), &path, None, CRIU_DEADLINE).await;
-        self.hooks.forget(&container.id);
-        let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
-        self.checks.go_on(&self.socket, &container.id);
-        Ok(criu_times(&report))
+        self.restore_from_images(container).await
+    }
+
+    async fn restore_hangs(&self, container: &Container, patience: Duration) -> Refusal {
+        Restoring::of(container).hangs(patience).await
+    }
+
+    async fn wake_restore(&self, container: &Container) -> Option<bool> {
+        Restoring::of(container).wake().await
+    }
+
+    async fn runs(&self, container: &Container) -> Option<bool> {
+        Restoring::of(container).has_ended().await
+    }
+
+    async fn end_restore(&self, container: &Container) -> Result<(), Refusal> {
+        Restoring::of(container).end().await
+    }
+
+    fn arrived(&self, task: &Task, description: &ContainerDescription) -> Option<Container> {
+        let id = description::id(description)?;
+        let storage = self.storage.get().map_or(Path::new(STORAGE), PathBuf::as_path);
+        let folder = storage.join(id).join("userdata");
+        Some(Container {
+            id: id.to_owned(),
+            name: task.service.clone(),
+            running: false,
+            pid: None,
+            netns: None,
+            image: String::new(),
+            image_id: String::new(),
+            rootfs_changes: PathBuf::new(),
+            checkpoint: folder.join("checkpoint"),
+        })
     }
 
     fn live_memory(&self, container: &Container) -> Result<Box<dyn LiveMemory>, Refusal> {

@@ -1,6 +1,7 @@
 //! What the lab's experiments find, as they print it with `--json`. Times are in milliseconds, medians where there are several.
 
 mod against;
+mod faults;
 mod services;
 
 use mose_lab::baseline::Breakdown;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use against::{Against, Figure};
+pub use faults::{AgentMemory, Elsewhere, FaultCell, FaultTable, FaultTotals, Soak};
 pub use services::*;
 
 /// A line of `mose lab unmovable`: one kind of thing, what CRIU does with it, and what the check says.

@@ -83,6 +83,9 @@ pub enum Effect<R> {
     Release,
     /// The service is here for good: remove its images and what else was for the migration only.
     Keep,
+    /// See to it that the service never runs here by this hand-over: end a restore that is at work, end what it made, take its images away:
+    /// [`Event::Disarmed`]. The service stands still meanwhile.
+    Disarm,
     /// Remove everything that the hand-over has made here, processes first, and note on disk that nothing is left: [`Event::Removed`].
     Remove,
     /// See whether the service runs here: [`Event::Looked`].

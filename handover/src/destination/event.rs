@@ -47,6 +47,8 @@ pub enum Event<R> {
     Rehearsed(Result<(), R>),
     /// [`Effect::Release`] ended.
     Released(Result<(), R>),
+    /// [`Effect::Disarm`] ended; whether it is certain that the service never runs here.
+    Disarmed(bool),
     /// [`Effect::Remove`] ended; whether nothing is left.
     Removed(bool),
     /// [`Effect::Look`] ended: whether the service runs here; `None` where the engine did not say.

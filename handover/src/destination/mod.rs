@@ -40,12 +40,12 @@ enum Stage<R> {
     Confirming,
     /// For the source to close it.
     Restored,
-    /// Everything is removed of a service that was the destination's own, or is to be again after [`Timer::Retry`].
-    Removing(Why<R>),
+    /// It is seen to that a service that was the destination's own can never run here, or is to be again after [`Timer::Retry`].
+    Disarming(Why<R>),
     /// *Refused* is written, or is to be again after [`Timer::Retry`].
     Refusing {
         why: Why<R>,
-        /// Whether the service was the destination's own: nothing of it is left then.
+        /// Whether the service was the destination's own.
         own: bool,
     },
     /// For the source to close it.
@@ -124,7 +124,7 @@ impl<R: Clone> Destination<R> {
             Stage::Refusing { .. } if self.rehearsal => Said::Preparing,
             Stage::Restoring
             | Stage::Confirming
-            | Stage::Removing(_)
+            | Stage::Disarming(_)
             | Stage::Refusing { own: true, .. }
             | Stage::Looking
             | Stage::Releasing => Said::Restoring,
@@ -218,7 +218,7 @@ impl<R: Clone> Destination<R> {
             // Nothing of it was started.
             (Stage::Committing, Event::Written(Written::Unsure)) => self.refuse(Why::Journal),
             (Stage::Committing, Event::Written(Written::OnDisk)) if self.withdrawn => {
-                self.go(Stage::Removing(Why::Withdrawn), Effect::Remove)
+                self.go(Stage::Disarming(Why::Withdrawn), Effect::Disarm)
             }
             (Stage::Committing, Event::Written(Written::OnDisk)) => {
                 self.go(Stage::Restoring, Effect::Restore)
@@ -227,7 +227,7 @@ impl<R: Clone> Destination<R> {
                 self.go(Stage::Confirming, Effect::Write(Said::Restored))
             }
             (Stage::Restoring, Event::Restored(Err(reason))) => {
-                self.go(Stage::Removing(Why::Failed(reason)), Effect::Remove)
+                self.go(Stage::Disarming(Why::Failed(reason)), Effect::Disarm)
             }
             (Stage::Confirming, Event::Written(Written::OnDisk)) => {
                 self.stage = Stage::Restored;
@@ -241,25 +241,25 @@ impl<R: Clone> Destination<R> {
             (Stage::Confirming, Event::Rang(Timer::Retry)) => {
                 self.go(Stage::Confirming, Effect::Write(Said::Restored))
             }
-            (Stage::Removing(why), Event::Removed(true)) => {
+            (Stage::Disarming(why), Event::Disarmed(true)) => {
                 let refused = Effect::Write(Said::Refused(why.clone()));
                 self.go(Stage::Refusing { why, own: true }, refused)
             }
             // It is not said that it never runs here before that is so. The source need not wait for it.
-            (Stage::Removing(why), Event::Removed(false)) => {
-                self.stage = Stage::Removing(why);
+            (Stage::Disarming(why), Event::Disarmed(false)) => {
+                self.stage = Stage::Disarming(why);
                 let mut effects = self.answer(&Answer::State(Said::Restoring));
                 effects.push(Effect::Set(Timer::Retry));
                 effects
             }
-            (Stage::Removing(why), Event::Rang(Timer::Retry)) => {
-                self.go(Stage::Removing(why), Effect::Remove)
+            (Stage::Disarming(why), Event::Rang(Timer::Retry)) => {
+                self.go(Stage::Disarming(why), Effect::Disarm)
             }
-            (Stage::Refusing { why, own }, Event::Written(Written::OnDisk)) => {
+            (Stage::Refusing { why, .. }, Event::Written(Written::OnDisk)) => {
                 let closed = matches!(why, Why::Over);
-                self.stage = Stage::Refused { why: why.clone(), left: !own, closed };
+                self.stage = Stage::Refused { why: why.clone(), left: true, closed };
                 let mut effects = self.answer(&Answer::State(Said::Refused(why)));
-                effects.extend((!own).then_some(Effect::Remove));
+                effects.push(Effect::Remove);
                 effects
             }
             (Stage::Refusing { why, own }, Event::Written(Written::Unsure)) => {
@@ -282,7 +282,7 @@ impl<R: Clone> Destination<R> {
             }
             (Stage::Looking, Event::Looked(Some(true))) => self.go(Stage::Releasing, Effect::Release),
             (Stage::Looking, Event::Looked(Some(false))) => {
-                self.go(Stage::Removing(Why::Restarted), Effect::Remove)
+                self.go(Stage::Disarming(Why::Restarted), Effect::Disarm)
             }
             // Nothing is guessed.
             (Stage::Looking, Event::Looked(None)) | (Stage::Releasing, Event::Released(Err(_))) => {

@@ -63,6 +63,21 @@ enum Stage<R> {
     Ended,
 }
 
+/// How far the source's side is, for who may not abort any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The service is the source's, and has not been handed over.
+    Here,
+    /// It was handed over, and the destination has not decided.
+    HandedOver,
+    /// It runs at the destination; the source cleans up.
+    Restored,
+    /// The source takes it back.
+    ComesBack,
+    /// The operator gave it up.
+    GivenUp,
+}
+
 /// Whether a migration can still be aborted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Course {
@@ -126,6 +141,20 @@ impl<R: Clone> Source<R> {
     #[must_use]
     pub fn is_aborted(&self) -> bool {
         self.course == Course::Aborted
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        match self.stage {
+            Stage::Relinquishing(_) | Stage::Asking { .. } | Stage::LastWord { .. } => Standing::HandedOver,
+            Stage::Reverting { .. } | Stage::TakingBack(_) | Stage::Waiting(_) | Stage::TellingBack(_) => {
+                Standing::ComesBack
+            }
+            Stage::CleaningUp | Stage::Confirming { .. } | Stage::Closing => Standing::Restored,
+            Stage::GivingUp(_) | Stage::Discarding(_) => Standing::GivenUp,
+            _ => Standing::Here,
+        }
     }
 
     /// Whether it has ended.

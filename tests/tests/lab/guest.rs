@@ -140,7 +140,7 @@ mod inside {
 
     /// Dumps onto the chain, with one more pre-dump at the last moment, and freezes as the hand-over does.
     async fn dump_with_a_last_pre_dump(engine: &PodmanEngine, container: &Container, number: u32) {
-        let mut moments = engine.moments(container).await.unwrap();
+        let mut moments = engine.moments(container, std::time::Duration::from_secs(20)).await.unwrap();
         let acting = async {
             while let Some(moment) = moments.recv().await {
                 if moment.stage == Stage::PreDump {

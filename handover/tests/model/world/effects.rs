@@ -153,6 +153,7 @@ impl World {
                     DestinationWork::Rehearse
                 }
                 Effect::Release => DestinationWork::Release,
+                Effect::Disarm => DestinationWork::Disarm,
                 Effect::Remove => DestinationWork::Remove,
                 Effect::Look => DestinationWork::Look,
                 Effect::Create | Effect::Hold(_) => unreachable!("not asked for"),
@@ -223,6 +224,12 @@ impl World {
                 Event::Rehearsed(result)
             }
             DestinationWork::Release => Event::Released(result),
+            DestinationWork::Disarm => {
+                if done {
+                    (self.there, self.images) = (There::Nothing, false);
+                }
+                Event::Disarmed(done)
+            }
             DestinationWork::Remove => {
                 if done {
                     (self.there, self.images) = (There::Nothing, false);

@@ -98,6 +98,7 @@ pub(crate) enum DestinationWork {
     Restore,
     Rehearse,
     Release,
+    Disarm,
     Remove,
     Look,
 }
@@ -353,9 +354,7 @@ impl World {
                 self.destination_rings = false;
                 // What was received was for the transfer of that life.
                 self.images = false;
-                if let Some(DestinationWork::Remove) = self.destination_work {
-                    // Half of it is as good as nothing.
-                }
+                // Half of a removal is as good as nothing.
                 self.destination_work = None;
             }
             Action::DestinationReturns => {

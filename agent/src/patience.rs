@@ -1,0 +1,90 @@
+//! How long a service may be kept waiting between its freeze and its release, by the plan that it is moved by.
+//!
+//! Whoever waits meanwhile has to know when to stop: what was promised of the service is what its plan says, and a deadline that has
+//! nothing to do with that is too long for one service and too short for another.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use mose_protocol::handover::Task;
+
+/// How long nothing at all may happen where there is no plan.
+const UNPLANNED: Duration = Duration::from_secs(5);
+
+/// The least and the most of that where there is one. A busy machine may do nothing for a second.
+const QUIET: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(15);
+
+/// How much longer than by its plan it may take, as long as something happens. By then it is likelier that it never ends than that
+/// it ends soon; and to have the service back takes no longer than it has waited.
+const LATE: u32 = 2;
+
+/// How long is waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// While nothing happens: no byte is sent, CRIU writes nothing and computes nothing.
+    pub(crate) quiet: Duration,
+    /// In all, from the freeze to the images at the destination.
+    pub(crate) whole: Duration,
+}
+
+impl Patience {
+    /// By an order: the worst case of its downtime, or the most that was asked for, whichever is more. `unplanned` is what to expect where
+    /// nothing was foretold.
+    pub(crate) fn of(task: &Task, unplanned: Duration) -> Self {
+        let Some(forecast) = &task.forecast else {
+            return Self {
+                quiet: UNPLANNED,
+                whole: unplanned.saturating_mul(LATE).saturating_add(UNPLANNED),
+            };
+        };
+        // An order's forecast was checked: its figures are finite.
+        let worst = forecast.bound.downtime.0.max(forecast.targets.downtime.0);
+        let worst = Duration::try_from_secs_f64(worst / 1e3).unwrap_or(UNPLANNED);
+        let quiet = worst.clamp(*QUIET.start(), *QUIET.end());
+        Self { quiet, whole: worst.saturating_mul(LATE).saturating_add(quiet) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// An order whose plan has that worst case, and that much was asked for, in milliseconds.
+    fn order(worst_ms: f64, wanted_ms: f64) -> Task {
+        let figures = |downtime: f64| json!({"downtime": downtime, "duration": 1e4});
+        serde_json::from_value(json!({
+            "migration": "m", "service": "s", "from": "a", "to": "b",
+            "plan": {"strategy": "cold", "iterations": null, "bandwidth": null},
+            "forecast": {
+                "profile": "p", "state": 1, "dirty_rate": 0.0, "normalized_dirty_rate": 0.0, "available": 1,
+                "objective": "resources", "targets": figures(wanted_ms), "bound": figures(worst_ms),
+                "expected": figures(worst_ms), "why": "",
+                "components": serde_json::to_value(mose_pam::Components::default()).unwrap(),
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn it_is_waited_as_long_as_the_service_may_stand_still_within_bounds() {
+        let seconds = |patience: Patience| (patience.quiet.as_secs_f64(), patience.whole.as_secs_f64());
+        let of = |worst, wanted| seconds(Patience::of(&order(worst, wanted), Duration::from_secs(99)));
+        assert_eq!(of(250.0, 500.0), (2.0, 3.0), "no machine is that even");
+        assert_eq!(
+            of(3_000.0, 500.0),
+            (3.0, 9.0),
+            "the plan is as good as can be, and misses what was asked for"
+        );
+        assert_eq!(of(300.0, 4_000.0), (4.0, 12.0), "more is allowed than it takes");
+        assert_eq!(of(60_000.0, 0.0), (15.0, 135.0), "a large state is sent for long, and never stops");
+    }
+
+    #[test]
+    fn where_nothing_was_foretold_it_goes_by_what_is_expected() {
+        let order = Task { forecast: None, ..order(1.0, 1.0) };
+        let patience = Patience::of(&order, Duration::from_secs(7));
+        assert_eq!((patience.quiet, patience.whole), (Duration::from_secs(5), Duration::from_secs(19)));
+    }
+}

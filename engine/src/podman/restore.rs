@@ -1,0 +1,72 @@
+//! Asking Podman for a restore.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use mose_protocol::Refusal;
+use mose_protocol::record::CriuTimes;
+
+use super::conmon::Conmon;
+use super::hooks::ORPHANED;
+use super::{
+    CRIU_DEADLINE, PodmanEngine, cgroup_image, chain, criu_times, images, io_refusal, places, removable,
+    runtime_config, sysctls,
+};
+use crate::Container;
+
+impl PodmanEngine {
+    /// Restores a container from its checkpoint folder.
+    pub(super) async fn restore_from_images(&self, container: &Container) -> Result<CriuTimes, Refusal> {
+        cgroup_image::adopt(&container.checkpoint, &container.id)
+            .map_err(|error| io_refusal("CRIU's cgroup image cannot be adapted", &error))?;
+        let runtime = runtime_config(container)?;
+        let taken = |path: &Path| places::has_file(&runtime, &container.rootfs_changes, path);
+        images::mend(&container.checkpoint, &taken)
+            .map_err(|error| io_refusal("CRIU's images cannot be put right", &error))?;
+        if let Some(namespace) = &container.netns {
+            sysctls::set(&runtime, namespace).map_err(|error| {
+                io_refusal(&format!("the network settings of {} cannot be made", container.name), &error)
+            })?;
+        }
+        chain::join(&container.checkpoint).map_err(|error| {
+            io_refusal(&format!("the images of {} cannot be used", container.name), &error)
+        })?;
+        self.keep_own_files(container, &runtime)?;
+        if removable::is_removable(&runtime)
+            && let Some(conmon) = Conmon::of(&self.inspect_raw(&container.id).await?)
+        {
+            // It would have the restored container removed when it goes on.
+            conmon.end();
+        }
+        // An earlier one's, which would be taken for this one's.
+        let _ = std::fs::remove_file(container.checkpoint.with_file_name("restore.log"));
+        let begun = SystemTime::now();
+        let report = self.ask_for_restore(container).await;
+        let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
+        self.checks.go_on(&self.socket, &container.id);
+        Ok(criu_times(&report))
+    }
+
+    /// What Podman says of a restore. A Podman that hangs does what it was asked for once it wakes, however long nobody has waited for its
+    /// answer: until it has answered CRIU asks at every stage, and so fails where the hand-over has ended. So the task belongs to
+    /// nobody: it ends a while after Podman has answered or gone away.
+    async fn ask_for_restore(&self, container: &Container) -> Result<serde_json::Value, Refusal> {
+        let what = format!("restore {}", container.name);
+        let id = container.id.clone();
+        let path =
+            format!("/containers/{id}/restore?keep=true&tcpEstablished=true&fileLocks=true&printStats=true");
+        let (socket, hooks) = (self.socket.clone(), self.hooks.clone());
+        let (tell, told) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            let wait = hooks.wait_of(&id);
+            let report = socket.post(&what, &path, None, CRIU_DEADLINE).await;
+            let answered = report.is_ok();
+            let _ = tell.send(report);
+            if !answered {
+                tokio::time::sleep(ORPHANED).await;
+            }
+            hooks.forget_wait(&id, wait);
+        });
+        told.await.unwrap_or_else(|_| Err(self.socket.unreachable(&"the call was lost")))
+    }
+}

@@ -1,0 +1,249 @@
+//! `mose lab soak`: many migrations to and fro under one client, with a fault in one of five.
+#![expect(clippy::print_stdout, reason = "a command line prints")]
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use mose_console::documents::print_json;
+use mose_console::exit;
+use mose_console::lab::commands;
+use mose_console::lab::commands::Replace;
+use mose_experiments::documents::{AgentMemory, FaultCell, FaultTotals, Soak};
+use mose_lab::Lab;
+use mose_lab::client::ClientReport;
+
+use super::bench::{Bench, agent_memory, now_ms};
+use super::bound::bound;
+use super::cell::{By, Cell};
+use super::judge::{Found, judge, outcome};
+use super::list::all;
+use super::report::{soak_markdown, soak_plain};
+use super::results::Results;
+use super::table::{folder, in_the_lab};
+use super::underway::Ended;
+use crate::course::{EDGES, Orders};
+
+const FILE: &str = "soak.ndjson";
+
+/// After how many migrations an agent has met everything once: its memory is compared with that.
+const EARLY: usize = 50;
+
+/// One migration of so many has a fault.
+const ONE_OF: u64 = 5;
+
+/// How long the service may take to answer again.
+const ANSWERED: Duration = Duration::from_secs(40);
+
+/// The faults of a soak: those that a lab is fit after within seconds.
+const FAULTS: [&str; 12] = [
+    "agent-killed@transfer/source/cold",
+    "agent-killed@transfer/destination/cold",
+    "agent-killed@relinquished/source/cold",
+    "agent-killed@pre-restore/destination/cold",
+    "agent-killed@prepare/destination/cold",
+    "podman-killed@restore/destination/cold",
+    "criu-killed@pre-resume/destination/cold",
+    "criu-killed@pre-restore/destination/cold",
+    "runc-fails@runc-restore/destination/cold",
+    "switch-killed@transfer/destination/cold",
+    "aborted@transfer/source/cold",
+    "aborted@pre-dump/source/iterative-precopy",
+];
+
+pub(crate) fn run(options: &commands::Soak) -> color_eyre::Result<ExitCode> {
+    let (folder, kept) = folder(options.out.as_deref(), "soak");
+    let mut results = Results::open(&folder, FILE, options.resume)?;
+    let replace = Replace { replace: options.replace.replace || options.resume };
+    let ran = in_the_lab(replace, |lab| session(lab, options, &mut results))?;
+    let cells = std::mem::take(&mut results.cells);
+    let struck = cells.iter().filter(|cell| cell.fault != "none").count();
+    let mut totals = FaultTotals::of(&cells);
+    // The client's own counts are of all migrations together.
+    totals.lost += ran.client.lost + ran.client.corrupted;
+    totals.duplicated += ran.client.repeated;
+    totals.resets += ran.client.resets;
+    let (sent, answered) = (ran.client.sent, ran.client.received);
+    let soak =
+        Soak { seed: options.seed, totals, struck, sent, answered, agents: ran.agents, migrations: cells };
+    if kept {
+        results.keep("soak.md", &soak_markdown(&soak))?;
+        results.keep("soak.json", &serde_json::to_string_pretty(&soak)?)?;
+    } else {
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+    if options.json {
+        print_json(&soak);
+    } else if options.markdown {
+        print!("{}", soak_markdown(&soak));
+    } else {
+        print!("{}", soak_plain(&soak));
+    }
+    Ok(if soak.good() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+/// What a soak comes to beside its migrations.
+struct Ran {
+    client: ClientReport,
+    agents: Vec<AgentMemory>,
+}
+
+/// A migration before the client's log is read.
+struct Moved {
+    cell: Cell,
+    plain: bool,
+    ended: Ended,
+    span: (u64, u64),
+    bound_ms: f64,
+    copies: Vec<(&'static str, u32)>,
+    leaked: Vec<String>,
+    took_s: f64,
+    number: usize,
+}
+
+fn session(lab: &Lab, options: &commands::Soak, results: &mut Results) -> color_eyre::Result<Ran> {
+    let orders = Orders::connect(lab)?;
+    let bench = Bench::ready(lab, &orders)?;
+    let all_of_them = options.migrations as usize;
+    let mut client = bench.client()?;
+    let mut moved = Vec::new();
+    let mut early: Option<Vec<u64>> = None;
+    let memory =
+        || EDGES.iter().map(|host| agent_memory(lab, host)).collect::<color_eyre::Result<Vec<u64>>>();
+    let begun = Instant::now();
+    let first = results.cells.len();
+    for number in first..all_of_them {
+        let (cell, plain) = drawn(options.seed, number as u64);
+        let one = migrate(&bench, cell, plain, number, &mut client)?;
+        let done = number - first + 1;
+        let left = begun.elapsed().as_secs_f64() / done as f64 * (all_of_them - number - 1) as f64;
+        let name = if plain { cell.by.name() } else { cell.name() };
+        eprintln!(
+            "{:>4}/{all_of_them}  {name}: {} · {:.0} min left",
+            number + 1,
+            outcome(&one.ended),
+            left / 60.0
+        );
+        let stuck = one.copies.iter().map(|(_, count)| count).sum::<u32>() != 1 || !client.is_running();
+        moved.push(one);
+        if done == EARLY {
+            early = memory().ok();
+        }
+        if stuck {
+            eprintln!("the soak is broken off: the service or its client does not run any more");
+            break;
+        }
+    }
+    let late = memory().ok();
+    std::thread::sleep(Duration::from_millis(500));
+    let client = client.stop()?;
+    for one in moved {
+        let cell = judged(one, &client);
+        results.add(cell, "")?;
+    }
+    let agents = match (early, late) {
+        (Some(early), Some(late)) if all_of_them - first > EARLY => EDGES
+            .iter()
+            .zip(early.iter().zip(&late))
+            .map(|(host, (a, b))| AgentMemory::of(host, *a, *b))
+            .collect(),
+        _ => Vec::new(),
+    };
+    Ok(Ran { client, agents })
+}
+
+fn migrate(
+    bench: &Bench<'_>,
+    cell: Cell,
+    plain: bool,
+    number: usize,
+    client: &mut mose_lab::client::Client,
+) -> color_eyre::Result<Moved> {
+    let begun = Instant::now();
+    bench.daemons_ready();
+    let hosts = bench.hosts()?;
+    let from = now_ms();
+    let mut ended = bench.course(hosts).carry_out(cell.by, (!plain).then_some(&cell))?;
+    if !bench.answered(client, ANSWERED) {
+        ended.complaints.push(format!("the client was not answered for {ANSWERED:?}"));
+    }
+    let to = now_ms();
+    let bound = if plain { bench.worst(cell.by).downtime } else { bound(&cell, bench.worst(cell.by)) };
+    let mut leaked = Vec::new();
+    let mut copies = bench.copies()?;
+    super::host::wait_until(Duration::from_secs(30), || {
+        copies = bench.copies().unwrap_or(copies);
+        let at = copies.iter().find(|(_, count)| *count > 0).map_or(hosts.source, |(host, _)| host);
+        leaked = bench.leaked(at).unwrap_or_else(|error| vec![error.to_string()]);
+        leaked.is_empty()
+    });
+    Ok(Moved {
+        cell,
+        plain,
+        ended,
+        span: (from, to),
+        bound_ms: bound.as_secs_f64() * 1e3,
+        copies: copies.to_vec(),
+        leaked,
+        took_s: begun.elapsed().as_secs_f64(),
+        number,
+    })
+}
+
+/// A migration's line, with its part of the client's log. What the client counts is counted once, for all of them.
+fn judged(moved: Moved, client: &ClientReport) -> FaultCell {
+    let Moved { cell, plain, ended, span, bound_ms, copies, leaked, took_s, number } = moved;
+    let silences = ClientReport { gaps: client.gaps.clone(), ..ClientReport::default() };
+    let client = Ok(silences);
+    let mut told = judge(&cell, Found { ended, client, span, bound_ms, copies, place: None, leaked, took_s });
+    if plain {
+        told.fault = "none".into();
+        told.moment = String::new();
+        told.name = format!("none//{}", told.strategy);
+    }
+    told.name = format!("{} {}", number + 1, told.name);
+    told
+}
+
+/// What a migration is to be, from the seed and its number: one of the faults, or none and one of the strategies.
+fn drawn(seed: u64, number: u64) -> (Cell, bool) {
+    let draw = mixed(seed ^ mixed(number));
+    let faults: Vec<Cell> = all().into_iter().filter(|cell| FAULTS.contains(&cell.name().as_str())).collect();
+    let plain = draw % ONE_OF != 0;
+    let mut cell = faults[(draw / ONE_OF) as usize % faults.len()];
+    if plain {
+        let ways = [By::COLD, By::PRECOPY, By::ITERATIVE];
+        cell.by = ways[(draw / ONE_OF) as usize % ways.len()];
+        cell.ends = &[mose_protocol::record::Outcome::Done];
+    }
+    (cell, plain)
+}
+
+/// SplitMix64: the same numbers for the same seed, on every machine.
+const fn mixed(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_of_a_soak_is_a_cell_of_the_table() {
+        let names: Vec<String> = all().iter().map(Cell::name).collect();
+        for fault in FAULTS {
+            assert!(names.contains(&fault.to_owned()), "{fault}");
+        }
+    }
+
+    #[test]
+    fn one_migration_of_five_has_a_fault_and_a_seed_draws_the_same_again() {
+        let of = |seed: u64| (0..1000).map(|number| drawn(seed, number)).collect::<Vec<_>>();
+        let struck = of(1).iter().filter(|(_, plain)| !plain).count();
+        assert!((150..250).contains(&struck), "{struck}");
+        assert_eq!(of(7), of(7));
+        assert_ne!(of(7), of(8));
+    }
+}
