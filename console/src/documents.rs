@@ -107,6 +107,8 @@ pub enum Document {
     LabStrategies,
     /// `mose lab volumes`
     LabVolumes,
+    /// `mose lab rehearsals`
+    LabRehearsals,
     /// `mose lab services`
     LabServices,
     /// `mose lab profiling`
@@ -164,6 +166,7 @@ impl Document {
             | Self::LabRounds
             | Self::LabStrategies
             | Self::LabVolumes
+            | Self::LabRehearsals
             | Self::LabServices
             | Self::LabProfiling
             | Self::LabBaseline
