@@ -168,7 +168,7 @@ impl Agent {
     pub fn hello(&self) -> Hello {
         let mut capabilities = vec![Capability::Overlay];
         if self.config.role == Role::Edge {
-            capabilities.push(Capability::Containers);
+            capabilities.extend([Capability::Containers, Capability::Rehearsals]);
         }
         capabilities.extend(self.config.transports.iter().map(|transport| match transport {
             TransportKind::Tcp => Capability::TransferTcp,
@@ -261,6 +261,7 @@ impl Agent {
             Request::Locate(location) => self.locate(&location).await.map(|()| Reply::Ok),
             Request::Forget(location) => self.forget(&location).await.map(|()| Reply::Ok),
             Request::Migrate(task) => self.migrate(*task).map(|()| Reply::Ok),
+            Request::OrderRehearsal(task) => self.rehearse(*task).map(|()| Reply::Ok),
             Request::Abort(migration) => self.hand_overs.abort(&migration).map(|()| Reply::Ok),
             Request::Steps { migration, from } => Ok(Reply::Steps(self.steps.since(&migration, from))),
             Request::Record(migration) => Ok(Reply::Record(self.history.get(&migration).map(Box::new))),
@@ -270,6 +271,9 @@ impl Agent {
             Request::Hold(migration) => self.hand_overs.of_arrival(&migration, Asked::Hold).await,
             Request::Relinquish { migration, digest } => {
                 self.hand_overs.of_arrival(&migration, Asked::Relinquish(digest)).await
+            }
+            Request::Rehearse { migration, digest } => {
+                self.hand_overs.of_arrival(&migration, Asked::Rehearse(digest)).await
             }
             Request::Inquire(migration) => self.hand_overs.of_arrival(&migration, Asked::Inquire).await,
             Request::Withdraw(migration) => self.hand_overs.of_arrival(&migration, Asked::Withdraw).await,

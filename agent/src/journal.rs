@@ -298,6 +298,7 @@ mod tests {
                 transport: None,
                 image_policy: Default::default(),
                 pre_copy: None,
+                rehearsal: false,
                 files: Default::default(),
                 forecast: None,
             },

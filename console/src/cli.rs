@@ -36,6 +36,14 @@ pub(crate) enum Command {
     /// Move a service to another host and print every step as it happens.
     #[command(after_help = mose_console::exit::help())]
     Migrate(Box<Migrate>),
+    /// Rehearse a migration: everything but the commitment. The service goes on at its source.
+    ///
+    /// The destination prepares and receives as it would; the service is dumped and goes on running, so that it stands still for as long
+    /// as CRIU holds it; the images are sent, verified, and restored there up to the moment at which the service would run. Then all of
+    /// it is removed. Nothing of it ever runs there, and nobody's packets take another way. The steps and figures are those of a
+    /// migration, and for how long the service would have stood still. The exit code is 0 if all went well.
+    #[command(after_help = mose_console::exit::help())]
+    Rehearse(Box<Migrate>),
     /// Plan a migration: which strategy, how many iterations, how much bandwidth, and what that promises.
     ///
     /// From given figures it needs no agent; with --service the agents measure what is not given.

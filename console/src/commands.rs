@@ -48,7 +48,8 @@ async fn talk(fleet: &Fleet, command: Command, json: bool) -> Result<ExitCode, R
         Command::Agents => agents(fleet, json).await,
         Command::Services => services(fleet, json).await,
         Command::Links { probe } => links(fleet, probe, json).await,
-        Command::Migrate(migrate) => self::migrate(fleet, *migrate, json).await,
+        Command::Migrate(migrate) => self::migrate(fleet, *migrate, false, json).await,
+        Command::Rehearse(migrate) => self::migrate(fleet, *migrate, true, json).await,
         Command::Check { service, to, from } => check(fleet, &service, from, to.as_ref(), json).await,
         Command::Watch => watch(fleet, json).await,
         Command::History { count, migration } => history(fleet, count, migration.as_ref(), json).await,
@@ -224,7 +225,8 @@ async fn links(fleet: &Fleet, probe: bool, json: bool) -> Result<ExitCode, Refus
     Ok(tell_all(&all, json, nothing, |link| &link.from, told::links))
 }
 
-async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode, Refusal> {
+/// Migrates, or only rehearses it.
+async fn migrate(fleet: &Fleet, migrate: Migrate, rehearsal: bool, json: bool) -> Result<ExitCode, Refusal> {
     let mut from = migrate.from.clone();
     let (plan, forecast) = match migrate.target_downtime.zip(migrate.target_duration) {
         None => {
@@ -262,6 +264,7 @@ async fn migrate(fleet: &Fleet, migrate: Migrate, json: bool) -> Result<ExitCode
         files: FilePolicy { overwrite: migrate.overwrite_volume, copy_binds: migrate.copy_bind },
         pre_copy: migrate.pre_copy.map(Into::into),
         forecast,
+        rehearsal,
     };
     let mut begin = None;
     let record = order::carry_out(fleet, &order, |event| {

@@ -79,9 +79,9 @@ pub enum Document {
     Plan,
     /// `mose plan --sweep`
     Sweep,
-    /// A line of `mose watch`, and of `mose migrate`
+    /// A line of `mose watch`, and of `mose migrate` and `mose rehearse`
     Step,
-    /// `mose history ID`, and the last line of `mose migrate`
+    /// `mose history ID`, and the last line of `mose migrate` and `mose rehearse`
     Record,
     /// `mose history`
     History,
@@ -107,6 +107,8 @@ pub enum Document {
     LabStrategies,
     /// `mose lab volumes`
     LabVolumes,
+    /// `mose lab rehearsals`
+    LabRehearsals,
     /// `mose lab services`
     LabServices,
     /// `mose lab profiling`
@@ -164,6 +166,7 @@ impl Document {
             | Self::LabRounds
             | Self::LabStrategies
             | Self::LabVolumes
+            | Self::LabRehearsals
             | Self::LabServices
             | Self::LabProfiling
             | Self::LabBaseline

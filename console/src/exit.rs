@@ -27,7 +27,7 @@ pub const TABLE: [(u8, &str, &str); 9] = [
     (
         0,
         "success",
-        "`migrate`: the service runs at the destination; `check`: it can move; `settle`: the doubt is over; `doctor`: nothing is broken",
+        "`migrate`: the service runs at the destination; `rehearse`: it would, and runs at its source; `check`: it can move; `settle`: the doubt is over; `doctor`: nothing is broken",
     ),
     (FAILED, "failed", "something failed that says nothing about a migration; `doctor`: something is broken"),
     (USAGE, "usage", "the command line is wrong, or a file or a figure in it"),
@@ -61,7 +61,7 @@ pub fn help() -> String {
 #[must_use]
 pub fn of(outcome: Outcome) -> ExitCode {
     match outcome {
-        Outcome::Done => ExitCode::SUCCESS,
+        Outcome::Done | Outcome::Rehearsed => ExitCode::SUCCESS,
         Outcome::Refused => ExitCode::from(REFUSED),
         Outcome::RolledBack => ExitCode::from(ROLLED_BACK),
         Outcome::InDoubt => ExitCode::from(IN_DOUBT),

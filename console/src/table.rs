@@ -4,7 +4,7 @@ use mose_pam::{Bytes, Millis};
 use mose_protocol::Timestamp;
 use mose_protocol::forecast::Forecast;
 use mose_protocol::record::{Outcome, Record, Verdict};
-use mose_protocol::step::{Phase, StepEvent};
+use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_screen::state::Still;
 
 /// Rows below headings, each column as wide as its widest cell. The first columns are left-aligned, those named in
@@ -112,7 +112,7 @@ pub fn ending(record: &Record) -> String {
         record.service,
         record.from,
         record.to,
-        record.outcome.name(),
+        record.outcome_name(),
         record.duration,
         record.plan.strategy,
         record.transport.map(|t| format!(" over {t}")).unwrap_or_default(),
@@ -120,6 +120,7 @@ pub fn ending(record: &Record) -> String {
     );
     let head = if record.simulated { format!("SIM  {head}") } else { head };
     let mut lines = vec![head];
+    lines.extend(record.rehearsal.map(|_| rehearsal(record)));
     if let Some(reason) = &record.reason {
         lines.push(format!("reason    {reason}"));
         if let Some(log) = &reason.log {
@@ -150,6 +151,26 @@ pub fn ending(record: &Record) -> String {
         lines.push(format!("sent      {}", record.image));
     }
     lines.join("\n")
+}
+
+/// What a rehearsal has found: what the service noticed of it, what it would notice of the migration, and how long its steps take.
+fn rehearsal(record: &Record) -> String {
+    let of = |step: Step| {
+        let took: Vec<f64> = record.steps.iter().filter(|s| s.step == step).map(|s| s.took.0).collect();
+        (!took.is_empty()).then(|| format!("{} {}", step.name(), Millis(took.iter().sum())))
+    };
+    let stood = match Still::recorded(record, Timestamp::now()) {
+        Still::Never => "the service never stood still".to_owned(),
+        _ => format!("the service stood still for {}", stopped(record)),
+    };
+    let would = match record.would_stand_still() {
+        Some(would) => format!("would have been {would}"),
+        None => "what it would have been is not known".to_owned(),
+    };
+    let steps: Vec<String> =
+        [Step::Prepare, Step::Dump, Step::Transfer, Step::Restore].into_iter().filter_map(of).collect();
+    let steps = if steps.is_empty() { String::new() } else { format!("\nsteps     {}", steps.join(" · ")) };
+    format!("rehearsal {stood} ({would}); it goes on at {}{steps}", record.from)
 }
 
 /// For how long the service stood still, and how sure that is.
@@ -190,13 +211,16 @@ fn rounds(record: &Record) -> String {
 /// What was planned, and whether what was measured kept it.
 fn promised(record: &Record, forecast: &Forecast) -> String {
     let mark = |held: Option<bool>| match (record.outcome, held) {
-        (Outcome::Done, Some(true)) => " ✔",
-        (Outcome::Done, Some(false)) => " ✘",
+        (Outcome::Done | Outcome::Rehearsed, Some(true)) => " ✔",
+        (Outcome::Done | Outcome::Rehearsed, Some(false)) => " ✘",
         (Outcome::Done, None) => " (not measured)",
         // Nothing is held against a migration that was not done.
         _ => "",
     };
-    let (downtime, duration) = (record.downtime_verdict(), record.duration_verdict());
+    let (mut downtime, duration) = (record.downtime_verdict(), record.duration_verdict());
+    if record.outcome == Outcome::Rehearsed {
+        downtime = record.would_keep();
+    }
     format!(
         "planned   downtime: worst case {}{}, max {}{}, expected {} · duration: worst case {}{}, max {}{}, expected {} (profile {})",
         forecast.bound.downtime,
@@ -251,7 +275,7 @@ pub fn history(records: &[Record]) -> String {
                     Some(iterations) => format!("{} I={iterations}", record.plan.strategy),
                     None => record.plan.strategy.to_string(),
                 },
-                marked(record.outcome.name(), record.simulated),
+                marked(&record.outcome_name(), record.simulated),
                 record.image.to_string(),
                 beside(
                     record.duration.to_string(),

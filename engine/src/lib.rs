@@ -314,6 +314,22 @@ pub trait Engine: Send + Sync {
     /// Dumps the container into its checkpoint folder; it does not run afterwards, and its images are kept.
     async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal>;
 
+    /// As [`Engine::dump`], or as [`Engine::dump_with_previous`]; but the container goes on running, whatever comes of it.
+    /// [`Engine::gone_on`] is to be called once the last moment is answered: it stands still until then.
+    async fn dump_and_go_on(&self, container: &Container, with_previous: bool) -> Result<CriuTimes, Refusal>;
+
+    /// Returns once the processes of a container that was dumped to go on do so. Asks nobody who may hang himself, and has a deadline.
+    async fn gone_on(&self, container: &Container) -> Result<(), Refusal> {
+        self.thaw(container)
+    }
+
+    /// Has the restore of a container not fail over a file that is longer or shorter than when it was dumped. For a rehearsal, which
+    /// comes to nothing: the service went on, and may have written to files that were not sent by then.
+    async fn forgive_changed_files(&self, container: &Container) -> Result<(), Refusal> {
+        let _ = container;
+        Ok(())
+    }
+
     /// Whether chains of pre-dumps can be made here, or why not.
     async fn chain_support(&self) -> Result<(), Refusal>;
 

@@ -100,13 +100,22 @@ impl<'a> Runner<'a> {
         options: ServiceOptions,
         spec: &ClientSpec,
     ) -> color_eyre::Result<Self> {
+        let mut runner = Self::start_alone(lab, workload, options)?;
+        runner.client = Some(started(lab, spec)?);
+        Ok(runner)
+    }
+
+    /// Starts a workload that no client looks at.
+    pub(crate) fn start_alone(
+        lab: &'a Lab,
+        workload: &str,
+        options: ServiceOptions,
+    ) -> color_eyre::Result<Self> {
         for host in EDGES {
             stop_service(lab, host, &options.name)?;
         }
         start_service(lab, workload, EDGES[0], &options)?;
-        let mut runner = Self { lab, options, client: None };
-        runner.client = Some(started(lab, spec)?);
-        Ok(runner)
+        Ok(Self { lab, options, client: None })
     }
 
     /// Stops the client and returns what it saw; removes the service from wherever it is.
@@ -159,11 +168,13 @@ pub(crate) struct How {
     pub(crate) transport: Option<TransportKind>,
     pub(crate) pre_copy: Option<PreCopyWay>,
     pub(crate) forecast: Option<Box<Forecast>>,
+    /// Whether it is only to be rehearsed.
+    pub(crate) rehearsal: bool,
 }
 
 impl Default for How {
     fn default() -> Self {
-        Self { plan: Plan::cold(), transport: None, pre_copy: None, forecast: None }
+        Self { plan: Plan::cold(), transport: None, pre_copy: None, forecast: None, rehearsal: false }
     }
 }
 
@@ -218,6 +229,7 @@ impl Orders {
             image_policy: ImagePolicy::Bring,
             files: Default::default(),
             pre_copy: how.pre_copy,
+            rehearsal: how.rehearsal,
             forecast: how.forecast.clone(),
         })
     }
@@ -243,7 +255,7 @@ impl Orders {
         self.runtime.block_on(self.fleet.ask(host, request))
     }
 
-    /// Moves a service and returns the record.
+    /// Moves a service, or rehearses it, and returns the record.
     pub(crate) fn migrate(
         &self,
         service: &str,

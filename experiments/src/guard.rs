@@ -114,6 +114,7 @@ mod tests {
             "rounds",
             "strategies",
             "volumes",
+            "rehearsals",
             "profiling",
             "services",
             "baseline",

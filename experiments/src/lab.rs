@@ -11,8 +11,8 @@ use mose_lab::{CgroupMode, Lab, LabConfig, LabError, LinkRate, ServiceOptions, s
 
 use crate::testbed::{config, open, show};
 use crate::{
-    compare, connections, faults, guest, laps, profiling, rounds, services, strategies, targets, unmovable,
-    volumes,
+    compare, connections, faults, guest, laps, profiling, rehearsals, rounds, services, strategies, targets,
+    unmovable, volumes,
 };
 
 /// Runs a command of the lab.
@@ -57,6 +57,7 @@ pub(crate) fn run(command: commands::Lab<LinkRate, CgroupMode>) -> color_eyre::R
         commands::Lab::Rounds(options) => return rounds::run(&options),
         commands::Lab::Strategies(options) => return strategies::run(&options),
         commands::Lab::Volumes(options) => return volumes::run(&options),
+        commands::Lab::Rehearsals(options) => return rehearsals::run(&options),
         commands::Lab::Services(options) => return services::run(&options),
         commands::Lab::Profiling(options) => return profiling::run(&options),
         commands::Lab::Baseline(options) => return compare::run(&options),

@@ -11,6 +11,7 @@ mod guest;
 mod lab;
 mod laps;
 mod profiling;
+mod rehearsals;
 mod rounds;
 mod services;
 mod strategies;

@@ -19,6 +19,7 @@ pub fn of(document: Document) -> Option<Schema> {
         Document::LabRounds => schema_of::<documents::RulesRun>(),
         Document::LabStrategies => schema_of::<documents::Strategies>(),
         Document::LabVolumes => schema_of::<documents::Volumes>(),
+        Document::LabRehearsals => schema_of::<documents::Rehearsals>(),
         Document::LabServices => schema_of::<documents::Trials>(),
         Document::LabProfiling => schema_of::<documents::Profiling>(),
         Document::LabBaseline => schema_of::<documents::Comparison>(),

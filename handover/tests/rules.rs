@@ -9,7 +9,7 @@ use mose_protocol::record::Outcome;
 type Reason = &'static str;
 
 fn relinquished() -> (Source<Reason>, Vec<Effect<Reason>>) {
-    let (mut source, _) = Source::ordered();
+    let (mut source, _) = Source::ordered(false);
     let events = [
         Event::Inspected(Ok(())),
         Event::Written(Written::OnDisk),
@@ -31,7 +31,7 @@ fn asks(effects: &[Effect<Reason>]) -> Option<&Question> {
 
 #[test]
 fn an_abort_or_the_commitment_wins_and_never_both() {
-    let (mut source, _) = Source::<Reason>::ordered();
+    let (mut source, _) = Source::<Reason>::ordered(false);
     for event in [Event::Inspected(Ok(())), Event::Written(Written::OnDisk)] {
         let _ = source.step(event);
     }
@@ -73,9 +73,9 @@ fn a_destination_that_knows_nothing_must_promise_before_the_service_is_taken_bac
 #[test]
 fn once_it_may_be_on_disk_that_it_is_relinquished_the_destination_must_promise_or_that_is_taken_back() {
     let unsure = || {
-        let (mut source, _) = Source::<Reason>::taken_up(SourceState::Preparing);
+        let (mut source, _) = Source::<Reason>::taken_up(SourceState::Preparing, false);
         assert!(!source.has_ended());
-        (source, _) = Source::ordered();
+        (source, _) = Source::ordered(false);
         for event in [
             Event::Inspected(Ok(())),
             Event::Written(Written::OnDisk),
@@ -124,7 +124,7 @@ fn the_operators_decision_yields_to_the_destinations_word() {
 
 #[test]
 fn a_service_that_cannot_be_taken_back_is_tried_again_until_the_operator_gives_it_up() {
-    let (mut source, effects) = Source::taken_up(SourceState::Dumping);
+    let (mut source, effects) = Source::taken_up(SourceState::Dumping, false);
     assert_eq!(effects, [Effect::TakeBack]);
     let effects = source.step(Event::TakenBack(Err("no room")));
     let doubt = Doubt::NotTakenBack { why: Why::Restarted, error: "no room" };
@@ -138,19 +138,19 @@ fn a_service_that_cannot_be_taken_back_is_tried_again_until_the_operator_gives_i
 
 #[test]
 fn the_destination_forgets_only_after_the_source_has_it_on_disk() {
-    let (mut source, _) = Source::<Reason>::taken_up(SourceState::Relinquished { digest: "d".into() });
+    let (mut source, _) = Source::<Reason>::taken_up(SourceState::Relinquished { digest: "d".into() }, false);
     let _ = source.step(Event::Answered(Answer::Restored));
     assert_eq!(source.step(Event::CleanedUp(true)), [Effect::Write(SourceState::Restored)]);
     assert_eq!(source.step(Event::Written(Written::OnDisk)), [Effect::Close]);
     let ended = [Effect::Forget, Effect::Conclude(Outcome::Done, None)];
     assert_eq!(source.step(Event::Closed), ended);
     // A next life does not ask a destination that may have forgotten it.
-    let (_, effects) = Source::<Reason>::taken_up(SourceState::Restored);
+    let (_, effects) = Source::<Reason>::taken_up(SourceState::Restored, false);
     assert_eq!(effects, [Effect::CleanUp]);
 }
 
 fn prepared() -> Destination<Reason> {
-    let (mut destination, effects) = Destination::asked(1);
+    let (mut destination, effects) = Destination::asked(1, false);
     assert_eq!(effects, [destination::Effect::Admit]);
     let _ = destination.step(destination::Event::Admitted(Ok(())));
     let _ = destination.step(destination::Event::Written(Written::OnDisk));
@@ -193,7 +193,7 @@ fn the_destination_says_that_it_refused_only_when_what_was_its_own_can_never_run
 
 #[test]
 fn what_is_withdrawn_while_it_is_made_is_refused_once_it_is_made() {
-    let (mut destination, _) = Destination::<Reason>::asked(1);
+    let (mut destination, _) = Destination::<Reason>::asked(1, false);
     let _ = destination.step(destination::Event::Admitted(Ok(())));
     let _ = destination.step(destination::Event::Written(Written::OnDisk));
     assert_eq!(destination.step(destination::Event::Asked(2, Request::Withdraw)), []);

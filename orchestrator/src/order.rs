@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use mose_pam::Plan;
-use mose_protocol::agent::Capability;
+use mose_protocol::agent::{Capability, Hello};
 use mose_protocol::forecast::Forecast;
 use mose_protocol::handover::{FilePolicy, ImagePolicy, PreCopyWay, Task};
 use mose_protocol::record::{Outcome, Record};
@@ -42,6 +42,32 @@ pub struct Order {
     pub pre_copy: Option<PreCopyWay>,
     /// What the designer promised, if the plan is its.
     pub forecast: Option<Box<Forecast>>,
+    /// Whether it is only rehearsed.
+    pub rehearsal: bool,
+}
+
+/// The request that orders a task of its source.
+#[must_use]
+pub fn request(task: Task) -> Request {
+    match task.rehearsal {
+        true => Request::OrderRehearsal(Box::new(task)),
+        false => Request::Migrate(Box::new(task)),
+    }
+}
+
+/// Refuses a rehearsal by agents that do not know any.
+///
+/// # Errors
+/// Where one does not.
+pub fn know_rehearsals<'a>(agents: impl IntoIterator<Item = &'a Hello>) -> Result<(), Refusal> {
+    match agents.into_iter().find(|agent| !agent.capabilities.contains(&Capability::Rehearsals)) {
+        None => Ok(()),
+        Some(old) => Err(Refusal::new(
+            RefusalCode::Capability,
+            format!("the agent on {} (release {}) knows no rehearsals", old.host, old.release),
+            "run this release of MOSE there",
+        )),
+    }
 }
 
 /// A fresh migration's identity: readable, sortable, unique.
@@ -72,8 +98,11 @@ pub async fn carry_out(
             "choose another host with --to",
         ));
     }
-    fleet.agent(&from).await?;
+    let source = fleet.agent(&from).await?;
     let to = fleet.agent(&order.to).await?;
+    if order.rehearsal {
+        know_rehearsals([&source, &to])?;
+    }
     if let Some(kind) = order.transport {
         let needed = match kind {
             TransportKind::Tcp => Capability::TransferTcp,
@@ -98,6 +127,7 @@ pub async fn carry_out(
         pre_copy: order.pre_copy,
         files: order.files.clone(),
         forecast: order.forecast.clone(),
+        rehearsal: order.rehearsal,
     };
     let migration = task.migration.clone();
     let mut follower = Follower::new(fleet).await?;
@@ -110,7 +140,7 @@ pub async fn carry_out(
         ),
         _ => refusal,
     };
-    fleet.ask(&from, &Request::Migrate(Box::new(task))).await.map_err(under_way)?;
+    fleet.ask(&from, &request(task)).await.map_err(under_way)?;
     let mut heard = tokio::time::Instant::now();
     loop {
         match tokio::time::timeout(SILENCE, follower.next()).await {

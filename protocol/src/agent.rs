@@ -49,6 +49,8 @@ pub enum Capability {
     TransferTcp,
     /// Receives images over Zenoh.
     TransferZenoh,
+    /// Rehearses migrations, as their source and as their destination. One that does not know them might carry out what was to be rehearsed.
+    Rehearsals,
     /// Something that a later release knows.
     #[serde(other)]
     Unknown,

@@ -84,6 +84,9 @@ pub struct Task {
     /// What the designer promised, if the plan is its.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Box<Forecast>>,
+    /// Whether it is a dress rehearsal: everything but the commitment. The service goes on at its source.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rehearsal: bool,
 }
 
 /// A place on the overlay that moves with the service.
@@ -148,6 +151,8 @@ pub enum HandoverState {
     Restored(Restored),
     /// It will never run here by this hand-over.
     Refused(Refusal),
+    /// It was rehearsed here: its images are good, all of it is removed again, and it will never run here by this hand-over.
+    Rehearsed(Rehearsed),
 }
 
 /// The good end, as the destination saw it.
@@ -165,6 +170,17 @@ pub struct Restored {
     pub held: u64,
     /// Segments that did not fit and were dropped.
     pub overflowed: u64,
+}
+
+/// The good end of a rehearsal, as the destination saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rehearsed {
+    /// When the restore was asked of the engine, on the destination's clock.
+    pub started_at: Timestamp,
+    /// When everything was restored but nothing resumed: the restore was ended there.
+    pub ended_at: Timestamp,
+    /// CRIU's own figure, where it tells one of a restore that was ended.
+    pub criu_restore: Option<Millis>,
 }
 
 /// The time in which a service stood still, on the clock of the clients' host, as far as it is known.

@@ -26,6 +26,8 @@ pub enum Outcome {
     InDoubt,
     /// The operator had the source discard its copy of a service in doubt, and nobody has said that another one lives.
     GivenUp,
+    /// It was a rehearsal, and all went well: the service runs at the source, as before.
+    Rehearsed,
 }
 
 impl Outcome {
@@ -39,12 +41,20 @@ impl Outcome {
             Self::Aborted => "aborted",
             Self::InDoubt => "in doubt",
             Self::GivenUp => "given up",
+            Self::Rehearsed => "rehearsed",
         }
     }
 
     /// Every outcome.
-    pub const ALL: [Self; 6] =
-        [Self::Done, Self::Refused, Self::RolledBack, Self::Aborted, Self::InDoubt, Self::GivenUp];
+    pub const ALL: [Self; 7] = [
+        Self::Done,
+        Self::Refused,
+        Self::RolledBack,
+        Self::Aborted,
+        Self::InDoubt,
+        Self::GivenUp,
+        Self::Rehearsed,
+    ];
 }
 
 /// One step as it was.
@@ -145,7 +155,7 @@ impl std::fmt::Display for Silence {
 pub struct Downtime {
     /// CRIU's own times.
     pub criu: CriuTimes,
-    /// From the source's freeze to the destination's release, on the agents' clocks.
+    /// From the source's freeze to the destination's release, on the agents' clocks; of a rehearsal, until it went on at the source.
     pub blackout: Option<Millis>,
     /// How far the destination's clock is ahead, as measured before.
     pub clock: ClockOffset,
@@ -181,6 +191,16 @@ impl Downtime {
     }
 }
 
+/// What a rehearsal has found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Rehearsal {
+    /// For how long the service would have stood still: from the freeze until everything was restored at the destination. `None` where it did
+    /// not come so far.
+    #[serde(default)]
+    pub would_stand_still_ms: Option<Millis>,
+}
+
 /// A migration as history keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -190,6 +210,9 @@ pub struct Record {
     /// Whether the hosts were simulated: its figures are no measurements then.
     #[serde(default)]
     pub simulated: bool,
+    /// Where it was only rehearsed: what that has found. The service was not moved then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsal>,
     /// What was moved.
     pub service: ServiceName,
     /// From where.
@@ -265,6 +288,36 @@ impl Record {
         measured
             .zip(forecast)
             .map_or_else(Verdict::default, |(measured, forecast)| judged(measured, forecast))
+    }
+
+    /// For how long the service would have stood still, where it was only rehearsed.
+    #[must_use]
+    pub fn would_stand_still(&self) -> Option<Millis> {
+        self.rehearsal?.would_stand_still_ms
+    }
+
+    /// What a rehearsal says of the downtime that was promised and wanted: whether the real one would have kept it.
+    #[must_use]
+    pub fn would_keep(&self) -> Verdict {
+        let (Some(would), Some(forecast)) = (self.would_stand_still(), self.forecast.as_deref()) else {
+            return Verdict::default();
+        };
+        if !would.0.is_finite() || would.0 < 0.0 {
+            return Verdict::default();
+        }
+        Verdict {
+            worst_case: Some(would.0 <= forecast.bound.downtime.0),
+            target: Some(would.0 <= forecast.targets.downtime.0),
+        }
+    }
+
+    /// How it ended, as people read it: `rehearsed`, or `refused (rehearsal)`.
+    #[must_use]
+    pub fn outcome_name(&self) -> String {
+        match (self.rehearsal, self.outcome) {
+            (Some(_), Outcome::Rehearsed) | (None, _) => self.outcome.name().to_owned(),
+            (Some(_), outcome) => format!("{} (rehearsal)", outcome.name()),
+        }
     }
 
     /// The record as this release tells it: the first one told a service that was given up as done, or as rolled back.

@@ -31,6 +31,9 @@ pub enum Request {
     Forget(Location),
     /// Carry out this migration, as its source.
     Migrate(Box<Task>),
+    /// Rehearse this migration, as its source. Not the same request with a mark: an agent that does not know rehearsals must not take it
+    /// for an order to migrate.
+    OrderRehearsal(Box<Task>),
     /// Break this migration off, if its commit point has not been passed.
     Abort(MigrationId),
     /// The events of a migration from a sequence number on.
@@ -53,6 +56,13 @@ pub enum Request {
     /// Destination: the service is yours.
     Relinquish {
         /// The migration.
+        migration: MigrationId,
+        /// The images' digest, as the source knows it.
+        digest: String,
+    },
+    /// Destination: all is here; restore it without having any of it run, and remove all again.
+    Rehearse {
+        /// The migration, which is a rehearsal.
         migration: MigrationId,
         /// The images' digest, as the source knows it.
         digest: String,
@@ -138,6 +148,7 @@ impl Request {
             Self::Locate(_) => "locate",
             Self::Forget(_) => "forget",
             Self::Migrate(_) => "migrate",
+            Self::OrderRehearsal(_) => "order-rehearsal",
             Self::Abort(_) => "abort",
             Self::Steps { .. } => "steps",
             Self::Record(_) => "record",
@@ -146,6 +157,7 @@ impl Request {
             Self::Create(_) => "create",
             Self::Hold(_) => "hold",
             Self::Relinquish { .. } => "relinquish",
+            Self::Rehearse { .. } => "rehearse",
             Self::Inquire(_) => "inquire",
             Self::Withdraw(_) => "withdraw",
             Self::Close(_) => "close",
@@ -198,7 +210,7 @@ pub enum Reply {
     History(Vec<Record>),
     /// To `Prepare`.
     Prepared(Prepared),
-    /// To `Relinquish`, `Inquire` and `Withdraw`.
+    /// To `Relinquish`, `Rehearse`, `Inquire` and `Withdraw`.
     Handover(HandoverState),
     /// To `Profile`.
     Profile(Box<ServiceMetrics>),

@@ -80,6 +80,16 @@ impl SimulatedEngine {
         Ok((service.core(Instant::now()), service.pages))
     }
 
+    /// What a service was when it was dumped.
+    fn dumped(&self, name: &ServiceName) -> Result<(Core, Pages), Refusal> {
+        let state = self.world.state();
+        let service = state.services.get(name).ok_or_else(|| unknown(name))?;
+        // One that runs has gone on since it was dumped, as it is only rehearsed.
+        let goes_on = !state.live(name).is_empty();
+        let dumped = service.dumped.clone().filter(|_| goes_on);
+        Ok((dumped.unwrap_or_else(|| service.core(Instant::now())), service.pages))
+    }
+
     /// Lets a fault that waits for this step strike. One that kills the agent leaves it no time to see anything fail.
     async fn await_fault(&self, name: &ServiceName, step: FaultStep) -> Result<(), Refusal> {
         match self.world.strike(&self.host, name, step) {
@@ -127,7 +137,23 @@ impl SimulatedEngine {
         Ok(read_at.map_or(1.0, |read_at| pages.dirtied(read_at, core.writes) as f64 / pages.count as f64))
     }
 
-    async fn dump_frozen(&self, container: &Container) -> Result<CriuTimes, Refusal> {
+    /// Dumps it once its agent says so, and ends it or lets it go on.
+    async fn checkpoint(&self, container: &Container, goes_on: bool) -> Result<CriuTimes, Refusal> {
+        let name = &container.name;
+        let ready = self.world.draw(Component::Prepare, name, 0.0).mul_f64(STANDING_READY);
+        tokio::time::sleep(ready).await;
+        let dumped = async {
+            self.ask(name, Stage::PreDump).await?;
+            // As CRIU does, where nobody has frozen it.
+            self.freeze(container)?;
+            self.dump_frozen(container, goes_on).await
+        };
+        let dumped = dumped.await;
+        let _ = self.with(name, |instance| instance.moments = None);
+        dumped
+    }
+
+    async fn dump_frozen(&self, container: &Container, goes_on: bool) -> Result<CriuTimes, Refusal> {
         let name = &container.name;
         let frozen = Instant::now();
         self.await_fault(name, FaultStep::Dump).await?;
@@ -141,12 +167,17 @@ impl SimulatedEngine {
             let due = frozen + lasting.mul_f64(COLLECTING + (1.0 - COLLECTING) * part);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         };
+        let dumped = core.clone();
         let images = tokio::task::spawn_blocking(move || images::write(&folder, &core, &pages, pace));
         let images = images.await.map_err(|error| failed(format!("{name} was not dumped"), &error))?;
         images.map_err(|error| failed(format!("the images of {name} cannot be written"), &error))?;
         let memwrite = elapsed(writing);
+        self.world.note_dumped(name, dumped);
         self.ask(name, Stage::PostDump).await?;
-        self.world.end(&self.host, name, false);
+        match goes_on {
+            true => drop(self.world.freeze(&self.host, name, false)),
+            false => self.world.end(&self.host, name, false),
+        }
         Ok(CriuTimes {
             frozen: elapsed(frozen),
             memdump,
@@ -272,18 +303,11 @@ impl Engine for SimulatedEngine {
     }
 
     async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal> {
-        let name = &container.name;
-        let ready = self.world.draw(Component::Prepare, name, 0.0).mul_f64(STANDING_READY);
-        tokio::time::sleep(ready).await;
-        let dumped = async {
-            self.ask(name, Stage::PreDump).await?;
-            // As CRIU does, where nobody has frozen it.
-            self.freeze(container)?;
-            self.dump_frozen(container).await
-        };
-        let dumped = dumped.await;
-        let _ = self.with(name, |instance| instance.moments = None);
-        dumped
+        self.checkpoint(container, false).await
+    }
+
+    async fn dump_and_go_on(&self, container: &Container, with_previous: bool) -> Result<CriuTimes, Refusal> {
+        if with_previous { Err(no_chain()) } else { self.checkpoint(container, true).await }
     }
 
     async fn chain_support(&self) -> Result<(), Refusal> {
@@ -303,7 +327,7 @@ impl Engine for SimulatedEngine {
         let lasting = self.world.draw(Component::Restore, name, 0.0);
         let restored = async {
             self.await_fault(name, FaultStep::Restore).await?;
-            let (core, pages) = self.truth(name)?;
+            let (core, pages) = self.dumped(name)?;
             let folder = container.checkpoint.clone();
             let checking = tokio::task::spawn_blocking(move || images::check(&folder, &core, &pages));
             let checked =
@@ -315,6 +339,7 @@ impl Engine for SimulatedEngine {
             }
             tokio::time::sleep_until((began + lasting).into()).await;
             let restore = elapsed(began);
+            self.ask(name, Stage::PostRestore).await?;
             self.ask(name, Stage::PreResume).await?;
             self.world.begin(&self.host, name);
             Ok(CriuTimes { restore, ..CriuTimes::default() })

@@ -95,6 +95,8 @@ pub(crate) struct Service {
     pub(crate) pages: Pages,
     pub(crate) progress: Progress,
     pub(crate) outages: VecDeque<Outage>,
+    /// What it was when it was dumped last.
+    pub(crate) dumped: Option<Core>,
 }
 
 impl Service {
@@ -163,7 +165,7 @@ impl WorldState {
         self.ids
     }
 
-    fn live(&self, service: &ServiceName) -> Vec<HostName> {
+    pub(crate) fn live(&self, service: &ServiceName) -> Vec<HostName> {
         let of =
             self.instances.iter().filter(|((_, name), instance)| name == service && instance.pid.is_some());
         of.map(|((host, _), _)| host.clone()).collect()
@@ -262,7 +264,8 @@ impl World {
             let seed = xxhash_rust::xxh3::xxh3_64_with_seed(name.as_str().as_bytes(), self.spec.seed);
             let pages = Pages::new(seed, count, spec.writing.working_set);
             let progress = Progress::new(spec.writing);
-            state.services.insert(name.clone(), Service { spec, pages, progress, outages: VecDeque::new() });
+            let service = Service { spec, pages, progress, outages: VecDeque::new(), dumped: None };
+            state.services.insert(name.clone(), service);
         }
         std::fs::create_dir_all(folder.join("changes/var/log"))?;
         std::fs::write(folder.join("changes/var/log/service.log"), format!("{name} started on {host}\n"))?;
@@ -322,6 +325,13 @@ impl World {
             found.answers(!frozen, Instant::now());
         }
         true
+    }
+
+    /// Notes what a service was when it was dumped.
+    pub(crate) fn note_dumped(&self, service: &ServiceName, core: Core) {
+        if let Some(found) = self.state().services.get_mut(service) {
+            found.dumped = Some(core);
+        }
     }
 
     /// What becomes of a step, where a fault waits for it.

@@ -34,6 +34,11 @@ const ATTEMPTS: u32 = 3;
 const TICK: Duration = Duration::from_millis(10);
 /// Folders within folders.
 const MAX_DEPTH: usize = 16;
+/// The most that is sent of a page file before it is looked whether the dump is done, where something is to be sent right then.
+const STEP: u64 = 1 << 20;
+
+/// What is sent as soon as the dump is done, before the rest of the images.
+pub(crate) type Interlude<'a> = &'a mut dyn FnMut(&mut Engine) -> Result<(), TransferError>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dump {
@@ -81,6 +86,10 @@ impl DumpSignal {
         self.0.changed.wait_while_for(&mut state, |state| *state == Dump::Running, POLL);
         *state
     }
+
+    fn is_running(&self) -> bool {
+        *self.0.dump.lock() == Dump::Running
+    }
 }
 
 impl DumpNotifier {
@@ -119,6 +128,25 @@ struct Tail {
 }
 
 impl Tail {
+    /// Sends some of what was appended, unless the dump is done. Whether it still is the file it was, as far as that can be told.
+    fn advance_while_running(
+        &mut self,
+        engine: &mut Engine,
+        dump: &DumpSignal,
+    ) -> Result<bool, TransferError> {
+        while dump.is_running() {
+            let (size, sent) = (look(&self.file, &self.sending.path)?.size, self.sending.hasher.bytes());
+            if size.saturating_sub(sent) <= STEP {
+                return self.advance(engine, false);
+            }
+            engine.content(&mut self.sending, &self.file, sent + STEP, false)?;
+            if self.sending.hasher.bytes() == sent {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Sends what was appended. Whether it still is the file it was: not shorter, and nothing changed behind the reader.
     fn advance(&mut self, engine: &mut Engine, complete: bool) -> Result<bool, TransferError> {
         let now = look(&self.file, &self.sending.path)?;
@@ -136,13 +164,21 @@ impl Tail {
 }
 
 /// Sends the folder; returns when all of its files are sent, after the dump is done.
-pub(crate) fn follow(engine: &mut Engine, path: &Path, dump: &DumpSignal) -> Result<(), TransferError> {
+pub(crate) fn follow(
+    engine: &mut Engine,
+    path: &Path,
+    dump: &DumpSignal,
+    interlude: Option<Interlude<'_>>,
+) -> Result<(), TransferError> {
     let mut tails: BTreeMap<RelPath, Tail> = BTreeMap::new();
     loop {
         let state = dump.wait();
         match state {
             Dump::Abandoned => return Err(TransferError::DumpAbandoned),
-            Dump::Done => return complete(engine, path, tails),
+            Dump::Done => {
+                interlude.map_or(Ok(()), |interlude| interlude(engine))?;
+                return complete(engine, path, tails);
+            }
             Dump::Running => {}
         }
         engine.tick()?;
@@ -164,7 +200,11 @@ pub(crate) fn follow(engine: &mut Engine, path: &Path, dump: &DumpSignal) -> Res
         }
         let mut wrong = Vec::new();
         for (path, tail) in &mut tails {
-            if !tail.advance(engine, false)? {
+            let same = match interlude {
+                Some(_) => tail.advance_while_running(engine, dump)?,
+                None => tail.advance(engine, false)?,
+            };
+            if !same {
                 wrong.push(path.clone());
             }
         }

@@ -31,10 +31,17 @@ type Done<T> = oneshot::Sender<Result<T, TransferError>>;
 enum Command {
     Stream(mpsc::Receiver<Piece>, Done<u64>),
     Tree { number: u16, root: Root, frozen: bool, done: Done<Pass> },
-    Images { folder: PathBuf, dump: DumpSignal, done: Done<Pass> },
+    Images { folder: PathBuf, dump: DumpSignal, interlude: Option<Interlude>, done: Done<Pass> },
     Finished { folder: PathBuf, name: String, done: Done<Pass> },
     Round(ReadPages, Done<RoundSent>),
     Finish(Done<Sent>),
+}
+
+/// A tree that is sent once the dump is done, before the rest of the images.
+struct Interlude {
+    number: u16,
+    root: Root,
+    done: oneshot::Sender<Pass>,
 }
 
 enum Piece {
@@ -198,7 +205,25 @@ impl Sender {
     /// [`TransferError::DumpAbandoned`] if the dump came to nothing, or why the transfer ended.
     pub async fn follow_images(&mut self, folder: &Path, dump: DumpSignal) -> Result<Pass, TransferError> {
         let folder = folder.to_owned();
-        self.call(|done| Command::Images { folder, dump, done }).await
+        self.call(|done| Command::Images { folder, dump, interlude: None, done }).await
+    }
+
+    /// As [`Sender::follow_images`]. As soon as the dump is done, and before the rest of the images, it sends what changed of a tree, as
+    /// [`Sender::final_tree`] does: `read` learns when the container, which is frozen until then, may go on.
+    ///
+    /// # Errors
+    ///
+    /// As both.
+    pub async fn follow_images_and_tree(
+        &mut self,
+        folder: &Path,
+        dump: DumpSignal,
+        (number, root): (u16, Root),
+        read: oneshot::Sender<Pass>,
+    ) -> Result<Pass, TransferError> {
+        let folder = folder.to_owned();
+        let interlude = Some(Interlude { number, root, done: read });
+        self.call(|done| Command::Images { folder, dump, interlude, done }).await
     }
 
     /// Sends a folder of CRIU's that is complete, such as a pre-dump's, into the folder `name` of the destination's checkpoint
@@ -293,8 +318,12 @@ fn run(mut engine: Engine, queue: &Queue<Command>) {
                 let result = engine.pass(|engine| tree::pass(engine, number, &root, frozen));
                 answer(&mut engine, done, result)
             }
-            Ok(Command::Images { folder, dump, done }) => {
-                let result = engine.pass(|engine| follow::follow(engine, &folder, &dump));
+            Ok(Command::Images { folder, dump, interlude: None, done }) => {
+                let result = engine.pass(|engine| follow::follow(engine, &folder, &dump, None));
+                answer(&mut engine, done, result)
+            }
+            Ok(Command::Images { folder, dump, interlude: Some(interlude), done }) => {
+                let result = follow_and_pass(&mut engine, &folder, &dump, interlude);
                 answer(&mut engine, done, result)
             }
             Ok(Command::Finished { folder, name, done }) => {
@@ -318,6 +347,29 @@ fn run(mut engine: Engine, queue: &Queue<Command>) {
             return;
         }
     }
+}
+
+/// Sends the images of a dump and, once it is done, a tree; what was sent of the images.
+fn follow_and_pass(
+    engine: &mut Engine,
+    folder: &Path,
+    dump: &DumpSignal,
+    Interlude { number, root, done }: Interlude,
+) -> Result<Pass, TransferError> {
+    let (mut done, mut of_tree) = (Some(done), (0, 0));
+    let mut interlude = |engine: &mut Engine| {
+        let pass = engine.pass(|engine| tree::pass(engine, number, &root, true))?;
+        of_tree = (pass.bytes, pass.entries);
+        // Who does not wait for it lets the container go on by itself.
+        done.take().map(|done| done.send(pass));
+        Ok(())
+    };
+    let pass = engine.pass(|engine| follow::follow(engine, folder, dump, Some(&mut interlude)))?;
+    Ok(Pass {
+        bytes: pass.bytes.saturating_sub(of_tree.0),
+        entries: pass.entries.saturating_sub(of_tree.1),
+        ..pass
+    })
 }
 
 /// Hands over a result. A failed call ends the transfer, before the caller hears of it.

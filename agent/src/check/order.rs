@@ -33,6 +33,7 @@ pub(super) fn task_of(service: &ServiceName, from: &HostName, to: &HostName) -> 
         transport: None,
         image_policy: ImagePolicy::Bring,
         pre_copy: None,
+        rehearsal: false,
         files: FilePolicy::default(),
         forecast: None,
     })

@@ -50,6 +50,13 @@ impl Arrival {
     pub(super) async fn look_around(&mut self) -> Result<(), Refusal> {
         let (agent, prepare) = (&self.agent, &self.prepare);
         let service = &prepare.task.service;
+        if prepare.task.rehearsal && prepare.task.files.overwrite {
+            return Err(Refusal::new(
+                RefusalCode::Conflict,
+                "a rehearsal has no volume give way: what that holds would be lost for nothing",
+                "rehearse without --overwrite-volume",
+            ));
+        }
         agent.check_free(service, &prepare.place).await?;
         agent.engine.admit(&prepare.task, &described(prepare)).await?;
         let needs_image = !agent.engine.has_image(&prepare.image_id).await?;

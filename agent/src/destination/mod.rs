@@ -1,6 +1,7 @@
 //! Services that come to this host: what the destination's machine has done for each, with this host's engine, overlay and disk.
 
 mod make_ready;
+mod rehearse;
 mod take_over;
 
 use std::path::Path;
@@ -14,7 +15,7 @@ use mose_engine::Container;
 use mose_engine::podman::CRIU_DEADLINE;
 use mose_pam::Bytes;
 use mose_protocol::agent::Location;
-use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
+use mose_protocol::handover::{HandoverState, Prepare, Prepared, Rehearsed, Restored};
 use mose_protocol::{Refusal, RefusalCode, Response};
 
 use crate::agent::Agent;
@@ -120,6 +121,10 @@ impl Work for Arrival {
         self.bring_back().await
     }
 
+    async fn rehearse(&mut self) -> Result<Rehearsed, Refusal> {
+        self.rehearse_restore().await
+    }
+
     async fn release(&mut self) -> Result<Restored, Refusal> {
         self.release_what_runs().await
     }
@@ -144,6 +149,10 @@ impl Work for Arrival {
     async fn remove(&mut self) -> Result<(), Refusal> {
         if let Some(receiver) = self.receiver.take() {
             receiver.abort();
+        }
+        if self.prepare.task.rehearsal {
+            // Of a rehearsal an earlier life may have left a restore at work.
+            self.disarm_what_came().await?;
         }
         self.container = None;
         let (agent, prepare) = (&self.agent, &self.prepare);

@@ -104,7 +104,7 @@ impl Arrival {
     }
 
     /// How long nothing may happen while the service is this host's.
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         Patience::of(&self.prepare.task, Duration::ZERO).quiet
     }
 }

@@ -53,7 +53,7 @@ impl KnownLinks {
 
     /// What a migration's transfer shows of its link, if it was held up by nothing else.
     pub(super) fn transferred(&self, record: &Record) {
-        if record.outcome != Outcome::Done || record.plan.bandwidth.is_some() {
+        if !matches!(record.outcome, Outcome::Done | Outcome::Rehearsed) || record.plan.bandwidth.is_some() {
             return;
         }
         let sent = |step: &&StepTime| step.step == Step::Transfer && step.host == record.from;

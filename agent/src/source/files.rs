@@ -57,6 +57,21 @@ impl Files {
         Ok(Bytes(pass.bytes))
     }
 
+    /// The root file system's changes, as a tree that is sent with a dump.
+    pub(super) fn rootfs_tree(&self) -> (u16, Root) {
+        (0, self.rootfs())
+    }
+
+    /// Sends what is left of what others write beside it, of a service that has gone on and has it written to.
+    pub(super) async fn beside_that_goes_on(&self, sender: &mut Sender) -> Result<Bytes, Refusal> {
+        let mut bytes = Bytes(0);
+        for (number, tree) in self.trees().filter(|(_, tree)| tree.until_gone) {
+            let pass = sender.precopy_tree(number, self.root(&tree.path, tree.only.as_deref())).await;
+            bytes.0 += pass.map_err(|error| transfer_refusal(&error))?.bytes;
+        }
+        Ok(bytes)
+    }
+
     /// Sends what is left beside it: of what nobody but the frozen service writes to, or of the rest.
     pub(super) async fn final_beside(&self, sender: &mut Sender, until_gone: bool) -> Result<Bytes, Refusal> {
         let mut bytes = Bytes(0);

@@ -86,6 +86,7 @@ mod tests {
         Record {
             migration: "m1".parse().unwrap(),
             simulated: false,
+            rehearsal: None,
             service: "web".parse().unwrap(),
             from: from.clone(),
             to: "b".parse().unwrap(),

@@ -7,6 +7,7 @@ mod late;
 mod pre_copy;
 mod ready;
 mod reasons;
+mod rehearse;
 mod report;
 mod stop_and_copy;
 mod take_back;
@@ -56,6 +57,8 @@ pub(crate) struct Source {
     /// Why the journal could not be written, the last time.
     unwritten: Option<Refusal>,
     taken_up: bool,
+    /// That the service ended while it was rehearsed, if it did.
+    ended_by_itself: Option<Refusal>,
     /// How it ended, once it has.
     ending: Option<Ending>,
 }
@@ -68,8 +71,34 @@ struct Ready {
 }
 
 impl Agent {
-    /// Takes an order. What becomes of it is told by its events and, at its end, its record.
+    /// Takes an order to migrate. What becomes of it is told by its events and, at its end, its record.
     pub(crate) fn migrate(self: &Arc<Self>, task: Task) -> Result<(), Refusal> {
+        match task.rehearsal {
+            true => Err(Refusal::new(
+                RefusalCode::Malformed,
+                "an order to migrate says that it is a rehearsal",
+                "update the orchestrator",
+            )),
+            false => self.take_order(task),
+        }
+    }
+
+    /// Takes an order to rehearse.
+    pub(crate) fn rehearse(self: &Arc<Self>, task: Task) -> Result<(), Refusal> {
+        let wrong = |reason: &str, remedy: &str| Err(Refusal::new(RefusalCode::Malformed, reason, remedy));
+        match (task.rehearsal, task.files.overwrite) {
+            (false, _) => {
+                wrong("an order to rehearse says that it is no rehearsal", "update the orchestrator")
+            }
+            (true, true) => wrong(
+                "a rehearsal has no volume at the destination give way: what that holds would be lost for nothing",
+                "rehearse without --overwrite-volume, and remove or rename the destination's volume before",
+            ),
+            (true, false) => self.take_order(task),
+        }
+    }
+
+    fn take_order(self: &Arc<Self>, task: Task) -> Result<(), Refusal> {
         if self.history.get(&task.migration).is_some() {
             return Ok(());
         }
@@ -139,6 +168,7 @@ impl Source {
             dump: None,
             unwritten: None,
             taken_up: false,
+            ended_by_itself: None,
             ending: None,
         }
     }

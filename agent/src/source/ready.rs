@@ -104,6 +104,13 @@ impl Source {
                 "choose an edge host",
             ));
         }
+        if task.rehearsal && !peer.capabilities.contains(&Capability::Rehearsals) {
+            return Err(Refusal::new(
+                RefusalCode::Capability,
+                format!("the agent on {} knows no rehearsals", task.to),
+                "run this release of MOSE there",
+            ));
+        }
         let described = agent.engine.describe(&task, &container).await?;
         let address = endpoint.spec.address.addr();
         let routes = agent.overlay.routes().await.map_err(|error| overlay_refusal(&error))?;

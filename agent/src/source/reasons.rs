@@ -22,6 +22,14 @@ impl Source {
             Why::Restarted => {
                 failed(format!("the agent on {from} was restarted during the migration"), "migrate again")
             }
+            Why::Rehearsed => failed("it was rehearsed".into(), ""),
+            Why::Unheard => Refusal::new(
+                RefusalCode::Unreachable,
+                format!(
+                    "{to} did not say how the restore went that it rehearsed; the service went on at {from}"
+                ),
+                "see whether its agent runs, then rehearse again",
+            ),
             Why::Kept => failed(format!("the operator had the service resumed at {from}"), ""),
             Why::GivenUp if self.taken_up => self.volumes_kept(failed(
                 format!("the operator had {from} discard its copy of the service"),
@@ -78,6 +86,7 @@ impl Source {
     /// An abort, with what it found.
     fn aborted_when(&self, mut refusal: Refusal) -> Refusal {
         refusal.reason = match self.measured.was_frozen() {
+            true if self.task().rehearsal => "the operator aborted it; the service went on".to_owned(),
             false => "the operator aborted it before the service was frozen".to_owned(),
             true => "the operator aborted it while the service stood still".to_owned(),
         };

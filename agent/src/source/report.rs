@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use mose_bus::peers::QUICK;
 use mose_pam::{Bytes, Millis};
-use mose_protocol::handover::Restored;
-use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
+use mose_protocol::handover::{Rehearsed, Restored};
+use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, Rehearsal, StepTime};
 use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
@@ -25,6 +25,8 @@ pub(crate) struct Measured {
     frozen_at: Option<Timestamp>,
     stands_still_at: Option<Timestamp>,
     released_at: Option<Timestamp>,
+    /// When the restore came to where it could run, in a rehearsal.
+    rehearsed_at: Option<Timestamp>,
     criu: CriuTimes,
     clients: Vec<ClientGap>,
 }
@@ -39,6 +41,7 @@ impl Default for Measured {
             frozen_at: None,
             stands_still_at: None,
             released_at: None,
+            rehearsed_at: None,
             criu: CriuTimes::default(),
             clients: Vec::new(),
         }
@@ -98,6 +101,17 @@ impl Measured {
     pub(crate) fn restored(&mut self, restored: &Restored) {
         self.criu.restore = restored.criu_restore;
         self.released_at = Some(restored.released_at.shifted(-self.clock.offset_us));
+    }
+
+    pub(crate) fn rehearsed(&mut self, rehearsed: &Rehearsed) {
+        self.criu.restore = rehearsed.criu_restore;
+        self.rehearsed_at = Some(rehearsed.ended_at.shifted(-self.clock.offset_us));
+    }
+
+    /// For how long the service would have stood still.
+    fn rehearsal(&self) -> Rehearsal {
+        let would = self.frozen_at.zip(self.rehearsed_at).map(|(from, to)| to.since(from));
+        Rehearsal { would_stand_still_ms: would.filter(|would| would.0 >= 0.0) }
     }
 
     /// When the service was back.
@@ -192,13 +206,19 @@ impl Source {
         let record = Record {
             migration: task.migration.clone(),
             simulated: !self.agent.surroundings.measured(),
+            rehearsal: task.rehearsal.then(|| self.measured.rehearsal()),
             service: task.service.clone(),
             from: task.from.clone(),
             to: task.to.clone(),
             plan: task.plan.clone(),
             transport: self.measured.transport,
             started_at: origin,
-            duration: self.measured.back_at().map_or_else(|| duration(&steps, origin), |at| at.since(origin)),
+            // A rehearsal goes on when the service does.
+            duration: self
+                .measured
+                .back_at()
+                .filter(|_| !task.rehearsal)
+                .map_or_else(|| duration(&steps, origin), |at| at.since(origin)),
             outcome,
             reason,
             image: self.measured.sent(),

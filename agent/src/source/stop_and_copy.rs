@@ -1,5 +1,6 @@
 //! From the freeze to the verified images at the destination: the part that the service stands still for.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -35,7 +36,7 @@ const ENGINE_GRACE: Duration = Duration::from_secs(1);
 
 impl Source {
     /// Freezes the service, dumps it, and has its images verified at the destination, whose digest it returns. Its processes are gone
-    /// when this returns well; where it does not, they go on or are gone.
+    /// when this returns well; where it does not, they go on or are gone. In a rehearsal they go on as soon as they are dumped.
     pub(super) async fn dump_and_copy(&mut self) -> Result<String, Refusal> {
         let container = self.container()?;
         let mut refusal = match self.dump_and_send(&container).await {
@@ -72,6 +73,7 @@ impl Source {
             self.take_ready().ok_or_else(|| out_of_order("nothing is ready"))?;
         let (place, epoch) = self.place()?;
         let place = &place;
+        let rehearsal = self.task().rehearsal;
         let agent = self.agent.clone();
         let steps = self.steps.clone();
         let mut exit = agent.engine.exit_watch(container)?;
@@ -86,10 +88,10 @@ impl Source {
             let previous = rounds.as_ref().is_some_and(Rounds::dumps_with_previous);
             async move {
                 let begun = SystemTime::now();
-                let dumped = if previous {
-                    agent.engine.dump_with_previous(&container).await
-                } else {
-                    agent.engine.dump(&container).await
+                let dumped = match (rehearsal, previous) {
+                    (true, previous) => agent.engine.dump_and_go_on(&container, previous).await,
+                    (false, true) => agent.engine.dump_with_previous(&container).await,
+                    (false, false) => agent.engine.dump(&container).await,
                 };
                 let dumped = dumped
                     .map_err(|refusal| refusal.with_log(agent.engine.criu_log(&container, begun).as_deref()));
@@ -102,20 +104,28 @@ impl Source {
             }
         }));
         // The destination guards the address while Podman and runc get ready.
-        self.ask(&Request::Hold(self.task().migration.clone()), QUICK).await?;
+        if !rehearsal {
+            self.ask(&Request::Hold(self.task().migration.clone()), QUICK).await?;
+        }
         let moment = self.first_moment(&mut moments).await?;
         self.precopy_beside(&mut files, &mut sender).await?;
         if let Some(rounds) = rounds {
             self.last_round(rounds, &mut sender).await?;
         }
         self.freeze(container, moment, place, epoch).await?;
-        self.redirect(place, epoch);
+        if !rehearsal {
+            self.redirect(place, epoch);
+        }
         let (dumped, signal) = dump_signal();
         // What lies in memory vanishes with the container's processes, which the dump ends.
         let (beside, beside_sent) = tokio::sync::oneshot::channel();
         let before = self.measured.sent();
         steps.started(Step::Transfer);
+        let back = OnceLock::new();
         let images = async {
+            if rehearsal {
+                return self.send_as_dumped(&files, sender, container, signal, beside).await;
+            }
             let mut volumes = files.final_beside(&mut sender, false).await?;
             let _ = beside.send(());
             let pass = sender.follow_images(&container.checkpoint, signal).await;
@@ -140,6 +150,11 @@ impl Source {
                 hang = agent.engine.hangs(container, patience.quiet) => return Err(hang),
             };
             written.store(true, Ordering::Relaxed);
+            if rehearsal {
+                steps.done(Step::Dump);
+                dumped.done();
+                return self.let_go_on(container, moment, beside_sent, &back).await;
+            }
             let_die(moment, beside_sent).await?;
             steps.done(Step::Dump);
             dumped.done();
@@ -153,8 +168,12 @@ impl Source {
         let moved = tokio::select! {
             moved = futures_util::future::try_join(images, stopped) => moved,
             refusal = self.control.broken_off() => Err(refusal),
-            refusal = self.waits_in_vain(patience, &written) => Err(refusal),
+            // In a rehearsal the service waits for none of it.
+            refusal = self.waits_in_vain(patience, &written), if !rehearsal => Err(refusal),
         };
+        if let Some(at) = back.into_inner() {
+            self.measured.released_at(at);
+        }
         moved.map(|(sent, ())| sent).inspect_err(|refusal| {
             let moved = self.measured.sent().0.saturating_sub(before.0);
             steps.failed_after(Step::Transfer, refusal, Some(Bytes(moved)));
@@ -198,7 +217,7 @@ impl Source {
         }
     }
 
-    /// At CRIU's first moment: turns this host's own flow to the destination and freezes the service at once.
+    /// At CRIU's first moment: turns this host's own flow to the destination, unless it is a rehearsal, and freezes the service at once.
     async fn freeze(
         &mut self,
         container: &Container,
@@ -217,7 +236,10 @@ impl Source {
         self.measured.frozen_at(frozen_at);
         self.steps.started_at(Step::Freeze, frozen_at);
         let route = Route::Tunnel(self.task().to.to_string());
-        let turned = self.agent.overlay.route(place.address.addr(), route, epoch).await;
+        let turned = match self.task().rehearsal {
+            true => Ok(Change::Unchanged),
+            false => self.agent.overlay.route(place.address.addr(), route, epoch).await,
+        };
         let frozen = turned
             .map_err(|error| overlay_refusal(&error))
             .and_then(|change| match change {
@@ -293,6 +315,6 @@ async fn let_die(moment: Moment, beside: tokio::sync::oneshot::Receiver<()>) -> 
     moment.answer.send(Ok(())).map_err(|_| lost_hook())
 }
 
-fn lost_hook() -> Refusal {
+pub(super) fn lost_hook() -> Refusal {
     Refusal::new(RefusalCode::Engine, "CRIU's hook was lost", "see CRIU's log on the source")
 }

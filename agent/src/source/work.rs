@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use mose_driver::departure::Work;
 use mose_handover::source::{Doubt, Why};
 use mose_protocol::Refusal;
-use mose_protocol::handover::Restored;
+use mose_protocol::handover::{Rehearsed, Restored};
 use mose_protocol::record::Outcome;
 use mose_protocol::step::Step;
 
@@ -42,17 +42,24 @@ impl Work for Source {
         self.dump_and_copy().await
     }
 
+    fn rehearsed(&mut self, rehearsed: Rehearsed) {
+        self.note_rehearsed(&rehearsed);
+    }
+
     async fn undo(&mut self) {
         self.drop_ready().await;
     }
 
     async fn take_back(&mut self) -> Result<(), Refusal> {
         self.end_dump().await;
-        self.bring_back().await
+        if self.task().rehearsal { self.see_it_go_on().await } else { self.bring_back().await }
     }
 
     async fn tell_back(&mut self) {
-        self.announce_back().await;
+        // No route was turned in a rehearsal.
+        if !self.task().rehearsal {
+            self.announce_back().await;
+        }
     }
 
     async fn measure(&mut self) {
@@ -79,7 +86,7 @@ impl Work for Source {
     }
 
     async fn conclude(&mut self, outcome: Outcome, why: Option<Why<Refusal>>) {
-        let reason = why.map(|why| self.reason(why));
+        let reason = why.map(|why| self.reason(why)).or_else(|| self.ended_by_itself.clone());
         self.end_watches().await;
         self.record(outcome, reason.clone()).await;
         self.ending = Some((outcome, reason));

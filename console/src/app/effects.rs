@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use mose_orchestrator::calibrate::staleness;
 use mose_orchestrator::fleet::{Fleet, Seen};
-use mose_orchestrator::movable;
+use mose_orchestrator::{movable, order};
 use mose_pam::Calibration;
 use mose_protocol::agent::Role;
 use mose_protocol::record::Record;
@@ -93,7 +93,7 @@ impl Hands {
         match effect {
             Effect::Order(task) => self.ask(move |fleet, events| async move {
                 let (migration, from) = (task.migration.clone(), task.from.clone());
-                let result = fleet.ask(&from, &Request::Migrate(task)).await.map(|_| ());
+                let result = fleet.ask(&from, &order::request(*task)).await.map(|_| ());
                 send(&events, Answer::Ordered { migration, result }).await;
             }),
             Effect::Abort { migration, from } => self.request(from, Request::Abort(migration), "the abort"),

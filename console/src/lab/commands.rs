@@ -90,6 +90,10 @@ pub enum Lab<Rate: Word, Cgroups: Word> {
     Strategies(Box<Strategies>),
     /// Migrate a workload without and with a large volume that changes, in turn, and compare the downtimes.
     Volumes(Box<Volumes>),
+    /// Rehearse a migration and then make it, to and fro, of each workload, and compare the two.
+    ///
+    /// The exit code is 1 where a rehearsal left, resumed or sent anything, or a client saw more of it than silence.
+    Rehearsals(Box<Rehearsals>),
     /// Hold the dirty-page rate that the agent tells of a counter against what the counter says itself.
     ///
     /// And its throughput in the rounds of a live pre-copy against that before.
@@ -353,6 +357,29 @@ pub struct Volumes {
     /// The share of the files that is written to each second.
     #[arg(long, default_value_t = 1, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub changed: u32,
+    /// By which strategy.
+    #[arg(long, default_value = "cold")]
+    pub strategy: Strategy,
+    /// Iterations of an iterative pre-copy.
+    #[arg(long, short = 'I', default_value_t = 3, value_name = "N")]
+    pub iterations: u32,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// What it may do to services that the lab has.
+    #[command(flatten)]
+    pub replace: Replace,
+}
+
+/// The options of `mose lab rehearsals`.
+#[derive(clap::Args)]
+pub struct Rehearsals {
+    /// Which workloads; all if none is named.
+    #[arg(value_name = "WORKLOAD")]
+    pub workloads: Vec<String>,
+    /// How many rehearsals of each, with a migration after each.
+    #[arg(short = 'n', long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
     /// By which strategy.
     #[arg(long, default_value = "cold")]
     pub strategy: Strategy,

@@ -95,6 +95,7 @@ fn order(name: &str, to: &str, plan: Plan) -> Order {
         image_policy: ImagePolicy::Bring,
         files: Default::default(),
         pre_copy: None,
+        rehearsal: false,
         forecast: None,
     }
 }

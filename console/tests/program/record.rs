@@ -43,6 +43,7 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
         duration,
         outcome,
         simulated: true,
+        rehearsal: None,
         reason: Some(Refusal::new(RefusalCode::Engine, "CRIU failed", "see its log")),
         image: Bytes(602_000),
         downtime: Downtime {

@@ -226,6 +226,7 @@ fn task() -> Task {
         transport: Some(TransportKind::Tcp),
         image_policy: mose_protocol::handover::ImagePolicy::Bring,
         pre_copy: Some(mose_protocol::handover::PreCopyWay::Live),
+        rehearsal: false,
         files: Default::default(),
         forecast: None,
     }
@@ -243,6 +244,7 @@ fn record(task: &Task, outcome: Outcome) -> Record {
         transport: None,
         started_at: Timestamp(1_000_000),
         duration: Millis(512.0),
+        rehearsal: None,
         outcome,
         simulated: false,
         reason,

@@ -60,6 +60,7 @@ async fn in_doubt(demo: &Demo, fleet: &Fleet) -> Record {
         transport: None,
         image_policy: ImagePolicy::Bring,
         pre_copy: None,
+        rehearsal: false,
         files: Default::default(),
         forecast: None,
     };
@@ -163,6 +164,7 @@ async fn until(fleet: &Fleet, plan: Plan, far: impl Fn(&StepEvent) -> bool) -> M
         transport: None,
         image_policy: ImagePolicy::Bring,
         pre_copy: None,
+        rehearsal: false,
         files: Default::default(),
         forecast: None,
     };

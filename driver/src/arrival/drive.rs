@@ -97,6 +97,10 @@ impl<W: Work> Drive<W> {
                 let restored = self.work.restore().await;
                 Event::Restored(restored.map(|restored| self.incoming.put_restored(restored)))
             }
+            Effect::Rehearse => {
+                let rehearsed = self.work.rehearse().await;
+                Event::Rehearsed(rehearsed.map(|rehearsed| self.incoming.put_rehearsed(rehearsed)))
+            }
             Effect::Release => {
                 let released = self.work.release().await;
                 Event::Released(released.map(|restored| self.incoming.put_restored(restored)))

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use mose_handover::destination::{Answer, Event, Said, Ticket};
-use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
+use mose_protocol::handover::{HandoverState, Prepare, Prepared, Rehearsed, Restored};
 use mose_protocol::{HostName, Refusal, Reply, Response, ServiceName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Tasks;
 use crate::tasks::unbroken;
 
-use super::reasons::{self, Parties};
+use super::reasons::{self, Figures, Parties};
 use super::{Asked, Effect, Machine};
 
 /// A migration that comes to this host, as others may see and influence it.
@@ -32,8 +32,8 @@ struct Desk {
     tickets: Ticket,
     /// What the source needs to send, once that is known.
     prepared: Option<Prepared>,
-    /// The figures of the restore, once it has ended well.
-    restored: Option<Restored>,
+    /// The figures of the restore or the rehearsal, once it has ended well.
+    figures: Figures,
     /// Why the journal could not be written, the last time.
     unwritten: Option<Refusal>,
 }
@@ -45,7 +45,8 @@ impl Incoming {
         host: &HostName,
         tasks: Tasks,
     ) -> (Arc<Self>, oneshot::Receiver<Response>, mpsc::UnboundedReceiver<Effect>) {
-        let (incoming, effects) = Self::new(prepare, host, tasks, Machine::asked(0), None);
+        let machine = Machine::asked(0, prepare.task.rehearsal);
+        let (incoming, effects) = Self::new(prepare, host, tasks, machine, Figures::default());
         let answer = incoming.desk().wait(0, Asked::Prepare);
         (incoming, answer, effects)
     }
@@ -58,8 +59,9 @@ impl Incoming {
         state: HandoverState,
         left: bool,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Effect>) {
-        let (said, restored) = reasons::said(state);
-        Self::new(prepare, host, tasks, Machine::taken_up(said, left), restored)
+        let (said, figures) = reasons::said(state);
+        let machine = Machine::taken_up(said, left, prepare.task.rehearsal);
+        Self::new(prepare, host, tasks, machine, figures)
     }
 
     fn new(
@@ -67,7 +69,7 @@ impl Incoming {
         host: &HostName,
         tasks: Tasks,
         (machine, first): (Machine, Vec<Effect>),
-        restored: Option<Restored>,
+        figures: Figures,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Effect>) {
         let (effects, taken) = mpsc::unbounded_channel();
         for effect in first {
@@ -81,7 +83,7 @@ impl Incoming {
             // The first is that of the order to prepare.
             tickets: 1,
             prepared: None,
-            restored,
+            figures,
             unwritten: None,
         };
         let parties = Parties {
@@ -141,7 +143,12 @@ impl Incoming {
 
     /// The figures of the restore.
     pub(super) fn put_restored(&self, restored: Restored) {
-        self.desk().restored = Some(restored);
+        self.desk().figures.restored = Some(restored);
+    }
+
+    /// The figures of the rehearsal.
+    pub(super) fn put_rehearsed(&self, rehearsed: Rehearsed) {
+        self.desk().figures.rehearsed = Some(rehearsed);
     }
 
     /// Why the journal could not be written.
@@ -192,7 +199,7 @@ impl Desk {
     }
 
     fn state(&self, said: Said<Refusal>, parties: &Parties) -> HandoverState {
-        parties.state(said, self.restored.as_ref(), self.unwritten.as_ref())
+        parties.state(said, &self.figures, self.unwritten.as_ref())
     }
 
     fn reply(&mut self, ticket: Ticket, answer: Answer<Refusal>, parties: &Parties) {
@@ -213,7 +220,9 @@ impl Desk {
             Answer::Failed(why) => match (request, parties.reason(&why, self.unwritten.as_ref())) {
                 (Asked::Inquire, _) => Ok(Reply::Handover(HandoverState::Unknown)),
                 (Asked::Withdraw, refusal) => Ok(Reply::Handover(HandoverState::Refused(refusal))),
-                (Asked::Relinquish(_), _) => Err(parties.out_of_turn(&HandoverState::Unknown)),
+                (Asked::Relinquish(_) | Asked::Rehearse(_), _) => {
+                    Err(parties.out_of_turn(&HandoverState::Unknown))
+                }
                 (_, refusal) => Err(refusal),
             },
         };

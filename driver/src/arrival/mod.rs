@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mose_handover::destination::Destination;
-use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored};
+use mose_protocol::handover::{HandoverState, Prepare, Prepared, Rehearsed, Restored};
 use mose_protocol::{MigrationId, Refusal, Reply, Response};
 use tokio::sync::oneshot;
 
@@ -57,6 +57,10 @@ pub trait Work: Send {
 
     /// Restores the service behind its guard. Where it fails, a copy may run nevertheless.
     async fn restore(&mut self) -> Result<Restored, Refusal>;
+
+    /// Restores the service up to where it could run, and ends it there: none of it runs, however this ends. Where it fails, the restore
+    /// did not come so far.
+    async fn rehearse(&mut self) -> Result<Rehearsed, Refusal>;
 
     /// Lets out what is held for a service that was restored in an earlier life.
     async fn release(&mut self) -> Result<Restored, Refusal>;

@@ -1,10 +1,17 @@
 //! The machine's states and reasons, as the source is told them and as they lie in the journal.
 
 use mose_handover::destination::{Said, Why};
-use mose_protocol::handover::{HandoverState, Restored};
+use mose_protocol::handover::{HandoverState, Rehearsed, Restored};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode};
 
 use super::IDLE_DEADLINE;
+
+/// What there is to tell of a good end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Figures {
+    pub(super) restored: Option<Restored>,
+    pub(super) rehearsed: Option<Rehearsed>,
+}
 
 /// What the reasons speak of.
 #[derive(Debug, Clone)]
@@ -41,14 +48,19 @@ impl Parties {
     pub(super) fn state(
         &self,
         said: Said<Refusal>,
-        restored: Option<&Restored>,
+        figures: &Figures,
         unwritten: Option<&Refusal>,
     ) -> HandoverState {
         match said {
             Said::Preparing => HandoverState::Preparing,
             Said::Restoring => HandoverState::Restoring,
             // The machine says so once a restore or a release has ended, which leaves its figures.
-            Said::Restored => restored.cloned().map_or(HandoverState::Restoring, HandoverState::Restored),
+            Said::Restored => {
+                figures.restored.clone().map_or(HandoverState::Restoring, HandoverState::Restored)
+            }
+            Said::Rehearsed => {
+                figures.rehearsed.clone().map_or(HandoverState::Preparing, HandoverState::Rehearsed)
+            }
             Said::Refused(why) => HandoverState::Refused(self.reason(&why, unwritten)),
         }
     }
@@ -72,6 +84,7 @@ pub(super) fn out_of_turn(migration: &MigrationId, state: &HandoverState) -> Ref
         HandoverState::Restoring => "being restored",
         HandoverState::Restored(_) => "restored",
         HandoverState::Refused(_) => "refused",
+        HandoverState::Rehearsed(_) => "rehearsed",
     };
     Refusal::new(
         RefusalCode::OutOfTurn,
@@ -80,12 +93,21 @@ pub(super) fn out_of_turn(migration: &MigrationId, state: &HandoverState) -> Ref
     )
 }
 
-/// What a journal says, for the machine; and the figures of a restore.
-pub(super) fn said(state: HandoverState) -> (Said<Refusal>, Option<Restored>) {
-    match state {
-        HandoverState::Unknown | HandoverState::Preparing => (Said::Preparing, None),
-        HandoverState::Restoring => (Said::Restoring, None),
-        HandoverState::Restored(restored) => (Said::Restored, Some(restored)),
-        HandoverState::Refused(refusal) => (Said::Refused(Why::Failed(refusal)), None),
-    }
+/// What a journal says, for the machine; and the figures of a restore or a rehearsal.
+pub(super) fn said(state: HandoverState) -> (Said<Refusal>, Figures) {
+    let mut figures = Figures::default();
+    let said = match state {
+        HandoverState::Unknown | HandoverState::Preparing => Said::Preparing,
+        HandoverState::Restoring => Said::Restoring,
+        HandoverState::Restored(restored) => {
+            figures.restored = Some(restored);
+            Said::Restored
+        }
+        HandoverState::Refused(refusal) => Said::Refused(Why::Failed(refusal)),
+        HandoverState::Rehearsed(rehearsed) => {
+            figures.rehearsed = Some(rehearsed);
+            Said::Rehearsed
+        }
+    };
+    (said, figures)
 }

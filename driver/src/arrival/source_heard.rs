@@ -48,7 +48,10 @@ impl Listening {
             HandoverState::Preparing if idle > IDLE_DEADLINE => incoming.tell(Event::Idle),
             HandoverState::Preparing if idle < PERIOD => {}
             HandoverState::Unknown | HandoverState::Restoring => {}
-            HandoverState::Preparing | HandoverState::Restored(_) | HandoverState::Refused(_) => {
+            HandoverState::Preparing
+            | HandoverState::Restored(_)
+            | HandoverState::Refused(_)
+            | HandoverState::Rehearsed(_) => {
                 if self.asking.swap(true, Ordering::Relaxed) {
                     return;
                 }
@@ -102,7 +105,7 @@ impl HandOvers {
         }
         match incoming.said() {
             HandoverState::Preparing => incoming.tell(Event::Over),
-            HandoverState::Restored(_) | HandoverState::Refused(_)
+            HandoverState::Restored(_) | HandoverState::Refused(_) | HandoverState::Rehearsed(_)
                 if self.told_source(incoming, &record).await =>
             {
                 let _ = self.heard(incoming.ask(Asked::Close)).await;

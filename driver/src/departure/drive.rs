@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use mose_handover::Written;
 use mose_handover::source::{Answer, Event, Question, Timer};
-use mose_protocol::handover::{HandoverState, Restored};
+use mose_protocol::handover::{HandoverState, Rehearsed, Restored};
 use mose_protocol::{MigrationId, Refusal, RefusalCode, Reply, Request, Response};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -36,8 +36,14 @@ const RETRY_PERIOD: Duration = Duration::from_secs(5);
 /// The shortest and the longest time between two questions.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
-/// An answer of the destination, and what it says of a restore.
-type Heard = (Answer<Refusal>, Option<Restored>);
+/// An answer of the destination, and what it says of a restore or a rehearsal.
+type Heard = (Answer<Refusal>, Option<Figures>);
+
+/// What the destination says of a good end.
+enum Figures {
+    Restored(Restored),
+    Rehearsed(Rehearsed),
+}
 
 /// One migration that leaves.
 pub(super) struct Drive<W> {
@@ -104,9 +110,13 @@ impl<W: Work> Drive<W> {
             let event = tokio::select! {
                 biased;
                 Some(keep) = self.decided.recv() => Event::Decided { keep },
-                (answer, restored) = heard(&mut asking) => {
+                (answer, figures) = heard(&mut asking) => {
                     asking = None;
-                    self.restored = restored.or(self.restored.take());
+                    match figures {
+                        Some(Figures::Restored(restored)) => self.restored = Some(restored),
+                        Some(Figures::Rehearsed(rehearsed)) => self.work.rehearsed(rehearsed),
+                        None => {}
+                    }
                     Event::Answered(answer)
                 }
                 timer = rings(next) => {
@@ -177,15 +187,28 @@ impl<W: Work> Drive<W> {
     /// The destination's answer to a question, to be waited for.
     fn question(&self, question: Question) -> BoxFuture<'static, Heard> {
         let migration = self.control.task.migration.clone();
+        let rehearses = matches!(question, Question::Rehearse(_));
         let (request, deadline) = match question {
             Question::Relinquish(digest) => (Request::Relinquish { migration, digest }, RESTORE_DEADLINE),
+            Question::Rehearse(digest) => (Request::Rehearse { migration, digest }, RESTORE_DEADLINE),
             Question::Inquire => (Request::Inquire(migration), QUICK),
             Question::Withdraw => (Request::Withdraw(migration), QUICK),
         };
         let (ask, to) = (self.hand_overs.ask.clone(), self.control.task.to.clone());
+        let control = self.control.clone();
         Box::pin(async move {
-            match ask.ask(&to, &request, deadline).await {
-                Ok(Reply::Handover(HandoverState::Restored(restored))) => (Answer::Restored, Some(restored)),
+            let answer = tokio::select! {
+                answer = ask.ask(&to, &request, deadline) => answer,
+                // The destination ends by itself what it rehearses; nobody need wait for that.
+                aborted = control.broken_off(), if rehearses => Err(aborted),
+            };
+            match answer {
+                Ok(Reply::Handover(HandoverState::Restored(restored))) => {
+                    (Answer::Restored, Some(Figures::Restored(restored)))
+                }
+                Ok(Reply::Handover(HandoverState::Rehearsed(rehearsed))) => {
+                    (Answer::Rehearsed, Some(Figures::Rehearsed(rehearsed)))
+                }
                 Ok(Reply::Handover(HandoverState::Refused(refusal))) => (Answer::Refused(refusal), None),
                 Ok(Reply::Handover(HandoverState::Preparing)) => (Answer::Preparing, None),
                 Ok(Reply::Handover(HandoverState::Restoring)) => (Answer::Restoring, None),

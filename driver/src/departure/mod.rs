@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use mose_handover::SourceState;
 use mose_handover::source::{Doubt, Effect, Event, Source, Standing, Why};
-use mose_protocol::handover::{Restored, Task};
+use mose_protocol::handover::{Rehearsed, Restored, Task};
 use mose_protocol::record::Outcome;
 use mose_protocol::{MigrationId, Refusal, RefusalCode};
 use tokio::sync::{mpsc, watch};
@@ -36,16 +36,20 @@ pub trait Work: Send {
     async fn make_ready(&mut self) -> Result<(), Refusal>;
 
     /// Freezes the service, dumps it, and has its images verified at the destination; their digest. Its processes are gone when this
-    /// returns well; where it does not, they go on, stand still, or are gone. To be broken off.
+    /// returns well; where it does not, they go on, stand still, or are gone. In a rehearsal they go on as soon as they are dumped, and
+    /// nobody's packets take another way. To be broken off.
     async fn stop_and_copy(&mut self) -> Result<String, Refusal>;
+
+    /// The destination has rehearsed the restore.
+    fn rehearsed(&mut self, rehearsed: Rehearsed);
 
     /// Drops what was made ready here.
     async fn undo(&mut self);
 
-    /// Brings the service back on this host.
+    /// Brings the service back on this host; in a rehearsal from its processes alone.
     async fn take_back(&mut self) -> Result<(), Refusal>;
 
-    /// Tells everyone that the service is back.
+    /// Tells everyone that the service is back, which it never was away in a rehearsal.
     async fn tell_back(&mut self);
 
     /// Measures what clients saw of a service that was taken back; the destination has been told.
@@ -131,6 +135,9 @@ impl Control {
         };
         let wait = "wait for its end (`mose watch`)";
         let (truth, remedy) = match standing {
+            _ if self.task.rehearsal => {
+                (format!("the rehearsal is over, and {service} goes on at {from}"), wait)
+            }
             Standing::HandedOver if in_doubt => (
                 format!("{service} was handed to {to}, which has not said whether it restored it"),
                 "bring the agent there back; or look there with podman ps, and decide by hand: mose settle",
@@ -177,7 +184,7 @@ impl HandOvers {
         task: Task,
         work: impl FnOnce(&Arc<Control>) -> W,
     ) -> Result<(), Refusal> {
-        let (machine, effects) = Machine::ordered();
+        let (machine, effects) = Machine::ordered(task.rehearsal);
         let (control, decided) = Control::new(task, machine, self.tasks().clone());
         {
             let mut both = self.lock();
@@ -201,7 +208,7 @@ impl HandOvers {
         state: SourceState,
         work: impl FnOnce(&Arc<Control>) -> W,
     ) {
-        let (machine, effects) = Machine::taken_up(state);
+        let (machine, effects) = Machine::taken_up(state, task.rehearsal);
         let (control, decided) = Control::new(task, machine, self.tasks().clone());
         self.lock().leaving.insert(control.task.migration.clone(), control.clone());
         let work = work(&control);
@@ -231,6 +238,16 @@ impl HandOvers {
                 RefusalCode::OutOfTurn,
                 format!("migration {migration} is not in doubt"),
                 "there is nothing to settle: it goes on (`mose watch`), or is about to end",
+            ));
+        }
+        if control.task.rehearsal && !keep {
+            return Err(Refusal::new(
+                RefusalCode::OutOfTurn,
+                format!(
+                    "{} was only rehearsed: it is at {}, and is not given up",
+                    control.task.service, self.host
+                ),
+                "remove what hangs there; it is tried again every few seconds",
             ));
         }
         let _ = control.decisions.send(keep);

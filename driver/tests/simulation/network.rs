@@ -97,7 +97,7 @@ impl World {
             there: Duration::from_millis(state.random.u64(0..20)),
             back: Duration::from_millis(state.random.u64(0..20)),
         };
-        if state.random.f64() < odds.silence && request.name() == "relinquish" {
+        if state.random.f64() < odds.silence && matches!(request.name(), "relinquish" | "rehearse") {
             way.answer_lost = true;
             way.lost |= state.random.bool();
         }
@@ -131,7 +131,8 @@ impl World {
         let mut state = self.state();
         let restored = match answer {
             Ok(Reply::Handover(HandoverState::Restored(_))) => true,
-            Ok(Reply::Handover(HandoverState::Refused(_))) => false,
+            // Neither runs there ever.
+            Ok(Reply::Handover(HandoverState::Refused(_) | HandoverState::Rehearsed(_))) => false,
             Ok(_) => return state.log(format_args!("{from} ← {name}")),
             Err(refusal) => return state.log(format_args!("{from} ← {name}: {refusal}")),
         };
@@ -152,7 +153,7 @@ impl World {
 const fn migration_of(request: &Request) -> Option<&MigrationId> {
     match request {
         Request::Inquire(migration) | Request::Withdraw(migration) => Some(migration),
-        Request::Relinquish { migration, .. } => Some(migration),
+        Request::Relinquish { migration, .. } | Request::Rehearse { migration, .. } => Some(migration),
         _ => None,
     }
 }
@@ -180,6 +181,9 @@ pub(crate) async fn deliver(
         Request::Relinquish { migration, digest } => {
             hand_overs.of_arrival(&migration, Asked::Relinquish(digest)).await
         }
+        Request::Rehearse { migration, digest } => {
+            hand_overs.of_arrival(&migration, Asked::Rehearse(digest)).await
+        }
         Request::Inquire(migration) => hand_overs.of_arrival(&migration, Asked::Inquire).await,
         Request::Withdraw(migration) => hand_overs.of_arrival(&migration, Asked::Withdraw).await,
         Request::Close(migration) => hand_overs.of_arrival(&migration, Asked::Close).await,
@@ -187,7 +191,7 @@ pub(crate) async fn deliver(
             let record = world.with(to, |host| host.records.get(&migration).cloned());
             Ok(Reply::Record(record.map(Box::new)))
         }
-        Request::Migrate(task) => {
+        Request::Migrate(task) | Request::OrderRehearsal(task) => {
             let known = world.with(to, |host| host.records.contains_key(&task.migration));
             let work = |control: &_| Departing::new(world, to, control);
             if known { Ok(Reply::Ok) } else { hand_overs.order(*task, work).map(|()| Reply::Ok) }

@@ -36,7 +36,7 @@ pub(crate) fn host(name: &str) -> HostName {
     name.parse().unwrap()
 }
 
-/// An order.
+/// An order to migrate.
 pub(crate) fn order(migration: &str, from: &HostName, to: &HostName) -> Task {
     serde_json::from_value(json!({
         "migration": migration, "service": "s", "from": from, "to": to,
@@ -70,7 +70,10 @@ pub(crate) fn run(seed: u64, scenario: Scenario) -> Ran {
 
 /// A request by a console, heard at once.
 async fn console(world: &World, task: &Task) -> Option<Response> {
-    let request = Request::Migrate(Box::new(task.clone()));
+    let request = match task.rehearsal {
+        true => Request::OrderRehearsal(Box::new(task.clone())),
+        false => Request::Migrate(Box::new(task.clone())),
+    };
     deliver(world, &host("console"), &task.from, request).await
 }
 
@@ -108,7 +111,7 @@ async fn chaos(world: &World, fault: Option<Fault>) {
     troubles.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// A console that orders one migration, perhaps twice, and perhaps aborts it.
+/// A console that orders one migration or rehearsal, perhaps twice, and perhaps aborts it.
 async fn orders(world: World, number: u32) {
     world.pause(0..20_000).await;
     let (from, to) = {
@@ -120,7 +123,9 @@ async fn orders(world: World, number: u32) {
         let to = others[state.random.usize(0..others.len())].clone();
         (from, to)
     };
-    let task = order(&format!("m{number}"), &from, &to);
+    let rehearses = world.state().fault.is_some_and(|fault| fault.request == "rehearse");
+    let rehearsal = rehearses || world.chance(0.2);
+    let task = Task { rehearsal, ..order(&format!("m{number}"), &from, &to) };
     let times = if world.chance(0.2) { 2 } else { 1 };
     for _ in 0..times {
         let answer = console(&world, &task).await;

@@ -8,7 +8,7 @@ use mose_driver::departure::{self, Control};
 use mose_driver::{Ask, arrival};
 use mose_handover::SourceState;
 use mose_handover::source::{Doubt, Why};
-use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored, Task};
+use mose_protocol::handover::{HandoverState, Prepare, Prepared, Rehearsed, Restored, Task};
 use mose_protocol::record::{Downtime, Outcome, Record};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request};
 use serde_json::json;
@@ -93,12 +93,32 @@ impl Departing {
         Ok(digest)
     }
 
+    /// From the freeze to the images at the destination, while the service goes on.
+    async fn dumped_and_gone_on(&self) -> Result<String, Refusal> {
+        let (world, host, id) = (&self.world, &self.host, &self.id);
+        world.pause(1..300).await;
+        if world.fails() {
+            return Err(failed("the dump broke"));
+        }
+        world.set(host, id, Copy::Running);
+        world.pause(1..300).await;
+        if world.fails() || world.is_cut(host, &self.control.task().to) {
+            return Err(failed("the transfer broke"));
+        }
+        let digest = format!("digest of {}", self.migration());
+        world.state().images.insert(self.migration(), digest.clone());
+        Ok(digest)
+    }
+
     /// Removes the container, which must not run.
     async fn removed(&self) -> bool {
         let (world, host, id) = (&self.world, &self.host, &self.id);
         world.pause(1..200).await;
         if world.fails() {
             return false;
+        }
+        if self.control.task().rehearsal {
+            world.violate(format_args!("{host} removes {id}, which was only rehearsed"));
         }
         if world.copy(host, id) == Some(Copy::Running) && !world.state().forced {
             world.violate(format_args!("{host} removes {id}, which runs"));
@@ -121,6 +141,9 @@ impl departure::Work for Departing {
     }
 
     async fn write(&mut self, state: &SourceState) -> Result<(), Refusal> {
+        if self.control.task().rehearsal && *state != SourceState::Preparing {
+            self.world.violate(format_args!("a rehearsal writes {state:?} at its source"));
+        }
         self.world.pause(0..5).await;
         let fails = self.world.fails();
         // What fails may be on the disk all the same.
@@ -144,7 +167,10 @@ impl departure::Work for Departing {
     }
 
     async fn stop_and_copy(&mut self) -> Result<String, Refusal> {
-        self.ask(Request::Hold(self.migration()), 3).await?;
+        let rehearsal = self.control.task().rehearsal;
+        if !rehearsal {
+            self.ask(Request::Hold(self.migration()), 3).await?;
+        }
         if self.world.fails() {
             return Err(failed("CRIU does not dump it"));
         }
@@ -152,7 +178,14 @@ impl departure::Work for Departing {
         tokio::select! {
             biased;
             refusal = self.control.broken_off() => Err(refusal),
-            sent = self.dumped_and_sent() => sent,
+            sent = self.dumped_and_gone_on(), if rehearsal => sent,
+            sent = self.dumped_and_sent(), if !rehearsal => sent,
+        }
+    }
+
+    fn rehearsed(&mut self, _: Rehearsed) {
+        if !self.control.task().rehearsal {
+            self.world.violate("a migration was rehearsed");
         }
     }
 
@@ -167,6 +200,10 @@ impl departure::Work for Departing {
             return Err(failed("the restore failed"));
         }
         match world.copy(host, id) {
+            Some(Copy::Dumped) if self.control.task().rehearsal => {
+                world.violate("a service that was rehearsed is restored at its source");
+                Ok(())
+            }
             Some(Copy::Running) => Ok(()),
             Some(Copy::Frozen | Copy::Dumped) => {
                 world.set(host, id, Copy::Running);
@@ -212,6 +249,7 @@ impl departure::Work for Departing {
         let so = match outcome {
             Outcome::Done => arrived && !runs,
             Outcome::RolledBack | Outcome::Aborted => runs,
+            Outcome::Rehearsed => runs && !arrived && self.control.task().rehearsal,
             // It may not even have been there.
             Outcome::Refused | Outcome::GivenUp | Outcome::InDoubt => true,
         };
@@ -265,6 +303,10 @@ impl Arriving {
         world.with(&self.host, |host| host.containers.insert(id.clone(), container));
         world.pause(0..100).await;
         if world.fails() { Err(failed("the transfer cannot be opened")) } else { Ok(self.prepared(false)) }
+    }
+
+    fn rehearsed() -> Rehearsed {
+        serde_json::from_value(json!({"started_at": 1, "ended_at": 1, "criu_restore": null})).unwrap()
     }
 
     fn figures() -> Restored {
@@ -327,6 +369,9 @@ impl arrival::Work for Arriving {
 
     async fn restore(&mut self) -> Result<Restored, Refusal> {
         let (world, host, id) = (&self.world, &self.host, &self.id);
+        if self.prepare.task.rehearsal {
+            world.violate("a rehearsal is restored for good");
+        }
         if !world.state().images.contains_key(&self.prepare.task.migration) {
             world.violate("a service is restored without images");
         }
@@ -342,6 +387,18 @@ impl arrival::Work for Arriving {
         world.pause(0..50).await;
         // A failure is told, and yet it runs.
         if fails { Err(failed("Podman's answer was lost")) } else { Ok(Self::figures()) }
+    }
+
+    async fn rehearse(&mut self) -> Result<Rehearsed, Refusal> {
+        let (world, host, id) = (&self.world, &self.host, &self.id);
+        if !self.prepare.task.rehearsal || !world.state().images.contains_key(&self.prepare.task.migration) {
+            world.violate("what is no rehearsal, or has no images, is rehearsed");
+        }
+        world.set(host, id, Copy::Restoring);
+        world.pause(10..400).await;
+        let fails = world.fails();
+        world.set(host, id, Copy::Created);
+        if fails { Err(failed("CRIU failed")) } else { Ok(Self::rehearsed()) }
     }
 
     async fn release(&mut self) -> Result<Restored, Refusal> {
@@ -371,6 +428,10 @@ impl arrival::Work for Arriving {
 
     async fn remove(&mut self) -> Result<(), Refusal> {
         let (world, host, id) = (&self.world, &self.host, &self.id);
+        // Of a rehearsal only its destination's copy is removed, which never ran.
+        if self.prepare.task.rehearsal && world.copy(host, id) == Some(Copy::Running) {
+            world.violate("a copy that was only rehearsed runs");
+        }
         world.pause(1..300).await;
         if world.fails() {
             return Err(failed("the engine does not answer"));

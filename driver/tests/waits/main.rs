@@ -6,5 +6,6 @@ mod arrival_ends;
 mod arrival_listens;
 mod departure_asks;
 mod departure_ends;
+mod rehearsal;
 mod stopped;
 mod stubs;

@@ -11,7 +11,7 @@ use mose_driver::departure::{self, Control};
 use mose_driver::{Ask, HandOvers, Tasks, arrival};
 use mose_handover::SourceState;
 use mose_handover::source::{Doubt, Why};
-use mose_protocol::handover::{HandoverState, Prepare, Prepared, Restored, Task};
+use mose_protocol::handover::{HandoverState, Prepare, Prepared, Rehearsed, Restored, Task};
 use mose_protocol::record::{Downtime, Outcome, Record};
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response};
 use serde_json::json;
@@ -58,6 +58,11 @@ pub(crate) fn is(state: HandoverState) -> Word {
 
 pub(crate) fn restored() -> HandoverState {
     HandoverState::Restored(figures())
+}
+
+pub(crate) fn rehearsed() -> HandoverState {
+    let figures = json!({"started_at": 1, "ended_at": 1, "criu_restore": null});
+    HandoverState::Rehearsed(serde_json::from_value(figures).unwrap())
 }
 
 pub(crate) fn failed() -> Refusal {
@@ -122,6 +127,7 @@ const fn name_of(state: &HandoverState) -> &'static str {
         HandoverState::Restoring => "restoring",
         HandoverState::Restored(_) => "restored",
         HandoverState::Refused(_) => "refused",
+        HandoverState::Rehearsed(_) => "rehearsed",
     }
 }
 
@@ -226,6 +232,23 @@ impl Host {
         self.hand_overs.order(task("m", "a"), work).unwrap();
     }
 
+    /// Begins to rehearse that.
+    pub(crate) fn rehearse(&self) {
+        let work = |control: &Arc<Control>| Leaving { script: self.script.clone(), control: control.clone() };
+        self.hand_overs.order(Task { rehearsal: true, ..task("m", "a") }, work).unwrap();
+    }
+
+    /// Is asked to prepare for a rehearsal, and notes the answer.
+    pub(crate) fn prepare_rehearsal(&self) {
+        let (host, mut prepare) = (self.clone(), prepare("m", "a"));
+        prepare.task.rehearsal = true;
+        tokio::spawn(async move {
+            let script = host.script.clone();
+            let answer = host.hand_overs.prepare(prepare, |_| Coming { script }).await;
+            host.answered("m", "prepare", &answer);
+        });
+    }
+
     /// Begins another life of the agent, which finds this in the journal of a migration that left.
     pub(crate) fn take_up_departure(&self, state: SourceState) {
         let work = |control: &Arc<Control>| Leaving { script: self.script.clone(), control: control.clone() };
@@ -256,6 +279,7 @@ impl Host {
             Asked::Create => "create",
             Asked::Hold => "hold",
             Asked::Relinquish(_) => "relinquish",
+            Asked::Rehearse(_) => "rehearse",
             Asked::Inquire => "inquire",
             Asked::Withdraw => "withdraw",
             Asked::Close => "close",
@@ -321,6 +345,10 @@ impl departure::Work for Leaving {
 
     async fn stop_and_copy(&mut self) -> Result<String, Refusal> {
         self.breakable("stop and copy").await.map(|()| "digest".to_owned())
+    }
+
+    fn rehearsed(&mut self, _: Rehearsed) {
+        self.script.note("hears that it was rehearsed");
     }
 
     async fn undo(&mut self) {
@@ -410,6 +438,11 @@ impl arrival::Work for Coming {
 
     async fn restore(&mut self) -> Result<Restored, Refusal> {
         self.script.piece("restore").await.map(|()| figures())
+    }
+
+    async fn rehearse(&mut self) -> Result<Rehearsed, Refusal> {
+        let rehearsed = json!({"started_at": 1, "ended_at": 1, "criu_restore": null});
+        self.script.piece("rehearse").await.map(|()| serde_json::from_value(rehearsed).unwrap())
     }
 
     async fn release(&mut self) -> Result<Restored, Refusal> {

@@ -15,10 +15,12 @@ mod description;
 mod doctor;
 mod dump;
 pub mod freezer;
+mod going_on;
 mod health;
 pub mod hooks;
 mod images;
 mod inspect;
+mod listing;
 mod live;
 mod looked;
 mod making;
@@ -51,15 +53,16 @@ use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
 use podman_api::Podman;
-use podman_api::opts::{ContainerDeleteOpts, ContainerListOpts};
+use podman_api::opts::ContainerDeleteOpts;
 use serde_json::Value;
 
 use self::at_work::AtWork;
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
 use self::description::{essence, secrets};
+use self::dump::How;
 use self::hooks::Hooks;
-use self::inspect::{container, is_running, netns, pid};
+use self::inspect::container;
 use self::restoring::Restoring;
 use self::socket::Socket;
 use self::wording::repository_and_tag;
@@ -222,28 +225,7 @@ impl Engine for PodmanEngine {
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Refusal> {
-        let options = ContainerListOpts::builder().all(true).build();
-        let containers = self.podman.containers();
-        let found = self.call("list its containers", CALL_DEADLINE, containers.list(&options)).await?;
-        let mut listed = Vec::new();
-        for line in found {
-            let Some(name) = line.names.unwrap_or_default().into_iter().next() else { continue };
-            let Ok(name) = name.parse::<ServiceName>() else { continue };
-            let inspect = match self.inspect_raw(name.as_str()).await {
-                Ok(inspect) => inspect,
-                // It was removed since it was listed.
-                Err(refusal) if refusal.code == RefusalCode::UnknownService => continue,
-                Err(refusal) => return Err(refusal),
-            };
-            listed.push(Listed {
-                name,
-                running: is_running(&inspect),
-                pid: pid(&inspect),
-                image: inspect["ImageName"].as_str().unwrap_or_default().to_owned(),
-                netns: netns(&inspect).map(PathBuf::from),
-            });
-        }
-        Ok(listed)
+        self.list_all().await
     }
 
     async fn inspect(&self, name: &ServiceName) -> Result<Container, Refusal> {
@@ -350,7 +332,23 @@ impl Engine for PodmanEngine {
     }
 
     async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal> {
-        self.checkpoint(container, false).await
+        self.checkpoint(container, How { with_previous: false, goes_on: false }).await
+    }
+
+    async fn dump_and_go_on(&self, container: &Container, with_previous: bool) -> Result<CriuTimes, Refusal> {
+        self.checkpoint(container, How { with_previous, goes_on: true }).await
+    }
+
+    async fn gone_on(&self, container: &Container) -> Result<(), Refusal> {
+        going_on::gone_on(container).await
+    }
+
+    async fn forgive_changed_files(&self, container: &Container) -> Result<(), Refusal> {
+        let images = container.checkpoint.clone();
+        aside(move || {
+            images::forgive_sizes(&images).map_err(|error| io_refusal("CRIU's images cannot be read", &error))
+        })
+        .await
     }
 
     async fn chain_support(&self) -> Result<(), Refusal> {
@@ -362,7 +360,7 @@ impl Engine for PodmanEngine {
     }
 
     async fn dump_with_previous(&self, container: &Container) -> Result<CriuTimes, Refusal> {
-        self.checkpoint(container, true).await
+        self.checkpoint(container, How { with_previous: true, goes_on: false }).await
     }
 
     fn releases(&self, container: &Container) -> Result<(), Refusal> {

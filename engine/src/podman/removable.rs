@@ -2,7 +2,8 @@
 //!
 //! Podman dumps such a container only into an archive, since conmon has it removed as soon as its processes are gone. But its images
 //! are wanted as any other's, and the container must stay until the destination has it. So Podman is given a pipe for the archive,
-//! whose content nobody keeps, and conmon is stopped before CRIU ends the processes, and ended once they are gone.
+//! whose content nobody keeps, and conmon is stopped before CRIU ends the processes, and ended once they are gone. Where they go on, conmon
+//! is left alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,6 +18,7 @@ use tokio::net::unix::pipe;
 use tokio::process::Command;
 
 use super::conmon::Conmon;
+use super::dump::How;
 use super::hooks::{self, Hooks};
 use super::wording::in_short;
 use super::{CRIU_DEADLINE, criu_times, description, io_refusal, pid_of};
@@ -42,11 +44,7 @@ impl Drop for Pipe {
 }
 
 /// Dumps a container that is one into its checkpoint folder.
-pub(super) async fn dump(
-    hooks: &Hooks,
-    container: &Container,
-    with_previous: bool,
-) -> Result<CriuTimes, Refusal> {
+pub(super) async fn dump(hooks: &Hooks, container: &Container, how: How) -> Result<CriuTimes, Refusal> {
     let trouble = |error: std::io::Error| io_refusal(&format!("{} cannot be dumped", container.name), &error);
     let conmon = Conmon::over(pid_of(container)?).ok_or_else(|| {
         Refusal::new(
@@ -62,13 +60,16 @@ pub(super) async fn dump(
     let reader = pipe::OpenOptions::new().open_receiver(&pipe.0).map_err(trouble)?;
     // Whoever waits for the dump may give up, and Podman goes on: it needs its reader until it is done.
     let lost = tokio::spawn(tokio::time::timeout(CRIU_DEADLINE, lose(reader)));
-    hooks.after_dump(&container.id, move || conmon.stop());
-    let dumped = ask(container, &pipe.0, with_previous).await;
+    if !how.goes_on {
+        hooks.after_dump(&container.id, move || conmon.stop());
+    }
+    let dumped = ask(container, &pipe.0, how).await;
     lost.abort();
     for name in description::export::WRITTEN {
         let _ = std::fs::remove_file(container.checkpoint.with_file_name(name));
     }
     match dumped {
+        Ok(times) if how.goes_on => Ok(times),
         Ok(times) => {
             conmon.end();
             Ok(times)
@@ -86,7 +87,7 @@ async fn lose(mut reader: pipe::Receiver) {
     while reader.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
 }
 
-async fn ask(container: &Container, archive: &Path, with_previous: bool) -> Result<CriuTimes, Refusal> {
+async fn ask(container: &Container, archive: &Path, how: How) -> Result<CriuTimes, Refusal> {
     let failed = |reason: &str| {
         Refusal::new(
             RefusalCode::Engine,
@@ -97,8 +98,11 @@ async fn ask(container: &Container, archive: &Path, with_previous: bool) -> Resu
     let mut podman = Command::new("podman");
     podman.args(["container", "checkpoint", "--keep", "--tcp-established", "--file-locks", "--print-stats"]);
     podman.args(["--ignore-rootfs", "--ignore-volumes", "--compress", "none", "--export"]).arg(archive);
-    if with_previous {
+    if how.with_previous {
         podman.arg("--with-previous");
+    }
+    if how.goes_on {
+        podman.arg("--leave-running");
     }
     // Podman is not killed with whoever waits for it: CRIU would leave its code in the service.
     let asked = podman.arg(&container.id).stdin(Stdio::null()).output();

@@ -2,6 +2,7 @@
 
 mod against;
 mod faults;
+mod rehearsals;
 mod services;
 
 use mose_lab::baseline::Breakdown;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 pub use against::{Against, Figure};
 pub use faults::{AgentMemory, Elsewhere, FaultCell, FaultTable, FaultTotals, Soak};
+pub use rehearsals::{Found, Judged, Once, Pair, Rehearsals, Rehearsed, Sides, StepPair, StoodStill};
 pub use services::*;
 
 /// A line of `mose lab unmovable`: one kind of thing, what CRIU does with it, and what the check says.

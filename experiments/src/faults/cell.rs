@@ -221,6 +221,7 @@ impl By {
             transport: Some(self.transport),
             pre_copy: live,
             forecast: None,
+            rehearsal: false,
         }
     }
 }

@@ -3,7 +3,7 @@
 mod bench;
 mod bound;
 mod cell;
-mod host;
+pub(crate) mod host;
 mod judge;
 mod list;
 mod report;
@@ -11,7 +11,7 @@ mod results;
 mod soak;
 mod strike;
 mod table;
-mod traces;
+pub(crate) mod traces;
 mod trial;
 mod underway;
 mod wrap;

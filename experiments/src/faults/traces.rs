@@ -59,12 +59,23 @@ impl Inventory {
         Ok(Self::read(&sh(lab, host, INVENTORY)?))
     }
 
-    fn read(text: &str) -> Self {
+    /// What the shell printed.
+    pub(crate) fn read(text: &str) -> Self {
         let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (kind, item) in text.lines().filter_map(|line| line.split_once('\t')) {
             all.entry(kind.to_owned()).or_default().push(item.to_owned());
         }
         Self(all)
+    }
+
+    /// What there is of a kind.
+    pub(crate) fn of_kind(&self, kind: &str) -> &[String] {
+        self.0.get(kind).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every kind, with what there is of it.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.0.iter().map(|(kind, items)| (kind.as_str(), items.as_slice()))
     }
 
     /// What there is more of than there was at a host in the same part: with the service, or without.

@@ -14,6 +14,8 @@ pub enum Said<R> {
     Restored,
     /// It never runs here by this hand-over.
     Refused(Why<R>),
+    /// It was rehearsed, and nothing is left of it: it never runs here by this hand-over.
+    Rehearsed,
 }
 
 /// Why the destination refused a service.
@@ -75,6 +77,8 @@ pub enum Effect<R> {
     Verify(String),
     /// Restore the service behind its guard: [`Event::Restored`].
     Restore,
+    /// Restore the service up to where it could run, and end it there, so that none of it ever runs: [`Event::Rehearsed`].
+    Rehearse,
     /// Let out what is held for a service that was restored in an earlier life: [`Event::Released`].
     Release,
     /// The service is here for good: remove its images and what else was for the migration only.

@@ -16,6 +16,8 @@ pub enum Request {
     Hold,
     /// The service is yours: restore it from the images with this digest.
     Relinquish(String),
+    /// Restore it from the images with this digest, have none of it run, and remove it again.
+    Rehearse(String),
     /// What became of the service?
     Inquire,
     /// Promise never to run it by this hand-over, unless it runs already or is about to.
@@ -41,6 +43,8 @@ pub enum Event<R> {
     Verified(Result<(), R>),
     /// [`Effect::Restore`] ended. Where it failed, a copy may run nevertheless.
     Restored(Result<(), R>),
+    /// [`Effect::Rehearse`] ended: whether the restore came to where it was to be ended. None of it runs, however it ended.
+    Rehearsed(Result<(), R>),
     /// [`Effect::Release`] ended.
     Released(Result<(), R>),
     /// [`Effect::Disarm`] ended; whether it is certain that the service never runs here.

@@ -1,5 +1,8 @@
 //! The destination's side: it owns nothing before the source relinquishes. From then on the service is its own, until it has said
 //! *refused*.
+//!
+//! In a rehearsal it never owns anything: it restores the service and ends it before any of it runs, removes all, and says *rehearsed*, or
+//! *refused*. Its journal says *preparing* until then.
 
 mod effect;
 mod event;
@@ -25,6 +28,14 @@ enum Stage<R> {
     /// *Restoring* is written.
     Committing,
     Restoring,
+    /// A rehearsal's restore, which is ended before any of it runs.
+    Rehearsing,
+    /// Everything is removed of what was rehearsed, or is to be again after [`Timer::Retry`]; why it did not go well, if it did not.
+    Clearing(Option<Why<R>>),
+    /// *Rehearsed* is written, or is to be again after [`Timer::Retry`].
+    Noting,
+    /// For the source to close it.
+    Rehearsed,
     /// *Restored* is written, or is to be again after [`Timer::Retry`].
     Confirming,
     /// For the source to close it.
@@ -58,25 +69,33 @@ pub struct Destination<R> {
     waiting: Vec<Ticket>,
     /// Whether the source withdrew while it could not be refused at once.
     withdrawn: bool,
+    /// Whether the service never becomes the destination's own.
+    rehearsal: bool,
 }
 
 impl<R: Clone> Destination<R> {
     /// A hand-over that the source asks to prepare, and its first effects. The service's name must be reserved.
     #[must_use]
-    pub fn asked(ticket: Ticket) -> (Self, Vec<Effect<R>>) {
-        (Self { stage: Stage::Admitting, waiting: vec![ticket], withdrawn: false }, vec![Effect::Admit])
+    pub fn asked(ticket: Ticket, rehearsal: bool) -> (Self, Vec<Effect<R>>) {
+        let (stage, waiting) = (Stage::Admitting, vec![ticket]);
+        (Self { stage, waiting, withdrawn: false, rehearsal }, vec![Effect::Admit])
     }
 
     /// A hand-over that an earlier life of the agent left open, by the last state in its journal. `left`: whether something of a refused
     /// one may still be there. What was removed must not be removed again: by now it may be another hand-over's.
     #[must_use]
-    pub fn taken_up(said: Said<R>, left: bool) -> (Self, Vec<Effect<R>>) {
-        let mut machine = Self { stage: Stage::Looking, waiting: Vec::new(), withdrawn: false };
+    pub fn taken_up(said: Said<R>, left: bool, rehearsal: bool) -> (Self, Vec<Effect<R>>) {
+        let (stage, waiting) = (Stage::Looking, Vec::new());
+        let mut machine = Self { stage, waiting, withdrawn: false, rehearsal };
         let effects = match said {
             // What was received is lost with the earlier life.
             Said::Preparing => machine.refuse(Why::Restarted),
             Said::Restoring => vec![Effect::Look],
             Said::Restored => machine.go(Stage::Restored, Effect::Keep),
+            Said::Rehearsed => {
+                machine.stage = Stage::Rehearsed;
+                Vec::new()
+            }
             Said::Refused(why) if left => {
                 machine.go(Stage::Refused { why, left: true, closed: false }, Effect::Remove)
             }
@@ -98,7 +117,11 @@ impl<R: Clone> Destination<R> {
             | Stage::Prepared { .. }
             | Stage::Verifying
             | Stage::Committing
+            | Stage::Rehearsing
+            | Stage::Clearing(_)
+            | Stage::Noting
             | Stage::Refusing { own: false, .. } => Said::Preparing,
+            Stage::Refusing { .. } if self.rehearsal => Said::Preparing,
             Stage::Restoring
             | Stage::Confirming
             | Stage::Disarming(_)
@@ -106,6 +129,7 @@ impl<R: Clone> Destination<R> {
             | Stage::Looking
             | Stage::Releasing => Said::Restoring,
             Stage::Restored => Said::Restored,
+            Stage::Rehearsed => Said::Rehearsed,
             Stage::Refused { why, .. } => Said::Refused(why.clone()),
         })
     }
@@ -119,7 +143,10 @@ impl<R: Clone> Destination<R> {
     /// Whether the service is still on its way, or something of it is still to be removed: no other migration of it may begin here.
     #[must_use]
     pub const fn is_open(&self) -> bool {
-        !matches!(self.stage, Stage::Restored | Stage::Refused { left: false, .. } | Stage::Ended)
+        !matches!(
+            self.stage,
+            Stage::Restored | Stage::Rehearsed | Stage::Refused { left: false, .. } | Stage::Ended
+        )
     }
 
     /// What follows from an event. One that does not fit changes nothing.
@@ -153,6 +180,38 @@ impl<R: Clone> Destination<R> {
             (Stage::Prepared { .. }, Event::Idle) => self.refuse(Why::Idle),
             (Stage::Prepared { .. }, Event::Over) => self.refuse(Why::Over),
             (Stage::Verifying, Event::Verified(Ok(()))) if self.withdrawn => self.refuse(Why::Withdrawn),
+            (Stage::Verifying, Event::Verified(Ok(()))) if self.rehearsal => {
+                self.go(Stage::Rehearsing, Effect::Rehearse)
+            }
+            (Stage::Rehearsing, Event::Rehearsed(rehearsed)) => {
+                self.go(Stage::Clearing(rehearsed.err().map(Why::Failed)), Effect::Remove)
+            }
+            (Stage::Clearing(why), Event::Removed(true)) => {
+                match why.or_else(|| self.withdrawn.then_some(Why::Withdrawn)) {
+                    None => self.go(Stage::Noting, Effect::Write(Said::Rehearsed)),
+                    Some(why) => {
+                        let refused = Effect::Write(Said::Refused(why.clone()));
+                        self.go(Stage::Refusing { why, own: true }, refused)
+                    }
+                }
+            }
+            // Nothing is said before nothing is left.
+            (Stage::Clearing(why), Event::Removed(false)) => {
+                self.go(Stage::Clearing(why), Effect::Set(Timer::Retry))
+            }
+            (Stage::Clearing(why), Event::Rang(Timer::Retry)) => {
+                self.go(Stage::Clearing(why), Effect::Remove)
+            }
+            (Stage::Noting, Event::Written(Written::OnDisk)) => {
+                self.stage = Stage::Rehearsed;
+                self.answer(&Answer::State(Said::Rehearsed))
+            }
+            (Stage::Noting, Event::Written(Written::Unsure)) => {
+                self.go(Stage::Noting, Effect::Set(Timer::Retry))
+            }
+            (Stage::Noting, Event::Rang(Timer::Retry)) => {
+                self.go(Stage::Noting, Effect::Write(Said::Rehearsed))
+            }
             (Stage::Verifying, Event::Verified(Ok(()))) => {
                 self.go(Stage::Committing, Effect::Write(Said::Restoring))
             }
@@ -230,7 +289,7 @@ impl<R: Clone> Destination<R> {
                 self.go(Stage::Looking, Effect::Set(Timer::Retry))
             }
             (Stage::Looking, Event::Rang(Timer::Retry)) => self.go(Stage::Looking, Effect::Look),
-            (stage @ (Stage::Restored | Stage::Refused { .. }), Event::Over) => {
+            (stage @ (Stage::Restored | Stage::Rehearsed | Stage::Refused { .. }), Event::Over) => {
                 self.stage = stage;
                 self.close()
             }
@@ -268,7 +327,11 @@ impl<R: Clone> Destination<R> {
                 self.go(Stage::Creating, Effect::Create)
             }
             (Stage::Prepared { .. }, Request::Hold) => vec![Effect::Hold(ticket)],
-            (Stage::Prepared { image_to_come: false }, Request::Relinquish(digest)) => {
+            (Stage::Prepared { image_to_come: false }, Request::Relinquish(digest)) if !self.rehearsal => {
+                self.wait(ticket);
+                self.go(Stage::Verifying, Effect::Verify(digest))
+            }
+            (Stage::Prepared { image_to_come: false }, Request::Rehearse(digest)) if self.rehearsal => {
                 self.wait(ticket);
                 self.go(Stage::Verifying, Effect::Verify(digest))
             }
@@ -277,7 +340,12 @@ impl<R: Clone> Destination<R> {
                 self.refuse(Why::Withdrawn)
             }
             (
-                Stage::MakingReady | Stage::Creating | Stage::Verifying | Stage::Committing,
+                Stage::MakingReady
+                | Stage::Creating
+                | Stage::Verifying
+                | Stage::Committing
+                | Stage::Rehearsing
+                | Stage::Clearing(_),
                 Request::Withdraw,
             ) => {
                 self.withdrawn = true;
@@ -286,6 +354,17 @@ impl<R: Clone> Destination<R> {
             (Stage::Refusing { own: false, .. }, Request::Withdraw) => self.wait(ticket),
             (Stage::Refused { why, .. }, Request::Prepare | Request::Create) => {
                 vec![Effect::Reply(ticket, Answer::Failed(why.clone()))]
+            }
+            (
+                Stage::Verifying | Stage::Rehearsing | Stage::Clearing(_) | Stage::Noting,
+                Request::Rehearse(_),
+            )
+            | (Stage::Noting, Request::Withdraw) => self.wait(ticket),
+            (Stage::Rehearsed | Stage::Refused { .. }, Request::Rehearse(_)) => state(said),
+            // What is rehearsed is not handed over, and what is handed over is not rehearsed.
+            (_, Request::Rehearse(_)) => vec![Effect::Reply(ticket, Answer::OutOfTurn(said))],
+            (_, Request::Relinquish(_)) if self.rehearsal => {
+                vec![Effect::Reply(ticket, Answer::OutOfTurn(said))]
             }
             // A repeated order learns how far the first one is.
             (_, Request::Relinquish(_) | Request::Withdraw) => state(said),
@@ -334,7 +413,7 @@ impl<R: Clone> Destination<R> {
     /// The source has heard what became of it: forgotten, as soon as nothing is left.
     fn close(&mut self) -> Vec<Effect<R>> {
         match &mut self.stage {
-            Stage::Restored | Stage::Refused { left: false, .. } => {
+            Stage::Restored | Stage::Rehearsed | Stage::Refused { left: false, .. } => {
                 self.stage = Stage::Ended;
                 vec![Effect::Forget]
             }

@@ -11,6 +11,8 @@ use crate::SourceState;
 pub enum Question {
     /// The service is yours: restore it from the images with this digest. Answered when the restore has ended.
     Relinquish(String),
+    /// Restore it from the images with this digest, have none of it run, and remove it again. Answered when nothing of it is left.
+    Rehearse(String),
     /// What became of the service? Answered at once.
     Inquire,
     /// Promise never to run it by this hand-over, unless it runs already. Answered at once.
@@ -48,13 +50,17 @@ pub enum Doubt<R> {
     },
 }
 
-/// Why a migration did not end well.
+/// Why the service stays, or comes back, where it was.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Why<R> {
     /// Something failed, or was refused.
     Failed(R),
     /// The journal could not be written.
     Journal,
+    /// It was a rehearsal, and all went well.
+    Rehearsed,
+    /// The destination did not say how the rehearsal went.
+    Unheard,
     /// The operator aborted it.
     Aborted,
     /// The source's agent was restarted.
@@ -77,9 +83,9 @@ pub enum Effect<R> {
     /// Have the destination get ready, and send what can be sent while the service runs: [`Event::Ready`].
     MakeReady,
     /// Freeze the service, dump it, and have its images verified at the destination: [`Event::Dumped`]. When it ends well, no process of
-    /// the service is left here; when it fails, they stand still or are gone.
+    /// the service is left here; when it fails, they stand still or are gone. In a rehearsal they go on as soon as they are dumped.
     StopAndCopy,
-    /// End [`Effect::MakeReady`] or [`Effect::StopAndCopy`] early; its own event still comes.
+    /// End [`Effect::MakeReady`], [`Effect::StopAndCopy`] or a rehearsal's [`Effect::Ask`] early; its own event still comes.
     BreakOff,
     /// Have the destination drop what it prepared, as far as it can be reached, and remove what was prepared here: [`Event::Undone`].
     Undo,
@@ -89,9 +95,10 @@ pub enum Effect<R> {
     Set(Timer),
     /// Stop a timer.
     Stop(Timer),
-    /// Bring the service back here, from its processes or from its images: [`Event::TakenBack`].
+    /// Bring the service back here, from its processes or from its images: [`Event::TakenBack`]. In a rehearsal from its processes alone, as it
+    /// has gone on since it was dumped.
     TakeBack,
-    /// Tell everyone that the service is back, and have the destination forget it: [`Event::ToldBack`].
+    /// Tell everyone that the service is back, which was never away in a rehearsal, and have the destination forget it: [`Event::ToldBack`].
     TellBack,
     /// Put into the record that the service is in doubt.
     Doubt(Doubt<R>),

@@ -54,6 +54,8 @@ pub enum Answer<R> {
     Restored,
     /// It never runs there by this hand-over.
     Refused(R),
+    /// It was rehearsed there, and nothing is left of it: it never runs there by this hand-over.
+    Rehearsed,
     /// Nothing was heard in time.
     Silent,
 }

@@ -1,4 +1,7 @@
 //! The source's side: it drives the hand-over and owns the service until it relinquishes it.
+//!
+//! A rehearsal it never relinquishes: where the service would be handed over, the destination is asked to rehearse its restore, and
+//! whatever comes of that, the service goes on here. Its journal says *preparing* from the begin to the end.
 
 mod effect;
 mod event;
@@ -21,6 +24,8 @@ enum Stage<R> {
     /// *Dumping* is written.
     Opening,
     Copying,
+    /// The destination is asked to rehearse the restore.
+    Rehearsing,
     /// *Relinquished* is written.
     Relinquishing(String),
     /// The destination is asked until it has decided.
@@ -89,25 +94,26 @@ enum Course {
 pub struct Source<R> {
     stage: Stage<R>,
     course: Course,
+    /// Whether the service is never handed over.
+    rehearsal: bool,
     in_doubt: bool,
     /// Whether the operator gives up a service that is being taken back, if that fails once more.
     gives_up: bool,
 }
 
 impl<R: Clone> Source<R> {
-    /// A new migration, and its first effects.
+    /// A new migration or rehearsal, and its first effects.
     #[must_use]
-    pub fn ordered() -> (Self, Vec<Effect<R>>) {
-        let machine =
-            Self { stage: Stage::Inspecting, course: Course::Open, in_doubt: false, gives_up: false };
-        (machine, vec![Effect::Inspect])
+    pub fn ordered(rehearsal: bool) -> (Self, Vec<Effect<R>>) {
+        let (stage, course) = (Stage::Inspecting, Course::Open);
+        (Self { stage, course, rehearsal, in_doubt: false, gives_up: false }, vec![Effect::Inspect])
     }
 
-    /// A migration that an earlier life of the agent left open, by the last state in its journal.
+    /// One that an earlier life of the agent left open, by the last state in its journal.
     #[must_use]
-    pub fn taken_up(state: SourceState) -> (Self, Vec<Effect<R>>) {
-        let mut machine =
-            Self { stage: Stage::Ended, course: Course::Committed, in_doubt: false, gives_up: false };
+    pub fn taken_up(state: SourceState, rehearsal: bool) -> (Self, Vec<Effect<R>>) {
+        let (stage, course) = (Stage::Ended, Course::Committed);
+        let mut machine = Self { stage, course, rehearsal, in_doubt: false, gives_up: false };
         let effects = match state {
             SourceState::Preparing | SourceState::Dumping | SourceState::Reclaiming => {
                 machine.take_back(Why::Restarted)
@@ -181,6 +187,9 @@ impl<R: Clone> Source<R> {
             }
             (Stage::Beginning, Event::Written(Written::OnDisk)) => self.end(Why::Aborted),
             (Stage::Beginning, Event::Written(Written::Unsure)) => self.end(Why::Journal),
+            (Stage::MakingReady, Event::Ready(Ok(()))) if self.rehearsal && !self.is_aborted() => {
+                self.go(Stage::Copying, Effect::StopAndCopy)
+            }
             (Stage::MakingReady, Event::Ready(Ok(()))) if !self.is_aborted() => {
                 self.go(Stage::Opening, Effect::Write(SourceState::Dumping))
             }
@@ -197,12 +206,21 @@ impl<R: Clone> Source<R> {
                 Written::Unsure => Why::Journal,
             }),
             (Stage::Copying, Event::Dumped(_)) if self.is_aborted() => self.take_back(Why::Aborted),
+            (Stage::Copying, Event::Dumped(Ok(digest))) if self.rehearsal => {
+                self.go(Stage::Rehearsing, Effect::Ask(Question::Rehearse(digest)))
+            }
             (Stage::Copying, Event::Dumped(Ok(digest))) => {
                 self.course = Course::Committed;
                 let state = SourceState::Relinquished { digest: digest.clone() };
                 self.go(Stage::Relinquishing(digest), Effect::Write(state))
             }
             (Stage::Copying, Event::Dumped(Err(reason))) => self.take_back(Why::Failed(reason)),
+            (Stage::Rehearsing, Event::Answered(_)) if self.is_aborted() => self.take_back(Why::Aborted),
+            (Stage::Rehearsing, Event::Answered(answer)) => self.take_back(match answer {
+                Answer::Rehearsed => Why::Rehearsed,
+                Answer::Refused(reason) => Why::Failed(reason),
+                _ => Why::Unheard,
+            }),
             (Stage::Relinquishing(digest), Event::Written(Written::OnDisk)) => {
                 self.ask_whether_restored(Some(digest))
             }
@@ -236,9 +254,12 @@ impl<R: Clone> Source<R> {
             (Stage::Waiting(why), Event::Rang(Timer::Retry)) => self.take_back(why),
             (Stage::TellingBack(why), Event::ToldBack) => {
                 self.stage = Stage::Ended;
-                let outcome =
-                    if matches!(why, Why::Aborted) { Outcome::Aborted } else { Outcome::RolledBack };
-                vec![Effect::Forget, Effect::Conclude(outcome, Some(why))]
+                let end = match why {
+                    Why::Rehearsed => Effect::Conclude(Outcome::Rehearsed, None),
+                    Why::Aborted => Effect::Conclude(Outcome::Aborted, Some(Why::Aborted)),
+                    why => Effect::Conclude(Outcome::RolledBack, Some(why)),
+                };
+                vec![Effect::Forget, end]
             }
             (Stage::CleaningUp, Event::CleanedUp(clean)) => {
                 self.go(Stage::Confirming { clean }, Effect::Write(SourceState::Restored))
@@ -288,7 +309,7 @@ impl<R: Clone> Source<R> {
         }
         self.course = Course::Aborted;
         match self.stage {
-            Stage::MakingReady | Stage::Copying => vec![Effect::BreakOff],
+            Stage::MakingReady | Stage::Copying | Stage::Rehearsing => vec![Effect::BreakOff],
             _ => Vec::new(),
         }
     }
@@ -345,6 +366,8 @@ impl<R: Clone> Source<R> {
                 self.in_doubt = false;
                 return [stop_asking(), self.clean_up()].concat();
             }
+            // Of a service that was relinquished it is never said.
+            Answer::Rehearsed => Question::Withdraw,
             Answer::Refused(reason) => {
                 self.in_doubt = false;
                 let why = if digest.is_some() { Why::Failed(reason) } else { Why::Journal };
@@ -366,7 +389,8 @@ impl<R: Clone> Source<R> {
     }
 
     fn decided(&mut self, keep: bool) -> Vec<Effect<R>> {
-        if !self.in_doubt {
+        // What was only rehearsed is never given up: it is here, whatever hangs.
+        if !self.in_doubt || (self.rehearsal && !keep) {
             return Vec::new();
         }
         match std::mem::replace(&mut self.stage, Stage::Ended) {

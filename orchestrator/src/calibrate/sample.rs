@@ -8,16 +8,18 @@ use mose_protocol::step::Step;
 /// with timestamps).
 pub const FRAMING: f64 = 1514.0 / 1448.0;
 
-/// Takes a finished migration apart. `None` where it did not end well, or lacks a step.
+/// Takes a finished migration or rehearsal apart. `None` where it did not end well, or lacks a step.
 ///
 /// What is neither in a round nor in the downtime is preparation, and what in the downtime is neither dump, transfer nor restore
 /// is the overlay's. The last iteration is left out: it waits for CRIU instead of pausing, and the model counts it as one
 /// like the others.
 #[must_use]
 pub fn sample(record: &Record, memory: Bytes, rate: f64, link: BitsPerSec) -> Option<Sample> {
-    if record.outcome != Outcome::Done {
-        return None;
-    }
+    let blackout = match record.outcome {
+        Outcome::Done => record.downtime.blackout?.0,
+        Outcome::Rehearsed => record.would_stand_still()?.0,
+        _ => return None,
+    };
     let step = |step: Step| record.steps.iter().find(|found| found.step == step);
     let end = |step: &StepTime| step.start.0 + step.took.0;
     let transfer_time = |bytes: u64| bytes as f64 * FRAMING * 8e3 / link.0 as f64;
@@ -25,7 +27,6 @@ pub fn sample(record: &Record, memory: Bytes, rate: f64, link: BitsPerSec) -> Op
         time: Millis((took - transfer_time(bytes)).max(0.0)),
         volume: Bytes((bytes as f64 * FRAMING) as u64),
     };
-    let blackout = record.downtime.blackout?.0;
     let frozen = step(Step::Freeze)?.start.0;
     let dumped = end(step(Step::Transfer)?) - frozen;
     let restore = frozen + blackout - step(Step::Restore)?.start.0;

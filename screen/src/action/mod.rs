@@ -11,6 +11,8 @@ use crate::state::ui::Question;
 pub enum Action {
     /// Order the selected service's migration as planned.
     Migrate,
+    /// Order the same, but for the commitment.
+    Rehearse,
     /// Choose the destination.
     ChooseDestination,
     /// Abort the selected service's migration.
@@ -186,6 +188,13 @@ use Group as G;
 /// The table.
 pub const ACTIONS: &[Spec] = &[
     change(row(A::Migrate, "migrate", "migrate", "move the selected service as planned", G::Migration)),
+    change(row(
+        A::Rehearse,
+        "rehearse",
+        "rehearse",
+        "all of that move but the last step: the service goes on where it is",
+        G::Migration,
+    )),
     row(A::ChooseDestination, "choose-destination", "destination", "choose where it is to go", G::Migration),
     row(A::NextService, "next-service", "service", "select the next service", G::Migration),
     destructive(row(
@@ -305,6 +314,7 @@ impl From<Question> for Action {
     fn from(question: Question) -> Self {
         match question {
             Question::Migrate => Self::Migrate,
+            Question::Rehearse => Self::Rehearse,
             Question::Abort => Self::Abort,
             Question::KeepAtSource => Self::KeepAtSource,
             Question::GiveUpAtSource => Self::GiveUpAtSource,

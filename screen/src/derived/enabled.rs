@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mose_protocol::agent::ServiceState;
+use mose_protocol::agent::{Capability, ServiceState};
 
 use super::Settled;
 use crate::action::{ACTIONS, Action};
@@ -27,14 +27,17 @@ fn makes_sense(action: Action, settled: &Settled) -> Result<(), String> {
     let need = |there: bool, reason: &str| if there { Ok(()) } else { Err(reason.to_owned()) };
     match action {
         Action::Migrate => can_migrate(settled),
+        Action::Rehearse => can_migrate(settled).and_then(|()| can_rehearse(settled)),
         Action::ChooseDestination => need(settled.service().is_some(), "no service is selected"),
         Action::NextService => need(settled.data.fleet.services().next().is_some(), "no service is known"),
         Action::Abort => {
             let track = settled.under_way().ok_or("no migration of the selected service is under way")?;
             need(!track.is_committed(), "the commit point is passed: the service is the destination's")
         }
-        Action::KeepAtSource | Action::GiveUpAtSource => {
-            need(settled.in_doubt().is_some(), "the selected service is not in doubt")
+        Action::KeepAtSource => need(settled.in_doubt().is_some(), "the selected service is not in doubt"),
+        Action::GiveUpAtSource => {
+            let track = settled.in_doubt().ok_or("the selected service is not in doubt")?;
+            need(!track.is_rehearsal(), "it was only rehearsed: it is where it was")
         }
         Action::Recalibrate => {
             need(settled.abilities.calibrate, "only the lab's hosts can be calibrated from here")?;
@@ -62,6 +65,18 @@ fn makes_sense(action: Action, settled: &Settled) -> Result<(), String> {
         | Action::ReplayBack => need(settled.source.is_replay(), "this is no replay"),
         _ => Ok(()),
     }
+}
+
+/// Whether the agents of both hosts know rehearsals, as far as they have said what they know.
+fn can_rehearse(settled: &Settled) -> Result<(), String> {
+    let source = settled.service().map(|located| &located.host.name);
+    for name in source.into_iter().chain(settled.destination()) {
+        let hello = settled.data.fleet.host(name).and_then(|host| host.hello.as_ref()?.as_ref().ok());
+        if hello.is_some_and(|hello| !hello.capabilities.contains(&Capability::Rehearsals)) {
+            return Err(format!("the agent on {name} knows no rehearsals"));
+        }
+    }
+    Ok(())
 }
 
 fn can_migrate(settled: &Settled) -> Result<(), String> {

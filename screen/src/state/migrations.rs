@@ -122,10 +122,18 @@ impl Track {
         self.outcome() == Some(Outcome::InDoubt)
     }
 
-    /// Whether the source has given the service up: it cannot be broken off any more.
+    /// Whether it is only rehearsed.
+    #[must_use]
+    pub fn is_rehearsal(&self) -> bool {
+        self.task.as_ref().is_some_and(|task| task.rehearsal)
+            || self.record.as_ref().is_some_and(|record| record.rehearsal.is_some())
+    }
+
+    /// Whether the source has given the service up: it cannot be broken off any more. What is rehearsed can be until it is over.
     #[must_use]
     pub fn is_committed(&self) -> bool {
-        self.bars.iter().any(|bar| matches!(bar.step, Step::Relinquish | Step::Restore))
+        !self.is_rehearsal()
+            && self.bars.iter().any(|bar| matches!(bar.step, Step::Relinquish | Step::Restore))
     }
 
     /// Whether the operator has aborted it, by what was heard so far.

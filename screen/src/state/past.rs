@@ -111,7 +111,7 @@ impl Past {
                 record.from,
                 record.to,
                 record.plan.strategy,
-                record.outcome.name()
+                record.outcome_name()
             )
         };
         let shown = |record: &Record| wanted.is_empty() || text(record).to_lowercase().contains(&wanted);

@@ -129,6 +129,8 @@ impl Dialog {
 pub enum Question {
     /// Migrate the selected service as planned?
     Migrate,
+    /// Rehearse that?
+    Rehearse,
     /// Abort its migration?
     Abort,
     /// Resume it at its source, as it is in doubt?

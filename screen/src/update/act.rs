@@ -35,6 +35,7 @@ pub(super) fn act(
     }
     match action {
         Action::Migrate => ask(state, Question::Migrate, now),
+        Action::Rehearse => ask(state, Question::Rehearse, now),
         Action::Abort => ask(state, Question::Abort, now),
         Action::KeepAtSource => ask(state, Question::KeepAtSource, now),
         Action::GiveUpAtSource => ask(state, Question::GiveUpAtSource, now),
@@ -137,7 +138,8 @@ fn order(state: &Settled, question: Question, now: Timestamp) -> Result<Dialog, 
     let proceed = !Action::from(question).spec().destructive;
     let confirm = |lines, effect| Dialog::Confirm { question, lines, effect: Box::new(effect), proceed };
     match question {
-        Question::Migrate => {
+        Question::Migrate | Question::Rehearse => {
+            let rehearsal = question == Question::Rehearse;
             let designed = state.plan()?;
             let proposal = &designed.proposal;
             let plan = proposal.plan();
@@ -153,6 +155,12 @@ fn order(state: &Settled, question: Question, now: Timestamp) -> Result<Dialog, 
                 lines.push("a target is missed; it is done as well as can be".to_owned());
             }
             lines.extend(designed.doubts.iter().cloned());
+            if rehearsal {
+                lines.push(format!(
+                    "a rehearsal: {} stands still only while it is dumped, and goes on at {}; nothing of it runs at {}",
+                    designed.service, designed.from, designed.to
+                ));
+            }
             let task = Task {
                 migration: identity(state, now)?,
                 forecast: Some(Box::new(designed.forecast(state.planning.objective))),
@@ -164,6 +172,7 @@ fn order(state: &Settled, question: Question, now: Timestamp) -> Result<Dialog, 
                 image_policy: ImagePolicy::Bring,
                 pre_copy: None,
                 files: Default::default(),
+                rehearsal,
             };
             Ok(confirm(lines, Effect::Order(Box::new(task))))
         }

@@ -77,6 +77,7 @@ fn ask_check(state: &mut Settled, now: Timestamp) -> Vec<Effect> {
 /// What a migration came to, and how bad that is. What the operator wanted is no error.
 fn ended(record: &Record) -> (Level, String) {
     let way = format!("{} {} → {}", record.service, record.from, record.to);
+    let way = if record.rehearsal.is_some() { format!("rehearsal of {way}") } else { way };
     let reason = record.reason.as_ref().map(|refusal| format!(": {refusal}")).unwrap_or_default();
     match record.outcome {
         Outcome::Done => {
@@ -85,6 +86,12 @@ fn ended(record: &Record) -> (Level, String) {
             let missed = record.targets_met().filter(|targets| *targets != "met");
             let missed = missed.map(|missed| format!(" ({missed})")).unwrap_or_default();
             (Level::Info, format!("{way} done in {}{downtime}{missed}{reason}", time(record.duration)))
+        }
+        Outcome::Rehearsed => {
+            let stood = record.downtime.blackout.map(|ms| format!(", it stood still for {}", time(ms)));
+            let would = record.would_stand_still().map(|ms| format!(" (a migration: {})", time(ms)));
+            let (stood, would) = (stood.unwrap_or_default(), would.unwrap_or_default());
+            (Level::Info, format!("{way} went well in {}{stood}{would}{reason}", time(record.duration)))
         }
         Outcome::Aborted => {
             let still = match record.downtime.blackout {

@@ -316,7 +316,7 @@ fn criu_log(scene: &Scene<'_>, scroll: usize, area: Rect, buf: &mut Buffer, hits
     let (title, told) = match (failure.and_then(|failure| failure.bar), record) {
         (Some(bar), _) => (format!(" {} failed at {} ", bar.step.name(), bar.host), bar.detail.as_deref()),
         (None, Some(record)) => (
-            format!(" {} {} ", record.service, record.outcome.name()),
+            format!(" {} {} ", record.service, record.outcome_name()),
             record.reason.as_ref().map(|reason| reason.reason.as_str()),
         ),
         (None, None) => (" CRIU ".to_owned(), None),

@@ -144,6 +144,7 @@ impl Columns {
             Outcome::Aborted => (Role::Text, glyphs.gap),
             Outcome::InDoubt => (Role::Bad, glyphs.unknown),
             Outcome::GivenUp => (Role::Bad, glyphs.no),
+            Outcome::Rehearsed => (Role::Good, glyphs.dot),
         };
         let text = if selected { Role::Selected } else { Role::Text };
         let pointer = match (marked, selected) {
@@ -152,7 +153,7 @@ impl Columns {
             _ => " ",
         };
         let cell = |role, text: &str, width| scene.span(role, words::left(scene, text, width));
-        let outcome = format!("{mark} {}", record.outcome.name());
+        let outcome = format!("{mark} {}", record.outcome_name());
         // The name alone is marked, not the blanks behind it.
         let service = words::fit(scene, record.service.as_str(), self.service.saturating_sub(2));
         let blanks = self.service.saturating_sub(words::width(&service));

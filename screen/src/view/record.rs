@@ -31,7 +31,7 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         ("service", record.service.to_string()),
         ("way", format!("{} → {}", record.from, record.to)),
         ("began", figure::clock(scene, record.started_at)),
-        ("outcome", record.outcome.name().to_owned()),
+        ("outcome", record.outcome_name()),
         ("plan", phrase::strategy(record.plan.strategy).to_owned()),
         ("rounds", rounds(record)),
         ("bandwidth", record.plan.bandwidth.map_or_else(|| "all there is".into(), |l| l.to_string())),
@@ -52,6 +52,11 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         ("CRIU restore", time(criu.restore)),
         ("pages written", criu.pages_written.map_or_else(|| "–".into(), |pages| pages.to_string())),
     ];
+    if record.rehearsal.is_some() {
+        let (would, bound) = (record.would_stand_still(), forecast.map(|f| f.bound.downtime));
+        let place = rows.iter().position(|(name, _)| *name == "client silence").unwrap_or(rows.len());
+        rows.insert(place, ("would have been", bounded(time(would), bound, record.would_keep())));
+    }
     if record.simulated {
         rows.insert(0, ("figures", "simulated (SIM)".to_owned()));
     }

@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 
 use mose_pam::{BitsPerSec, Bytes, Calibration, Millis, Model, PagesPerSec};
-use mose_protocol::agent::{ClientInfo, Hello, MessagesPerSec, Role, ServiceInfo, ServiceState, Telemetry};
+use mose_protocol::agent::{
+    Capability, ClientInfo, Hello, MessagesPerSec, Role, ServiceInfo, ServiceState, Telemetry,
+};
 use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
 use mose_protocol::{HostName, Refusal, ServiceName, Timestamp};
@@ -35,7 +37,7 @@ pub(crate) fn hello(name: &str, role: Role) -> FleetEvent {
         role,
         release: "0.1.0".into(),
         protocol: mose_protocol::envelope::PROTOCOL_VERSION,
-        capabilities: Default::default(),
+        capabilities: [Capability::Containers, Capability::Overlay, Capability::Rehearsals].into(),
         underlay: [10, 0, 0, 1].into(),
         tools: vec![("criu".into(), "4.1".into())],
         started_at: ago(3_600_000),

@@ -3,7 +3,7 @@
 use mose_pam::{Bytes, Components, Millis, Plan, Rounds, RoundsRule, Strategy, Why};
 use mose_protocol::forecast::{Figures, Forecast};
 use mose_protocol::handover::{ImagePolicy, Task};
-use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
+use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, Rehearsal, StepTime};
 use mose_protocol::step::{Phase, Round, Step, StepEvent};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
@@ -104,6 +104,7 @@ pub(crate) fn task(migration: &str) -> Task {
         transport: None,
         image_policy: ImagePolicy::Bring,
         pre_copy: None,
+        rehearsal: false,
         files: Default::default(),
         forecast: Some(Box::new(forecast())),
     }
@@ -166,7 +167,7 @@ pub(crate) fn end(state: &mut State, outcome: Outcome, at: f64) {
     let now = state.data.now;
     let record = record("m-7f3a", outcome, now, at);
     let phase = match outcome {
-        Outcome::Done => Phase::Finished,
+        Outcome::Done | Outcome::Rehearsed => Phase::Finished,
         Outcome::Aborted => Phase::Aborted,
         _ => Phase::Failed,
     };
@@ -210,7 +211,7 @@ pub(crate) fn end(state: &mut State, outcome: Outcome, at: f64) {
             let failed = event(900, Step::Relinquish, Phase::Failed, Some(detail));
             state.data.take(FleetEvent::Step(Box::new(failed)), now);
         }
-        Outcome::Done | Outcome::Refused => {}
+        Outcome::Done | Outcome::Refused | Outcome::Rehearsed => {}
     }
     state.data.take(FleetEvent::Step(Box::new(event(999, Step::Migration, phase, None))), now);
     state.data.take(FleetEvent::Record(Box::new(record)), now);
@@ -232,8 +233,10 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
     let done = outcome == Outcome::Done;
     let ms = |ms: f64| Some(Millis(ms)).filter(|_| done);
     let reason = |code, reason: &str, remedy: &str| Some(Refusal::new(code, reason, remedy));
+    let rehearsed = outcome == Outcome::Rehearsed;
     Record {
         simulated: false,
+        rehearsal: rehearsed.then_some(Rehearsal { would_stand_still_ms: Some(Millis(184.2)) }),
         migration: id(migration),
         service: service("sockperf"),
         from: host("edge-a"),
@@ -244,7 +247,7 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
         duration: Millis(duration),
         outcome,
         reason: match outcome {
-            Outcome::Done => None,
+            Outcome::Done | Outcome::Rehearsed => None,
             Outcome::Refused => reason(
                 RefusalCode::ImageMissing,
                 "edge-b lacks the image of sockperf and may not be sent it",
@@ -278,7 +281,7 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
                 restore: ms(88.4),
                 pages_written: Some(92).filter(|_| done),
             },
-            blackout: ms(184.2),
+            blackout: if rehearsed { Some(Millis(67.9)) } else { ms(184.2) },
             clock: ClockOffset { offset_us: 120, uncertainty_us: 90 },
             clients: if done {
                 let gap = Millis(203.4);

@@ -174,6 +174,7 @@ impl Pilot {
             image_policy: ImagePolicy::Bring,
             files: Default::default(),
             pre_copy: None,
+            rehearsal: false,
             forecast,
         };
         let news = self.news.clone();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime};
 
-use mose_transfer::{TransferError, TransportKind, dump_signal};
+use mose_transfer::{Root, TransferError, TransportKind, dump_signal};
 
 use crate::support::{Pair, noise, on_both_transports};
 
@@ -108,6 +108,38 @@ async fn a_page_file_of_an_earlier_dump_is_not_taken_for_this_ones(kind: Transpo
     assert_eq!(fs::read(pair.at("checkpoint/pages-1.img")).unwrap(), content);
 }
 
+async fn a_tree_goes_as_soon_as_the_dump_is_done_and_its_files_may_change_then(kind: TransportKind) {
+    let pair = Pair::new(kind).await;
+    let file = pair.at("upper/journal");
+    fs::write(&file, "before").unwrap();
+    let (mut receiver, mut sender) = pair.start().await;
+    let root = Root::whole(&pair.at("upper"));
+    sender.precopy_tree(0, root.clone()).await.unwrap();
+    let (notifier, signal) = dump_signal();
+    let (images, (read, tree_is_read)) = (pair.at("images"), tokio::sync::oneshot::channel());
+    let following = tokio::spawn(async move {
+        let pass = sender.follow_images_and_tree(&images, signal, (0, root), read).await;
+        (sender, pass)
+    });
+    let content = noise(5 << 20, 5);
+    fs::write(pair.at("images/pages-1.img"), &content).unwrap();
+    while receiver.progress().images < 5 << 20 {
+        tokio::task::yield_now().await;
+    }
+    fs::write(pair.at("images/core-1.img"), "the rest").unwrap();
+    fs::write(&file, "as it was dumped").unwrap();
+    notifier.done();
+    let tree = tree_is_read.await.unwrap();
+    assert_eq!(tree.bytes, 16);
+    fs::remove_file(&file).unwrap();
+    let (sender, pass) = following.await.unwrap();
+    assert_eq!(pass.unwrap().bytes, content.len() as u64 + 8, "the images alone");
+    sender.finish().await.unwrap();
+    receiver.finished().await.unwrap();
+    assert_eq!(fs::read_to_string(pair.at("there/journal")).unwrap(), "as it was dumped");
+    assert_eq!(fs::read(pair.at("checkpoint/pages-1.img")).unwrap(), content);
+}
+
 async fn an_abandoned_dump_ends_the_transfer_on_both_sides(kind: TransportKind) {
     let pair = Pair::new(kind).await;
     let (mut receiver, mut sender) = pair.start().await;
@@ -122,5 +154,6 @@ on_both_transports!(
     a_page_file_is_sent_while_it_grows,
     a_followed_file_that_is_rewritten_or_shrinks_or_vanishes_is_sent_right,
     a_page_file_of_an_earlier_dump_is_not_taken_for_this_ones,
+    a_tree_goes_as_soon_as_the_dump_is_done_and_its_files_may_change_then,
     an_abandoned_dump_ends_the_transfer_on_both_sides,
 );

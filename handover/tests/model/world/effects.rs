@@ -39,6 +39,7 @@ impl World {
                 }
                 Effect::Ask(question) => self.ask(match question {
                     Question::Relinquish(digest) => destination::Request::Relinquish(digest),
+                    Question::Rehearse(digest) => destination::Request::Rehearse(digest),
                     Question::Inquire => destination::Request::Inquire,
                     Question::Withdraw => destination::Request::Withdraw,
                 }),
@@ -71,6 +72,7 @@ impl World {
         let so = match outcome {
             Outcome::Done => self.there == There::Runs && self.here != Here::Runs,
             Outcome::Refused | Outcome::RolledBack | Outcome::Aborted => self.here == Here::Runs,
+            Outcome::Rehearsed => self.rehearsal && self.rehearsed && self.here == Here::Runs,
             Outcome::GivenUp => matches!(why, Some(Why::GivenUp | Why::Lost(_))),
             Outcome::InDoubt => false,
         };
@@ -97,6 +99,12 @@ impl World {
             SourceWork::MakeReady => {
                 self.asked = None;
                 Event::Ready(Err(()))
+            }
+            SourceWork::StopAndCopy if self.rehearsal => {
+                // It goes on as soon as it is dumped, whatever becomes of the images.
+                self.here = if done { Here::Runs } else { Here::Frozen };
+                self.images |= end == End::Well;
+                Event::Dumped(result.map(|()| String::new()))
             }
             SourceWork::StopAndCopy => {
                 // Where it failed, it stands still or its processes are gone.
@@ -140,6 +148,10 @@ impl World {
                     self.there = There::Restoring;
                     DestinationWork::Restore
                 }
+                Effect::Rehearse => {
+                    self.there = There::Restoring;
+                    DestinationWork::Rehearse
+                }
                 Effect::Release => DestinationWork::Release,
                 Effect::Disarm => DestinationWork::Disarm,
                 Effect::Remove => DestinationWork::Remove,
@@ -179,6 +191,10 @@ impl World {
         match &answer {
             destination::Answer::State(Said::Refused(_)) => self.said_refused = true,
             destination::Answer::State(Said::Restored) => self.said_restored = true,
+            destination::Answer::State(Said::Rehearsed) => {
+                // By then nothing is left of what was rehearsed, unless the source has prepared it anew.
+                (self.said_refused, self.rehearsed) = (true, true);
+            }
             _ => {}
         }
         self.send(Packet::Answer(Asked::of_ticket(ticket), answer));
@@ -202,6 +218,10 @@ impl World {
             DestinationWork::Restore => {
                 self.there = if done { There::Runs } else { There::Nothing };
                 Event::Restored(result)
+            }
+            DestinationWork::Rehearse => {
+                self.there = There::Nothing;
+                Event::Rehearsed(result)
             }
             DestinationWork::Release => Event::Released(result),
             DestinationWork::Disarm => {

@@ -45,6 +45,7 @@ pub(crate) enum Packet {
 pub(crate) enum Asked {
     Prepare = 1,
     Relinquish,
+    Rehearse,
     Inquire,
     Withdraw,
     Close,
@@ -57,6 +58,7 @@ impl Asked {
                 Self::Prepare
             }
             destination::Request::Relinquish(_) => Self::Relinquish,
+            destination::Request::Rehearse(_) => Self::Rehearse,
             destination::Request::Inquire => Self::Inquire,
             destination::Request::Withdraw => Self::Withdraw,
             destination::Request::Close => Self::Close,
@@ -64,7 +66,7 @@ impl Asked {
     }
 
     fn of_ticket(ticket: destination::Ticket) -> Self {
-        [Self::Prepare, Self::Relinquish, Self::Inquire, Self::Withdraw, Self::Close]
+        [Self::Prepare, Self::Relinquish, Self::Rehearse, Self::Inquire, Self::Withdraw, Self::Close]
             .into_iter()
             .find(|asked| *asked as u32 == ticket)
             .expect("tickets are kinds")
@@ -94,6 +96,7 @@ pub(crate) enum DestinationWork {
     MakeReady,
     Verify,
     Restore,
+    Rehearse,
     Release,
     Disarm,
     Remove,
@@ -147,6 +150,8 @@ pub(crate) enum Action {
 /// The state of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct World {
+    /// Whether the service is only rehearsed.
+    pub(crate) rehearsal: bool,
     pub(crate) source_up: bool,
     pub(crate) source: Option<Source<()>>,
     pub(crate) source_disk: Option<SourceState>,
@@ -172,15 +177,18 @@ pub(crate) struct World {
     /// Whether the destination ever said so.
     pub(crate) said_refused: bool,
     pub(crate) said_restored: bool,
+    /// Whether a restore was rehearsed to its end, and the source was told.
+    pub(crate) rehearsed: bool,
     /// What was told that was not so.
     pub(crate) untrue: Option<&'static str>,
 }
 
 impl World {
     /// An order has just come in.
-    pub(crate) fn ordered() -> Self {
-        let (machine, effects) = Source::ordered();
+    pub(crate) fn ordered(rehearsal: bool) -> Self {
+        let (machine, effects) = Source::ordered(rehearsal);
         let mut world = Self {
+            rehearsal,
             source_up: true,
             source: Some(machine),
             source_disk: None,
@@ -201,6 +209,7 @@ impl World {
             forced: false,
             said_refused: false,
             said_restored: false,
+            rehearsed: false,
             untrue: None,
         };
         world.carry_out_source(effects);
@@ -257,7 +266,9 @@ impl World {
             actions.push(Action::DestinationReturns);
         }
         if self.criu_is_alone() {
-            actions.extend([true, false].map(|well| Action::CriuEnds { well }));
+            // In a rehearsal it fails at the moment at which nobody answers it.
+            let ends = [false, true].into_iter().filter(|well| !(*well && self.rehearsal));
+            actions.extend(ends.map(|well| Action::CriuEnds { well }));
         }
     }
 
@@ -266,7 +277,8 @@ impl World {
     }
 
     pub(crate) fn criu_is_alone(&self) -> bool {
-        self.there == There::Restoring && self.destination_work != Some(DestinationWork::Restore)
+        self.there == There::Restoring
+            && !matches!(self.destination_work, Some(DestinationWork::Restore | DestinationWork::Rehearse))
     }
 
     fn ends_of_source(&self, work: &SourceWork) -> &'static [End] {
@@ -331,7 +343,7 @@ impl World {
             Action::SourceReturns => {
                 self.source_up = true;
                 if let Some(state) = self.source_disk.clone() {
-                    let (machine, effects) = Source::taken_up(state);
+                    let (machine, effects) = Source::taken_up(state, self.rehearsal);
                     self.source = Some(machine);
                     self.carry_out_source(effects);
                 }
@@ -348,7 +360,8 @@ impl World {
             Action::DestinationReturns => {
                 self.destination_up = true;
                 if let Some(said) = self.destination_disk.clone() {
-                    let (machine, effects) = Destination::taken_up(said, self.destination_left);
+                    let (machine, effects) =
+                        Destination::taken_up(said, self.destination_left, self.rehearsal);
                     self.destination = Some(machine);
                     self.carry_out_destination(effects);
                 }
@@ -357,7 +370,8 @@ impl World {
             Action::Decide { keep } => {
                 // A service that could not be taken back is the source's own: nothing is forced on anybody.
                 let own = matches!(self.source_disk, Some(SourceState::Dumping | SourceState::Reclaiming));
-                self.forced |= !own || !keep;
+                // What is only rehearsed is nobody else's, whatever is decided.
+                self.forced |= !self.rehearsal && (!own || !keep);
                 self.tell_source(source::Event::Decided { keep });
             }
         }
@@ -402,7 +416,7 @@ impl World {
         // As the agent answers for what it has no machine for.
         match request {
             destination::Request::Prepare => {
-                let (machine, effects) = Destination::asked(ticket);
+                let (machine, effects) = Destination::asked(ticket, self.rehearsal);
                 self.destination = Some(machine);
                 self.carry_out_destination(effects);
             }
@@ -430,6 +444,7 @@ impl World {
             Answer::State(Said::Restoring) => source::Answer::Restoring,
             Answer::State(Said::Restored) => source::Answer::Restored,
             Answer::State(Said::Refused(_)) => source::Answer::Refused(()),
+            Answer::State(Said::Rehearsed) => source::Answer::Rehearsed,
             Answer::OutOfTurn(_) | Answer::Failed(_) | Answer::Prepared | Answer::Done => {
                 source::Answer::Unknown
             }

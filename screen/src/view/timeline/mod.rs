@@ -34,7 +34,9 @@ pub(super) fn heading(scene: &Scene<'_>, track: &Track) -> String {
         word(track.to().map(ToString::to_string))
     );
     let how = match track.outcome() {
-        Some(outcome) => outcome.name().to_owned(),
+        Some(outcome) => {
+            track.record.as_ref().map_or_else(|| outcome.name().to_owned(), |record| record.outcome_name())
+        }
         None if track.over => "over".to_owned(),
         None => match (track.doing(), track.round()) {
             (Some(bar), Some(round)) if matches!(bar.step, Step::PreDump | Step::Iteration) => {
@@ -43,6 +45,10 @@ pub(super) fn heading(scene: &Scene<'_>, track: &Track) -> String {
             (Some(bar), _) => bar.step.name().to_owned(),
             (None, _) => "ordered".to_owned(),
         },
+    };
+    let what = match track.is_rehearsal() && track.outcome().is_none() {
+        true => format!("{what} {} rehearsal", glyphs.dot),
+        false => what,
     };
     format!("{what} {} {how} {} {}", glyphs.dot, glyphs.dot, phrase::time(scene.state.course(track).elapsed))
 }
@@ -223,9 +229,12 @@ fn clocks<'a>(scene: &Scene<'_>, track: &Track, forecast: Option<&Forecast>, roo
     let Some(record) = track.record.as_deref().filter(|_| track.has_ended()) else { return Line::from(line) };
     let silence = record.downtime.silence();
     let silence = (silence != Silence::Unwatched).then(|| figure::silence(scene, silence));
-    for (name, time) in
-        [("client silence ", silence), ("process frozen ", record.downtime.criu.frozen.map(phrase::time))]
-    {
+    let would = record.would_stand_still().map(phrase::time);
+    for (name, time) in [
+        ("would have been ", would),
+        ("client silence ", silence),
+        ("process frozen ", record.downtime.criu.frozen.map(phrase::time)),
+    ] {
         // What does not fit is left out whole, and what was not measured too.
         let Some(time) = time else { continue };
         if words::length(&line) + 4 + name.len() + words::width(&time) > room {
