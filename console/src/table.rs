@@ -155,13 +155,14 @@ pub fn ending(record: &Record) -> String {
 
 /// What a rehearsal has found: what the service noticed of it, what it would notice of the migration, and how long its steps take.
 fn rehearsal(record: &Record) -> String {
+    // What both hosts do is told once.
     let of = |step: Step| {
-        let took: Vec<f64> = record.steps.iter().filter(|s| s.step == step).map(|s| s.took.0).collect();
-        (!took.is_empty()).then(|| format!("{} {}", step.name(), Millis(took.iter().sum())))
+        let took = record.steps.iter().filter(|s| s.step == step).map(|s| s.took.0).reduce(f64::max);
+        took.map(|took| format!("{} {}", step.name(), Millis(took)))
     };
     let stood = match Still::recorded(record, Timestamp::now()) {
         Still::Never => "the service never stood still".to_owned(),
-        _ => format!("the service stood still for {}", stopped(record)),
+        still => format!("the service stood still for {}", known(still.time())),
     };
     let would = match record.would_stand_still() {
         Some(would) => format!("would have been {would}"),
@@ -178,6 +179,8 @@ fn stopped(record: &Record) -> String {
     match Still::recorded(record, Timestamp::now()) {
         Still::Never => "never".to_owned(),
         Still::SoFar(so_far) => format!("{so_far} so far"),
+        // On one host there is one clock.
+        Still::Heard(time) | Still::Measured(time) if record.rehearsal.is_some() => time.to_string(),
         Still::Heard(time) | Still::Measured(time) => {
             format!("{time} (± {:.2} ms)", record.downtime.clock.uncertainty_us as f64 / 1e3)
         }

@@ -13,7 +13,7 @@ use crate::units::{BitsPerSec, Millis};
 use crate::why::{Nearest, Why};
 
 /// Upper bounds of a plan's components at the bandwidth that it allocates; what it does not do takes no time.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Components {
     /// Preparing the destination.

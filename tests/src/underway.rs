@@ -17,8 +17,18 @@ impl Underway {
     /// Orders a migration with further options.
     #[must_use]
     pub fn order(service: &str, from: &str, to: &str, options: &[&str]) -> Self {
+        Self::begin("migrate", service, from, to, options)
+    }
+
+    /// Orders a rehearsal.
+    #[must_use]
+    pub fn rehearse(service: &str, from: &str, to: &str, options: &[&str]) -> Self {
+        Self::begin("rehearse", service, from, to, options)
+    }
+
+    fn begin(command: &str, service: &str, from: &str, to: &str, options: &[&str]) -> Self {
         let mut child = Command::new(programs().join("mose"))
-            .args(["--json", "migrate", service, "--from", from, "--to", to])
+            .args(["--json", command, service, "--from", from, "--to", to])
             .args(options)
             .stdout(Stdio::piped())
             .spawn()

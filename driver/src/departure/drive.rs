@@ -21,6 +21,9 @@ type Effect = mose_handover::source::Effect<Refusal>;
 /// the service would be missed for as long.
 const RESTORE_DEADLINE: Duration = Duration::from_secs(3);
 
+/// How long the destination may take to rehearse the restore, and to remove all of it: the service goes on meanwhile.
+const REHEARSE_DEADLINE: Duration = Duration::from_secs(120);
+
 /// How long the source asks in vain before it says that the service is in doubt. It goes on asking.
 pub const DOUBT_AFTER: Duration = Duration::from_secs(10);
 
@@ -190,7 +193,7 @@ impl<W: Work> Drive<W> {
         let rehearses = matches!(question, Question::Rehearse(_));
         let (request, deadline) = match question {
             Question::Relinquish(digest) => (Request::Relinquish { migration, digest }, RESTORE_DEADLINE),
-            Question::Rehearse(digest) => (Request::Rehearse { migration, digest }, RESTORE_DEADLINE),
+            Question::Rehearse(digest) => (Request::Rehearse { migration, digest }, REHEARSE_DEADLINE),
             Question::Inquire => (Request::Inquire(migration), QUICK),
             Question::Withdraw => (Request::Withdraw(migration), QUICK),
         };

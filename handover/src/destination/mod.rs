@@ -45,7 +45,7 @@ enum Stage<R> {
     /// *Refused* is written, or is to be again after [`Timer::Retry`].
     Refusing {
         why: Why<R>,
-        /// Whether the service was the destination's own.
+        /// Whether the service was the destination's own, or was rehearsed to its end.
         own: bool,
     },
     /// For the source to close it.
@@ -255,11 +255,12 @@ impl<R: Clone> Destination<R> {
             (Stage::Disarming(why), Event::Rang(Timer::Retry)) => {
                 self.go(Stage::Disarming(why), Effect::Disarm)
             }
-            (Stage::Refusing { why, .. }, Event::Written(Written::OnDisk)) => {
-                let closed = matches!(why, Why::Over);
-                self.stage = Stage::Refused { why: why.clone(), left: true, closed };
+            (Stage::Refusing { why, own }, Event::Written(Written::OnDisk)) => {
+                // What was rehearsed is removed by then.
+                let (closed, left) = (matches!(why, Why::Over), !(own && self.rehearsal));
+                self.stage = Stage::Refused { why: why.clone(), left, closed };
                 let mut effects = self.answer(&Answer::State(Said::Refused(why)));
-                effects.push(Effect::Remove);
+                effects.extend(left.then_some(Effect::Remove));
                 effects
             }
             (Stage::Refusing { why, own }, Event::Written(Written::Unsure)) => {

@@ -192,7 +192,7 @@ pub const ACTIONS: &[Spec] = &[
         A::Rehearse,
         "rehearse",
         "rehearse",
-        "all of that move but the last step: the service goes on where it is",
+        "the same but for the last step: it stays put",
         G::Migration,
     )),
     row(A::ChooseDestination, "choose-destination", "destination", "choose where it is to go", G::Migration),

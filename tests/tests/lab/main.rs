@@ -19,6 +19,7 @@ mod objects;
 mod options;
 mod pre_copy;
 mod refusals;
+mod rehearsal;
 mod services;
 mod unmovable;
 mod volumes;
