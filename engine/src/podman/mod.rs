@@ -30,6 +30,7 @@ pub mod processes;
 mod removable;
 mod restore;
 mod restoring;
+mod runtime_state;
 mod sampling;
 mod socket;
 mod space;
@@ -148,6 +149,7 @@ impl PodmanEngine {
             Err(refusal) if refusal.code != RefusalCode::UnknownService => return Err(refusal),
             _ => {}
         }
+        runtime_state::remove(id).await?;
         secrets::remove(&self.socket, name).await
     }
 

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tokio::time::Instant;
 
 use super::at_work::{descriptors, stands_still, ticks};
-use super::{criu_log, freezer, processes};
+use super::{criu_log, freezer, processes, runtime_state};
 use crate::Container;
 use crate::aside::aside;
 
@@ -176,7 +176,7 @@ impl<'a> Restoring<'a> {
         loop {
             let found = self.looked().await;
             if found == Found::default() {
-                return Ok(());
+                return runtime_state::remove(&self.container.id).await;
             }
             if Instant::now() > deadline {
                 return Err(self.does_not_end(&(&found.at_work | &found.own)));
