@@ -16,6 +16,7 @@ mod plan;
 mod pty;
 mod readme;
 mod record;
+mod rehearsal;
 mod schema;
 mod script;
 mod silent;
