@@ -12,6 +12,7 @@ say() { while read -r item; do printf '%s\t%s\n' "$1" "$item"; done; }
 store=/var/lib/containers/storage
 timeout 10 podman ps --all --no-trunc --format '{{.ID}} {{.Names}} {{.State}}' 2>/dev/null | say container
 ls $store/overlay-containers 2>/dev/null | grep -E '^[0-9a-f]{64}$' | say 'container folder'
+ls /run/runc 2>/dev/null | say 'runtime state'
 ls /run/netns 2>/dev/null | say 'network namespace'
 ls /sys/class/net | say link
 ovs-vsctl --timeout=5 list-ports br-mose | say port
