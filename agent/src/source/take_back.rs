@@ -60,8 +60,7 @@ impl Source {
             agent.overlay.route(address, route, epoch).await.map_err(|error| overlay_refusal(&error))?;
             let at = Timestamp::now();
             self.tell_everyone(here, None);
-            agent.engine.drop_images(&container).await?;
-            agent.engine.leave_alone(&container);
+            self.tidy_up(&container).await;
             return Ok(at);
         }
         let overlay_error = |error| overlay_refusal(&error);
@@ -80,9 +79,17 @@ impl Source {
             agent.engine.end_restore(&container).await?;
         }
         let (_, release) = restored?;
-        agent.engine.drop_images(&container).await?;
-        agent.engine.leave_alone(&container);
+        self.tidy_up(&container).await;
         Ok(release.at)
+    }
+
+    /// Removes what the dump has made. The service is back, whatever comes of that.
+    async fn tidy_up(&self, container: &Container) {
+        let engine = &self.agent.engine;
+        engine.drop_images(container).await.unwrap_or_else(|refusal| {
+            tracing::error!(service = %container.name, %refusal, "images are left over; the next dump removes them first");
+        });
+        engine.leave_alone(container);
     }
 
     /// Whether a container that the engine does not know to run runs: an earlier life of the agent may have restored it.

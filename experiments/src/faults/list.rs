@@ -109,7 +109,8 @@ fn engines() -> Vec<Cell> {
         cell(Fault::Criu(Hangs), LOCKED, Source, By::PROMISED, BACK),
         cell(Fault::Criu(Hangs), LOCKED, Source, By::ITERATIVE, BACK),
         cell(Fault::Criu(Hangs), PRE_RESTORE, Destination, By::COLD, BACK),
-        cell(Fault::Criu(Hangs), PRE_RESUME, Destination, By::COLD, BACK),
+        // Released by then: it is woken.
+        cell(Fault::Criu(Hangs), PRE_RESUME, Destination, By::COLD, EITHER),
         cell(Fault::Criu(Fails), PRE_RESTORE, Destination, By::COLD, BACK),
         cell(Fault::Criu(Fails), PRE_RESUME, Destination, By::COLD, BACK).quick(),
         cell(Fault::Criu(Fails), POST_RESTORE, Destination, By::ITERATIVE, BACK),
