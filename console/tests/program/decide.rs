@@ -321,6 +321,7 @@ async fn until(fleet: &Fleet, migration: &MigrationId, from: &HostName, plan: Pl
         image_policy: ImagePolicy::Bring,
         pre_copy: None,
         files: Default::default(),
+        rehearsal: false,
         forecast: None,
     };
     let mut follower = Follower::new(fleet).await.unwrap();

@@ -4,7 +4,7 @@ use mose_pam::{
     BitsPerSec, Bytes, Components, Millis, Objective, PagesPerSec, Plan, Rounds, RoundsRule, Strategy,
 };
 use mose_protocol::forecast::{Figures, Forecast};
-use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, StepTime};
+use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, Rehearsal, StepTime};
 use mose_protocol::step::{Round, Step};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::transfer::TransportKind;
@@ -43,7 +43,7 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
         duration,
         outcome,
         simulated: true,
-        rehearsal: None,
+        rehearsal: Some(Rehearsal { would_stand_still_ms: Some(downtime) }),
         reason: Some(Refusal::new(RefusalCode::Engine, "CRIU failed", "see its log")),
         image: Bytes(602_000),
         downtime: Downtime {
