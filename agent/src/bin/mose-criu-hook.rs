@@ -10,9 +10,10 @@ use std::env;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitCode;
-use std::time::Duration;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use mose_engine::podman::freezer::set_frozen;
 use mose_engine::podman::hooks::RELEASED;
@@ -28,7 +29,18 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How long it may take before the freeze: pre-copy's last round is then on its way.
 const RUNNING_DEADLINE: Duration = Duration::from_secs(600);
 
+/// The argument with which this program runs itself, to thaw the processes of its second argument once that of its third is gone.
+const THAW: &str = "thaw-after";
+
+/// How long that may wait for CRIU to end, which has no more to do than to let go.
+const LETTING_GO: Duration = Duration::from_secs(30);
+
 fn main() -> ExitCode {
+    if let [_, thaw, pid, criu] = &env::args().collect::<Vec<_>>()[..]
+        && thaw == THAW
+    {
+        return thaw_after(pid, criu);
+    }
     let Ok(stage) = env::var("CRTOOLS_SCRIPT_ACTION") else { return ExitCode::SUCCESS };
     if !matches!(stage.as_str(), "pre-dump" | "post-dump" | "pre-restore" | "post-restore" | "pre-resume") {
         return ExitCode::SUCCESS;
@@ -60,7 +72,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         // The agent that froze it may be gone.
-        ("post-dump", Some(pid)) => set_frozen(pid, false),
+        ("post-dump", Some(pid)) => thaw_later(pid),
         _ => Ok(()),
     };
     if let Err(error) = done {
@@ -69,16 +81,41 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Ends CRIU, which has started this program by a shell.
+/// Ends CRIU.
 fn end_criu() {
+    if let Some(criu) = criu() {
+        end_tree(criu);
+    }
+}
+
+/// CRIU, which has started this program by a shell.
+fn criu() -> Option<u32> {
     let mut pid = std::process::id();
     for _ in 0..4 {
-        let Some(parent) = parent(pid) else { return };
-        if fs::read_to_string(format!("/proc/{parent}/comm")).is_ok_and(|name| name.starts_with("criu")) {
-            return end_tree(parent);
+        pid = parent(pid)?;
+        if fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("criu")) {
+            return Some(pid);
         }
-        pid = parent;
     }
+    None
+}
+
+/// Has the service of `pid` thawed once CRIU is gone. Before that it would be frozen again: CRIU leaves a cgroup as it found it.
+fn thaw_later(pid: u32) -> std::io::Result<()> {
+    let criu =
+        criu().ok_or_else(|| std::io::Error::other("CRIU is not among those who have started this"))?;
+    let mut later = Command::new(env::current_exe()?);
+    later.args([THAW, &pid.to_string(), &criu.to_string()]);
+    later.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().map(drop)
+}
+
+fn thaw_after(pid: &str, criu: &str) -> ExitCode {
+    let (Ok(pid), criu) = (pid.parse(), Path::new("/proc").join(criu)) else { return ExitCode::FAILURE };
+    let begun = Instant::now();
+    while criu.exists() && begun.elapsed() < LETTING_GO {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    if set_frozen(pid, false).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn parent(pid: u32) -> Option<u32> {
