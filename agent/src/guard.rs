@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::agent::Agent;
 use crate::overlay::overlay_refusal;
+use crate::patience::Patience;
 
 /// The moment at which held segments were let go.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +26,7 @@ pub(crate) struct Release {
     pub(crate) overflowed: u64,
 }
 
-/// Where a service is restored, and for how long that may stand still.
+/// Where a service is restored, and how long that may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guarded<'a> {
     /// Its address on the overlay.
@@ -34,8 +35,8 @@ pub(crate) struct Guarded<'a> {
     pub(crate) endpoint: &'a str,
     /// The epoch of the hand-over.
     pub(crate) epoch: u64,
-    /// How long nothing may happen.
-    pub(crate) patience: Duration,
+    /// How long it may take.
+    pub(crate) patience: Patience,
 }
 
 impl Agent {
@@ -46,7 +47,7 @@ impl Agent {
         container: &Container,
         guarded: Guarded<'_>,
     ) -> Result<(CriuTimes, Release), Refusal> {
-        let mut moments = self.engine.moments(container, guarded.patience).await?;
+        let mut moments = self.engine.moments(container, guarded.patience.quiet).await?;
         let resumes = AtomicBool::new(false);
         let restore = self.engine.restore(container);
         let release = self.release_at_resume(container, &mut moments, &resumes, guarded);
@@ -55,7 +56,7 @@ impl Agent {
         let begun = SystemTime::now();
         let with_log = |refusal: Refusal| refusal.with_log(self.engine.criu_log(container, begun).as_deref());
         let hangs = async {
-            let hang = self.engine.restore_hangs(container, guarded.patience).await;
+            let hang = self.restore_in_vain(container, guarded.patience).await;
             if resumes.load(Ordering::Relaxed) { std::future::pending().await } else { hang }
         };
         let (restored, released) = tokio::select! {
@@ -63,7 +64,7 @@ impl Agent {
             released = &mut release => {
                 // CRIU has heard *no*: whatever it makes of that, this is why.
                 let release = released.map_err(with_log)?;
-                let restored = self.see_it_run(container, restore.as_mut(), guarded.patience).await;
+                let restored = self.see_it_run(container, restore.as_mut(), guarded.patience.quiet).await;
                 (restored, Ok(release))
             }
             // The service runs, and what was held for it may still be on its way.
@@ -94,6 +95,18 @@ impl Agent {
             format!("{} was restored, and ended at once", container.name),
             "see its own log",
         )))
+    }
+
+    /// Returns once a restore does nothing any more, or takes too long: CRIU may well compute for ever.
+    pub(crate) async fn restore_in_vain(&self, container: &Container, patience: Patience) -> Refusal {
+        tokio::select! {
+            hang = self.engine.restore_hangs(container, patience.quiet) => hang,
+            () = tokio::time::sleep(patience.whole) => Refusal::new(
+                RefusalCode::Failed,
+                format!("{} was not restored within {:.1?}", container.name, patience.whole),
+                "see CRIU's log there",
+            ),
+        }
     }
 
     /// The end of a restore whose service was told to run. Where nothing happens it is woken; where it runs, nobody waits for an engine

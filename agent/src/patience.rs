@@ -4,6 +4,7 @@
 //! nothing to do with that is too long for one service and too short for another.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use mose_protocol::handover::Task;
@@ -18,12 +19,18 @@ const QUIET: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_
 /// it ends soon; and to have the service back takes no longer than it has waited.
 const LATE: u32 = 2;
 
+/// What a hand-over takes where next to nothing has to be moved.
+pub(crate) const LEAST: Duration = Duration::from_secs(2);
+
+/// What CRIU restores in a second at the least: state moves through memory and page cache.
+const RESTORED: u64 = 50_000_000;
+
 /// How long is waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Patience {
     /// While nothing happens: no byte is sent, CRIU writes nothing and computes nothing.
     pub(crate) quiet: Duration,
-    /// In all, from the freeze to the images at the destination.
+    /// In all: from the freeze to the images at the destination, and again for the restore.
     pub(crate) whole: Duration,
 }
 
@@ -42,6 +49,13 @@ impl Patience {
         let worst = Duration::try_from_secs_f64(worst / 1e3).unwrap_or(UNPLANNED);
         let quiet = worst.clamp(*QUIET.start(), *QUIET.end());
         Self { quiet, whole: worst.saturating_mul(LATE).saturating_add(quiet) }
+    }
+
+    /// For the restore of a container from images that lie in that folder.
+    pub(crate) fn of_restore(task: &Task, images: &Path) -> Self {
+        let files = std::fs::read_dir(images).into_iter().flatten().flatten();
+        let bytes: u64 = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+        Self::of(task, LEAST + Duration::from_secs(bytes / RESTORED))
     }
 }
 
@@ -79,6 +93,15 @@ mod tests {
         );
         assert_eq!(of(300.0, 4_000.0), (4.0, 12.0), "more is allowed than it takes");
         assert_eq!(of(60_000.0, 0.0), (15.0, 135.0), "a large state is sent for long, and never stops");
+    }
+
+    #[test]
+    fn a_restore_is_given_time_for_its_images() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::File::create(folder.path().join("pages-1.img")).unwrap().set_len(500_000_000).unwrap();
+        let order = Task { forecast: None, ..order(1.0, 1.0) };
+        assert_eq!(Patience::of_restore(&order, folder.path()).whole, Duration::from_secs(29));
+        assert_eq!(Patience::of_restore(&order, &folder.path().join("none")).whole, Duration::from_secs(9));
     }
 
     #[test]

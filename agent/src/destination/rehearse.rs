@@ -4,7 +4,7 @@
 //! Nothing of it is heard: its endpoint is behind a wall since it was made, which stays up as no route ever leads there, and the sockets are
 //! in repair mode at that moment. Should CRIU go past it, as an older hook does not ask there, all of it is killed before it is answered.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use mose_engine::{Container, Engine, Moments, Stage};
 use mose_protocol::handover::Rehearsed;
@@ -13,6 +13,8 @@ use mose_protocol::{Refusal, RefusalCode, Timestamp};
 
 use super::Arrival;
 use super::make_ready::nothing_to_receive;
+use crate::agent::Agent;
+use crate::patience::Patience;
 use crate::steps::Note;
 
 /// What CRIU is told where it is to end.
@@ -36,7 +38,7 @@ impl Arrival {
         agent.engine.forgive_changed_files(container).await?;
         let started_at = Timestamp::now();
         steps.started_at(Step::Restore, started_at);
-        let reached = restored_to_the_end(&*agent.engine, container, self.patience()).await;
+        let reached = restored_to_the_end(agent, container, self.restore_patience(container)).await;
         // However that ended: what CRIU left is ended before anything else is done.
         let ended = agent.engine.end_restore(container).await;
         match reached.and_then(|at| ended.map(|()| at)) {
@@ -57,11 +59,12 @@ impl Arrival {
 
 /// Has the engine restore a container, and CRIU fail at the last moment before it could be heard of; when that was.
 async fn restored_to_the_end(
-    engine: &dyn Engine,
+    agent: &Agent,
     container: &Container,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<Timestamp, Refusal> {
-    let mut moments = engine.moments(container, patience).await?;
+    let engine = &*agent.engine;
+    let mut moments = engine.moments(container, patience.quiet).await?;
     let begun = SystemTime::now();
     let with_log = |refusal: Refusal| refusal.with_log(engine.criu_log(container, begun).as_deref());
     let restore = engine.restore(container);
@@ -72,13 +75,13 @@ async fn restored_to_the_end(
             drop(moments);
             let restored = tokio::select! {
                 restored = &mut restore => restored,
-                hang = engine.restore_hangs(container, patience) => Err(hang),
+                hang = agent.restore_in_vain(container, patience) => Err(hang),
             };
             (restored, Some(reached))
         }
         restored = &mut restore => (restored, None),
         // Podman may still do what it was asked for, and then finds that nobody answers CRIU.
-        hang = engine.restore_hangs(container, patience) => return Err(with_log(hang)),
+        hang = agent.restore_in_vain(container, patience) => return Err(with_log(hang)),
     };
     match (reached, restored) {
         (Some(Reached::TheEnd(at)), Err(_)) => Ok(at),

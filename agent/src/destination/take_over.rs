@@ -1,7 +1,5 @@
 //! Taking over: the service is this host's, and is restored behind its guard.
 
-use std::time::Duration;
-
 use mose_engine::Container;
 use mose_protocol::handover::Restored;
 use mose_protocol::step::Step;
@@ -10,14 +8,14 @@ use mose_protocol::{Refusal, RefusalCode, Timestamp};
 use super::make_ready::nothing_to_receive;
 use super::{Arrival, transfer_refusal};
 use crate::guard::Guarded;
-use crate::patience::Patience;
+use crate::patience::{LEAST, Patience};
 use crate::steps::Note;
 
 impl Arrival {
     /// Whether the images are all here and are what the source sent.
     pub(super) async fn compare_digests(&mut self, digest: &str) -> Result<(), Refusal> {
         let mut receiver = self.receiver.take().ok_or_else(nothing_to_receive)?;
-        let patience = self.patience();
+        let patience = Patience::of(&self.prepare.task, LEAST).quiet;
         let received = tokio::time::timeout(patience, receiver.finished())
             .await
             .map_err(|_| {
@@ -46,7 +44,8 @@ impl Arrival {
         agent.engine.adopt(&prepare.task, &prepare.container).await?;
         let started_at = Timestamp::now();
         steps.started_at(Step::Restore, started_at);
-        let restored = agent.restore_behind_guard(container, self.guarded()).await;
+        let patience = self.restore_patience(container);
+        let restored = agent.restore_behind_guard(container, self.guarded(patience)).await;
         let (times, release) = match restored {
             Ok(restored) => restored,
             Err(refusal) => {
@@ -71,7 +70,7 @@ impl Arrival {
     /// Lets out what is held for a service that an earlier life has restored.
     pub(super) async fn release_what_runs(&self) -> Result<Restored, Refusal> {
         let started_at = Timestamp::now();
-        let release = self.agent.release(self.guarded()).await?;
+        let release = self.agent.release(self.guarded(Patience::of(&self.prepare.task, LEAST))).await?;
         Ok(Restored {
             started_at,
             released_at: release.at,
@@ -97,14 +96,13 @@ impl Arrival {
         self.container.clone().or_else(|| engine.arrived(&prepare.task, &prepare.container))
     }
 
-    fn guarded(&self) -> Guarded<'_> {
-        let place = &self.prepare.place;
-        let (address, patience) = (place.address.addr(), self.patience());
-        Guarded { address, endpoint: &place.name, epoch: self.prepare.epoch, patience }
+    fn guarded(&self, patience: Patience) -> Guarded<'_> {
+        let (place, epoch) = (&self.prepare.place, self.prepare.epoch);
+        Guarded { address: place.address.addr(), endpoint: &place.name, epoch, patience }
     }
 
-    /// How long nothing may happen while the service is this host's.
-    pub(super) fn patience(&self) -> Duration {
-        Patience::of(&self.prepare.task, Duration::ZERO).quiet
+    /// How long the restore of what came may take.
+    pub(super) fn restore_patience(&self, container: &Container) -> Patience {
+        Patience::of_restore(&self.prepare.task, &container.checkpoint)
     }
 }

@@ -1,7 +1,5 @@
 //! Bringing the service back on the source.
 
-use std::time::Duration;
-
 use mose_bus::peers::QUICK;
 use mose_coat::Route;
 use mose_engine::Container;
@@ -71,7 +69,7 @@ impl Source {
         agent.overlay.route(address, Route::Hold, epoch).await.map_err(overlay_error)?;
         agent.overlay.attach(&endpoint_spec(place)?, epoch).await.map_err(overlay_error)?;
         agent.overlay.wall(&place.name).await.map_err(overlay_error)?;
-        let patience = Patience::of(self.task(), Duration::ZERO).quiet;
+        let patience = Patience::of_restore(self.task(), &container.checkpoint);
         let guarded = Guarded { address, endpoint: &place.name, epoch, patience };
         let restored = agent.restore_behind_guard(&container, guarded).await;
         if restored.is_err() {

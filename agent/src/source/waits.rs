@@ -9,13 +9,10 @@ use mose_pam::{BitsPerSec, Bytes};
 use mose_protocol::{Refusal, RefusalCode};
 
 use super::Source;
-use crate::patience::Patience;
+use crate::patience::{LEAST, Patience};
 
 /// How often it is looked whether something was sent.
 const LOOK: Duration = Duration::from_millis(100);
-
-/// What a hand-over takes where nothing has to be sent.
-const LEAST: Duration = Duration::from_secs(2);
 
 /// What a link carries of which nothing is known.
 const SLOW: BitsPerSec = BitsPerSec(10_000_000);
