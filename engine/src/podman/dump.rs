@@ -6,22 +6,18 @@ use mose_protocol::Refusal;
 use mose_protocol::record::CriuTimes;
 use podman_api::opts::ContainerCheckpointOpts;
 
+use super::dump_kind::DumpKind;
 use super::hooks::ORPHANED;
 use super::{CRIU_DEADLINE, PodmanEngine, criu_times, images, io_refusal, removable, runtime_config};
 use crate::Container;
 
-/// What a dump is of, and what becomes of the container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct How {
-    /// Whether it is of what was written to since the newest pre-dump of the chain; else of all of it.
-    pub(super) with_previous: bool,
-    /// Whether the container goes on running.
-    pub(super) goes_on: bool,
-}
-
 impl PodmanEngine {
     /// Dumps a container.
-    pub(super) async fn checkpoint(&self, container: &Container, how: How) -> Result<CriuTimes, Refusal> {
+    pub(super) async fn checkpoint(
+        &self,
+        container: &Container,
+        kind: DumpKind,
+    ) -> Result<CriuTimes, Refusal> {
         // An earlier dump's: ours that was taken back, or an operator's `podman container checkpoint --leave-running`. CRIU writes over
         // it only once it comes to each file, and until then the transfer would take it for new.
         images::remove(&container.checkpoint).map_err(|error| {
@@ -29,7 +25,7 @@ impl PodmanEngine {
         })?;
         if removable::is_removable(&runtime_config(container)?) {
             let begun = SystemTime::now();
-            let dumped = removable::dump(&self.hooks, container, how).await;
+            let dumped = removable::dump(&self.hooks, container, kind).await;
             self.hooks.forget(&container.id);
             return dumped.map_err(|refusal| self.by_criu(container, begun, refusal));
         }
@@ -38,8 +34,8 @@ impl PodmanEngine {
             .tcp_established(true)
             .file_locks(true)
             .print_stats(true)
-            .with_previous(how.with_previous)
-            .leave_running(how.goes_on)
+            .with_previous(kind.with_previous)
+            .leave_running(kind.goes_on)
             .build();
         let what = format!("dump {}", container.name);
         let begun = SystemTime::now();

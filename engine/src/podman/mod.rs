@@ -14,6 +14,7 @@ mod criu_log;
 mod description;
 mod doctor;
 mod dump;
+mod dump_kind;
 pub mod freezer;
 mod going_on;
 mod health;
@@ -61,7 +62,7 @@ use self::at_work::AtWork;
 use self::chain::Chains;
 use self::conmon::{Conmon, EndWatch};
 use self::description::{essence, secrets};
-use self::dump::How;
+use self::dump_kind::DumpKind;
 use self::hooks::Hooks;
 use self::inspect::container;
 use self::restoring::Restoring;
@@ -334,11 +335,11 @@ impl Engine for PodmanEngine {
     }
 
     async fn dump(&self, container: &Container) -> Result<CriuTimes, Refusal> {
-        self.checkpoint(container, How { with_previous: false, goes_on: false }).await
+        self.checkpoint(container, DumpKind { with_previous: false, goes_on: false }).await
     }
 
     async fn dump_and_go_on(&self, container: &Container, with_previous: bool) -> Result<CriuTimes, Refusal> {
-        self.checkpoint(container, How { with_previous, goes_on: true }).await
+        self.checkpoint(container, DumpKind { with_previous, goes_on: true }).await
     }
 
     async fn gone_on(&self, container: &Container) -> Result<(), Refusal> {
@@ -362,7 +363,7 @@ impl Engine for PodmanEngine {
     }
 
     async fn dump_with_previous(&self, container: &Container) -> Result<CriuTimes, Refusal> {
-        self.checkpoint(container, How { with_previous: true, goes_on: false }).await
+        self.checkpoint(container, DumpKind { with_previous: true, goes_on: false }).await
     }
 
     fn releases(&self, container: &Container) -> Result<(), Refusal> {
@@ -390,14 +391,7 @@ impl Engine for PodmanEngine {
     }
 
     async fn settle_restore(&self, container: &Container) -> Option<bool> {
-        let restoring = Restoring::of(container);
-        let found = restoring.has_ended().await;
-        if found.is_some() || self.hooks.has_released(&container.id) {
-            return if found.is_some() { found } else { restoring.wake().await };
-        }
-        tracing::warn!(service = %container.name, "a restore that nobody waits for is ended");
-        let ended = restoring.end().await;
-        ended.inspect_err(|refusal| tracing::error!(%refusal, "it does not end")).ok().map(|()| false)
+        self.settled(container).await
     }
 
     async fn end_restore(&self, container: &Container) -> Result<(), Refusal> {

@@ -18,7 +18,7 @@ use tokio::net::unix::pipe;
 use tokio::process::Command;
 
 use super::conmon::Conmon;
-use super::dump::How;
+use super::dump_kind::DumpKind;
 use super::hooks::{self, Hooks};
 use super::wording::in_short;
 use super::{CRIU_DEADLINE, criu_times, description, io_refusal, pid_of};
@@ -44,7 +44,7 @@ impl Drop for Pipe {
 }
 
 /// Dumps a container that is one into its checkpoint folder.
-pub(super) async fn dump(hooks: &Hooks, container: &Container, how: How) -> Result<CriuTimes, Refusal> {
+pub(super) async fn dump(hooks: &Hooks, container: &Container, kind: DumpKind) -> Result<CriuTimes, Refusal> {
     let trouble = |error: std::io::Error| io_refusal(&format!("{} cannot be dumped", container.name), &error);
     let conmon = Conmon::over(pid_of(container)?).ok_or_else(|| {
         Refusal::new(
@@ -60,16 +60,16 @@ pub(super) async fn dump(hooks: &Hooks, container: &Container, how: How) -> Resu
     let reader = pipe::OpenOptions::new().open_receiver(&pipe.0).map_err(trouble)?;
     // Whoever waits for the dump may give up, and Podman goes on: it needs its reader until it is done.
     let lost = tokio::spawn(tokio::time::timeout(CRIU_DEADLINE, lose(reader)));
-    if !how.goes_on {
+    if !kind.goes_on {
         hooks.after_dump(&container.id, move || conmon.stop());
     }
-    let dumped = ask(container, &pipe.0, how).await;
+    let dumped = ask(container, &pipe.0, kind).await;
     lost.abort();
     for name in description::export::WRITTEN {
         let _ = std::fs::remove_file(container.checkpoint.with_file_name(name));
     }
     match dumped {
-        Ok(times) if how.goes_on => Ok(times),
+        Ok(times) if kind.goes_on => Ok(times),
         Ok(times) => {
             conmon.end();
             Ok(times)
@@ -87,7 +87,7 @@ async fn lose(mut reader: pipe::Receiver) {
     while reader.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
 }
 
-async fn ask(container: &Container, archive: &Path, how: How) -> Result<CriuTimes, Refusal> {
+async fn ask(container: &Container, archive: &Path, kind: DumpKind) -> Result<CriuTimes, Refusal> {
     let failed = |reason: &str| {
         Refusal::new(
             RefusalCode::Engine,
@@ -98,10 +98,10 @@ async fn ask(container: &Container, archive: &Path, how: How) -> Result<CriuTime
     let mut podman = Command::new("podman");
     podman.args(["container", "checkpoint", "--keep", "--tcp-established", "--file-locks", "--print-stats"]);
     podman.args(["--ignore-rootfs", "--ignore-volumes", "--compress", "none", "--export"]).arg(archive);
-    if how.with_previous {
+    if kind.with_previous {
         podman.arg("--with-previous");
     }
-    if how.goes_on {
+    if kind.goes_on {
         podman.arg("--leave-running");
     }
     // Podman is not killed with whoever waits for it: CRIU would leave its code in the service.

@@ -10,6 +10,7 @@ use mose_protocol::record::CriuTimes;
 
 use super::conmon::Conmon;
 use super::hooks::ORPHANED;
+use super::restoring::Restoring;
 use super::{
     CRIU_DEADLINE, PodmanEngine, cgroup_image, chain, criu_times, description, images, io_refusal, places,
     removable, runtime_config, sysctls,
@@ -53,6 +54,18 @@ impl PodmanEngine {
         let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
         self.checks.go_on(&self.socket, &container.id);
         Ok(criu_times(&report))
+    }
+
+    /// What became of a restore that an earlier life had begun.
+    pub(super) async fn settled(&self, container: &Container) -> Option<bool> {
+        let restoring = Restoring::of(container);
+        let found = restoring.has_ended().await;
+        if found.is_some() || self.hooks.has_released(&container.id) {
+            return if found.is_some() { found } else { restoring.wake().await };
+        }
+        tracing::warn!(service = %container.name, "a restore that nobody waits for is ended");
+        let ended = restoring.end().await;
+        ended.inspect_err(|refusal| tracing::error!(%refusal, "it does not end")).ok().map(|()| false)
     }
 
     /// The container that is made of a description, by its identity alone.
