@@ -11,7 +11,7 @@
 //! | a link is cut for T after the commit point | T + P + 4 s |
 //! | the operator decides T after the commit point | T + P + 4 s |
 //!
-//! *P* is what the agents wait for something that hangs: the plan's worst case, from 1 s to 15 s, and 5 s where nothing was promised.
+//! *P* is what the agents wait for something that hangs: the plan's worst case, from 3 s to 15 s, and 5 s where nothing was promised.
 //! The worst case of an order without a promise is what its bytes need on the link and a second and a half for the rest.
 
 use std::time::Duration;
@@ -23,7 +23,7 @@ use super::cell::{By, Cell, Daemon, Fault, Harm, Place, Span};
 /// What the agents wait for where nothing was promised.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The least and the most that they wait.
-const LEAST: Duration = Duration::from_secs(1);
+const LEAST: Duration = Duration::from_secs(3);
 const MOST: Duration = Duration::from_secs(15);
 
 /// What no client notices: a moment of CPU time that an overloaded machine gives late.
@@ -129,7 +129,7 @@ mod tests {
         let promised = |seconds: f64| {
             Worst { downtime: Duration::from_secs_f64(seconds), promised: true }.patience().as_secs_f64()
         };
-        assert_eq!((promised(0.2), promised(3.0), promised(90.0)), (1.0, 3.0, 15.0));
+        assert_eq!((promised(0.2), promised(4.0), promised(90.0)), (3.0, 4.0, 15.0));
         assert_eq!(WORST.patience(), PATIENCE);
     }
 
