@@ -1,5 +1,4 @@
 //! The quick part of the table of faults: every cell of it is as it should be.
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use mose_tests::{Testbed, mose};
 use serde_json::Value;
