@@ -18,17 +18,31 @@ impl PodmanEngine {
         container: &Container,
         kind: DumpKind,
     ) -> Result<CriuTimes, Refusal> {
-        // An earlier dump's: ours that was taken back, or an operator's `podman container checkpoint --leave-running`. CRIU writes over
-        // it only once it comes to each file, and until then the transfer would take it for new.
-        images::remove(&container.checkpoint).map_err(|error| {
-            io_refusal(&format!("earlier images of {} cannot be removed", container.name), &error)
-        })?;
-        if removable::is_removable(&runtime_config(container)?) {
+        let cleared = self.clear_for_dump(container);
+        if cleared.is_err() {
+            // CRIU will never ask.
+            self.hooks.forget(&container.id);
+        }
+        if cleared? {
             let begun = SystemTime::now();
             let dumped = removable::dump(&self.hooks, container, kind).await;
             self.hooks.forget(&container.id);
             return dumped.map_err(|refusal| self.by_criu(container, begun, refusal));
         }
+        self.ask_for_dump(container, kind).await
+    }
+
+    /// Makes way for new images; whether the container is one that Podman removes when it ends.
+    fn clear_for_dump(&self, container: &Container) -> Result<bool, Refusal> {
+        // An earlier dump's: ours that was taken back, or an operator's `podman container checkpoint --leave-running`. CRIU writes over
+        // it only once it comes to each file, and until then the transfer would take it for new.
+        images::remove(&container.checkpoint).map_err(|error| {
+            io_refusal(&format!("earlier images of {} cannot be removed", container.name), &error)
+        })?;
+        Ok(removable::is_removable(&runtime_config(container)?))
+    }
+
+    async fn ask_for_dump(&self, container: &Container, kind: DumpKind) -> Result<CriuTimes, Refusal> {
         let options = ContainerCheckpointOpts::builder()
             .keep(true)
             .tcp_established(true)

@@ -26,6 +26,20 @@ const AWAKE: Duration = Duration::from_secs(5);
 impl PodmanEngine {
     /// Restores a container from its checkpoint folder.
     pub(super) async fn restore_from_images(&self, container: &Container) -> Result<CriuTimes, Refusal> {
+        if let Err(refusal) = self.mend_for_restore(container).await {
+            // CRIU will never ask.
+            self.hooks.forget(&container.id);
+            return Err(refusal);
+        }
+        let begun = SystemTime::now();
+        let report = self.ask_for_restore(container).await;
+        let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
+        self.checks.go_on(&self.socket, &container.id);
+        Ok(criu_times(&report))
+    }
+
+    /// Puts right what the images, and Podman's folder of the container, have to be like.
+    async fn mend_for_restore(&self, container: &Container) -> Result<(), Refusal> {
         cgroup_image::adopt(&container.checkpoint, &container.id)
             .map_err(|error| io_refusal("CRIU's cgroup image cannot be adapted", &error))?;
         let runtime = runtime_config(container)?;
@@ -49,11 +63,7 @@ impl PodmanEngine {
         }
         // An earlier one's, which would be taken for this one's.
         let _ = std::fs::remove_file(container.checkpoint.with_file_name("restore.log"));
-        let begun = SystemTime::now();
-        let report = self.ask_for_restore(container).await;
-        let report = report.map_err(|refusal| self.by_criu(container, begun, refusal))?;
-        self.checks.go_on(&self.socket, &container.id);
-        Ok(criu_times(&report))
+        Ok(())
     }
 
     /// What became of a restore that an earlier life had begun.

@@ -90,7 +90,9 @@ pub(crate) fn bound(cell: &Cell, worst: Worst) -> Duration {
         Fault::Stopped(..) => hang,
         Fault::Criu(Harm::Fails) | Fault::Runc(Harm::Fails) => back,
         Fault::Criu(Harm::Hangs) | Fault::Runc(Harm::Hangs) => hang,
-        Fault::DiskFull(_) | Fault::ImageTruncated => back,
+        Fault::DiskFull(_) => back,
+        // CRIU reads on for ever where a file ends too early.
+        Fault::ImageTruncated => hang,
         Fault::LinkCut(_, span) if place >= Place::Handed => for_long(span),
         Fault::LinkCut(..) | Fault::LinkSlowed(_) => hang,
         Fault::Settled { .. } => DOUBT + patience + seconds(4),
