@@ -70,7 +70,7 @@ mod tests {
         let figures = |downtime: f64| json!({"downtime": downtime, "duration": 1e4});
         serde_json::from_value(json!({
             "migration": "m", "service": "s", "from": "a", "to": "b",
-            "plan": {"strategy": "cold", "iterations": null, "bandwidth": null},
+            "plan": {"strategy": "cold", "iterations": null, "bandwidth": null}, "transport": null, "image_policy": "bring",
             "forecast": {
                 "profile": "p", "state": 1, "dirty_rate": 0.0, "normalized_dirty_rate": 0.0, "available": 1,
                 "objective": "resources", "targets": figures(wanted_ms), "bound": figures(worst_ms),
