@@ -271,7 +271,7 @@ impl Source {
         let (agent, steps) = (self.agent.clone(), self.steps.clone());
         self.agent.spawn(async move {
             steps.started(Step::Redirect);
-            let told = agent.announce(&location, except.as_ref(), QUICK).await;
+            let told = agent.announce_until_heard(&location, except.as_ref()).await;
             let mut hosts = Vec::new();
             for (host, told) in told {
                 match told {

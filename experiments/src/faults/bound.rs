@@ -93,7 +93,10 @@ pub(crate) fn bound(cell: &Cell, worst: Worst) -> Duration {
         Fault::DiskFull(_) => back,
         // CRIU reads on for ever where a file ends too early.
         Fault::ImageTruncated => hang,
-        Fault::LinkCut(_, span) if place >= Place::Handed => for_long(span),
+        // After a pre-copy so little is left to send that the commit point may come first.
+        Fault::LinkCut(_, span) if place >= Place::Handed || cell.by.strategy != Strategy::Cold => {
+            for_long(span)
+        }
         Fault::LinkCut(..) | Fault::LinkSlowed(_) => hang,
         Fault::Settled { .. } => DOUBT + patience + seconds(4),
     }

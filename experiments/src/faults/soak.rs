@@ -171,6 +171,7 @@ fn migrate(
     let begun = Instant::now();
     bench.daemons_ready();
     let hosts = bench.hosts()?;
+    bench.course(hosts).acquainted();
     let from = now_ms();
     let mut ended = bench.course(hosts).carry_out(cell.by, (!plain).then_some(&cell))?;
     if !bench.answered(client, ANSWERED) {

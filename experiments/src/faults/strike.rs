@@ -191,7 +191,7 @@ fn criu<'a>(lab: &'a Lab, host: &'static str, harm: Harm, pid: i32) -> color_eyr
 fn cut<'a>(lab: &'a Lab, host: &'static str, way: Way, after: Option<Span>) -> color_eyre::Result<Undo<'a>> {
     let rule = |hook: &str, word: &str| {
         format!(
-            "nft 'table inet mose-fault {{ chain c {{ type filter hook {hook} priority -300; {word} \"{UNDERLAY_INTERFACE}\" drop; }} }}'"
+            "nft 'table inet mose-fault {{ chain c {{ type filter hook {hook} priority -300; {word} \"{UNDERLAY_INTERFACE}\" drop; }}; }}'"
         )
     };
     let (down, up) = match way {

@@ -35,6 +35,7 @@ pub(crate) fn run(bench: &Bench<'_>, cell: &Cell) -> color_eyre::Result<Tried> {
     bench.daemons_ready();
     let begun = Instant::now();
     let hosts = bench.hosts()?;
+    bench.course(hosts).acquainted();
     let logs = bench.logs();
     let mut client = bench.client()?;
     std::thread::sleep(REST);

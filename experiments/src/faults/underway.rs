@@ -24,6 +24,8 @@ use crate::course::Orders;
 
 /// How long a migration may take until its order comes back, fault included; and until nothing of it is in doubt.
 const ORDER: Duration = Duration::from_secs(120);
+/// How long two agents that were cut off from each other may take to meet again.
+const ACQUAINTANCE: Duration = Duration::from_secs(60);
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// How it ended.
@@ -103,6 +105,14 @@ impl<'a> Course<'a> {
         let mut forecast = self.orders.design(self.service, source, destination, &wanted)?.forecast();
         forecast.bound.downtime = worst;
         Ok(forecast)
+    }
+
+    /// Waits until the two hosts' agents have met: after a fault of the link that takes a while.
+    pub(crate) fn acquainted(&self) {
+        let Ok(source) = self.source() else { return };
+        let (Ok(service), Ok(to)) = (self.service.parse(), self.hosts.destination.parse()) else { return };
+        let check = Request::Check { service, to: Some(to) };
+        wait_until(ACQUAINTANCE, || self.orders.answer(&source, &check).is_ok());
     }
 
     /// Moves the service, with a fault if there is one, and undoes what the fault did.
