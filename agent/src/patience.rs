@@ -22,6 +22,13 @@ const LATE: u32 = 2;
 /// What a hand-over takes where next to nothing has to be moved.
 pub(crate) const LEAST: Duration = Duration::from_secs(2);
 
+/// The least of the whole, as long as something happens: machines are slow, or busy.
+const WHOLE: Duration = Duration::from_secs(10);
+
+/// The same for a restore, and what it takes where nothing was foretold and next to nothing has to be restored.
+const RESTORE: Duration = Duration::from_secs(15);
+const RESTORING: Duration = Duration::from_secs(10);
+
 /// What CRIU restores in a second at the least: state moves through memory and page cache.
 const RESTORED: u64 = 50_000_000;
 
@@ -48,14 +55,16 @@ impl Patience {
         let worst = forecast.bound.downtime.0.max(forecast.targets.downtime.0);
         let worst = Duration::try_from_secs_f64(worst / 1e3).unwrap_or(UNPLANNED);
         let quiet = worst.clamp(*QUIET.start(), *QUIET.end());
-        Self { quiet, whole: worst.saturating_mul(LATE).saturating_add(quiet) }
+        let whole = worst.saturating_mul(LATE).saturating_add(quiet);
+        Self { quiet, whole: whole.max(WHOLE) }
     }
 
     /// For the restore of a container from images that lie in that folder.
     pub(crate) fn of_restore(task: &Task, images: &Path) -> Self {
         let files = std::fs::read_dir(images).into_iter().flatten().flatten();
         let bytes: u64 = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
-        Self::of(task, LEAST + Duration::from_secs(bytes / RESTORED))
+        let Self { quiet, whole } = Self::of(task, RESTORING + Duration::from_secs(bytes / RESTORED));
+        Self { quiet, whole: whole.max(RESTORE) }
     }
 }
 
@@ -85,10 +94,10 @@ mod tests {
     fn it_is_waited_as_long_as_the_service_may_stand_still_within_bounds() {
         let seconds = |patience: Patience| (patience.quiet.as_secs_f64(), patience.whole.as_secs_f64());
         let of = |worst, wanted| seconds(Patience::of(&order(worst, wanted), Duration::from_secs(99)));
-        assert_eq!(of(250.0, 500.0), (3.0, 4.0), "no machine is that even");
+        assert_eq!(of(250.0, 500.0), (3.0, 10.0), "no machine is that even");
         assert_eq!(
             of(3_000.0, 500.0),
-            (3.0, 9.0),
+            (3.0, 10.0),
             "the plan is as good as can be, and misses what was asked for"
         );
         assert_eq!(of(300.0, 4_000.0), (4.0, 12.0), "more is allowed than it takes");
@@ -100,8 +109,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::File::create(folder.path().join("pages-1.img")).unwrap().set_len(500_000_000).unwrap();
         let order = Task { forecast: None, ..order(1.0, 1.0) };
-        assert_eq!(Patience::of_restore(&order, folder.path()).whole, Duration::from_secs(29));
-        assert_eq!(Patience::of_restore(&order, &folder.path().join("none")).whole, Duration::from_secs(9));
+        assert_eq!(Patience::of_restore(&order, folder.path()).whole, Duration::from_secs(45));
+        assert_eq!(Patience::of_restore(&order, &folder.path().join("none")).whole, Duration::from_secs(25));
+        let foretold = self::order(200.0, 500.0);
+        assert_eq!(Patience::of_restore(&foretold, folder.path()).whole, Duration::from_secs(15));
     }
 
     #[test]

@@ -16,8 +16,9 @@ const BLOCK_US: u64 = 2_000_000;
 const BULK_BLOCK_US: u64 = 10_000_000;
 
 /// How Zenoh's threads are divided, and where it reads that. While bulk data waits for a receiver that has stopped, the thread that closes
-/// the connection waits too; were it the only one that sends, nobody would hear of this host meanwhile.
-const THREADS: (&str, &str) = ("ZENOH_RUNTIME", "(tx: (worker_threads: 4))");
+/// the connection waits too, and whoever forgets a peer waits up to 10 s for what was under way to it: were they the only ones that send
+/// and route, nobody would hear of this host meanwhile.
+const THREADS: (&str, &str) = ("ZENOH_RUNTIME", "(tx: (worker_threads: 4), net: (worker_threads: 4))");
 
 /// The receive buffer of a session for images, in bytes: with it their throughput is a fifth higher.
 const BULK_BUFFER: &str = "16777216";

@@ -92,7 +92,7 @@ pub(crate) fn bound(cell: &Cell, worst: Worst) -> Duration {
         Fault::Criu(Harm::Hangs) | Fault::Runc(Harm::Hangs) => hang,
         Fault::DiskFull(_) => back,
         // CRIU reads on for ever where a file ends too early.
-        Fault::ImageTruncated => hang,
+        Fault::ImageTruncated => seconds(20) + patience + seconds(4),
         // After a pre-copy so little is left to send that the commit point may come first.
         Fault::LinkCut(_, span) if place >= Place::Handed || cell.by.strategy != Strategy::Cold => {
             for_long(span)
