@@ -27,7 +27,7 @@ const WHOLE: Duration = Duration::from_secs(10);
 
 /// The same for a restore, and what it takes where nothing was foretold and next to nothing has to be restored.
 const RESTORE: Duration = Duration::from_secs(15);
-const RESTORING: Duration = Duration::from_secs(10);
+const RESTORING: Duration = Duration::from_secs(15);
 
 /// What CRIU restores in a second at the least: state moves through memory and page cache.
 const RESTORED: u64 = 50_000_000;
@@ -109,8 +109,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::File::create(folder.path().join("pages-1.img")).unwrap().set_len(500_000_000).unwrap();
         let order = Task { forecast: None, ..order(1.0, 1.0) };
-        assert_eq!(Patience::of_restore(&order, folder.path()).whole, Duration::from_secs(45));
-        assert_eq!(Patience::of_restore(&order, &folder.path().join("none")).whole, Duration::from_secs(25));
+        assert_eq!(Patience::of_restore(&order, folder.path()).whole, Duration::from_secs(55));
+        assert_eq!(Patience::of_restore(&order, &folder.path().join("none")).whole, Duration::from_secs(35));
         let foretold = self::order(200.0, 500.0);
         assert_eq!(Patience::of_restore(&foretold, folder.path()).whole, Duration::from_secs(15));
     }

@@ -10,6 +10,7 @@
 //! | an agent is stopped for T | T + P + 4 s |
 //! | a link is cut for T after the commit point | T + P + 4 s |
 //! | the operator decides T after the commit point | T + P + 4 s |
+//! | CRIU computes for ever, as an image ends too early | 30 s + P + 7 s: what a slow machine is given, twice |
 //!
 //! *P* is what the agents wait for something that hangs: the plan's worst case, from 3 s to 15 s, and 5 s where nothing was promised.
 //! The worst case of an order without a promise is what its bytes need on the link and a second and a half for the rest.
@@ -92,7 +93,7 @@ pub(crate) fn bound(cell: &Cell, worst: Worst) -> Duration {
         Fault::Criu(Harm::Hangs) | Fault::Runc(Harm::Hangs) => hang,
         Fault::DiskFull(_) => back,
         // CRIU reads on for ever where a file ends too early.
-        Fault::ImageTruncated => seconds(20) + patience + seconds(4),
+        Fault::ImageTruncated => seconds(30) + patience + seconds(7),
         // After a pre-copy so little is left to send that the commit point may come first.
         Fault::LinkCut(_, span) if place >= Place::Handed || cell.by.strategy != Strategy::Cold => {
             for_long(span)
