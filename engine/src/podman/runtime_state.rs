@@ -122,7 +122,7 @@ mod tests {
             eprintln!("SKIPPED: this test mounts, for which it has to be root");
             return;
         }
-        assert_eq!(mounted_below(&state).unwrap(), [root.clone()]);
+        assert_eq!(mounted_below(&state).unwrap(), std::slice::from_ref(&root));
         unmount_below(&state).unwrap();
         assert!(mounted_below(&state).unwrap().is_empty() && !root.join("kept").exists());
         std::fs::remove_dir_all(&state).unwrap();
