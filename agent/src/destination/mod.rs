@@ -158,8 +158,11 @@ impl Work for Arrival {
         let (agent, prepare) = (&self.agent, &self.prepare);
         agent.engine.discard_arrived(&prepare.task, &prepare.container).await?;
         let address = prepare.place.address.addr();
-        let from = Location { address, host: prepare.task.from.clone(), epoch: prepare.epoch };
-        agent.locate(&from).await?;
+        // A rehearsal has turned no route.
+        if !prepare.task.rehearsal {
+            let from = Location { address, host: prepare.task.from.clone(), epoch: prepare.epoch };
+            agent.locate(&from).await?;
+        }
         agent.overlay.detach(&prepare.place.name).await.map_err(|error| overlay_refusal(&error))?;
         said_if_left(&self.image_archive(), tokio::fs::remove_file(self.image_archive()).await);
         said_if_left(&self.no_images(), tokio::fs::remove_dir(self.no_images()).await);
