@@ -226,9 +226,10 @@ mod tests {
 
     use super::*;
 
-    fn container(folder: &std::path::Path) -> Container {
+    /// Each test has an id of its own, as they run beside each other.
+    fn container(folder: &std::path::Path, digit: &str) -> Container {
         Container {
-            id: "0".repeat(64),
+            id: digit.repeat(64),
             name: "s".parse().unwrap(),
             running: false,
             pid: None,
@@ -241,12 +242,12 @@ mod tests {
     }
 
     /// A process that could be runc, restoring the container, and has started another one.
-    fn runc(folder: &std::path::Path) -> Child {
+    fn runc(folder: &std::path::Path, id: &str) -> Child {
         let program = folder.join("runc");
         let shell = fs::canonicalize("/bin/sh").unwrap();
         fs::copy(shell, &program).unwrap();
         let mut runc = Command::new(&program);
-        runc.args(["-c", "sleep 600 & wait", "runc", "restore"]).arg("0".repeat(64));
+        runc.args(["-c", "sleep 600 & wait", "runc", "restore", id]);
         runc.spawn().unwrap()
     }
 
@@ -263,10 +264,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_restore_that_hangs_is_seen_told_and_ended_with_what_it_has_started() {
         let folder = tempfile::tempdir().unwrap();
-        let container = container(folder.path());
+        let container = container(folder.path(), "a");
         let restoring = Restoring::of(&container);
         assert_eq!(restoring.has_ended().await, Some(false), "nothing was ever begun");
-        let mut process = runc(folder.path());
+        let mut process = runc(folder.path(), &container.id);
         at_work(&restoring, 2).await;
         assert_eq!(restoring.has_ended().await, None);
         let hang = restoring.hangs(Duration::from_millis(500)).await;
@@ -280,9 +281,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_restore_that_was_stopped_is_woken() {
         let folder = tempfile::tempdir().unwrap();
-        let container = container(folder.path());
+        let container = container(folder.path(), "b");
         let restoring = Restoring::of(&container);
-        let mut process = runc(folder.path());
+        let mut process = runc(folder.path(), &container.id);
         at_work(&restoring, 2).await;
         signal(process.id(), Signal::SIGSTOP);
         assert_eq!(restoring.wake().await, None, "it is at work");
@@ -301,7 +302,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_restore_that_podman_never_began_is_told_as_that() {
         let folder = tempfile::tempdir().unwrap();
-        let container = container(folder.path());
+        let container = container(folder.path(), "c");
         let hang = Restoring::of(&container).hangs(Duration::from_millis(200)).await;
         assert!(hang.reason.ends_with("Podman has not begun it"), "{hang}");
     }
