@@ -40,8 +40,8 @@ pub(crate) struct Guarded<'a> {
 }
 
 impl Agent {
-    /// Restores a container whose address is held, and turns its route to it when its sockets exist. Where it fails before that, what was
-    /// restored may still be there, and nobody has heard of it.
+    /// Restores a container whose address is held, and turns its route to it when its sockets exist. If it fails before that, parts of the
+    /// copy may be left; no client has heard from it.
     pub(crate) async fn restore_behind_guard(
         &self,
         container: &Container,
@@ -59,33 +59,29 @@ impl Agent {
             let hang = self.restore_in_vain(container, guarded.patience).await;
             if resumes.load(Ordering::Relaxed) { std::future::pending().await } else { hang }
         };
-        let (restored, released) = tokio::select! {
+        let (restored, release) = tokio::select! {
             // CRIU waits for the release to begin, so it comes first, unless the restore fails before it.
             released = &mut release => {
                 // CRIU has heard *no*: whatever it makes of that, this is why.
                 let release = released.map_err(with_log)?;
-                let restored = self.see_it_run(container, restore.as_mut(), guarded.patience.quiet).await;
-                (restored, Ok(release))
+                (self.see_it_run(container, restore.as_mut(), guarded.patience.quiet).await, release)
             }
             // The service runs, and what was held for it may still be on its way.
             restored = &mut restore => match restored {
-                restored if resumes.load(Ordering::Relaxed) => (restored, release.await),
+                restored if resumes.load(Ordering::Relaxed) => (restored, release.await.map_err(with_log)?),
                 // The engine has no moments: the service is back all the same.
-                Ok(times) => (Ok(times), self.release(guarded).await),
+                Ok(times) => (Ok(times), self.release(guarded).await?),
                 Err(refusal) => return Err(with_log(refusal)),
             },
-            // Podman may still do what it was asked for, and then finds that nobody answers CRIU.
+            // Podman may still begin the restore later. CRIU then gets no answer and fails.
             hang = hangs => return Err(with_log(hang)),
         };
-        let release = match (restored, released) {
-            (Ok(times), Ok(release)) => return Ok((times, release)),
-            (Ok(_), Err(refusal)) => return Err(refusal),
-            (Err(refusal), Err(_)) => return Err(with_log(refusal)),
-            (Err(refusal), Ok(release)) => {
+        match restored {
+            Ok(times) => return Ok((times, release)),
+            Err(refusal) => {
                 tracing::warn!(%refusal, "the engine's restore call ended badly after the release");
-                release
             }
-        };
+        }
         // It was let go, and may have answered its clients since: if it runs, it is restored.
         if self.engine.wake_restore(container).await == Some(true) {
             return Ok((CriuTimes::default(), release));

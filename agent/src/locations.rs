@@ -2,11 +2,10 @@
 //!
 //! The epoch of an address grows with each hand-over, so that what arrives late or twice changes nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
+use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
 use mose_bus::peers::QUICK;
 use mose_bus::session::session_refusal;
 use mose_coat::Route;
@@ -17,10 +16,10 @@ use zenoh::sample::SampleKind;
 use crate::agent::Agent;
 use crate::overlay::overlay_refusal;
 
-/// How long a peer may take to hear where an address is, before it is told again, how long after that, and how often.
+/// How long a peer may take to answer where an address is, and how it is told again.
 const TELLING: Duration = Duration::from_secs(1);
-const TOLD_AGAIN: Duration = Duration::from_millis(200);
-const TELLINGS: usize = 25;
+const TOLD_AGAIN: ConstantBuilder =
+    ConstantBuilder::new().with_delay(Duration::from_millis(200)).with_max_times(25);
 
 /// How often it is tried to meet an agent that is there but does not answer: for some minutes.
 const MEETINGS: usize = 50;
@@ -73,33 +72,21 @@ impl Agent {
         self.tell_peers(&Request::Locate(location.clone()), except, deadline).await
     }
 
-    /// The same, and tells it again to those that do not answer: what a client's host sends the wrong way meanwhile is lost where the host that
-    /// it goes to is cut off.
+    /// The same, and tells it again to each peer that does not answer. Until it has heard, a client's host sends packets to the old place,
+    /// where they are lost if that host is cut off.
     pub(crate) async fn announce_until_heard(
         &self,
         location: &Location,
         except: Option<&HostName>,
-    ) -> BTreeMap<HostName, Result<(), Refusal>> {
-        let request = Request::Locate(location.clone());
-        let mut told: BTreeMap<HostName, Result<(), Refusal>> = BTreeMap::new();
-        for _ in 0..TELLINGS {
-            let peers = self.live_peers(except).into_iter();
-            let deaf: Vec<_> = peers.filter(|host| !told.get(host).is_some_and(Result::is_ok)).collect();
-            if deaf.is_empty() {
-                break;
-            }
-            let all_heard = {
-                let said = self.tell(&request, deaf, TELLING).await;
-                let all_heard = said.iter().all(|(_, said)| said.is_ok());
-                told.extend(said);
-                all_heard
-            };
-            if all_heard {
-                break;
-            }
-            tokio::time::sleep(TOLD_AGAIN).await;
-        }
-        told
+    ) -> Vec<(HostName, Result<(), Refusal>)> {
+        let request = &Request::Locate(location.clone());
+        let told = self.live_peers(except).into_iter().map(|host| async move {
+            let ask = || self.requests.ask(&host, request, TELLING);
+            // One that is gone asks for itself when it comes back.
+            let heard = ask.retry(TOLD_AGAIN).when(|_| self.peers.get(&host).is_ok()).await;
+            (host, heard.map(|_| ()))
+        });
+        futures_util::future::join_all(told).await
     }
 
     /// Tells every live peer but `except` something, all at once; what came of it.
@@ -109,24 +96,15 @@ impl Agent {
         except: Option<&HostName>,
         deadline: Duration,
     ) -> Vec<(HostName, Result<(), Refusal>)> {
-        self.tell(request, self.live_peers(except), deadline).await
-    }
-
-    fn live_peers(&self, except: Option<&HostName>) -> Vec<HostName> {
-        self.peers.live().into_iter().map(|hello| hello.host).filter(|h| Some(h) != except).collect()
-    }
-
-    async fn tell(
-        &self,
-        request: &Request,
-        peers: Vec<HostName>,
-        deadline: Duration,
-    ) -> Vec<(HostName, Result<(), Refusal>)> {
-        let asked = peers.into_iter().map(|host| async move {
+        let asked = self.live_peers(except).into_iter().map(|host| async move {
             let told = self.requests.ask(&host, request, deadline).await.map(|_| ());
             (host, told)
         });
         futures_util::future::join_all(asked).await
+    }
+
+    fn live_peers(&self, except: Option<&HostName>) -> Vec<HostName> {
+        self.peers.live().into_iter().map(|hello| hello.host).filter(|h| Some(h) != except).collect()
     }
 
     /// Meets every agent that is there or comes, and notes who goes.

@@ -42,13 +42,13 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// By an order: the worst case of its downtime, or the most that was asked for, whichever is more. `unplanned` is what to expect where
-    /// nothing was foretold.
-    pub(crate) fn of(task: &Task, unplanned: Duration) -> Self {
+    /// By an order: the worst case of its downtime, or the most that was asked for, whichever is more. `unplanned` says what to expect
+    /// where nothing was foretold.
+    pub(crate) fn of(task: &Task, unplanned: impl FnOnce() -> Duration) -> Self {
         let Some(forecast) = &task.forecast else {
             return Self {
                 quiet: UNPLANNED,
-                whole: unplanned.saturating_mul(LATE).saturating_add(UNPLANNED),
+                whole: unplanned().saturating_mul(LATE).saturating_add(UNPLANNED),
             };
         };
         // An order's forecast was checked: its figures are finite.
@@ -61,9 +61,11 @@ impl Patience {
 
     /// For the restore of a container from images that lie in that folder.
     pub(crate) fn of_restore(task: &Task, images: &Path) -> Self {
-        let files = std::fs::read_dir(images).into_iter().flatten().flatten();
-        let bytes: u64 = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
-        let Self { quiet, whole } = Self::of(task, RESTORING + Duration::from_secs(bytes / RESTORED));
+        let Self { quiet, whole } = Self::of(task, || {
+            let files = std::fs::read_dir(images).into_iter().flatten().flatten();
+            let bytes: u64 = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+            RESTORING + Duration::from_secs(bytes / RESTORED)
+        });
         Self { quiet, whole: whole.max(RESTORE) }
     }
 }
@@ -93,7 +95,7 @@ mod tests {
     #[test]
     fn it_is_waited_as_long_as_the_service_may_stand_still_within_bounds() {
         let seconds = |patience: Patience| (patience.quiet.as_secs_f64(), patience.whole.as_secs_f64());
-        let of = |worst, wanted| seconds(Patience::of(&order(worst, wanted), Duration::from_secs(99)));
+        let of = |worst, wanted| seconds(Patience::of(&order(worst, wanted), || panic!("it was foretold")));
         assert_eq!(of(250.0, 500.0), (3.0, 10.0), "no machine is that even");
         assert_eq!(
             of(3_000.0, 500.0),
@@ -118,7 +120,7 @@ mod tests {
     #[test]
     fn where_nothing_was_foretold_it_goes_by_what_is_expected() {
         let order = Task { forecast: None, ..order(1.0, 1.0) };
-        let patience = Patience::of(&order, Duration::from_secs(7));
+        let patience = Patience::of(&order, || Duration::from_secs(7));
         assert_eq!((patience.quiet, patience.whole), (Duration::from_secs(5), Duration::from_secs(19)));
     }
 }

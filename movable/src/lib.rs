@@ -33,6 +33,7 @@ use self::descriptors::{Around, Seen};
 pub use self::disk::disk;
 pub use self::machine::{limits, machine, under_systemd};
 use self::mounts::Mounts;
+pub use self::mounts::plain as mount_point;
 pub use self::options::Options;
 use self::task::Task;
 

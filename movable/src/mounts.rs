@@ -131,8 +131,9 @@ fn mount(line: &str) -> Option<Mount> {
     Some(Mount { id, parent, device, point, kind: right.split(' ').next()?.to_owned() })
 }
 
-/// A path as it is, from octal escapes for blanks and the like.
-fn plain(field: &str) -> String {
+/// A path of `mountinfo` as it is: there, blanks and the like are octal escapes.
+#[must_use]
+pub fn plain(field: &str) -> String {
     ["\\040", "\\011", "\\012", "\\134"]
         .iter()
         .zip([" ", "\t", "\n", "\\"])

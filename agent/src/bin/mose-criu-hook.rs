@@ -1,7 +1,7 @@
 //! CRIU's action script: asks the agent, at the stages that a hand-over acts on, and waits for its answer.
 //!
-//! Where there is none, or it is *no*, CRIU fails. What of that CRIU cannot do is done here: a service that stands still at its source
-//! is let go on, and one that was restored is ended, as CRIU would let it run after `pre-resume` in any case.
+//! If there is no answer, or it is *no*, CRIU fails, and this hook does what CRIU does not: at a dump it has the service thawed; at
+//! `pre-resume`, where CRIU would run the copy in any case, it kills the copy.
 //!
 //! Runs inside the downtime, many times: no runtime, no allocation to speak of, little but the standard library.
 //! The other end is `mose_engine::podman::hooks`, which says what the marker means.
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use mose_engine::podman::freezer::set_frozen;
 use mose_engine::podman::hooks::RELEASED;
-use mose_engine::podman::processes::end_tree;
+use mose_engine::podman::processes::{end_tree, status_number};
 
 /// Must be the folder in which the agent listens.
 const FOLDER: &str = "/run/mose/criu";
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
                 say("what was held for the service is let out: it runs");
                 return ExitCode::SUCCESS;
             }
-            "nobody has said that it is to go on".to_owned()
+            "CRIU may go on only if the agent says so".to_owned()
         }
     };
     say(&reason);
@@ -119,9 +119,7 @@ fn thaw_after(pid: &str, criu: &str) -> ExitCode {
 }
 
 fn parent(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    line.trim().parse().ok().filter(|parent| *parent > 1)
+    u32::try_from(status_number(pid, "PPid", 10)?).ok().filter(|parent| *parent > 1)
 }
 
 /// The first of the processes that CRIU works on. At a dump's first stage it does not know them yet.

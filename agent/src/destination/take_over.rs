@@ -15,7 +15,7 @@ impl Arrival {
     /// Whether the images are all here and are what the source sent.
     pub(super) async fn compare_digests(&mut self, digest: &str) -> Result<(), Refusal> {
         let mut receiver = self.receiver.take().ok_or_else(nothing_to_receive)?;
-        let patience = Patience::of(&self.prepare.task, LEAST).quiet;
+        let patience = Patience::of(&self.prepare.task, || LEAST).quiet;
         let received = tokio::time::timeout(patience, receiver.finished())
             .await
             .map_err(|_| {
@@ -70,7 +70,7 @@ impl Arrival {
     /// Lets out what is held for a service that an earlier life has restored.
     pub(super) async fn release_what_runs(&self) -> Result<Restored, Refusal> {
         let started_at = Timestamp::now();
-        let release = self.agent.release(self.guarded(Patience::of(&self.prepare.task, LEAST))).await?;
+        let release = self.agent.release(self.guarded(Patience::of(&self.prepare.task, || LEAST))).await?;
         Ok(Restored {
             started_at,
             released_at: release.at,

@@ -21,15 +21,16 @@ impl Source {
     /// How long the service may be kept waiting.
     pub(super) fn patience(&self, container: &Container) -> Patience {
         let task = self.task();
-        let memory =
-            container.pid.and_then(|pid| self.agent.engine.memory(pid)).map_or(0, |(bytes, _)| bytes.0);
-        // What was sent so far of its files may have changed since.
-        let state = Bytes(memory.saturating_add(self.measured.sent().0));
-        let links = self.agent.links.metrics();
-        let link =
-            links.iter().find(|link| link.to == task.to).and_then(|link| link.available.or(link.capacity));
-        let rate = link.into_iter().chain(task.plan.bandwidth).min().unwrap_or(SLOW);
-        Patience::of(task, LEAST.saturating_add(carried_in(state, rate)))
+        Patience::of(task, || {
+            let memory = container.pid.and_then(|pid| self.agent.engine.memory(pid));
+            // What was sent so far of its files may have changed since.
+            let state = memory.map_or(0, |(bytes, _)| bytes.0).saturating_add(self.measured.sent().0);
+            let links = self.agent.links.metrics();
+            let link = links.iter().find(|link| link.to == task.to);
+            let link = link.and_then(|link| link.available.or(link.capacity));
+            let rate = link.into_iter().chain(task.plan.bandwidth).min().unwrap_or(SLOW);
+            LEAST.saturating_add(carried_in(Bytes(state), rate))
+        })
     }
 
     /// Returns once nothing was sent for too long, of images that are all `written`, or all of it takes too long.

@@ -38,11 +38,11 @@ impl Inner {
         let output = self.resolve(address, &route)?;
         let sender = self.of.sender()?;
         let holds = &self.guard.holds;
-        let mut changes = route_add(address, output, cookie).to_vec();
-        if let Output::Port(port) = output {
-            // What it answers to what was held is to be heard.
-            changes.extend(self.guard.walls.lower(&route, port, &sender));
-        }
+        // What it answers to what was held is to be heard.
+        let lowered = match output {
+            Output::Port(port) => self.guard.walls.lower(&route, port, &sender),
+            Output::Here => None,
+        };
         // What is held goes first: what comes later by the new flows is then behind it.
         let done = match output {
             Output::Here => {
@@ -55,10 +55,9 @@ impl Inner {
             }
         };
         let what = format!("the route of {address}");
+        let changes: Vec<_> = route_add(address, output, cookie).into_iter().chain(lowered.clone()).collect();
         if let Err(error) = self.of.commit(&what, &changes).await {
-            if let Output::Port(port) = output
-                && changes.len() > route_delete(address).len()
-            {
+            if let (Some(_), Output::Port(port)) = (lowered, output) {
                 self.guard.walls.keep(&route, port);
             }
             self.undo(address, before.as_ref().map(|(route, _)| route), &sender);

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mose_protocol::{Refusal, RefusalCode};
+use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use super::{criu_log, freezer, io_refusal, processes};
@@ -155,7 +156,7 @@ impl<'a> AtWork<'a> {
             let harmless = self.only_seizes();
             if !woken {
                 tracing::warn!(service = %self.container.name, says = self.says(), harmless, "a CRIU that hangs is woken");
-                pulse.pids.iter().for_each(|pid| signal(*pid, libc::SIGCONT));
+                pulse.pids.iter().for_each(|pid| processes::signal(*pid, Signal::SIGCONT));
                 if harmless {
                     // It waits for processes that cannot move while their cgroup is frozen.
                     let _ = freezer::thaw_container(self.container);
@@ -164,7 +165,7 @@ impl<'a> AtWork<'a> {
                 since = Instant::now();
             } else if harmless {
                 tracing::warn!(service = %self.container.name, says = self.says(), "a CRIU that hangs is killed");
-                pulse.pids.iter().for_each(|pid| signal(*pid, libc::SIGKILL));
+                pulse.pids.iter().for_each(|pid| processes::signal(*pid, Signal::SIGKILL));
                 since = Instant::now();
             } else if since.elapsed() > HOPELESS {
                 return Err(Refusal::new(
@@ -209,15 +210,6 @@ pub(super) fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     after.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
-}
-
-fn signal(pid: u32, signal: i32) {
-    let Ok(pid) = libc::pid_t::try_from(pid) else { return };
-    // SAFETY: kill(2) takes two integers; what it does to the process is what is wanted.
-    let sent = unsafe { libc::kill(pid, signal) };
-    if sent != 0 {
-        tracing::debug!(pid, signal, error = %io::Error::last_os_error(), "a signal was not sent");
-    }
 }
 
 #[cfg(test)]
@@ -319,7 +311,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_criu_that_was_stopped_is_woken_and_waited_for() {
         let mut hanging = Hanging::with(&format!("{SEIZING}(00.003) Lock network\n"));
-        signal(hanging.process.id(), libc::SIGSTOP);
+        processes::signal(hanging.process.id(), Signal::SIGSTOP);
         let container = hanging.container();
         let work = AtWork::on(&container);
         let refusal = work.hangs(Duration::from_millis(300)).await;

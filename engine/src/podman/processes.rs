@@ -8,7 +8,8 @@ use std::path::Path;
 use async_trait::async_trait;
 use mose_coat::sockets::TcpSockets;
 use mose_pam::Bytes;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::io::unix::AsyncFd;
 
 use crate::{Container, ExitWatch};
@@ -96,7 +97,8 @@ pub(super) fn state(id: u32) -> Option<char> {
 }
 
 /// A number of `/proc/PID/status`, in the base in which it stands there.
-pub(super) fn status_number(id: u32, field: &str, base: u32) -> Option<u64> {
+#[must_use]
+pub fn status_number(id: u32, field: &str, base: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     u64::from_str_radix(line.split_whitespace().next()?, base).ok()
@@ -130,14 +132,17 @@ pub(super) fn tree(pid: u32) -> Vec<u32> {
     found
 }
 
+/// Sends a signal to a process; one that is gone needs none.
+pub(super) fn signal(pid: u32, signal: Signal) {
+    let Ok(number) = i32::try_from(pid) else { return };
+    if let Err(error) = kill(Pid::from_raw(number), signal) {
+        tracing::debug!(pid, %signal, %error, "a signal was not sent");
+    }
+}
+
 /// Ends the processes below (and with) `pid` at once.
 pub fn end_tree(pid: u32) {
-    for pid in tree(pid) {
-        let Ok(number) = i32::try_from(pid) else { continue };
-        if let Err(error) = nix::sys::signal::kill(nix::unistd::Pid::from_raw(number), Signal::SIGKILL) {
-            tracing::debug!(pid, %error, "a process ended by itself");
-        }
-    }
+    tree(pid).into_iter().for_each(|pid| signal(pid, Signal::SIGKILL));
 }
 
 /// Resident memory and number of the processes below (and with) `pid`.

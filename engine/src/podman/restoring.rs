@@ -9,12 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mose_protocol::{Refusal, RefusalCode};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use super::at_work::{descriptors, stands_still, ticks};
-use super::{criu_log, freezer, processes, runtime_state};
+use super::{criu_log, freezer, io_refusal, processes, runtime_state};
 use crate::Container;
 use crate::aside::aside;
 
@@ -58,9 +57,10 @@ impl<'a> Restoring<'a> {
         self.container.checkpoint.with_file_name("restore.log")
     }
 
-    /// Looks through all processes of the host.
-    fn look(&self) -> Found {
-        let Ok(entries) = fs::read_dir("/proc") else { return Found::default() };
+    /// Looks through all processes of the host. If it cannot, that says nothing: not that there are none.
+    fn look(&self) -> Result<Found, Refusal> {
+        let entries =
+            fs::read_dir("/proc").map_err(|error| io_refusal("no process can be looked at", &error))?;
         let mut found = Found::default();
         for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -71,7 +71,7 @@ impl<'a> Restoring<'a> {
             }
         }
         found.own = found.own.difference(&found.at_work).copied().collect();
-        found
+        Ok(found)
     }
 
     /// Whether a process is runc or CRIU, restoring this container.
@@ -99,15 +99,15 @@ impl<'a> Restoring<'a> {
             && !matches!(processes::state(pid), None | Some('Z' | 'X'))
     }
 
-    async fn looked(&self) -> Found {
+    async fn looked(&self) -> Result<Found, Refusal> {
         let container = self.container.clone();
-        aside(move || Ok(Restoring::of(&container).look())).await.unwrap_or_default()
+        aside(move || Restoring::of(&container).look()).await
     }
 
-    fn pulse_now(&self) -> Pulse {
-        let found = self.look();
+    fn pulse_now(&self) -> Result<Pulse, Refusal> {
+        let found = self.look()?;
         let ticks = found.at_work.iter().map(|pid| ticks(*pid)).sum();
-        Pulse { found, written: fs::metadata(self.log()).map_or(0, |log| log.len()), ticks }
+        Ok(Pulse { found, written: fs::metadata(self.log()).map_or(0, |log| log.len()), ticks })
     }
 
     /// Returns once nothing has happened for `patience`, and says what it hangs in.
@@ -118,7 +118,7 @@ impl<'a> Restoring<'a> {
         let looks = u32::try_from((patience - first).as_millis() / LOOK.as_millis()).unwrap_or(u32::MAX);
         let pulse = || {
             let container = self.container.clone();
-            async move { aside(move || Ok(Restoring::of(&container).pulse_now())).await.ok() }
+            async move { aside(move || Restoring::of(&container).pulse_now()).await.ok() }
         };
         stands_still(looks, || tokio::time::sleep(LOOK), pulse).await;
         Refusal::new(
@@ -135,7 +135,7 @@ impl<'a> Restoring<'a> {
 
     /// What it is in the midst of, as people read it.
     async fn says(&self) -> String {
-        let at_work = self.looked().await.at_work;
+        let at_work = self.looked().await.map(|found| found.at_work).unwrap_or_default();
         let described = at_work.iter().map(|pid| {
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             let state = processes::state(*pid).unwrap_or('?');
@@ -154,9 +154,9 @@ impl<'a> Restoring<'a> {
 
     /// Has the restore and the service go on, whatever has stopped them.
     pub(super) async fn wake(&self) -> Option<bool> {
-        let found = self.looked().await;
+        let found = self.looked().await.ok()?;
         for pid in &found.at_work {
-            signal(*pid, Signal::SIGCONT);
+            processes::signal(*pid, Signal::SIGCONT);
         }
         if found.at_work.is_empty() {
             thaw(&found.own);
@@ -164,9 +164,9 @@ impl<'a> Restoring<'a> {
         self.has_ended().await
     }
 
-    /// Whether the service's processes are there; `None` while a restore is at work.
+    /// Whether the service's processes are there; `None` while a restore is at work, or if that cannot be seen.
     pub(super) async fn has_ended(&self) -> Option<bool> {
-        let found = self.looked().await;
+        let found = self.looked().await.ok()?;
         found.at_work.is_empty().then_some(!found.own.is_empty())
     }
 
@@ -174,7 +174,7 @@ impl<'a> Restoring<'a> {
     pub(super) async fn end(&self) -> Result<(), Refusal> {
         let deadline = Instant::now() + END_DEADLINE;
         loop {
-            let found = self.looked().await;
+            let found = self.looked().await?;
             if found == Found::default() {
                 return runtime_state::remove(&self.container.id).await;
             }
@@ -183,7 +183,7 @@ impl<'a> Restoring<'a> {
             }
             // CRIU first: it would take the end of a task for a failure of its own, and tell.
             for pid in found.at_work.iter().chain(&found.own) {
-                signal(*pid, Signal::SIGKILL);
+                processes::signal(*pid, Signal::SIGKILL);
             }
             // On cgroup v1 a frozen process ends once it is thawed; it comes no further than to its end.
             thaw(&found.own);
@@ -210,13 +210,6 @@ fn thaw(processes: &BTreeSet<u32>) {
         if let Err(error) = freezer::thaw(*pid) {
             tracing::debug!(pid, %error, "a process was not thawed");
         }
-    }
-}
-
-fn signal(pid: u32, signal: Signal) {
-    let Ok(number) = i32::try_from(pid) else { return };
-    if let Err(error) = kill(Pid::from_raw(number), signal) {
-        tracing::debug!(pid, %error, "a process ended by itself");
     }
 }
 
@@ -253,7 +246,7 @@ mod tests {
 
     async fn at_work(restoring: &Restoring<'_>, wanted: usize) {
         for _ in 0..500 {
-            if restoring.looked().await.at_work.len() == wanted {
+            if restoring.looked().await.unwrap().at_work.len() == wanted {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -275,7 +268,7 @@ mod tests {
         let reaped = tokio::task::spawn_blocking(move || process.wait().unwrap());
         restoring.end().await.unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&reaped.await.unwrap()), Some(9));
-        assert_eq!(restoring.looked().await, Found::default());
+        assert_eq!(restoring.looked().await.unwrap(), Found::default());
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -285,7 +278,7 @@ mod tests {
         let restoring = Restoring::of(&container);
         let mut process = runc(folder.path(), &container.id);
         at_work(&restoring, 2).await;
-        signal(process.id(), Signal::SIGSTOP);
+        processes::signal(process.id(), Signal::SIGSTOP);
         assert_eq!(restoring.wake().await, None, "it is at work");
         for _ in 0..500 {
             if processes::state(process.id()) != Some('T') {
