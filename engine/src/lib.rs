@@ -342,15 +342,14 @@ pub trait Engine: Send + Sync {
     /// moment is answered. There must be a pre-dump before.
     async fn dump_with_previous(&self, container: &Container) -> Result<CriuTimes, Refusal>;
 
-    /// What is held for the service is about to be let out, and CRIU to be told to let it run: it is to run from now on, whatever becomes of
-    /// this agent, as its clients may hear that it has what they sent.
+    /// Notes that the held packets are about to be released. From now on the service must run, even if this agent dies: its clients may hear
+    /// that it has received what they sent.
     fn releases(&self, container: &Container) -> Result<(), Refusal> {
         let _ = container;
         Ok(())
     }
 
-    /// No hand-over has to do with the container any more, whatever an earlier life of the agent had begun: CRIU asks nobody about it from
-    /// soon on.
+    /// The hand-over is over, also one that an earlier life of the agent began: soon CRIU no longer asks about the container.
     fn leave_alone(&self, container: &Container) {
         let _ = container;
     }
@@ -369,23 +368,13 @@ pub trait Engine: Send + Sync {
     /// Has a restore go on whose service was told to run, and lets the service go on where anything holds it; whether it runs then:
     /// `None` while the restore is still at work.
     async fn wake_restore(&self, container: &Container) -> Option<bool> {
-        self.runs(container).await
-    }
-
-    /// Whether processes of a container that was restored here are there; `None` while a restore is at work, or where that cannot be told.
-    /// Nobody is asked who may hang.
-    async fn runs(&self, container: &Container) -> Option<bool> {
-        match self.inspect(&container.name).await {
-            Ok(container) => Some(container.running),
-            Err(refusal) if refusal.code == RefusalCode::UnknownService => Some(false),
-            Err(_) => None,
-        }
+        runs_as_inspected(self, container).await
     }
 
     /// What became of a restore that an earlier life of the agent had begun: whether the service runs here. One whose service was not to run
     /// yet ([`Engine::releases`]) is ended. `None` while another one is still at work.
     async fn settle_restore(&self, container: &Container) -> Option<bool> {
-        self.runs(container).await
+        runs_as_inspected(self, container).await
     }
 
     /// Ends a restore that is at work, and every process that it or an earlier one has made. Its images stay. Nobody is asked who may
@@ -469,4 +458,13 @@ pub trait Engine: Send + Sync {
 
     /// How many TCP connections with the container of that first process stand; `None` where they are not counted.
     fn connections(&self, pid: u32) -> Option<u32>;
+}
+
+/// Whether a container runs, as an engine says that does not hang.
+async fn runs_as_inspected(engine: &(impl Engine + ?Sized), container: &Container) -> Option<bool> {
+    match engine.inspect(&container.name).await {
+        Ok(container) => Some(container.running),
+        Err(refusal) if refusal.code == RefusalCode::UnknownService => Some(false),
+        Err(_) => None,
+    }
 }

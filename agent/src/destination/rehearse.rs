@@ -1,8 +1,8 @@
-//! Rehearsing the restore of a service that stays where it is: CRIU restores it up to the moment at which its sockets would speak, and is told
-//! to fail there, which makes it end all that it has restored.
+//! Rehearses the restore of a service that stays where it is. CRIU restores it up to `post-restore`, and is told to fail there; it then kills
+//! everything that it has restored.
 //!
-//! Nothing of it is heard: its endpoint is behind a wall since it was made, which stays up as no route ever leads there, and the sockets are
-//! in repair mode at that moment. Should CRIU go past it, as an older hook does not ask there, all of it is killed before it is answered.
+//! No client hears from the copy: its endpoint stays behind a wall, and at that stage its sockets are in repair mode. An older hook does not
+//! ask at `post-restore`: then the copy is killed at `pre-resume`, before it could run.
 
 use std::time::SystemTime;
 
@@ -17,7 +17,7 @@ use crate::agent::Agent;
 use crate::patience::Patience;
 use crate::steps::Note;
 
-/// What CRIU is told where it is to end.
+/// What CRIU is told at `post-restore`.
 const THE_END: &str = "it is only rehearsed: CRIU is to end it here";
 
 /// How far the restore came.
@@ -45,7 +45,7 @@ impl Arrival {
             Ok(ended_at) => {
                 let detail = Some("up to where it would run, and ended there".to_owned());
                 steps.finished(Step::Restore, Note { at: Some(ended_at), detail, ..Note::default() });
-                // CRIU's own figure is told only of a restore that it has ended itself.
+                // CRIU reports its time only if the restore succeeds.
                 let criu_restore = None;
                 Ok(Rehearsed { started_at, ended_at, criu_restore })
             }
@@ -71,7 +71,7 @@ async fn restored_to_the_end(
     tokio::pin!(restore);
     let (restored, reached) = tokio::select! {
         reached = the_end(engine, container, &mut moments) => {
-            // Nobody waits any more: whatever else CRIU asks is answered with *no*.
+            // From now on the hook answers *no* to everything.
             drop(moments);
             let restored = tokio::select! {
                 restored = &mut restore => restored,
@@ -80,7 +80,7 @@ async fn restored_to_the_end(
             (restored, Some(reached))
         }
         restored = &mut restore => (restored, None),
-        // Podman may still do what it was asked for, and then finds that nobody answers CRIU.
+        // Podman may still begin the restore later. CRIU then gets no answer and fails.
         hang = agent.restore_in_vain(container, patience) => return Err(with_log(hang)),
     };
     match (reached, restored) {

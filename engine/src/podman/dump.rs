@@ -7,7 +7,6 @@ use mose_protocol::record::CriuTimes;
 use podman_api::opts::ContainerCheckpointOpts;
 
 use super::dump_kind::DumpKind;
-use super::hooks::ORPHANED;
 use super::{CRIU_DEADLINE, PodmanEngine, criu_times, images, io_refusal, removable, runtime_config};
 use crate::Container;
 
@@ -53,25 +52,13 @@ impl PodmanEngine {
             .build();
         let what = format!("dump {}", container.name);
         let begun = SystemTime::now();
-        let (podman, hooks, id) = (self.podman.clone(), self.hooks.clone(), container.id.clone());
-        let (tell, told) = tokio::sync::oneshot::channel();
-        // A Podman that hangs does what it was asked for once it wakes, however long nobody has waited for its answer. Until
-        // it has answered CRIU asks at every stage, and so fails where the migration has ended. So the task belongs to nobody: it
-        // ends a while after Podman has answered or gone away.
-        tokio::spawn(async move {
-            let wait = hooks.wait_of(&id);
-            let report = podman.containers().get(id.as_str()).checkpoint(&options).await;
-            let answered = matches!(report, Ok(_) | Err(podman_api::Error::Fault { .. }));
-            let _ = tell.send(report);
-            if !answered {
-                tokio::time::sleep(ORPHANED).await;
-            }
-            hooks.forget_wait(&id, wait);
-        });
-        let lost = |_| podman_api::Error::InvalidResponse("the call was lost".into());
-        let report = self
-            .call(&what, CRIU_DEADLINE, async { told.await.unwrap_or_else(|gone| Err(lost(gone))) })
-            .await;
+        let (podman, id) = (self.podman.clone(), container.id.clone());
+        let dump = async move { podman.containers().get(id.as_str()).checkpoint(&options).await };
+        let answered =
+            |report: &podman_api::Result<_>| matches!(report, Ok(_) | Err(podman_api::Error::Fault { .. }));
+        let report = self.hooks.to_the_end(&container.id, dump, answered);
+        let lost = || Err(podman_api::Error::InvalidResponse("the call was lost".into()));
+        let report = self.call(&what, CRIU_DEADLINE, async { report.await.unwrap_or_else(lost) }).await;
         report.map(|report| criu_times(&report)).map_err(|refusal| self.by_criu(container, begun, refusal))
     }
 }

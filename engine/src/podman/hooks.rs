@@ -38,7 +38,7 @@ const POST_DUMP: &str = "post-dump";
 const PRE_RESTORE: &str = "pre-restore";
 
 /// How long CRIU may take to come to its hook when the Podman that started it was killed meanwhile.
-pub(super) const ORPHANED: Duration = Duration::from_secs(60);
+const ORPHANED: Duration = Duration::from_secs(60);
 
 /// How long a hook may take to say what it wants.
 const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
@@ -133,9 +133,34 @@ impl Hooks {
         std::fs::write(self.released(id), []).map_err(|error| failed(&self.folder, &error))
     }
 
-    /// Whether that was noted, in whichever life of the agent.
-    pub(super) fn has_released(&self, id: &str) -> bool {
-        self.released(id).exists()
+    /// Whether a restore of the container `id` was begun, in whichever life of the agent, and neither released nor seen to its end.
+    pub(super) fn is_unreleased(&self, id: &str) -> bool {
+        self.folder.join(id).exists() && !self.released(id).exists()
+    }
+
+    /// Asks the engine for a dump or a restore of the container `id`, which is expected, and returns its answer; `None` if the call was
+    /// lost. A Podman that hangs does what it was asked for once it wakes, however long nobody has waited for its answer. Until it has
+    /// `answered` CRIU asks at every stage, and so fails if the hand-over has ended. So the task has no owner: it ends a while after Podman
+    /// has answered or gone away.
+    pub(super) async fn to_the_end<T: Send + 'static>(
+        self: &Arc<Self>,
+        id: &str,
+        call: impl Future<Output = T> + Send + 'static,
+        answered: impl FnOnce(&T) -> bool + Send + 'static,
+    ) -> Option<T> {
+        let (hooks, id) = (self.clone(), id.to_owned());
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(async move {
+            let wait = hooks.wait_of(&id);
+            let answer = call.await;
+            let over = answered(&answer);
+            let _ = tell.send(answer);
+            if !over {
+                tokio::time::sleep(ORPHANED).await;
+            }
+            hooks.forget_wait(&id, wait);
+        });
+        told.await.ok()
     }
 
     fn released(&self, id: &str) -> PathBuf {
@@ -315,6 +340,12 @@ mod tests {
         assert!(folder.path().join("abc").exists() && !hooks.is_left_over("abc"));
         std::fs::write(folder.path().join("of-an-earlier-life"), []).unwrap();
         assert!(hooks.is_left_over("of-an-earlier-life") && !hooks.is_left_over("of-none"));
+        // What was not released must not run in a later life; what is over, or was released, does.
+        assert!(hooks.is_unreleased("of-an-earlier-life") && !hooks.is_unreleased("of-none"));
+        hooks.releases("of-an-earlier-life").unwrap();
+        assert!(!hooks.is_unreleased("of-an-earlier-life"));
+        hooks.forget("of-an-earlier-life");
+        assert!(!hooks.is_left_over("of-an-earlier-life") && !hooks.is_unreleased("of-an-earlier-life"));
         hooks.forget_wait("abc", hooks.wait_of("abc"));
         assert!(!folder.path().join("abc").exists());
         assert!(moments.recv().await.is_none());

@@ -54,9 +54,11 @@ use mose_protocol::doctor::Check;
 use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 use mose_protocol::{Refusal, RefusalCode, ServiceName};
+use parking_lot::Mutex;
 use podman_api::Podman;
 use podman_api::opts::ContainerDeleteOpts;
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use self::at_work::AtWork;
 use self::chain::Chains;
@@ -89,6 +91,8 @@ pub struct PodmanEngine {
     checks: health::Checks,
     /// Whose turn it is to have Podman write down a container's configuration.
     describing: tokio::sync::Mutex<()>,
+    /// Waits for Podman before the markers of an earlier life are removed.
+    forgetting: Mutex<JoinSet<()>>,
     /// The folder of all containers' own folders, once one was seen.
     storage: OnceLock<PathBuf>,
 }
@@ -106,6 +110,7 @@ impl PodmanEngine {
             chains: Chains::default(),
             checks: health::Checks::default(),
             describing: tokio::sync::Mutex::default(),
+            forgetting: Mutex::default(),
             storage: OnceLock::new(),
         })
     }
@@ -384,10 +389,6 @@ impl Engine for PodmanEngine {
 
     async fn wake_restore(&self, container: &Container) -> Option<bool> {
         Restoring::of(container).wake().await
-    }
-
-    async fn runs(&self, container: &Container) -> Option<bool> {
-        Restoring::of(container).has_ended().await
     }
 
     async fn settle_restore(&self, container: &Container) -> Option<bool> {

@@ -9,7 +9,6 @@ use mose_protocol::handover::Task;
 use mose_protocol::record::CriuTimes;
 
 use super::conmon::Conmon;
-use super::hooks::ORPHANED;
 use super::restoring::Restoring;
 use super::{
     CRIU_DEADLINE, PodmanEngine, cgroup_image, chain, criu_times, description, images, io_refusal, places,
@@ -69,13 +68,17 @@ impl PodmanEngine {
     /// What became of a restore that an earlier life had begun.
     pub(super) async fn settled(&self, container: &Container) -> Option<bool> {
         let restoring = Restoring::of(container);
-        let found = restoring.has_ended().await;
-        if found.is_some() || self.hooks.has_released(&container.id) {
-            return if found.is_some() { found } else { restoring.wake().await };
+        let runs = restoring.has_ended().await;
+        match (self.hooks.is_unreleased(&container.id), runs) {
+            (_, Some(false)) => runs,
+            (true, _) => {
+                tracing::warn!(service = %container.name, "a restore that nobody waits for is ended");
+                let ended = restoring.end().await;
+                ended.inspect_err(|refusal| tracing::error!(%refusal, "it does not end")).ok().map(|()| false)
+            }
+            (false, Some(true)) => runs,
+            (false, None) => restoring.wake().await,
         }
-        tracing::warn!(service = %container.name, "a restore that nobody waits for is ended");
-        let ended = restoring.end().await;
-        ended.inspect_err(|refusal| tracing::error!(%refusal, "it does not end")).ok().map(|()| false)
     }
 
     /// The container that is made of a description, by its identity alone.
@@ -103,8 +106,7 @@ impl PodmanEngine {
         if !hooks.is_left_over(&id) {
             return;
         }
-        // The task belongs to nobody: it ends a while after Podman has answered.
-        tokio::spawn(async move {
+        self.forgetting.lock().spawn(async move {
             while socket.get("say its version", "/version").await.is_err() {
                 tokio::time::sleep(AWAKE).await;
             }
@@ -115,26 +117,14 @@ impl PodmanEngine {
         });
     }
 
-    /// What Podman says of a restore. A Podman that hangs does what it was asked for once it wakes, however long nobody has waited for its
-    /// answer: until it has answered CRIU asks at every stage, and so fails where the hand-over has ended. So the task belongs to
-    /// nobody: it ends a while after Podman has answered or gone away.
+    /// What Podman says of a restore.
     async fn ask_for_restore(&self, container: &Container) -> Result<serde_json::Value, Refusal> {
         let what = format!("restore {}", container.name);
-        let id = container.id.clone();
-        let path =
-            format!("/containers/{id}/restore?keep=true&tcpEstablished=true&fileLocks=true&printStats=true");
-        let (socket, hooks) = (self.socket.clone(), self.hooks.clone());
-        let (tell, told) = tokio::sync::oneshot::channel();
-        tokio::spawn(async move {
-            let wait = hooks.wait_of(&id);
-            let report = socket.post(&what, &path, None, CRIU_DEADLINE).await;
-            let answered = report.is_ok();
-            let _ = tell.send(report);
-            if !answered {
-                tokio::time::sleep(ORPHANED).await;
-            }
-            hooks.forget_wait(&id, wait);
-        });
-        told.await.unwrap_or_else(|_| Err(self.socket.unreachable(&"the call was lost")))
+        let query = "keep=true&tcpEstablished=true&fileLocks=true&printStats=true";
+        let path = format!("/containers/{}/restore?{query}", container.id);
+        let socket = self.socket.clone();
+        let restore = async move { socket.post(&what, &path, None, CRIU_DEADLINE).await };
+        let report = self.hooks.to_the_end(&container.id, restore, Result::is_ok).await;
+        report.unwrap_or_else(|| Err(self.socket.unreachable(&"the call was lost")))
     }
 }
