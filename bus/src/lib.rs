@@ -1,4 +1,5 @@
 //! What agent and orchestrator share of Zenoh: how a session is set up, who is there, and how to ask them something.
 
+mod anew;
 pub mod peers;
 pub mod session;

@@ -4,9 +4,11 @@ use futures_util::future::BoxFuture;
 use mose_protocol::{Refusal, RefusalCode};
 use zenoh::{Config, Session};
 
+use crate::anew;
+
 /// How long a peer may be silent before its session counts as dead, in milliseconds. The death of a process is seen
 /// at once, by its connection; this is for hosts and links that die.
-const LEASE_MS: u64 = 3000;
+pub(crate) const LEASE_MS: u64 = 3000;
 
 /// How long a message may wait for a receiver that takes nothing before Zenoh closes the connection, in microseconds. Who sends it waits
 /// as long, on a thread of ours.
@@ -54,7 +56,11 @@ pub async fn open(listen: &[String], connect: &[String]) -> Result<Session, Refu
 /// # Errors
 /// What Zenoh refuses.
 pub fn configured(config: Config) -> BoxFuture<'static, zenoh::Result<Session>> {
-    Box::pin(async move { zenoh::open(config).await })
+    Box::pin(async move {
+        let session = zenoh::open(config).await?;
+        anew::end_what_is_stale(&session).await?;
+        Ok(session)
+    })
 }
 
 /// A session that listens at `listen`, or on a free port of `127.0.0.1`, and its endpoint. It meets nobody but those that connect to it and
@@ -142,7 +148,7 @@ fn configuration(
     set("mode", "\"peer\"")?;
     set("listen/endpoints", &json(listen)?)?;
     set("connect/endpoints", &json(connect)?)?;
-    set("connect/timeout_ms", "0")?;
+    set("connect/timeout_ms", "-1")?;
     set("connect/exit_on_failure", "false")?;
     set("connect/retry", r#"{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"#)?;
     set("scouting/multicast/enabled", if connect.is_empty() { "true" } else { "false" })?;

@@ -18,7 +18,7 @@ use crate::overlay::overlay_refusal;
 use crate::steps::Note;
 
 /// How long the destination may take to make ready: creating a container, or loading an image.
-const PREPARE_DEADLINE: Duration = Duration::from_secs(120);
+const PREPARE_DEADLINE: Duration = Duration::from_secs(150);
 
 impl Source {
     /// Looks at the service and the destination, and changes nothing.

@@ -36,7 +36,7 @@ fn schema() -> Option<PathBuf> {
 
 /// Says what this machine lacks for these tests; `true` if it lacks nothing.
 pub(crate) fn possible() -> bool {
-    let mut missing: Vec<String> = ["ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ip"]
+    let mut missing: Vec<String> = ["ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-appctl", "ip"]
         .iter()
         .filter(|name| program(name).is_none())
         .map(|name| format!("the program {name}"))
@@ -192,6 +192,13 @@ impl Host {
         let run = self.rundir.display();
         let arguments = vec![format!("unix:{run}/db.sock"), format!("--unixctl={run}/vswitchd.ctl")];
         self.vswitchd = Some(self.spawn("ovs-vswitchd", arguments).await);
+    }
+
+    /// Returns once the switch acts by its flows alone, and by nothing that it remembers of earlier ones (ovs-vswitchd(8)).
+    pub(crate) fn forget_earlier_flows(&self) {
+        let control = self.rundir.join("vswitchd.ctl");
+        let mut wait = Command::new(program("ovs-appctl").unwrap());
+        assert!(wait.arg("-t").arg(control).arg("revalidator/wait").status().unwrap().success());
     }
 
     pub(crate) fn stop_vswitchd(&mut self) {

@@ -21,11 +21,10 @@ fn hears_nothing(stream: &mut std::net::TcpStream, why: &str) {
     }
 }
 
-/// Puts up a wall before an endpoint that has spoken already: the switch acts by what it remembers for a moment. In a hand-over the endpoint is
-/// new.
+/// Puts up a wall before an endpoint that has spoken already. In a hand-over the endpoint is new, and the switch remembers nothing of it.
 async fn wall(host: &Host) {
     host.with(|o| async move { o.wall("service").await.unwrap() }).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    host.forget_earlier_flows();
 }
 
 #[tokio::test(flavor = "multi_thread")]

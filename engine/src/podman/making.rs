@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
+use std::time::Duration;
 
 use mose_protocol::container::ContainerDescription;
 use mose_protocol::handover::Task;
@@ -17,6 +18,10 @@ use super::{
 };
 use crate::aside::aside;
 use crate::{Container, Described, Engine};
+
+/// How long Podman may take to take a container down that was only initialised. The service still runs at the source, and one whose
+/// clean-up is killed half-way remembers a stop.
+const TAKING_DOWN: Duration = Duration::from_secs(80);
 
 impl PodmanEngine {
     /// All that another host needs to make the same container, or why it cannot be moved.
@@ -156,7 +161,8 @@ impl PodmanEngine {
     ///
     /// REST can only *stop* it, which Podman remembers as the user's will, so that its restart policy would never
     /// act after the restore. The command behind conmon's exit hook leaves no such memory; where it cannot be run,
-    /// stopping is what there is. Conmon is ended first: it would have a container that was started with `--rm` removed.
+    /// stopping is what there is. Conmon is ended first: it would have a container that was started with `--rm` removed. Podman finds
+    /// fault with its absence after a stop that did what was asked, so that the container's state decides.
     async fn take_down(&self, name: &ServiceName) -> Result<(), Refusal> {
         if let Some(conmon) = Conmon::of(&self.inspect_raw(name.as_str()).await?) {
             conmon.end();
@@ -166,7 +172,7 @@ impl PodmanEngine {
             .stdin(std::process::Stdio::null())
             .kill_on_drop(true)
             .output();
-        match tokio::time::timeout(CALL_DEADLINE, cleanup).await {
+        match tokio::time::timeout(TAKING_DOWN, cleanup).await {
             Ok(Ok(output)) if output.status.success() => return Ok(()),
             Ok(Ok(output)) => {
                 let said = String::from_utf8_lossy(&output.stderr);
@@ -177,7 +183,10 @@ impl PodmanEngine {
         }
         let handle = self.podman.containers().get(name.as_str());
         let stop = ContainerStopOpts::builder().timeout(0).build();
-        self.call(&format!("stop {name}"), CALL_DEADLINE, handle.stop(&stop)).await
+        let stopped = self.call(&format!("stop {name}"), CALL_DEADLINE, handle.stop(&stop)).await;
+        let Err(refusal) = stopped else { return Ok(()) };
+        let state = self.inspect_raw(name.as_str()).await?;
+        if is_down(&state) { Ok(()) } else { Err(refusal) }
     }
 
     /// Has the files that Podman is about to make anew put back as they are, before CRIU restores.
@@ -189,6 +198,11 @@ impl PodmanEngine {
         self.hooks.before_restore(&container.id, move || kept.put_back());
         Ok(())
     }
+}
+
+/// Whether an inspected container has nothing in the runtime (podman-inspect(1)).
+fn is_down(inspect: &Value) -> bool {
+    matches!(inspect["State"]["Status"].as_str(), Some("created" | "exited" | "stopped"))
 }
 
 /// In what a container would come out different here.
@@ -208,4 +222,20 @@ fn make_room_for_images(container: &Container) -> Result<(), Refusal> {
         .mode(0o700)
         .create(&container.checkpoint)
         .map_err(|error| io_refusal("the checkpoint folder cannot be made", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_runtime_knows_nothing_of_is_down() {
+        let down = |status: &str| is_down(&json!({ "State": { "Status": status } }));
+        assert!(down("created") && down("exited") && down("stopped"));
+        // podman-inspect(1): what `init` leaves is "initialized".
+        assert!(!down("initialized") && !down("running") && !down("stopping"));
+        assert!(!is_down(&json!({})));
+    }
 }
