@@ -153,6 +153,14 @@ fn configuration(
     set("connect/retry", r#"{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"#)?;
     set("scouting/multicast/enabled", if connect.is_empty() { "true" } else { "false" })?;
     set("scouting/delay", "0")?;
+    // Of each two, one connects to the other, each time: see `anew`. Either that is said, or the one with the greater identity does.
+    for way in ["gossip", "multicast"] {
+        let greater = r#"{ peer: { to_router: "always", to_peer: "greater-zid" } }"#;
+        set(&format!("scouting/{way}/autoconnect_strategy"), greater)?;
+    }
+    if !listen.is_empty() && !connect.is_empty() {
+        set("scouting/gossip/autoconnect", "{ peer: [] }")?;
+    }
     set("transport/link/tx/lease", &LEASE_MS.to_string())?;
     set("transport/link/tx/queue/congestion_control/block/wait_before_close", &block_us.to_string())?;
     Ok(config)

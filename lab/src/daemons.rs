@@ -1,7 +1,8 @@
 //! The daemons of a host, as data: what runs, after what, how one knows it is ready.
 
+use std::cmp::Ordering;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -157,11 +158,27 @@ pub(crate) fn agent_command(config: &HostConfig) -> Vec<String> {
             .to_vec();
     argv.extend(["--underlay".to_owned(), config.address.to_string()]);
     argv.extend(["--listen".to_owned(), format!("tcp/{}:{AGENT_PORT}", config.address)]);
-    for (_, address) in &config.peers {
+    for address in dialled(config) {
         argv.extend(["--connect".to_owned(), format!("tcp/{address}:{AGENT_PORT}")]);
     }
     argv.extend(["--state", "/var/lib/mose"].map(str::to_owned));
     argv
+}
+
+/// The hosts whose agents a host's agent connects to: of each two, one connects to the other, and nearly all connect to as many as others
+/// do. In the order of their addresses, as a ring, each connects to the half of them that follows it.
+fn dialled(config: &HostConfig) -> Vec<Ipv4Addr> {
+    let mut ring: Vec<_> = config.peers.iter().map(|(_, address)| *address).chain([config.address]).collect();
+    ring.sort();
+    let own = ring.iter().position(|address| *address == config.address).unwrap_or_default();
+    let ahead = |place: &usize| (place + ring.len() - own) % ring.len();
+    let dials = |place: &usize| match (2 * ahead(place)).cmp(&ring.len()) {
+        Ordering::Less => *place != own,
+        // Just as far either way.
+        Ordering::Equal => own < *place,
+        Ordering::Greater => false,
+    };
+    (0..ring.len()).filter(dials).map(|place| ring[place]).collect()
 }
 
 #[cfg(test)]
@@ -169,13 +186,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_agent_connects_to_every_other_host() {
+    fn the_agent_says_where_it_is_and_connects_to_others() {
         let argv = agent_command(&HostConfig::example()).join(" ");
         assert_eq!(
             argv,
             "/usr/local/bin/mose-agent run --name edge-a --role edge --underlay 10.99.0.11 --listen tcp/10.99.0.11:7447 \
              --connect tcp/10.99.0.12:7447 --state /var/lib/mose"
         );
+    }
+
+    #[test]
+    fn of_each_two_hosts_one_connects_to_the_other() {
+        for count in 2..=7_u8 {
+            let address = |host| Ipv4Addr::new(10, 99, 0, 10 + host);
+            let host = |own| HostConfig {
+                address: address(own),
+                peers: (0..count)
+                    .filter(|peer| *peer != own)
+                    .map(|peer| (String::new(), address(peer)))
+                    .collect(),
+                ..HostConfig::example()
+            };
+            let dialled: Vec<_> = (0..count).map(|own| dialled(&host(own))).collect();
+            for one in 0..count {
+                for other in 0..one {
+                    let ways = [(one, other), (other, one)];
+                    let connected =
+                        ways.iter().filter(|(from, to)| dialled[*from as usize].contains(&address(*to)));
+                    assert_eq!(connected.count(), 1, "{one} and {other} of {count}");
+                }
+            }
+            // One that connects to nobody would look around by multicast.
+            assert!(count == 2 || dialled.iter().all(|hosts| !hosts.is_empty()));
+        }
     }
 
     #[test]

@@ -87,7 +87,8 @@ struct Run {
     /// Zenoh endpoints to listen on, such as tcp/10.0.0.1:7447. The next higher port is used too, for images.
     #[arg(long, required = true)]
     listen: Vec<String>,
-    /// Zenoh endpoints of other agents. None: they are looked for by multicast.
+    /// Zenoh endpoints of other agents. Each two agents must be named once, by either of them. None: they are looked for by
+    /// multicast.
     #[arg(long)]
     connect: Vec<String>,
     /// Podman's socket.
