@@ -7,73 +7,19 @@
 //! it began with end soon after another has joined. It is ended by ending what has joined, and both begin anew.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use zenoh::Session;
 use zenoh::sample::SampleKind;
-use zenoh::session::{Link, ZenohId};
 
 use crate::session::LEASE_MS;
+use crate::sockets::Connection;
 
 /// How long a connection must be there beside one that belongs to its session to belong to it too: what is dead is gone by then.
 const PROOF: Duration = Duration::from_millis(LEASE_MS + 1000);
 
-/// How long it is waited for others that join it, so that all end together: Zenoh may forget what comes after a session that ends twice.
-const SETTLING: Duration = Duration::from_millis(300);
-
-/// A connection by its two ends: here, there.
-type Connection = (SocketAddr, SocketAddr);
-
-/// Ends each session of `session` with a peer that has begun anew.
-///
-/// # Errors
-/// Where the connections cannot be followed.
-pub(crate) async fn end_what_is_stale(session: &Session) -> zenoh::Result<()> {
-    let known = Arc::new(Mutex::new(HashMap::<ZenohId, Connections>::new()));
-    let of_links = known.clone();
-    session
-        .info()
-        .transport_events_listener()
-        .history(true)
-        .callback(move |event| {
-            let peer = *event.transport().zid();
-            match event.kind() {
-                SampleKind::Put => known.lock().insert(peer, Connections::default()),
-                SampleKind::Delete => known.lock().remove(&peer),
-            };
-        })
-        .background()
-        .await?;
-    session
-        .info()
-        .link_events_listener()
-        .history(true)
-        .callback(move |event| {
-            let Some(connection) = connection(event.link()) else { return };
-            let peer = *event.link().zid();
-            if !of_links.lock().entry(peer).or_default().note(event.kind(), connection, Instant::now()) {
-                return;
-            }
-            // Zenoh calls from a thread that may wait.
-            std::thread::sleep(SETTLING);
-            let stale = of_links.lock().get_mut(&peer).map(Connections::to_end).unwrap_or_default();
-            if !stale.is_empty() {
-                tracing::info!(%peer, "it has begun anew; so does the session with it");
-                end(&stale);
-            }
-        })
-        .background()
-        .await
-}
-
 /// The connections of the session with one peer.
 #[derive(Default)]
-struct Connections {
+pub(crate) struct Connections {
     /// Those that the session began with, and those that have proved to belong to it.
     own: HashSet<Connection>,
     /// Those that joined, and when.
@@ -84,7 +30,7 @@ struct Connections {
 
 impl Connections {
     /// Notes one that is there, or has ended; whether there are any to end.
-    fn note(&mut self, kind: SampleKind, connection: Connection, now: Instant) -> bool {
+    pub(crate) fn note(&mut self, kind: SampleKind, connection: Connection, now: Instant) -> bool {
         match kind {
             SampleKind::Put => self.joined(connection, now),
             SampleKind::Delete => self.ended(connection, now),
@@ -114,42 +60,15 @@ impl Connections {
     }
 
     /// Those to end, each told once.
-    fn to_end(&mut self) -> Vec<Connection> {
+    pub(crate) fn to_end(&mut self) -> Vec<Connection> {
         if self.stale { self.joined.drain().map(|(connection, _)| connection).collect() } else { Vec::new() }
     }
 }
 
-/// The ends of a link over TCP.
-fn connection(link: &Link) -> Option<Connection> {
-    let end = |locator: &zenoh::config::Locator| locator.address().as_str().parse().ok();
-    Some((end(link.src())?, end(link.dst())?))
-}
-
-/// Ends connections of this process. Zenoh cannot be asked to; that they have ended it notices. What has come already it still takes in:
-/// were writing to fail as well, it might take in something after it has forgotten the session, and not forget that.
-fn end(connections: &[Connection]) {
-    let Ok(files) = fs::read_dir("/proc/self/fd") else { return };
-    let descriptors = files.flatten().filter_map(|file| file.file_name().to_str()?.parse().ok());
-    for stream in descriptors.filter_map(socket) {
-        let (Ok(here), Ok(there)) = (stream.local_addr(), stream.peer_addr()) else { continue };
-        if connections.contains(&(here, there))
-            && let Err(error) = stream.shutdown(Shutdown::Read)
-        {
-            tracing::debug!(%here, %there, %error, "it ended by itself");
-        }
-    }
-}
-
-/// A descriptor of this process as a stream of its own, whatever becomes of that descriptor.
-fn socket(descriptor: RawFd) -> Option<TcpStream> {
-    // SAFETY: the kernel refuses a descriptor that is none.
-    let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 0) };
-    // SAFETY: it is new and nobody else's. One that is no TCP socket answers every call with an error.
-    (copy >= 0).then(|| TcpStream::from(unsafe { OwnedFd::from_raw_fd(copy) }))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn connections(count: u16) -> Vec<Connection> {
@@ -188,20 +107,5 @@ mod tests {
         assert_eq!(session.to_end(), []);
         session.ended(all[2], now + PROOF * 2);
         assert_eq!(session.to_end(), []);
-    }
-
-    #[test]
-    fn only_the_connections_that_are_named_end() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let dial = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (stays, goes) = (dial(), dial());
-        let (_near, _far) = (listener.accept().unwrap(), listener.accept().unwrap());
-        end(&[(goes.local_addr().unwrap(), goes.peer_addr().unwrap())]);
-        let read = |mut stream: &TcpStream| {
-            stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-            std::io::Read::read(&mut stream, &mut [0])
-        };
-        assert_eq!(read(&goes).unwrap(), 0);
-        assert_eq!(read(&stays).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }
 }

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use mose_protocol::{Refusal, RefusalCode};
 use zenoh::{Config, Session};
 
-use crate::anew;
+use crate::connections;
 
 /// How long a peer may be silent before its session counts as dead, in milliseconds. The death of a process is seen
 /// at once, by its connection; this is for hosts and links that die.
@@ -18,8 +18,7 @@ const BLOCK_US: u64 = 2_000_000;
 const BULK_BLOCK_US: u64 = 10_000_000;
 
 /// How Zenoh's threads are divided, and where it reads that. While bulk data waits for a receiver that has stopped, the thread that closes
-/// the connection waits too, and whoever forgets a peer waits up to 10 s for what was under way to it: were they the only ones that send
-/// and route, nobody would hear of this host meanwhile.
+/// the connection waits too: were it the only one that sends or routes, nobody would hear of this host meanwhile.
 const THREADS: (&str, &str) = ("ZENOH_RUNTIME", "(tx: (worker_threads: 4), net: (worker_threads: 4))");
 
 /// The receive buffer of a session for images, in bytes: with it their throughput is a fifth higher.
@@ -58,7 +57,7 @@ pub async fn open(listen: &[String], connect: &[String]) -> Result<Session, Refu
 pub fn configured(config: Config) -> BoxFuture<'static, zenoh::Result<Session>> {
     Box::pin(async move {
         let session = zenoh::open(config).await?;
-        anew::end_what_is_stale(&session).await?;
+        connections::look_after(&session).await?;
         Ok(session)
     })
 }

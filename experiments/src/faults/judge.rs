@@ -52,7 +52,8 @@ pub(crate) fn judge(cell: &Cell, found: Found) -> FaultCell {
         why.push(format!("the client told nothing: {error}"));
         ClientReport::default()
     });
-    let silence_ms = silence(&report, span);
+    let listed = silence(&report, span);
+    let silence_ms = listed.unwrap_or(report.longest_gap_ms.min(SHORTEST_MS));
     if silence_ms > bound_ms {
         why.push(format!("the service stood still for {silence_ms:.0} ms, of at most {bound_ms:.0}"));
     }
@@ -79,7 +80,7 @@ pub(crate) fn judge(cell: &Cell, found: Found) -> FaultCell {
     }
     why.extend(leaked.iter().cloned());
     let silence_told = ended.record.as_ref().map(|record| record.downtime.silence());
-    let told_off = silence_told.is_some_and(|told| off(told, silence_ms));
+    let told_off = silence_told.is_some_and(|told| off(told, listed));
     let told_ms = ended.record.as_ref().and_then(|record| record.downtime.client_gap()).map(|gap| gap.0);
     if told_off {
         why.push(format!("the record tells a client gap of {:.0} ms", told_ms.unwrap_or_default()));
@@ -112,18 +113,23 @@ pub(crate) fn judge(cell: &Cell, found: Found) -> FaultCell {
     }
 }
 
-/// The client's longest silence in a span; it lists none under 50 ms.
-fn silence(report: &ClientReport, (from, to): (u64, u64)) -> f64 {
-    let listed = report.longest_gap_between(from, to);
-    if listed > 0.0 { listed } else { report.longest_gap_ms.min(50.0) }
+/// A client lists no silence that is shorter, in ms.
+const SHORTEST_MS: f64 = 50.0;
+
+/// The client's longest silence in a span, if it lists one.
+fn silence(report: &ClientReport, (from, to): (u64, u64)) -> Option<f64> {
+    Some(report.longest_gap_between(from, to)).filter(|listed| *listed > 0.0)
 }
 
-/// Whether a record tells something else than the client's own log. What it does not know is not wrong.
-fn off(told: Silence, own_ms: f64) -> bool {
+/// Whether a record tells something else than the client's own log. What either does not know is not wrong.
+fn off(told: Silence, own_ms: Option<f64>) -> bool {
+    let listed = own_ms.is_some();
+    let own_ms = own_ms.unwrap_or(SHORTEST_MS);
     let beyond = |told: f64, own: f64| told - own > OFF_MS && told - own > OFF_SHARE * own;
     match told {
         Silence::Unwatched | Silence::Unknown => false,
         Silence::AtLeast(told) => beyond(told.0, own_ms),
+        Silence::Known(told) if !listed => beyond(told.0, own_ms),
         Silence::Known(told) => {
             let distance = (told.0 - own_ms).abs();
             distance > OFF_MS && distance > OFF_SHARE * own_ms
@@ -195,10 +201,15 @@ mod tests {
     #[test]
     fn a_figure_is_off_by_a_tenth_and_20_ms() {
         let known = |told: f64| Silence::Known(Millis(told));
-        assert!(!off(known(1090.0), 1000.0) && off(known(1110.0), 1000.0) && off(known(890.0), 1000.0));
-        assert!(!off(known(69.0), 50.0) && off(known(71.0), 50.0));
-        assert!(!off(Silence::Unknown, 1.0) && !off(Silence::AtLeast(Millis(500.0)), 9000.0));
-        assert!(off(Silence::AtLeast(Millis(9000.0)), 500.0));
+        let second = Some(1000.0);
+        assert!(!off(known(1090.0), second) && off(known(1110.0), second) && off(known(890.0), second));
+        assert!(
+            !off(known(79.0), Some(60.0)) && off(known(81.0), Some(60.0)) && off(known(39.0), Some(60.0))
+        );
+        assert!(!off(Silence::Unknown, Some(60.0)) && !off(Silence::AtLeast(Millis(500.0)), Some(9000.0)));
+        assert!(off(Silence::AtLeast(Millis(9000.0)), Some(500.0)));
+        // A client that lists none may have been silent for anything up to the shortest.
+        assert!(!off(known(3.0), None) && !off(known(69.0), None) && off(known(71.0), None));
     }
 
     #[test]

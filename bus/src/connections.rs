@@ -1,0 +1,68 @@
+//! The connections of a session: what Zenoh does with them that agents cannot live with is put right as they come and go.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use zenoh::Session;
+use zenoh::sample::SampleKind;
+use zenoh::session::{Link, ZenohId};
+
+use crate::anew::Connections;
+use crate::sockets::{self, Connection};
+
+/// How long it is waited for others that join a session that is to end, so that all end together: Zenoh may forget what comes after a
+/// session that ends twice.
+const SETTLING: Duration = Duration::from_millis(300);
+
+/// Follows the connections of `session` for as long as it lives.
+///
+/// # Errors
+/// Where they cannot be followed.
+pub(crate) async fn look_after(session: &Session) -> zenoh::Result<()> {
+    let known = Arc::new(Mutex::new(HashMap::<ZenohId, Connections>::new()));
+    let of_links = known.clone();
+    session
+        .info()
+        .transport_events_listener()
+        .history(true)
+        .callback(move |event| {
+            let peer = *event.transport().zid();
+            match event.kind() {
+                SampleKind::Put => known.lock().insert(peer, Connections::default()),
+                SampleKind::Delete => known.lock().remove(&peer),
+            };
+        })
+        .background()
+        .await?;
+    session
+        .info()
+        .link_events_listener()
+        .history(true)
+        .callback(move |event| {
+            let Some(connection) = ends(event.link()) else { return };
+            if event.kind() == SampleKind::Put {
+                sockets::never_linger(connection);
+            }
+            let peer = *event.link().zid();
+            if !of_links.lock().entry(peer).or_default().note(event.kind(), connection, Instant::now()) {
+                return;
+            }
+            // Zenoh calls from a thread that may wait.
+            std::thread::sleep(SETTLING);
+            let stale = of_links.lock().get_mut(&peer).map(Connections::to_end).unwrap_or_default();
+            if !stale.is_empty() {
+                tracing::info!(%peer, "it has begun anew; so does the session with it");
+                sockets::end(&stale);
+            }
+        })
+        .background()
+        .await
+}
+
+/// The ends of a link over TCP.
+fn ends(link: &Link) -> Option<Connection> {
+    let end = |locator: &zenoh::config::Locator| locator.address().as_str().parse().ok();
+    Some((end(link.src())?, end(link.dst())?))
+}
