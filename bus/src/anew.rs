@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 
 use zenoh::sample::SampleKind;
 
-use crate::session::LEASE_MS;
 use crate::sockets::Connection;
+
+/// How long a peer may be silent before its session counts as dead, in milliseconds. The death of a process is seen
+/// at once, by its connection; this is for hosts and links that die.
+pub(crate) const LEASE_MS: u64 = 3000;
 
 /// How long a connection must be there beside one that belongs to its session to belong to it too: what is dead is gone by then.
 const PROOF: Duration = Duration::from_millis(LEASE_MS + 1000);

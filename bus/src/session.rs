@@ -4,11 +4,8 @@ use futures_util::future::BoxFuture;
 use mose_protocol::{Refusal, RefusalCode};
 use zenoh::{Config, Session};
 
+use crate::anew::LEASE_MS;
 use crate::connections;
-
-/// How long a peer may be silent before its session counts as dead, in milliseconds. The death of a process is seen
-/// at once, by its connection; this is for hosts and links that die.
-pub(crate) const LEASE_MS: u64 = 3000;
 
 /// How long a message may wait for a receiver that takes nothing before Zenoh closes the connection, in microseconds. Who sends it waits
 /// as long, on a thread of ours.

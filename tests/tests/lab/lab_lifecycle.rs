@@ -235,7 +235,10 @@ fn the_agent_gets_its_peers_and_is_back_within_a_second_however_often_it_is_kill
     let lab = bench.up();
     let arguments = shell(&lab, "uav", "cat /run/mose-agent.args");
     assert!(arguments.starts_with("run --name uav --role mobile --underlay 10.99.0.13 "), "{arguments}");
-    assert_eq!(arguments.matches("--connect").count(), 3, "{arguments}");
+    // Of each two, one connects to the other.
+    let all =
+        ["edge-a", "edge-b", "uav", "controller"].map(|host| shell(&lab, host, "cat /run/mose-agent.args"));
+    assert_eq!(all.concat().matches("--connect").count(), 6, "{all:?}");
     for round in 1..=4 {
         kill_hard(daemon(&lab, "uav", "mose-agent").machine_pid.unwrap());
         let back = || {
