@@ -62,8 +62,8 @@ impl Connections {
         self.stale = self.own.is_empty();
     }
 
-    /// Those to end, each told once.
-    pub(crate) fn to_end(&mut self) -> Vec<Connection> {
+    /// Those to end, each once.
+    pub(crate) fn take_stale(&mut self) -> Vec<Connection> {
         if self.stale { self.joined.drain().map(|(connection, _)| connection).collect() } else { Vec::new() }
     }
 }
@@ -87,13 +87,13 @@ mod tests {
         session.joined(all[1], now + PROOF);
         session.joined(all[2], now + PROOF);
         session.ended(all[1], now + PROOF);
-        assert_eq!(session.to_end(), []);
+        assert_eq!(session.take_stale(), []);
         session.ended(all[0], now + PROOF * 3 / 2);
-        assert_eq!(session.to_end(), [all[2]]);
-        assert_eq!(session.to_end(), []);
+        assert_eq!(session.take_stale(), [all[2]]);
+        assert_eq!(session.take_stale(), []);
         // What is still being dialled joins it for nothing.
         session.joined(all[3], now + PROOF * 2);
-        assert_eq!(session.to_end(), [all[3]]);
+        assert_eq!(session.take_stale(), [all[3]]);
     }
 
     #[test]
@@ -107,8 +107,8 @@ mod tests {
         // What has proved to belong to it proves it of others.
         session.joined(all[2], now + PROOF);
         session.ended(all[1], now + PROOF * 2);
-        assert_eq!(session.to_end(), []);
+        assert_eq!(session.take_stale(), []);
         session.ended(all[2], now + PROOF * 2);
-        assert_eq!(session.to_end(), []);
+        assert_eq!(session.take_stale(), []);
     }
 }

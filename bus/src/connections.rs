@@ -51,7 +51,7 @@ pub(crate) async fn look_after(session: &Session) -> zenoh::Result<()> {
             }
             // Zenoh calls from a thread that may wait.
             std::thread::sleep(SETTLING);
-            let stale = of_links.lock().get_mut(&peer).map(Connections::to_end).unwrap_or_default();
+            let stale = of_links.lock().get_mut(&peer).map(Connections::take_stale).unwrap_or_default();
             if !stale.is_empty() {
                 tracing::info!(%peer, "it has begun anew; so does the session with it");
                 sockets::end(&stale);

@@ -144,7 +144,8 @@ fn configuration(
     set("mode", "\"peer\"")?;
     set("listen/endpoints", &json(listen)?)?;
     set("connect/endpoints", &json(connect)?)?;
-    set("connect/timeout_ms", "-1")?;
+    // An agent goes on dialling one that starts later. Who only asks is connected once its session is open, or hears that nobody is there.
+    set("connect/timeout_ms", if listen.is_empty() { "0" } else { "-1" })?;
     set("connect/exit_on_failure", "false")?;
     set("connect/retry", r#"{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"#)?;
     set("scouting/multicast/enabled", if connect.is_empty() { "true" } else { "false" })?;

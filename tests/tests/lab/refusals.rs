@@ -193,11 +193,7 @@ fn an_agent_answers_a_request_of_another_version_with_the_reason() {
         nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            // A client connects on the thread that opens it; Zenoh's own may be in another network.
-            let mut config = zenoh::Config::default();
-            config.insert_json5("mode", "\"client\"").unwrap();
-            config.insert_json5("connect/endpoints", "[\"tcp/10.99.0.11:7447\"]").unwrap();
-            let session = mose_bus::session::configured(config).await.unwrap();
+            let session = mose_bus::session::open(&[], &["tcp/10.99.0.11:7447".into()]).await.unwrap();
             let key = keys::requests(&"edge-a".parse().unwrap());
             for payload in [
                 Request::Hello.seal_as(99).unwrap(),
