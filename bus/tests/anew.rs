@@ -1,4 +1,5 @@
 //! Peers that meet again over real connections, after one of them has begun anew without the other's noticing.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
