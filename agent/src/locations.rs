@@ -16,8 +16,9 @@ use zenoh::sample::SampleKind;
 use crate::agent::Agent;
 use crate::overlay::overlay_refusal;
 
-/// How long a peer may take to answer where an address is, and how it is told again.
+/// How long a peer has to confirm that it knows where an address is, before it is told again.
 const TELLING: Duration = Duration::from_secs(1);
+/// The pause before it is told again, and how many times it is.
 const TOLD_AGAIN: ConstantBuilder =
     ConstantBuilder::new().with_delay(Duration::from_millis(200)).with_max_times(25);
 

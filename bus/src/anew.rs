@@ -1,10 +1,11 @@
-//! Peers that have begun anew, unnoticed.
+//! Finds sessions that survived their peer's.
 //!
-//! A peer that was silent for longer than its lease is forgotten, and dials again, or is dialled. If the other side has not noticed the
-//! silence, Zenoh 1.10 takes the new connection into the session that it still has (`add_link` of zenoh-transport counts only connections
-//! that came in, so that two peers may dial each other). Then one side tells nothing again of what it has told once, the other drops what
-//! it does not expect, and neither sees the other for as long as the connection lasts. Such a session shows by its connections: all that
-//! it began with end soon after another has joined. It is ended by ending what has joined, and both begin anew.
+//! A peer drops its session after a lease without a sign of life, and opens a new one. The other side may not have noticed the silence,
+//! for example because its process was stopped. Zenoh 1.10 then adds the new connection to the old session: `add_link` of zenoh-transport
+//! limits only incoming connections. The two sides no longer agree on what they have told each other, and do not see each other again
+//! while the connection lasts.
+//!
+//! Such a session loses all its own connections soon after another has joined. The joined ones are closed, and both sides start over.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -17,13 +18,13 @@ use crate::sockets::Connection;
 /// at once, by its connection; this is for hosts and links that die.
 pub(crate) const LEASE_MS: u64 = 3000;
 
-/// How long a connection must be there beside one that belongs to its session to belong to it too: what is dead is gone by then.
+/// A connection belongs to a session once it has been open for this long beside one that does: a dead one is gone by then.
 const PROOF: Duration = Duration::from_millis(LEASE_MS + 1000);
 
-/// The connections of the session with one peer.
+/// The connections of a session with one peer.
 #[derive(Default)]
 pub(crate) struct Connections {
-    /// Those that the session began with, and those that have proved to belong to it.
+    /// The one that the session began with, and those that have proved to belong to it.
     own: HashSet<Connection>,
     /// Those that joined, and when.
     joined: HashMap<Connection, Instant>,
@@ -32,7 +33,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Notes one that is there, or has ended; whether there are any to end.
+    /// Notes that one is open or has ended; returns whether any must be closed.
     pub(crate) fn note(&mut self, kind: SampleKind, connection: Connection, now: Instant) -> bool {
         match kind {
             SampleKind::Put => self.joined(connection, now),
@@ -41,7 +42,7 @@ impl Connections {
         self.stale && !self.joined.is_empty()
     }
 
-    /// Notes one that is there, once or again.
+    /// Notes an open one, which may be known already.
     fn joined(&mut self, connection: Connection, now: Instant) {
         if self.own.is_empty() && !self.stale {
             self.own.insert(connection);
@@ -62,7 +63,7 @@ impl Connections {
         self.stale = self.own.is_empty();
     }
 
-    /// Those to end, each once.
+    /// Takes those that must be closed.
     pub(crate) fn take_stale(&mut self) -> Vec<Connection> {
         if self.stale { self.joined.drain().map(|(connection, _)| connection).collect() } else { Vec::new() }
     }

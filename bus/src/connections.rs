@@ -1,4 +1,4 @@
-//! The connections of a session: what Zenoh does with them that agents cannot live with is put right as they come and go.
+//! Corrects what Zenoh does with a session's connections, as they open and end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use zenoh::session::{Link, ZenohId};
 use crate::anew::Connections;
 use crate::sockets::{self, Connection};
 
-/// How long it is waited for others that join a session that is to end, so that all end together: Zenoh may forget what comes after a
-/// session that ends twice.
+/// How long a stale session is left open for more connections to join, so that all are closed together. No event tells that the last one
+/// has joined, and Zenoh drops a new session if the one before it ends twice.
 const SETTLING: Duration = Duration::from_millis(300);
 
 /// Follows the connections of `session` for as long as it lives.
@@ -46,14 +46,20 @@ pub(crate) async fn look_after(session: &Session) -> zenoh::Result<()> {
                 sockets::never_linger(connection);
             }
             let peer = *event.link().zid();
-            if !of_links.lock().entry(peer).or_default().note(event.kind(), connection, Instant::now()) {
+            let mut sessions = of_links.lock();
+            if event.kind() == SampleKind::Put {
+                sessions.entry(peer).or_default();
+            }
+            let Some(connections) = sessions.get_mut(&peer) else { return };
+            if !connections.note(event.kind(), connection, Instant::now()) {
                 return;
             }
-            // Zenoh calls from a thread that may wait.
+            drop(sessions);
+            // Zenoh calls from a thread that may block.
             std::thread::sleep(SETTLING);
             let stale = of_links.lock().get_mut(&peer).map(Connections::take_stale).unwrap_or_default();
             if !stale.is_empty() {
-                tracing::info!(%peer, "it has begun anew; so does the session with it");
+                tracing::info!(%peer, "a peer opened a new session unnoticed; the old one is closed");
                 sockets::end(&stale);
             }
         })

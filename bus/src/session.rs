@@ -144,19 +144,22 @@ fn configuration(
     set("mode", "\"peer\"")?;
     set("listen/endpoints", &json(listen)?)?;
     set("connect/endpoints", &json(connect)?)?;
-    // An agent goes on dialling one that starts later. Who only asks is connected once its session is open, or hears that nobody is there.
+    // An agent keeps dialling one that starts later. A program that only asks tries once: its session is connected when it is open.
     set("connect/timeout_ms", if listen.is_empty() { "0" } else { "-1" })?;
     set("connect/exit_on_failure", "false")?;
     set("connect/retry", r#"{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"#)?;
     set("scouting/multicast/enabled", if connect.is_empty() { "true" } else { "false" })?;
     set("scouting/delay", "0")?;
-    // Of each two, one connects to the other, each time: see `anew`. Either that is said, or the one with the greater identity does.
-    for way in ["gossip", "multicast"] {
-        let greater = r#"{ peer: { to_router: "always", to_peer: "greater-zid" } }"#;
-        set(&format!("scouting/{way}/autoconnect_strategy"), greater)?;
-    }
-    if !listen.is_empty() && !connect.is_empty() {
-        set("scouting/gossip/autoconnect", "{ peer: [] }")?;
+    if !listen.is_empty() {
+        // Of two agents one connects to the other, always the same one (see `anew`): the one that names the other, or, where agents find
+        // each other, the one with the greater identity.
+        for way in ["gossip", "multicast"] {
+            let greater = r#"{ peer: { to_router: "always", to_peer: "greater-zid" } }"#;
+            set(&format!("scouting/{way}/autoconnect_strategy"), greater)?;
+        }
+        if !connect.is_empty() {
+            set("scouting/gossip/autoconnect", "{ peer: [] }")?;
+        }
     }
     set("transport/link/tx/lease", &LEASE_MS.to_string())?;
     set("transport/link/tx/queue/congestion_control/block/wait_before_close", &block_us.to_string())?;

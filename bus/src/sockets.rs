@@ -1,4 +1,4 @@
-//! The sockets of this process under Zenoh's connections, for what Zenoh cannot be told.
+//! Sets and closes the sockets below Zenoh's connections, where Zenoh has no setting or call for it.
 
 use std::fs;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -9,30 +9,30 @@ use nix::sys::socket::{setsockopt, sockopt};
 /// A connection by its two ends: here, there.
 pub(crate) type Connection = (SocketAddr, SocketAddr);
 
-/// Has a connection closed without waiting for what was sent last: whether it arrives matters to nobody who closes it. Zenoh 1.10 waits up
-/// to 10 s (`TCP_LINGER_TIMEOUT` of zenoh-link-tcp), on a thread that others need, who then hear nothing from this host.
+/// Makes `close` on a connection return at once; the kernel still sends what is queued. Zenoh 1.10 lets it block for up to 10 s
+/// (`TCP_LINGER_TIMEOUT` of zenoh-link-tcp) on a thread that also receives from other peers.
 pub(crate) fn never_linger(connection: Connection) {
     for stream in streams(&[connection]) {
         if let Err(error) = setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 0, l_linger: 0 }) {
-            tracing::debug!(?connection, %error, "it lingers");
+            tracing::debug!(?connection, %error, "its linger time cannot be set");
         }
     }
 }
 
-/// Ends connections. That they have ended Zenoh notices. What has come already it still takes in: were writing to fail as well, it might
-/// take in something after it has forgotten the session, and not forget that.
+/// Closes connections for reading; Zenoh then ends them. It first reads what has already come. If writing failed as well, Zenoh could end
+/// the session while it still reads, and would keep for ever what it reads then.
 pub(crate) fn end(connections: &[Connection]) {
     for stream in streams(connections) {
         if let Err(error) = stream.shutdown(Shutdown::Read) {
-            tracing::debug!(%error, "a connection ended by itself");
+            tracing::debug!(%error, "a connection had already ended");
         }
     }
 }
 
-/// The streams of this process with these ends.
+/// This process's sockets with these ends.
 fn streams(connections: &[Connection]) -> Vec<TcpStream> {
     let Ok(files) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    // Only sockets: to close a copy of a file's descriptor would give up the process's locks on it (fcntl(2)).
+    // Only sockets: closing a copy of a file's descriptor releases the process's locks on that file (fcntl(2)).
     let sockets = files.flatten().filter(|file| {
         fs::read_link(file.path()).is_ok_and(|leads| leads.to_string_lossy().starts_with("socket:"))
     });
@@ -44,11 +44,11 @@ fn streams(connections: &[Connection]) -> Vec<TcpStream> {
     streams.filter(wanted).collect()
 }
 
-/// The socket of a descriptor of this process, whatever becomes of that descriptor.
+/// A copy of a descriptor of this process, which may close the original meanwhile.
 fn copy(descriptor: RawFd) -> Option<TcpStream> {
-    // SAFETY: the kernel refuses a descriptor that is none.
+    // SAFETY: the kernel refuses a number that is no open descriptor.
     let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 0) };
-    // SAFETY: it is new and nobody else's. One that is no TCP socket answers every call with an error.
+    // SAFETY: the copy is new, and only this owns it. If it is no TCP socket, every call on it fails.
     (copy >= 0).then(|| TcpStream::from(unsafe { OwnedFd::from_raw_fd(copy) }))
 }
 

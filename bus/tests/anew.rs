@@ -1,4 +1,4 @@
-//! Peers that meet again over real connections, after one of them has begun anew without the other's noticing.
+//! Who meets whom over real connections: after one side opened a new session unnoticed, after a late start, by a third's word.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the report")]
 
 use std::net::SocketAddr;
@@ -109,4 +109,21 @@ async fn a_peer_may_start_after_those_that_connect_to_it() {
     let _token = waits.liveliness().declare_token(TOKEN).await.unwrap();
     let starts = session::configured(peer(later, None)).await.unwrap();
     sees(&starts).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_one_agent_finds_the_others_whoever_has_the_greater_identity() {
+    let (known, other) = (free(), free());
+    let at = |address: SocketAddr| format!("tcp/{address}");
+    let _known = session::open(&[at(known)], &[at(free())]).await.unwrap();
+    let told = session::open(&[at(other)], &[at(known)]).await.unwrap();
+    let _token = told.liveliness().declare_token(TOKEN).await.unwrap();
+    // Each has a random identity.
+    for _ in 0..8 {
+        let asks = session::open(&[], &[at(known)]).await.unwrap();
+        sees(&asks).await;
+        let found = asks.info().peers_zid().await.count();
+        assert_eq!(found, 2, "it is connected to both");
+        asks.close().await.unwrap();
+    }
 }

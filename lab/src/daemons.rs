@@ -1,6 +1,5 @@
 //! The daemons of a host, as data: what runs, after what, how one knows it is ready.
 
-use std::cmp::Ordering;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -165,20 +164,17 @@ pub(crate) fn agent_command(config: &HostConfig) -> Vec<String> {
     argv
 }
 
-/// The hosts whose agents a host's agent connects to: of each two, one connects to the other, and nearly all connect to as many as others
-/// do. In the order of their addresses, as a ring, each connects to the half of them that follows it.
+/// The hosts that a host's agent connects to: on the ring of all addresses in order, the half that follows its own. So each pair has one
+/// connection, and with more than two hosts every agent has somebody to connect to.
 fn dialled(config: &HostConfig) -> Vec<Ipv4Addr> {
     let mut ring: Vec<_> = config.peers.iter().map(|(_, address)| *address).chain([config.address]).collect();
     ring.sort();
     let own = ring.iter().position(|address| *address == config.address).unwrap_or_default();
-    let ahead = |place: &usize| (place + ring.len() - own) % ring.len();
-    let dials = |place: &usize| match (2 * ahead(place)).cmp(&ring.len()) {
-        Ordering::Less => *place != own,
-        // Just as far either way.
-        Ordering::Equal => own < *place,
-        Ordering::Greater => false,
-    };
-    (0..ring.len()).filter(dials).map(|place| ring[place]).collect()
+    // Of two opposite each other, the first connects.
+    let opposite = ring.len().is_multiple_of(2) && own < ring.len() / 2;
+    let following = (ring.len() - 1) / 2 + usize::from(opposite);
+    ring.rotate_left(own);
+    ring[1..=following].to_vec()
 }
 
 #[cfg(test)]
@@ -216,7 +212,7 @@ mod tests {
                     assert_eq!(connected.count(), 1, "{one} and {other} of {count}");
                 }
             }
-            // One that connects to nobody would look around by multicast.
+            // An agent that connects to nobody looks for others by multicast.
             assert!(count == 2 || dialled.iter().all(|hosts| !hosts.is_empty()));
         }
     }

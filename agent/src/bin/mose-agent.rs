@@ -87,8 +87,7 @@ struct Run {
     /// Zenoh endpoints to listen on, such as tcp/10.0.0.1:7447. The next higher port is used too, for images.
     #[arg(long, required = true)]
     listen: Vec<String>,
-    /// Zenoh endpoints of other agents. Each two agents must be named once, by either of them. None: they are looked for by
-    /// multicast.
+    /// Zenoh endpoints of other agents. Name each pair of agents once, on either side. Without any, agents are found by multicast.
     #[arg(long)]
     connect: Vec<String>,
     /// Podman's socket.

@@ -1,8 +1,8 @@
-//! Rehearses the restore of a service that stays where it is. CRIU restores it up to `post-restore`, and is told to fail there; it then kills
-//! everything that it has restored.
+//! Rehearses a restore at the destination, while the service goes on at its source.
 //!
-//! No client hears from the copy: its endpoint stays behind a wall, and at that stage its sockets are in repair mode. An older hook does not
-//! ask at `post-restore`: then the copy is killed at `pre-resume`, before it could run.
+//! CRIU restores the copy. At `post-restore` the hook answers *no*, and CRIU kills what it has restored. Clients hear nothing of the copy: its
+//! endpoint is behind a wall, and its sockets are still in repair mode. An older hook does not ask at `post-restore`; it then kills the copy
+//! at `pre-resume`, before it can run.
 
 use std::time::SystemTime;
 
@@ -17,7 +17,7 @@ use crate::agent::Agent;
 use crate::patience::Patience;
 use crate::steps::Note;
 
-/// What CRIU is told at `post-restore`.
+/// The reason that the hook gives CRIU at `post-restore`.
 const THE_END: &str = "it is only rehearsed: CRIU is to end it here";
 
 /// How far the restore came.

@@ -42,7 +42,7 @@ pub struct FaultCell {
     pub outcome: String,
     /// How it may end.
     pub expected: String,
-    /// How long the service stood still as the client saw it: the longest silence in its own log.
+    /// How long the service stood still as the client saw it: the longest silence in its own log. Where that lists none, what it was at most.
     pub silence_ms: f64,
     /// How long it may stand still for this fault.
     pub bound_ms: f64,
