@@ -21,6 +21,12 @@ const THREADS: (&str, &str) = ("ZENOH_RUNTIME", "(tx: (worker_threads: 4), net: 
 /// The receive buffer of a session for images, in bytes: with it their throughput is a fifth higher.
 const BULK_BUFFER: &str = "16777216";
 
+/// For how long endpoints are dialled where nobody listens yet.
+const DIALS: &str = "connect/timeout_ms";
+
+/// For ever.
+const DIALS_ON: &str = "-1";
+
 /// How many ports are tried for a session that takes any.
 const ATTEMPTS: u32 = 16;
 
@@ -43,6 +49,21 @@ pub unsafe fn divide_threads() {
 pub async fn open(listen: &[String], connect: &[String]) -> Result<Session, Refusal> {
     let config = configuration(listen, connect, BLOCK_US).map_err(|error| session_refusal(&error))?;
     configured(config).await.map_err(|error| session_refusal(&error))
+}
+
+/// A session of a program that only asks, and stays: it also meets agents at `connect` that start later. It may be open before it is
+/// connected.
+///
+/// # Errors
+/// Where an endpoint is not one.
+pub async fn stay(connect: &[String]) -> Result<Session, Refusal> {
+    let config = configuration(&[], connect, BLOCK_US).and_then(|mut config| {
+        config.insert_json5(DIALS, DIALS_ON)?;
+        Ok(config)
+    });
+    configured(config.map_err(|error| session_refusal(&error))?)
+        .await
+        .map_err(|error| session_refusal(&error))
 }
 
 /// A session with this configuration as it is.
@@ -145,7 +166,7 @@ fn configuration(
     set("listen/endpoints", &json(listen)?)?;
     set("connect/endpoints", &json(connect)?)?;
     // An agent keeps dialling one that starts later. A program that only asks tries once: its session is connected when it is open.
-    set("connect/timeout_ms", if listen.is_empty() { "0" } else { "-1" })?;
+    set(DIALS, if listen.is_empty() { "0" } else { DIALS_ON })?;
     set("connect/exit_on_failure", "false")?;
     set("connect/retry", r#"{ period_init_ms: 100, period_max_ms: 1000, period_increase_factor: 2 }"#)?;
     set("scouting/multicast/enabled", if connect.is_empty() { "true" } else { "false" })?;

@@ -112,6 +112,15 @@ async fn a_peer_may_start_after_those_that_connect_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_and_stays_meets_who_starts_later() {
+    let later = free();
+    let asks = session::stay(&[format!("tcp/{later}")]).await.unwrap();
+    let starts = session::open(&[format!("tcp/{later}")], &[format!("tcp/{}", free())]).await.unwrap();
+    let _token = starts.liveliness().declare_token(TOKEN).await.unwrap();
+    sees(&asks).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_one_agent_finds_the_others_whoever_has_the_greater_identity() {
     let (known, other) = (free(), free());
     let at = |address: SocketAddr| format!("tcp/{address}");

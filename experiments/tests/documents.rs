@@ -151,7 +151,7 @@ fn what_the_lab_prints_fits_its_schemas() {
         "lab-faults",
         &printed(&FaultTable { totals: totals.clone(), cells: vec![cell.clone()], elsewhere }),
     );
-    let agents = vec![AgentMemory::of("edge-a", 100, 105)];
+    let agents = vec![AgentMemory::of("edge-a", 100, 105, 1)];
     let soak = Soak { seed: 1, totals, struck: 1, sent: 2, answered: 2, agents, migrations: vec![cell] };
     fits("lab-soak", &printed(&soak));
     let pass = Pass { time: Millis(1.0), volume: Bytes(2) };

@@ -48,8 +48,19 @@ impl Fleet {
     /// # Errors
     /// Where no session can be opened.
     pub async fn join(endpoints: &[String]) -> Result<Self, Refusal> {
-        let session = session::open(&[], endpoints).await?;
-        Ok(Self { requests: Requests::new(session.clone()), session, endpoints: endpoints.to_vec() })
+        Ok(Self::over(session::open(&[], endpoints).await?, endpoints))
+    }
+
+    /// The same for a program that stays: agents at `endpoints` that start later are met too.
+    ///
+    /// # Errors
+    /// Where no session can be opened.
+    pub async fn stay(endpoints: &[String]) -> Result<Self, Refusal> {
+        Ok(Self::over(session::stay(endpoints).await?, endpoints))
+    }
+
+    fn over(session: Session, endpoints: &[String]) -> Self {
+        Self { requests: Requests::new(session.clone()), session, endpoints: endpoints.to_vec() }
     }
 
     /// The Zenoh session.

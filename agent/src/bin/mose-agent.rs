@@ -19,6 +19,10 @@ use mose_protocol::HostName;
 use mose_protocol::agent::Role;
 use mose_protocol::transfer::TransportKind;
 
+/// The C library keeps, for each of its arenas, the most that was ever in use there; the buffers of a migration come from many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The agent of one host of a MOSE testbed.
 #[derive(Parser)]
 #[command(name = "mose-agent", version)]

@@ -99,7 +99,7 @@ impl Attachment {
     }
 
     async fn join(&mut self, endpoints: &[String]) -> Result<(), Refusal> {
-        self.fleet = Some(Arc::new(Fleet::join(endpoints).await?));
+        self.fleet = Some(Arc::new(Fleet::stay(endpoints).await?));
         Ok(())
     }
 

@@ -479,6 +479,9 @@ pub struct Soak {
     /// What the faults and strategies are drawn from.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Kill no agent, so that each agent's memory is that of one process from the first migration to the last.
+    #[arg(long)]
+    pub spare_agents: bool,
     /// The folder for what each migration came to (soak.ndjson) and the report (soak.md, soak.json).
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

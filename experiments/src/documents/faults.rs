@@ -177,20 +177,22 @@ impl Soak {
 pub struct AgentMemory {
     /// The agent's host.
     pub host: String,
-    /// Its resident memory after 50 migrations, in bytes.
+    /// Its resident memory after 50 migrations, in bytes: the median of the last ten readings, one after each migration.
     pub early_bytes: u64,
     /// And at the end.
     pub late_bytes: u64,
     /// The one over the other.
     pub ratio: f64,
+    /// How many agents there were on that host one after the other: each that was killed and its successor.
+    pub lives: usize,
 }
 
 impl AgentMemory {
     /// An agent's memory at two times.
     #[must_use]
-    pub fn of(host: &str, early_bytes: u64, late_bytes: u64) -> Self {
+    pub fn of(host: &str, early_bytes: u64, late_bytes: u64, lives: usize) -> Self {
         let ratio = late_bytes as f64 / early_bytes.max(1) as f64;
-        Self { host: host.to_owned(), early_bytes, late_bytes, ratio }
+        Self { host: host.to_owned(), early_bytes, late_bytes, ratio, lives }
     }
 
     /// Whether it has not grown by more than a tenth.
@@ -237,7 +239,7 @@ mod tests {
 
     #[test]
     fn an_agent_may_grow_by_a_tenth() {
-        assert!(AgentMemory::of("edge-a", 100, 110).good());
-        assert!(!AgentMemory::of("edge-a", 100, 111).good());
+        assert!(AgentMemory::of("edge-a", 100, 110, 1).good());
+        assert!(!AgentMemory::of("edge-a", 100, 111, 1).good());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use color_eyre::eyre::{WrapErr, eyre};
+use color_eyre::eyre::eyre;
 use mose_lab::client::{Client, ClientKind, ClientSpec};
 use mose_lab::{CLIENT_NETNS, Lab, ServiceOptions, Workload, start_service, stop_service};
 use mose_protocol::record::Outcome;
@@ -207,14 +207,4 @@ impl<'a> Bench<'a> {
 /// Now, in milliseconds since 1970: hosts and client are on this machine's clock.
 pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-/// The agent's resident memory on a host.
-pub(crate) fn agent_memory(lab: &Lab, host: &str) -> color_eyre::Result<u64> {
-    let pid = super::host::daemon_pid(lab, host, "mose-agent").ok_or_else(|| eyre!("no agent on {host}"))?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).wrap_err("the agent has gone")?;
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    let kib: u64 =
-        kib.and_then(|kib| kib.trim().parse().ok()).ok_or_else(|| eyre!("its memory is not told"))?;
-    Ok(kib * 1024)
 }

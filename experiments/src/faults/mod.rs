@@ -6,6 +6,7 @@ mod cell;
 pub(crate) mod host;
 mod judge;
 mod list;
+mod memory;
 mod report;
 mod results;
 mod soak;

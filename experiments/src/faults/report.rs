@@ -123,11 +123,12 @@ pub(crate) fn soak_plain(all: &Soak) -> String {
     );
     for agent in &all.agents {
         text += &format!(
-            "agent of {}: {:.1} MB after 50, {:.1} MB at the end: {:.2} of it\n",
+            "agent of {}: {:.1} MB after 50, {:.1} MB at the end: {:.2} of it, {} of one process\n",
             agent.host,
             agent.early_bytes as f64 / 1e6,
             agent.late_bytes as f64 / 1e6,
-            agent.ratio
+            agent.ratio,
+            if agent.lives == 1 { "all" } else { "not" }
         );
     }
     text + &failures(&all.migrations, "  ")

@@ -12,21 +12,19 @@ use mose_experiments::documents::{AgentMemory, FaultCell, FaultTotals, Soak};
 use mose_lab::Lab;
 use mose_lab::client::ClientReport;
 
-use super::bench::{Bench, agent_memory, now_ms};
+use super::bench::{Bench, now_ms};
 use super::bound::{Worst, bound};
-use super::cell::{By, Cell};
+use super::cell::{By, Cell, Daemon, Fault};
 use super::judge::{Found, judge, outcome};
 use super::list::all;
+use super::memory::Memory;
 use super::report::{soak_markdown, soak_plain};
 use super::results::Results;
 use super::table::{folder, in_the_lab};
 use super::underway::Ended;
-use crate::course::{EDGES, Orders};
+use crate::course::Orders;
 
 const FILE: &str = "soak.ndjson";
-
-/// After how many migrations an agent has met everything once: its memory is compared with that.
-const EARLY: usize = 50;
 
 /// How many migrations one client sees. What it saw of them is then on disk.
 const LEG: usize = 50;
@@ -105,9 +103,8 @@ fn session(lab: &Lab, options: &commands::Soak, results: &mut Results) -> color_
     let bench = Bench::ready(lab, &orders)?;
     let all_of_them = options.migrations as usize;
     let mut ran = Ran::default();
-    let mut early: Option<Vec<u64>> = None;
-    let memory =
-        || EDGES.iter().map(|host| agent_memory(lab, host)).collect::<color_eyre::Result<Vec<u64>>>();
+    let faults = faults(options.spare_agents);
+    let mut memory = Memory::default();
     let begun = Instant::now();
     let first = results.cells.len();
     while results.cells.len() < all_of_them {
@@ -115,7 +112,7 @@ fn session(lab: &Lab, options: &commands::Soak, results: &mut Results) -> color_
         let mut leg = Vec::new();
         let mut stuck = false;
         for number in results.cells.len()..all_of_them.min(results.cells.len() + LEG) {
-            let (cell, plain) = drawn(options.seed, number as u64);
+            let (cell, plain) = drawn(options.seed, number as u64, &faults);
             let one = migrate(&bench, cell, plain, number, &mut client)?;
             let left = begun.elapsed().as_secs_f64() / (number - first + 1) as f64
                 * (all_of_them - number - 1) as f64;
@@ -124,6 +121,7 @@ fn session(lab: &Lab, options: &commands::Soak, results: &mut Results) -> color_
             eprintln!("{:>4}/{all_of_them}  {name}: {ended} · {:.0} min left", number + 1, left / 60.0);
             stuck = one.copies.iter().map(|(_, count)| count).sum::<u32>() != 1 || !client.is_running();
             leg.push(one);
+            memory.read(lab);
             if stuck {
                 break;
             }
@@ -144,20 +142,12 @@ fn session(lab: &Lab, options: &commands::Soak, results: &mut Results) -> color_
             }
             results.add(cell, "")?;
         }
-        if results.cells.len() - first >= EARLY && early.is_none() {
-            early = memory().ok();
-        }
         if stuck {
             eprintln!("the soak is broken off: the service or its client does not run any more");
             break;
         }
     }
-    if let (Some(early), Ok(late)) = (early, memory())
-        && results.cells.len() - first > EARLY
-    {
-        let pairs = EDGES.iter().zip(early.iter().zip(&late));
-        ran.agents = pairs.map(|(host, (a, b))| AgentMemory::of(host, *a, *b)).collect();
-    }
+    ran.agents = memory.compared();
     Ok(ran)
 }
 
@@ -215,10 +205,17 @@ fn judged(moved: Moved, client: &ClientReport) -> FaultCell {
     told
 }
 
+/// The cells of [`FAULTS`]; without those that end an agent, if they are to be spared.
+fn faults(spare_agents: bool) -> Vec<Cell> {
+    let mut cells = all();
+    cells.retain(|cell| FAULTS.contains(&cell.name().as_str()));
+    cells.retain(|cell| !(spare_agents && cell.fault == Fault::Killed(Daemon::Agent)));
+    cells
+}
+
 /// What a migration is to be, from the seed and its number: one of the faults, or none and one of the strategies.
-fn drawn(seed: u64, number: u64) -> (Cell, bool) {
+fn drawn(seed: u64, number: u64, faults: &[Cell]) -> (Cell, bool) {
     let draw = mixed(seed ^ mixed(number));
-    let faults: Vec<Cell> = all().into_iter().filter(|cell| FAULTS.contains(&cell.name().as_str())).collect();
     let plain = !draw.is_multiple_of(ONE_OF);
     let mut cell = faults[(draw / ONE_OF) as usize % faults.len()];
     if plain {
@@ -250,8 +247,17 @@ mod tests {
     }
 
     #[test]
+    fn agents_can_be_spared() {
+        let killed =
+            |spare| faults(spare).iter().filter(|cell| cell.fault == Fault::Killed(Daemon::Agent)).count();
+        assert_eq!((faults(false).len(), killed(false)), (FAULTS.len(), 5));
+        assert_eq!((faults(true).len(), killed(true)), (FAULTS.len() - 5, 0));
+    }
+
+    #[test]
     fn one_migration_of_five_has_a_fault_and_a_seed_draws_the_same_again() {
-        let of = |seed: u64| (0..1000).map(|number| drawn(seed, number)).collect::<Vec<_>>();
+        let faults = faults(false);
+        let of = |seed: u64| (0..1000).map(|number| drawn(seed, number, &faults)).collect::<Vec<_>>();
         let struck = of(1).iter().filter(|(_, plain)| !plain).count();
         assert!((150..250).contains(&struck), "{struck}");
         assert_eq!(of(7), of(7));

@@ -22,6 +22,9 @@ const SLOW: &str = "100kbit";
 /// Room for CRIU's images, far less than they need; and for journals: a page, which is filled.
 const IMAGES_ROOM: &str = "4m";
 
+/// A shell's word for the service's process beside the counter, which does nothing.
+const IDLING: &str = "$(for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '^tail -f /dev/null' && echo ${p#/proc/}; done)";
+
 /// The hosts of a cell.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hosts {
@@ -137,10 +140,9 @@ pub(crate) fn strike<'a>(
             Undo::new(None, move || try_sh(lab, host, &format!("kill -KILL {pid} 2>/dev/null; true")))
         }
         Fault::ProcessStopped => {
-            let of = "$(for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '^tail -f /dev/null' && echo ${p#/proc/}; done)";
-            sh(lab, host, &format!("kill -STOP {of}"))?;
+            sh(lab, host, &format!("kill -STOP {IDLING}"))?;
             let hosts = [hosts.source, hosts.destination];
-            let go_on = format!("pid={of}; [ -z \"$pid\" ] || kill -CONT $pid");
+            let go_on = format!("pid={IDLING}; [ -z \"$pid\" ] || kill -CONT $pid");
             Undo::new(None, move || hosts.iter().for_each(|host| try_sh(lab, host, &go_on)))
         }
         Fault::DiskFull(full) => disk_full(lab, cell.side, host, full)?,
@@ -175,6 +177,19 @@ pub(crate) fn strike<'a>(
         // Requests: whoever orders makes them.
         Fault::OrderedTwice | Fault::Aborted => Undo::nothing(),
     })
+}
+
+/// What is not as it must be once the migration is over, before the fault is undone: a process that was stopped stays so.
+pub(crate) fn amiss(lab: &Lab, cell: &Cell, hosts: Hosts) -> Option<String> {
+    if cell.fault != Fault::ProcessStopped {
+        return None;
+    }
+    let states = [hosts.source, hosts.destination].map(|host| {
+        let state = format!("for pid in {IDLING}; do awk '/^State:/ {{ print $2 }}' /proc/$pid/status; done");
+        sh(lab, host, &state).unwrap_or_else(|error| error.to_string()).trim().to_owned()
+    });
+    let said = states.concat();
+    (said != "T").then(|| format!("the stopped process is in state {said:?} after the migration"))
 }
 
 fn criu<'a>(lab: &'a Lab, host: &'static str, harm: Harm, pid: i32) -> color_eyre::Result<Undo<'a>> {

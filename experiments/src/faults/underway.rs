@@ -18,7 +18,7 @@ use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request}
 use super::bound::{DOUBT, LINK, STATE, Worst};
 use super::cell::{By, Cell, Fault, Moment, Place};
 use super::host::wait_until;
-use super::strike::{Aim, Hosts, Undo, strike};
+use super::strike::{Aim, Hosts, Undo, amiss, strike};
 use super::wrap::Wrapped;
 use crate::course::Orders;
 
@@ -160,6 +160,7 @@ impl<'a> Course<'a> {
         match struck {
             Ok(Some(undo)) => {
                 ended.struck = true;
+                ended.complaints.extend(amiss(self.lab, cell, self.hosts));
                 drop(undo);
             }
             Ok(None) => {}
