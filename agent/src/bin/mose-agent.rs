@@ -19,10 +19,6 @@ use mose_protocol::HostName;
 use mose_protocol::agent::Role;
 use mose_protocol::transfer::TransportKind;
 
-/// The C library keeps, for each of its arenas, the most that was ever in use there; the buffers of a migration come from many threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The agent of one host of a MOSE testbed.
 #[derive(Parser)]
 #[command(name = "mose-agent", version)]
@@ -114,7 +110,17 @@ struct Run {
     socket: PathBuf,
 }
 
+/// From this size on memory comes from the system, and goes back to it when it is free, in bytes: glibc's first threshold, which it
+/// raises otherwise up to 32 MiB, and then keeps a migration's buffers in the arenas of the many threads that used them (mallopt(3)).
+#[cfg(target_env = "gnu")]
+const RETURNED: libc::c_int = 128 << 10;
+
 fn main() -> ExitCode {
+    // SAFETY: this is the only thread, and the value is one that glibc takes.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, RETURNED);
+    }
     // SAFETY: this is the only thread.
     unsafe { mose_bus::session::divide_threads() };
     let ran = tokio::runtime::Runtime::new()

@@ -20,7 +20,7 @@ ovs-ofctl -O OpenFlow14 --timeout=5 dump-flows br-mose --no-stats | grep 10.77.0
 ls /run/mose/criu | grep -v '^sock$' | say 'hook marker'
 ls /var/lib/mose/journal | say journal
 find /var/lib/mose -type f ! -name history.ndjson ! -path '*/journal/*' ! -path '*/calibrations/*' | say 'file of the agent'
-find $store/overlay-containers -path '*/userdata/*checkpoint*/*' -type f 2>/dev/null | sed 's|.*/userdata/||' | say image
+find $store/overlay-containers -path '*/userdata/*checkpoint*' -type f 2>/dev/null | sed 's|.*/userdata/||' | say image
 ls $store/volumes 2>/dev/null | say volume
 find $store/secrets -type f -size +64c 2>/dev/null | say secret
 awk '$2 ~ /containers\/storage\/|\/run\/netns\/|\/var\/lib\/mose/ {print $2}' /proc/mounts | say mount

@@ -122,7 +122,6 @@ mod inside {
         let entries = fs::read_dir(container.checkpoint.parent().unwrap()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut traces: Vec<String> = names.filter(|name| name.contains("checkpoint")).collect();
-        traces.retain(|name| name != "devshm-checkpoint.tar");
         traces.sort();
         traces
     }

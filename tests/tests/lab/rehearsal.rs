@@ -152,6 +152,32 @@ fn a_container_that_is_to_be_removed_and_writes_a_file_is_rehearsed_and_stays() 
     rehearsed_then_moved(&testbed, ClientKind::Counter, "counter", &[]);
 }
 
+/// It goes on while it is restored for a trial: by then its files are larger than CRIU's images say.
+#[test]
+fn a_service_with_a_file_without_a_name_and_one_that_grows_is_rehearsed_and_moved() {
+    let Some(testbed) = Testbed::up() else { return };
+    testbed.run("edge-a", &["mose-agent", "attach", "files", "--address", "10.77.0.21/24"]);
+    let program =
+        "exec 3>/gone; rm /gone; while :; do echo line >&3; echo line >>/grows; sleep 0.01; done 4>>/grows";
+    let run = ["podman", "run", "-d", "--name", "files", "--network", "ns:/run/netns/files"];
+    testbed.run("edge-a", &[&run[..], &["localhost/busybox", "sh", "-c", program]].concat());
+    let lines = |host| {
+        let count = testbed.run(host, &["podman", "exec", "files", "wc", "-l", "/grows"]);
+        count.split_whitespace().next().and_then(|count| count.parse::<u64>().ok()).unwrap_or_default()
+    };
+    eventually("it writes", || lines("edge-a") > 0);
+    for options in [&[][..], &["--strategy", "iterative-precopy", "--iterations", "2"]] {
+        let (record, code) = rehearse("files", "edge-a", "edge-b", options);
+        assert_eq!((code, &record["outcome"]), (0, &"rehearsed".into()), "{record}");
+        let written = lines("edge-a");
+        eventually("it goes on", || lines("edge-a") > written);
+    }
+    let written = lines("edge-a");
+    let (moved, code) = testbed.migrate("files", "edge-a", "edge-b");
+    assert_eq!((code, &moved["outcome"]), (0, &"done".into()), "{moved}");
+    eventually("it goes on", || lines("edge-b") > written);
+}
+
 /// Whoever dies, the service goes on at once or when its agent is back, and is never restored from the older images.
 #[test]
 fn agents_that_die_in_a_rehearsal_leave_the_service_where_it_is() {

@@ -15,12 +15,19 @@ mod written;
 use std::io;
 use std::path::Path;
 
-/// Removes a checkpoint folder with all of its images; none being there is no error.
+/// What Podman writes beside the checkpoint folder at a dump: what `/dev/shm` holds.
+const SHARED_MEMORY: &str = "devshm-checkpoint.tar";
+
+/// Removes a checkpoint folder with all of its images, and what Podman wrote beside it; nothing being there is no error.
 pub(super) fn remove(checkpoint: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(checkpoint) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    let shared_memory = std::fs::remove_file(checkpoint.with_file_name(SHARED_MEMORY));
+    for removed in [std::fs::remove_dir_all(checkpoint), shared_memory] {
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Takes the sizes out of what the images in a folder say of files, by which CRIU would tell that one has changed. For a restore that is
