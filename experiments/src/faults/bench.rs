@@ -22,6 +22,9 @@ pub(crate) const SERVICE: &str = "counter";
 /// The connections of a client: two copies would give the same counts on two of them.
 const CONNECTIONS: u32 = 2;
 
+/// How long is waited between two looks at what runs and what is left.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
 /// How long the agents may take to have met, and what was begun by one cell to be over for the next.
 const READY: Duration = Duration::from_secs(30);
 
@@ -141,6 +144,28 @@ impl<'a> Bench<'a> {
         Ok(all)
     }
 
+    /// What runs, and what is left over, as soon as one copy runs and nothing is left; what is seen after `patience` if it does not come
+    /// to that. A second copy is told as soon as it is seen, also if it ends. That none runs may be so for a moment: the agent holds a
+    /// process for some milliseconds to have the kernel note which pages it writes. `place` is where the service is, if none runs.
+    pub(crate) fn at_rest(&self, place: &'static str, patience: Duration) -> color_eyre::Result<AtRest> {
+        let mut seen = AtRest { copies: self.copies()?, leaked: Vec::new() };
+        wait_until(patience, || {
+            let looked = self.copies().and_then(|copies| {
+                seen.copies = copies;
+                // By where it runs, so that a copy at the wrong place is told once.
+                let at = copies.iter().find(|(_, count)| *count > 0).map_or(place, |(host, _)| host);
+                self.leaked(at)
+            });
+            seen.leaked = looked.unwrap_or_else(|error| vec![error.to_string()]);
+            let over = seen.running() > 1 || seen.running() == 1 && seen.leaked.is_empty();
+            if !over {
+                std::thread::sleep(BETWEEN_LOOKS);
+            }
+            over
+        });
+        Ok(seen)
+    }
+
     /// A client with connections of its own.
     pub(crate) fn client(&self) -> color_eyre::Result<Client> {
         let target = (ServiceOptions::of(SERVICE).address, Workload::named(SERVICE)?.port).into();
@@ -201,6 +226,21 @@ impl<'a> Bench<'a> {
             text += &format!("== {host}\n{said}\n-- processes\n{processes}\n");
         }
         text
+    }
+}
+
+/// What was found when a migration was over.
+pub(crate) struct AtRest {
+    /// How many copies of the service run on each host.
+    pub(crate) copies: [(&'static str, u32); 2],
+    /// What is left over.
+    pub(crate) leaked: Vec<String>,
+}
+
+impl AtRest {
+    /// How many copies run, on all hosts.
+    pub(crate) fn running(&self) -> u32 {
+        self.copies.iter().map(|(_, count)| count).sum()
     }
 }
 

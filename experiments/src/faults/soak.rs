@@ -35,6 +35,9 @@ const ONE_OF: u64 = 5;
 /// How long the service may take to answer again.
 const ANSWERED: Duration = Duration::from_secs(40);
 
+/// How long what a hand-over leaves may take to be removed.
+const SETTLE: Duration = Duration::from_secs(30);
+
 /// The faults of a soak: those that a lab is fit after within seconds.
 const FAULTS: [&str; 12] = [
     "agent-killed@transfer/source/cold",
@@ -169,22 +172,15 @@ fn migrate(
     }
     let to = now_ms();
     let bound = if plain { Worst::of(cell.by).downtime } else { bound(&cell, Worst::of(cell.by)) };
-    let mut leaked = Vec::new();
-    let mut copies = bench.copies()?;
-    super::host::wait_until(Duration::from_secs(30), || {
-        copies = bench.copies().unwrap_or(copies);
-        let at = copies.iter().find(|(_, count)| *count > 0).map_or(hosts.source, |(host, _)| host);
-        leaked = bench.leaked(at).unwrap_or_else(|error| vec![error.to_string()]);
-        leaked.is_empty()
-    });
+    let rest = bench.at_rest(hosts.source, SETTLE)?;
     Ok(Moved {
         cell,
         plain,
         ended,
         span: (from, to),
         bound_ms: bound.as_secs_f64() * 1e3,
-        copies: copies.to_vec(),
-        leaked,
+        copies: rest.copies.to_vec(),
+        leaked: rest.leaked,
         took_s: begun.elapsed().as_secs_f64(),
         number,
     })

@@ -8,7 +8,6 @@ use mose_protocol::record::Outcome;
 use super::bench::{Bench, now_ms};
 use super::bound::{Worst, bound};
 use super::cell::{Cell, Fault, Span};
-use super::host::wait_until;
 use super::judge::{Found, judge};
 
 /// How long a client is left alone before the order and after the end.
@@ -62,35 +61,20 @@ pub(crate) fn run(bench: &Bench<'_>, cell: &Cell) -> color_eyre::Result<Tried> {
     std::thread::sleep(REST);
     let client = client.stop().map_err(|error| error.to_string());
     let place = if moved { hosts.destination } else { hosts.source };
-    let mut leaked = Vec::new();
-    let mut copies = bench.copies()?;
-    wait_until(SETTLE, || {
-        let looked = bench.copies().and_then(|now| {
-            copies = now;
-            // By where it runs, if it runs once, so that a copy at the wrong place is told once.
-            let at = copies.iter().find(|(_, count)| *count > 0).map_or(place, |(host, _)| host);
-            bench.leaked(at)
-        });
-        leaked = looked.unwrap_or_else(|error| vec![error.to_string()]);
-        if !leaked.is_empty() {
-            std::thread::sleep(REST);
-        }
-        leaked.is_empty()
-    });
-    let once = copies.iter().map(|(_, count)| count).sum::<u32>() == 1;
-    let fit = answered && leaked.is_empty() && once;
-    if !once {
+    let mut rest = bench.at_rest(place, SETTLE)?;
+    let fit = answered && rest.leaked.is_empty() && rest.running() == 1;
+    if rest.running() != 1 {
         // What belongs to a second copy is told by that.
-        leaked.clear();
+        rest.leaked.clear();
     }
     let found = Found {
         ended,
         client,
         span: (from, to),
         bound_ms: bound.as_secs_f64() * 1e3,
-        copies: copies.to_vec(),
+        copies: rest.copies.to_vec(),
         place: Some(place),
-        leaked,
+        leaked: rest.leaked,
         took_s: begun.elapsed().as_secs_f64(),
     };
     let steps = found.ended.record.as_ref().map(|record| format!("{record:#?}\n")).unwrap_or_default();
