@@ -16,9 +16,9 @@ use zenoh::sample::SampleKind;
 use crate::agent::Agent;
 use crate::overlay::overlay_refusal;
 
-/// How long a peer has to confirm that it knows where an address is, before it is told again.
+/// How long to wait for a peer to confirm an address.
 const TELLING: Duration = Duration::from_secs(1);
-/// The pause before it is told again, and how many times it is.
+/// The pause between retries, and how many there are.
 const TOLD_AGAIN: ConstantBuilder =
     ConstantBuilder::new().with_delay(Duration::from_millis(200)).with_max_times(25);
 

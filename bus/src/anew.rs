@@ -1,11 +1,10 @@
-//! Finds sessions that survived their peer's.
+//! Closes stale sessions: those whose peer has already opened a new one.
 //!
-//! A peer drops its session after a lease without a sign of life, and opens a new one. The other side may not have noticed the silence,
-//! for example because its process was stopped. Zenoh 1.10 then adds the new connection to the old session: `add_link` of zenoh-transport
-//! limits only incoming connections. The two sides no longer agree on what they have told each other, and do not see each other again
-//! while the connection lasts.
+//! A peer drops its session when the lease expires, and opens a new one. A process that was stopped does not notice, and keeps its old
+//! session. Zenoh 1.10 adds the new connection to that old session, because `add_link` in zenoh-transport limits only incoming
+//! connections. The two sides then disagree about what they have declared, and stay blind to each other until the connection closes.
 //!
-//! Such a session loses all its own connections soon after another has joined. The joined ones are closed, and both sides start over.
+//! A stale session loses all of its own connections soon after a new one joins. Closing the new ones makes both sides start over.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};

@@ -51,8 +51,7 @@ pub async fn open(listen: &[String], connect: &[String]) -> Result<Session, Refu
     configured(config).await.map_err(|error| session_refusal(&error))
 }
 
-/// A session of a program that only asks, and stays: it also meets agents at `connect` that start later. It may be open before it is
-/// connected.
+/// A session for a long-running program that only asks. It keeps dialling `connect`, and may be open before it is connected.
 ///
 /// # Errors
 /// Where an endpoint is not one.

@@ -51,7 +51,7 @@ impl Fleet {
         Ok(Self::over(session::open(&[], endpoints).await?, endpoints))
     }
 
-    /// The same for a program that stays: agents at `endpoints` that start later are met too.
+    /// Connects like [`Fleet::join`], and keeps dialling `endpoints` whose agents start later.
     ///
     /// # Errors
     /// Where no session can be opened.

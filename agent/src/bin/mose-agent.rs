@@ -110,16 +110,16 @@ struct Run {
     socket: PathBuf,
 }
 
-/// From this size on memory comes from the system, and goes back to it when it is free, in bytes: glibc's first threshold, which it
-/// raises otherwise up to 32 MiB, and then keeps a migration's buffers in the arenas of the many threads that used them (mallopt(3)).
+/// The size in bytes from which glibc maps memory for each allocation, and unmaps it when it is freed (mallopt(3)). This is glibc's default,
+/// but setting it stops glibc from raising it to 32 MiB: the arenas of many threads would then keep a migration's buffers.
 #[cfg(target_env = "gnu")]
-const RETURNED: libc::c_int = 128 << 10;
+const MAPPED: libc::c_int = 128 << 10;
 
 fn main() -> ExitCode {
     // SAFETY: this is the only thread, and the value is one that glibc takes.
     #[cfg(target_env = "gnu")]
     unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, RETURNED);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
     }
     // SAFETY: this is the only thread.
     unsafe { mose_bus::session::divide_threads() };

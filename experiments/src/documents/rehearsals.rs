@@ -128,8 +128,8 @@ pub struct Once {
 }
 
 impl Once {
-    /// What a step took at one of the sides, all of its passes together. A restore counts to the release: a rehearsal comes no
-    /// further, and what Podman does after it takes the longer the more the service does, which runs by then.
+    /// What a step took at one of the sides, all of its passes together. A restore counts up to the release, where a rehearsal
+    /// ends. What Podman does later runs beside the service, and a busy service slows it down.
     fn took(&self, step: Step, at_source: bool) -> Option<f64> {
         let record = &self.record;
         let release = record.steps.iter().find(|step| step.step == Step::Release).map(|step| step.start.0);

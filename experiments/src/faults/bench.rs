@@ -144,26 +144,29 @@ impl<'a> Bench<'a> {
         Ok(all)
     }
 
-    /// What runs, and what is left over, as soon as one copy runs and nothing is left; what is seen after `patience` if it does not come
-    /// to that. A second copy is told as soon as it is seen, also if it ends. That none runs may be so for a moment: the agent holds a
-    /// process for some milliseconds to have the kernel note which pages it writes. `place` is where the service is, if none runs.
+    /// Looks until one copy runs and nothing is left over, for `patience` at most, and returns the last look. A second copy ends it at
+    /// once. That no copy runs may be so for a moment: the agent holds a process for some milliseconds to have the kernel note which pages
+    /// it writes. `place` is where the service should be, if no copy runs.
     pub(crate) fn at_rest(&self, place: &'static str, patience: Duration) -> color_eyre::Result<AtRest> {
-        let mut seen = AtRest { copies: self.copies()?, leaked: Vec::new() };
+        let mut last = self.look(place);
         wait_until(patience, || {
-            let looked = self.copies().and_then(|copies| {
-                seen.copies = copies;
-                // By where it runs, so that a copy at the wrong place is told once.
-                let at = copies.iter().find(|(_, count)| *count > 0).map_or(place, |(host, _)| host);
-                self.leaked(at)
-            });
-            seen.leaked = looked.unwrap_or_else(|error| vec![error.to_string()]);
-            let over = seen.running() > 1 || seen.running() == 1 && seen.leaked.is_empty();
+            let over =
+                last.as_ref().is_ok_and(|at| at.running() > 1 || at.running() == 1 && at.leaked.is_empty());
             if !over {
+                // A host tells no event when the last trace has gone; each look starts shells and Podman on both.
                 std::thread::sleep(BETWEEN_LOOKS);
+                last = self.look(place);
             }
             over
         });
-        Ok(seen)
+        last
+    }
+
+    fn look(&self, place: &'static str) -> color_eyre::Result<AtRest> {
+        let copies = self.copies()?;
+        // By where it runs, so that a copy at the wrong place is told once.
+        let at = copies.iter().find(|(_, count)| *count > 0).map_or(place, |(host, _)| host);
+        Ok(AtRest { copies, leaked: self.leaked(at)? })
     }
 
     /// A client with connections of its own.

@@ -22,7 +22,7 @@ const SLOW: &str = "100kbit";
 /// Room for CRIU's images, far less than they need; and for journals: a page, which is filled.
 const IMAGES_ROOM: &str = "4m";
 
-/// A shell's word for the service's process beside the counter, which does nothing.
+/// Shell text that expands to the PID of the idle process beside the counter.
 const IDLING: &str = "$(for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '^tail -f /dev/null' && echo ${p#/proc/}; done)";
 
 /// The hosts of a cell.
@@ -179,7 +179,7 @@ pub(crate) fn strike<'a>(
     })
 }
 
-/// What is not as it must be once the migration is over, before the fault is undone: a process that was stopped stays so.
+/// Checks, after the migration and before the fault is undone, that a stopped process is still stopped; returns a complaint if not.
 pub(crate) fn amiss(lab: &Lab, cell: &Cell, hosts: Hosts) -> Option<String> {
     if cell.fault != Fault::ProcessStopped {
         return None;

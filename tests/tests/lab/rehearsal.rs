@@ -157,8 +157,7 @@ fn a_container_that_is_to_be_removed_and_writes_a_file_is_rehearsed_and_stays() 
 fn a_service_with_a_file_without_a_name_and_one_that_grows_is_rehearsed_and_moved() {
     let Some(testbed) = Testbed::up() else { return };
     testbed.run("edge-a", &["mose-agent", "attach", "files", "--address", "10.77.0.21/24"]);
-    let program =
-        "exec 3>/gone; rm /gone; while :; do echo line >&3; echo line >>/grows; sleep 0.01; done 4>>/grows";
+    let program = "exec 3>/gone; rm /gone; while :; do echo line >&3; echo line >>/grows; sleep 0.01; done";
     let run = ["podman", "run", "-d", "--name", "files", "--network", "ns:/run/netns/files"];
     testbed.run("edge-a", &[&run[..], &["localhost/busybox", "sh", "-c", program]].concat());
     let lines = |host| {
