@@ -3,8 +3,7 @@
 
 pub mod autopilot;
 pub mod ned;
-pub mod offboard;
 pub mod orbit;
 pub mod recorder;
-pub mod track;
+pub mod vehicle;
 pub mod wire;

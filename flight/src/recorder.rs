@@ -78,7 +78,8 @@ impl Recorder {
             let number = u64::from_le_bytes(hashed[..8].try_into().unwrap_or_default());
             let place = *place as u64;
             // The newest entry that belongs there, or what was there before.
-            let newest = (self.written > place).then(|| (self.written - 1 - place) / entries * entries + place);
+            let newest =
+                (self.written > place).then(|| (self.written - 1 - place) / entries * entries + place);
             hash == xxh3_64(hashed).to_le_bytes() && number == newest.unwrap_or(BLANK + place)
         };
         self.ring.chunks_exact(ENTRY).enumerate().filter(good).count() * ENTRY

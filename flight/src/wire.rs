@@ -153,7 +153,8 @@ fn framed(message: Message) -> ((u8, u8), MavMessage) {
         }
         Message::AskLog => (VEHICLE, MavMessage::LOG_REQUEST_LIST(Default::default())),
         Message::Log { written, intact } => {
-            let log = LOG_ENTRY_DATA { last_log_num: written, num_logs: 1, size: intact, ..Default::default() };
+            let log =
+                LOG_ENTRY_DATA { last_log_num: written, num_logs: 1, size: intact, ..Default::default() };
             (AUTOPILOT, MavMessage::LOG_ENTRY(log))
         }
     }

@@ -80,10 +80,12 @@ impl Offboard {
 
     /// The velocity to fly for the next `step` seconds.
     pub fn command(&mut self, now: f64, step: f64, place: Ned, velocity: Ned) -> Ned {
-        if self.mode == Mode::Offboard && self.silence(now).is_some_and(|silence| silence > self.rules.loss_s) {
+        if self.mode == Mode::Offboard && self.silence(now).is_some_and(|silence| silence > self.rules.loss_s)
+        {
             self.losses += 1;
             let speed = velocity.horizontal();
-            let direction = if speed > 0.0 { (velocity.north / speed, velocity.east / speed) } else { (0.0, 0.0) };
+            let direction =
+                if speed > 0.0 { (velocity.north / speed, velocity.east / speed) } else { (0.0, 0.0) };
             self.mode = Mode::Braking { direction, speed };
         }
         let vertical = GAIN * (-self.rules.height_m - place.down);

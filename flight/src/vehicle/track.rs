@@ -42,12 +42,12 @@ impl Track {
     #[must_use]
     pub fn worst(&self, from_ms: u64, to_ms: u64) -> Option<Worst> {
         let within = self.0.iter().filter(|sample| (from_ms..to_ms).contains(&sample.at_ms));
-        within.map(|sample| Worst { deviation_m: sample.deviation_m, cross_track_m: sample.cross_track_m }).reduce(
-            |worst, one| Worst {
+        within
+            .map(|sample| Worst { deviation_m: sample.deviation_m, cross_track_m: sample.cross_track_m })
+            .reduce(|worst, one| Worst {
                 deviation_m: worst.deviation_m.max(one.deviation_m),
                 cross_track_m: worst.cross_track_m.max(one.cross_track_m),
-            },
-        )
+            })
     }
 }
 
@@ -69,7 +69,8 @@ mod tests {
     #[test]
     fn the_oldest_are_forgotten() {
         let mut track = Track::default();
-        (0..KEPT as u64 + 5).for_each(|at_ms| track.add(Sample { at_ms, deviation_m: 1.0, cross_track_m: 1.0 }));
+        (0..KEPT as u64 + 5)
+            .for_each(|at_ms| track.add(Sample { at_ms, deviation_m: 1.0, cross_track_m: 1.0 }));
         assert_eq!((track.0.len(), track.worst(0, 5)), (KEPT, None));
     }
 }
