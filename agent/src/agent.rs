@@ -285,6 +285,7 @@ impl Agent {
             Request::Watch { migration, target } => {
                 self.watches.begin(&migration, target).await.map(|()| Reply::Ok)
             }
+            Request::Flight(times) => Ok(Reply::Flight(self.surroundings.flown(&times))),
             Request::Watched { migration, stop, outage } => {
                 Ok(Reply::Watched(self.watches.seen(&migration, stop, outage).await))
             }
@@ -392,7 +393,9 @@ impl Agent {
                 (self.config.host.clone(), self.links.metrics(), self.profiler.latest());
             let (position, clients) = (self.surroundings.position(), self.surroundings.clients().await);
             let at = Timestamp::now();
-            let telemetry = Telemetry { host, at, services, profiles, links, position, clients, trouble };
+            let (radio, flight) = (self.surroundings.radio(), self.surroundings.flight());
+            let telemetry =
+                Telemetry { host, at, services, profiles, links, position, radio, flight, clients, trouble };
             let Ok(bytes) = envelope::seal(&telemetry) else { continue };
             if let Err(error) = self.session.put(&key, bytes).await {
                 tracing::debug!(%error, "telemetry was not published");

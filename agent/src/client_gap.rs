@@ -71,6 +71,7 @@ pub(crate) fn judge(host: &HostName, watched: &Watched, away: &Away) -> ClientGa
         packets: watched.packets,
         resets: watched.resets,
         accepted: watched.accepted,
+        answers_ms: watched.answers_ms.clone(),
     };
     if watched.asked == 0 {
         if watched.packets < 2 {
@@ -131,6 +132,7 @@ pub(crate) fn unheard(host: &HostName, refusal: &Refusal) -> ClientGap {
         packets: 0,
         resets: 0,
         accepted: 0,
+        answers_ms: Vec::new(),
     }
 }
 

@@ -109,6 +109,8 @@ mod tests {
             profiles: Vec::new(),
             links: Vec::new(),
             position: None,
+            radio: None,
+            flight: None,
             clients: Vec::new(),
             trouble: trouble.map(str::to_owned),
         })

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mose_coat::Overlay;
 use mose_pam::BitsPerSec;
-use mose_protocol::agent::{ClientInfo, Position, Role};
+use mose_protocol::agent::{ClientInfo, Position, Radio, Role};
+use mose_protocol::flight::{FlightError, FlightReport, FlightTimes};
 use mose_protocol::link::LinkMetrics;
 use mose_protocol::{HostName, Refusal};
 use tokio::sync::Mutex;
@@ -35,6 +36,22 @@ pub trait Surroundings: Send + Sync {
 
     /// Where the host is, if that is known.
     fn position(&self) -> Option<Position>;
+
+    /// Its part in the radio network, if it has one.
+    fn radio(&self) -> Option<Radio> {
+        None
+    }
+
+    /// How the vehicle that carries it flies now, if one does.
+    fn flight(&self) -> Option<FlightError> {
+        None
+    }
+
+    /// How that vehicle flew at some times; `None` where it was not heard then.
+    fn flown(&self, times: &FlightTimes) -> Option<FlightReport> {
+        let _ = times;
+        None
+    }
 
     /// The clients on the host, and what they do now.
     async fn clients(&self) -> Vec<ClientInfo>;

@@ -100,5 +100,6 @@ fn told(report: &GapReport, now: Timestamp) -> Watched {
         missed: report.missed + waits.unfollowed,
         resets: report.resets,
         accepted: report.syn_acks,
+        answers_ms: Vec::new(),
     }
 }

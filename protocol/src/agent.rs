@@ -7,6 +7,7 @@ use ipnet::Ipv4Net;
 use mose_pam::{Bytes, Metres, MetresPerSec, Millis};
 use serde::{Deserialize, Serialize};
 
+use crate::flight::FlightError;
 use crate::link::LinkMetrics;
 use crate::metrics::ServiceMetrics;
 use crate::{HostName, ServiceName, Timestamp};
@@ -161,6 +162,23 @@ impl Position {
     }
 }
 
+/// A cell of the radio network, by the number that the network gives it (MAVLink's `CELLULAR_STATUS.lac`).
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cell(pub u16);
+
+/// A host's part in the radio network.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Radio {
+    /// Of an edge host, the cell that it stands at; of a mobile host, the one that serves it.
+    pub cell: Cell,
+    /// How well a mobile host hears it, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal_percent: Option<u8>,
+}
+
 /// How often a client asks its service, in requests per second.
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -200,6 +218,12 @@ pub struct Telemetry {
     /// Where it is; `None` where it does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
+    /// Its part in the radio network; `None` where it has none, or does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub radio: Option<Radio>,
+    /// How the vehicle that carries it flies now; `None` where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flight: Option<FlightError>,
     /// Its clients, where they are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ClientInfo>,

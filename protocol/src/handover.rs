@@ -224,6 +224,9 @@ pub struct Watched {
     pub resets: u64,
     /// Connections accepted among them.
     pub accepted: u64,
+    /// See [`crate::record::ClientGap::answers_ms`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers_ms: Vec<Millis>,
 }
 
 /// Which address a watch is for.

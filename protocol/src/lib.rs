@@ -8,6 +8,7 @@ pub mod check;
 pub mod container;
 pub mod doctor;
 pub mod envelope;
+pub mod flight;
 pub mod forecast;
 pub mod handover;
 pub mod heard;

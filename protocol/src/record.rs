@@ -3,6 +3,7 @@
 use mose_pam::{Bytes, Millis, Plan};
 use serde::{Deserialize, Serialize};
 
+use crate::flight::FlightReport;
 use crate::forecast::{Figures, Forecast};
 use crate::step::{Round, Step, ended_early};
 use crate::time::ClockOffset;
@@ -95,6 +96,9 @@ pub struct CriuTimes {
     pub pages_written: Option<u64>,
 }
 
+/// The most answers before a client's gap, and after it, that are remembered.
+pub const MOST_ANSWERS: usize = 100;
+
 /// What a clients' host saw of the service, by its packets.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -123,6 +127,10 @@ pub struct ClientGap {
     pub resets: u64,
     /// Connections that were accepted anew (SYN-ACK) among them.
     pub accepted: u64,
+    /// When answers came around the gap, as many as [`MOST_ANSWERS`] before it and after it, in milliseconds since the gap began: those
+    /// before are not above 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers_ms: Vec<Millis>,
 }
 
 /// The worst client's gap, as far as it is known.
@@ -238,6 +246,9 @@ pub struct Record {
     /// What the designer promised, if the plan is its.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<Box<Forecast>>,
+    /// What it did to the flight of vehicles; known some seconds after the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flights: Vec<FlightReport>,
     /// The rounds of pre-copy that were made: the plan may have had more (see its `end_early`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rounds: Vec<Round>,
@@ -381,6 +392,7 @@ mod tests {
             packets: 1,
             resets: 0,
             accepted: 0,
+            answers_ms: Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::{Hello, Location, ServiceInfo};
 use crate::check::{Arrival, Report};
 use crate::doctor::Check;
+use crate::flight::{FlightReport, FlightTimes};
 use crate::handover::{HandoverState, Outage, Prepare, Prepared, Task, WatchTarget, Watched};
 use crate::heard::Heard;
 use crate::link::{LinkMetrics, ProbeOffer, ProbeOrder};
@@ -97,6 +98,8 @@ pub enum Request {
         #[serde(default)]
         outage: Outage,
     },
+    /// Vehicle's host: how did it fly? Answered with nothing where no vehicle tells.
+    Flight(FlightTimes),
     /// How large is this service's state, and how fast is it dirtied?
     Profile(ServiceName),
     /// What is known of migrations to that host: its calibration profile?
@@ -164,6 +167,7 @@ impl Request {
             Self::Became { .. } => "became",
             Self::Watch { .. } => "watch",
             Self::Watched { .. } => "watched",
+            Self::Flight(_) => "flight",
             Self::Profile(_) => "profile",
             Self::Calibration(_) => "calibration",
             Self::Calibrate { .. } => "calibrate",
@@ -218,6 +222,8 @@ pub enum Reply {
     Calibration(Option<String>),
     /// To `Watched`: one per client on the host.
     Watched(Vec<Watched>),
+    /// To `Flight`; `None` where no vehicle tells how it flies.
+    Flight(Option<FlightReport>),
     /// To `Links` and `ProbeLink`.
     Links(Vec<LinkMetrics>),
     /// To `OpenProbe`; none while another measurement is served.

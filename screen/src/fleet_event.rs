@@ -4,7 +4,7 @@ use mose_protocol::agent::{Hello, Telemetry};
 use mose_protocol::check::Report;
 use mose_protocol::record::Record;
 use mose_protocol::step::StepEvent;
-use mose_protocol::{HostName, Refusal};
+use mose_protocol::{HostName, Refusal, ServiceName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// What comes from the agents, as it is recorded and replayed.
@@ -41,6 +41,8 @@ pub enum FleetEvent {
     },
     /// Whether a service can move to a host.
     Checked(Box<Report>),
+    /// Whether a service follows its mobile host, and what comes next.
+    Following(Box<Following>),
 }
 
 /// What an agent keeps of migrations to another.
@@ -52,4 +54,34 @@ pub struct Known {
     /// Why it should not be relied upon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
+}
+
+/// What the orchestrator that has a service follow its mobile host does, or is about to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Following {
+    /// The service.
+    pub service: ServiceName,
+    /// The host that it follows.
+    pub mobile: HostName,
+    /// Whether it does.
+    pub on: bool,
+    /// Whether no migration is ordered now although it should be, or why the last one failed; for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// The move that comes next, as far as that can be foreseen; `None` while the mobile host is not on its way to another station.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<NextMove>,
+}
+
+/// A move that is foreseen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NextMove {
+    /// Where the service is.
+    pub from: HostName,
+    /// Where it will go.
+    pub to: HostName,
+    /// When, on the console's clock; a time that is over means that it is due.
+    pub at: Timestamp,
+    /// Why, for people: `edge-b is nearer (92 m, edge-a 97 m)`.
+    pub why: String,
 }

@@ -212,6 +212,8 @@ impl Member {
             profiles: (0..self.services.len()).map(|index| self.profile(index, now)).collect(),
             links: vec![self.link(now)],
             position: Some(position),
+            radio: None,
+            flight: None,
             clients: Vec::new(),
             trouble: None,
         }

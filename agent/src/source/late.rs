@@ -102,6 +102,7 @@ mod tests {
                 ..Downtime::default()
             },
             forecast: None,
+            flights: Vec::new(),
             rounds: Vec::new(),
             steps: vec![StepTime {
                 host: from,

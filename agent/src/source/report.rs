@@ -224,6 +224,7 @@ impl Source {
             image: self.measured.sent(),
             downtime,
             forecast: task.forecast.clone(),
+            flights: Vec::new(),
             rounds: self.steps.all().iter().filter_map(|event| event.round).collect(),
             steps,
         };

@@ -67,6 +67,7 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
                 packets: 400,
                 resets: 0,
                 accepted: 0,
+                answers_ms: Vec::new(),
             }],
         },
         forecast: Some(Box::new(Forecast {
@@ -83,6 +84,7 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
             why: "it fits".into(),
             rounds: Some(Rounds { rule: RoundsRule::Enough, chosen: 1, most: 7 }),
         })),
+        flights: Vec::new(),
         rounds: vec![round()],
         steps: vec![StepTime {
             host: "edge-a".parse().unwrap(),

@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use mose_pam::{BitsPerSec, Bytes, Metres, MetresPerSec, Millis, PagesPerSec, Plan};
 use mose_protocol::agent::{
-    ClientInfo, Heading, MessagesPerSec, Position, ServiceInfo, ServiceState, Telemetry,
+    Cell, ClientInfo, Heading, MessagesPerSec, Position, Radio, ServiceInfo, ServiceState, Telemetry,
 };
 use mose_protocol::check::{Finding, Process, Report, Severity};
 use mose_protocol::doctor::Check;
+use mose_protocol::flight::FlightError;
 use mose_protocol::handover::Task;
 use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
@@ -184,6 +185,8 @@ pub(crate) fn telemetry() -> Telemetry {
         profiles: vec![profile(&host)],
         links: vec![link("edge-b")],
         trouble: Some("Podman does not answer".into()),
+        radio: Some(Radio { cell: Cell(2), signal_percent: Some(80) }),
+        flight: Some(FlightError { deviation_m: Metres(0.2), cross_track_m: Metres(0.1) }),
         position: Some(Position {
             x: Metres(3.0),
             y: Metres(4.0),
@@ -251,6 +254,7 @@ fn record(task: &Task, outcome: Outcome) -> Record {
         image: Bytes(602_000),
         downtime: Downtime::default(),
         forecast: task.forecast.clone(),
+        flights: Vec::new(),
         rounds: Vec::new(),
         steps: Vec::new(),
     }

@@ -15,7 +15,7 @@ use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, ServiceName, Timestamp};
 
 use crate::config::Config;
-use crate::fleet_event::FleetEvent;
+use crate::fleet_event::{FleetEvent, Following};
 
 pub use fleet::{Fleet, Host, Presence};
 pub use migrations::{Bar, Migrations, Track};
@@ -98,6 +98,8 @@ pub struct Data {
     pub migrations: Migrations,
     /// The migrations that are over.
     pub past: Past,
+    /// Whether a service follows its mobile host, where anybody says so.
+    pub following: Option<Following>,
 }
 
 impl Data {
@@ -109,6 +111,7 @@ impl Data {
             fleet: self.fleet.emptied(),
             migrations: Migrations::default(),
             past: self.past.emptied(),
+            following: None,
         }
     }
 
@@ -127,6 +130,7 @@ impl Data {
                 self.migrations.record(&record);
                 self.past.take(record);
             }
+            FleetEvent::Following(following) => self.following = Some(*following),
             // Of the plan, not of what happens.
             FleetEvent::Calibration { .. } | FleetEvent::Checked(_) => {}
         }
@@ -197,6 +201,7 @@ impl State {
                 fleet: Fleet::new(config.stale_after),
                 migrations: Migrations::default(),
                 past: Past::new(config.history),
+                following: None,
             },
             frozen: None,
             planning: Planning::of(config),

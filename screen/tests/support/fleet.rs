@@ -111,6 +111,8 @@ pub(crate) fn telemetry(
     let wave = |load: &Load<'_>| load.3 * (1.0 + 0.6 * ((second as f64) * 0.7 + load.3).sin());
     Telemetry {
         position: None,
+        radio: None,
+        flight: None,
         clients: if name == "uav" { vec![client()] } else { Vec::new() },
         host: host(name),
         at,

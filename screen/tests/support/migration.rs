@@ -243,6 +243,7 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
         to: host("edge-b"),
         plan: plan(5),
         transport: Some(TransportKind::Tcp),
+        flights: Vec::new(),
         started_at: Timestamp(at.0 - (duration * 1000.0) as u64),
         duration: Millis(duration),
         outcome,
@@ -295,6 +296,7 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
                     packets: 8123,
                     resets: 0,
                     accepted: 0,
+                    answers_ms: Vec::new(),
                 }]
             } else {
                 Vec::new()

@@ -231,6 +231,8 @@ mod tests {
             profiles: Vec::new(),
             links: Vec::new(),
             position: Some(Position { x: Metres(x), ..Position::default() }),
+            radio: None,
+            flight: None,
             clients: Vec::new(),
             trouble: None,
         };

@@ -1,0 +1,65 @@
+//! How a vehicle flies under its autopilot: how far it is from where it ought to be, as the vehicle itself measures it.
+
+use mose_pam::{Metres, Millis};
+use serde::{Deserialize, Serialize};
+
+use crate::{HostName, Timestamp};
+
+/// How far a vehicle is from its reference.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FlightError {
+    /// From where it should be at this moment, in metres.
+    pub deviation_m: Metres,
+    /// From the nearest point of its path, in metres.
+    pub cross_track_m: Metres,
+}
+
+impl FlightError {
+    /// The worse of two, figure by figure.
+    #[must_use]
+    pub const fn worse(self, other: Self) -> Self {
+        Self {
+            deviation_m: Metres(self.deviation_m.0.max(other.deviation_m.0)),
+            cross_track_m: Metres(self.cross_track_m.0.max(other.cross_track_m.0)),
+        }
+    }
+}
+
+/// The times that a [`FlightReport`] is about, on the clock of the vehicle's host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlightTimes {
+    /// When the migration began: what was before is undisturbed flight.
+    pub begun: Timestamp,
+    /// When the service was frozen.
+    pub frozen: Timestamp,
+    /// Until when its absence can be seen in the flight.
+    pub until: Timestamp,
+}
+
+/// What a migration did to the flight of a vehicle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FlightReport {
+    /// The vehicle's host.
+    pub host: HostName,
+    /// The worst from the freeze until it had caught up.
+    pub worst: FlightError,
+    /// The worst in as long a time before the migration; `None` where it was not flying yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undisturbed: Option<FlightError>,
+    /// How long the time was that `worst` is of.
+    pub watched_ms: Millis,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worse_of_two_errors_is_taken_figure_by_figure() {
+        let error =
+            |deviation, cross| FlightError { deviation_m: Metres(deviation), cross_track_m: Metres(cross) };
+        assert_eq!(error(1.0, 0.2).worse(error(0.5, 0.4)), error(1.0, 0.4));
+    }
+}
