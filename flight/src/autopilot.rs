@@ -46,7 +46,11 @@ impl Autopilot {
                 let intact = u32::try_from(self.recorder.intact()).unwrap_or(u32::MAX);
                 Some(Message::Log { written: self.recorder.written() as u16, intact })
             }
-            Message::Setpoint { .. } | Message::Log { .. } => None,
+            Message::Setpoint { .. }
+            | Message::Reference { .. }
+            | Message::CrossTrack { .. }
+            | Message::Cell { .. }
+            | Message::Log { .. } => None,
         }
     }
 
@@ -95,7 +99,7 @@ fn lead(stream: TcpStream, autopilot: &Mutex<Autopilot>) -> io::Result<()> {
     let mut incoming = Incoming::over(stream.try_clone()?);
     let mut outgoing = Outgoing::over(stream);
     loop {
-        let message = incoming.next()?;
+        let message = incoming.read()?;
         let answer = autopilot.lock().unwrap_or_else(PoisonError::into_inner).answer(message);
         if let Some(answer) = answer {
             outgoing.send(answer)?;
@@ -161,7 +165,7 @@ mod tests {
                 let time_ms = flight * 100_000 + report * 20;
                 let position = Message::Position { time_ms, place, velocity: Ned::default() };
                 outgoing.send(position).unwrap();
-                let Message::Setpoint { time_ms: of, velocity } = incoming.next().unwrap() else { panic!() };
+                let Message::Setpoint { time_ms: of, velocity } = incoming.read().unwrap() else { panic!() };
                 assert_eq!(of, time_ms, "each report is answered, in its order");
                 place = place + velocity * 0.02;
                 if flight == 0 {

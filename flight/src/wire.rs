@@ -3,7 +3,8 @@
 use std::io::{self, Read, Write};
 
 use mavlink::dialects::common::{
-    LOCAL_POSITION_NED_DATA, LOG_ENTRY_DATA, MavFrame, MavMessage, PositionTargetTypemask,
+    CELLULAR_STATUS_DATA, LOCAL_POSITION_NED_DATA, LOG_ENTRY_DATA, MavFrame, MavMessage,
+    NAV_CONTROLLER_OUTPUT_DATA, POSITION_TARGET_LOCAL_NED_DATA, PositionTargetTypemask,
     SET_POSITION_TARGET_LOCAL_NED_DATA,
 };
 use mavlink::{MavHeader, MavlinkReader, MavlinkVersion};
@@ -13,11 +14,32 @@ use crate::ned::Ned;
 /// The vehicle's identity: its flight controller (`MAV_COMP_ID_AUTOPILOT1`).
 const VEHICLE: (u8, u8) = (1, 1);
 
+/// The vehicle's modem (`MAV_COMP_ID_TELEMETRY_RADIO`).
+const MODEM: (u8, u8) = (1, 68);
+
 /// The autopilot's: an onboard computer (`MAV_COMP_ID_ONBOARD_COMPUTER`), wherever it is.
 const AUTOPILOT: (u8, u8) = (2, 191);
 
 /// `SET_POSITION_TARGET_LOCAL_NED.type_mask`: all but the velocity is ignored.
 const VELOCITY_ONLY: u16 = 0x0DC7;
+
+/// `POSITION_TARGET_LOCAL_NED.type_mask`: all but the position is ignored.
+const PLACE_ONLY: u16 = 0x0DF8;
+
+/// Whether a mask leaves the three numbers that begin with this bit valid.
+const fn valid(mask: PositionTargetTypemask, first: u16) -> bool {
+    mask.bits() & (0b111 * first) == 0
+}
+
+/// `CELLULAR_STATUS.quality` of a signal that nobody knows.
+const UNKNOWN: u8 = u8::MAX;
+
+/// The messages of a datagram that are understood. What is damaged is passed over.
+#[must_use]
+pub fn datagram(bytes: &[u8]) -> Vec<Message> {
+    let mut incoming = Incoming::over(bytes);
+    std::iter::from_fn(|| incoming.read().ok()).collect()
+}
 
 /// What is understood of what comes; all else is passed over.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +59,25 @@ pub enum Message {
         time_ms: u32,
         /// The velocity.
         velocity: Ned,
+    },
+    /// `POSITION_TARGET_LOCAL_NED`: where the vehicle ought to be.
+    Reference {
+        /// When, in milliseconds since it started.
+        time_ms: u32,
+        /// Where.
+        place: Ned,
+    },
+    /// `NAV_CONTROLLER_OUTPUT`: how far it is from its path.
+    CrossTrack {
+        /// To the nearest point of the path, in metres.
+        metres: f32,
+    },
+    /// `CELLULAR_STATUS`: the modem's cell.
+    Cell {
+        /// The location area code (`lac`).
+        area: u16,
+        /// How well it is heard, in percent.
+        signal_percent: Option<u8>,
     },
     /// `LOG_REQUEST_LIST`: what the flight recorder holds is asked for.
     AskLog,
@@ -62,7 +103,7 @@ impl<R: Read> Incoming<R> {
     ///
     /// # Errors
     /// The stream has ended, or fails.
-    pub fn next(&mut self) -> io::Result<Message> {
+    pub fn read(&mut self) -> io::Result<Message> {
         loop {
             match self.0.read_message::<MavMessage>(MavlinkVersion::V2) {
                 Ok((_, message)) => {
@@ -88,8 +129,18 @@ fn understood(message: &MavMessage) -> Option<Message> {
             place: ned(at.x, at.y, at.z)?,
             velocity: ned(at.vx, at.vy, at.vz)?,
         },
-        MavMessage::SET_POSITION_TARGET_LOCAL_NED(to) => {
+        MavMessage::SET_POSITION_TARGET_LOCAL_NED(to) if valid(to.type_mask, 1 << 3) => {
             Message::Setpoint { time_ms: to.time_boot_ms, velocity: ned(to.vx, to.vy, to.vz)? }
+        }
+        MavMessage::POSITION_TARGET_LOCAL_NED(to) if valid(to.type_mask, 1) => {
+            Message::Reference { time_ms: to.time_boot_ms, place: ned(to.x, to.y, to.z)? }
+        }
+        MavMessage::NAV_CONTROLLER_OUTPUT(out) if out.xtrack_error.is_finite() => {
+            Message::CrossTrack { metres: out.xtrack_error.abs() }
+        }
+        MavMessage::CELLULAR_STATUS(cell) => {
+            let signal_percent = Some(cell.quality).filter(|quality| *quality != UNKNOWN);
+            Message::Cell { area: cell.lac, signal_percent: signal_percent.map(|percent| percent.min(100)) }
         }
         MavMessage::LOG_REQUEST_LIST(_) => Message::AskLog,
         MavMessage::LOG_ENTRY(log) => Message::Log { written: log.last_log_num, intact: log.size },
@@ -151,6 +202,33 @@ fn framed(message: Message) -> ((u8, u8), MavMessage) {
             };
             (AUTOPILOT, MavMessage::SET_POSITION_TARGET_LOCAL_NED(to))
         }
+        Message::Reference { time_ms, place } => {
+            let to = POSITION_TARGET_LOCAL_NED_DATA {
+                time_boot_ms: time_ms,
+                x: place.north as f32,
+                y: place.east as f32,
+                z: place.down as f32,
+                type_mask: PositionTargetTypemask::from_bits_truncate(PLACE_ONLY),
+                coordinate_frame: MavFrame::MAV_FRAME_LOCAL_NED,
+                ..Default::default()
+            };
+            (VEHICLE, MavMessage::POSITION_TARGET_LOCAL_NED(to))
+        }
+        Message::CrossTrack { metres } => {
+            let out = NAV_CONTROLLER_OUTPUT_DATA { xtrack_error: metres, ..Default::default() };
+            (VEHICLE, MavMessage::NAV_CONTROLLER_OUTPUT(out))
+        }
+        Message::Cell { area, signal_percent } => {
+            let quality = signal_percent.unwrap_or(UNKNOWN);
+            (
+                MODEM,
+                MavMessage::CELLULAR_STATUS(CELLULAR_STATUS_DATA {
+                    lac: area,
+                    quality,
+                    ..Default::default()
+                }),
+            )
+        }
         Message::AskLog => (VEHICLE, MavMessage::LOG_REQUEST_LIST(Default::default())),
         Message::Log { written, intact } => {
             let log =
@@ -164,13 +242,17 @@ fn framed(message: Message) -> ((u8, u8), MavMessage) {
 mod tests {
     use super::*;
 
-    const ALL: [Message; 4] = [
+    const ALL: [Message; 8] = [
         Message::Position {
             time_ms: 1500,
             place: Ned::new(1.5, -2.25, -20.0),
             velocity: Ned::new(4.5, 0.25, 0.0),
         },
         Message::Setpoint { time_ms: 1500, velocity: Ned::new(0.0, 5.0, -0.5) },
+        Message::Reference { time_ms: 1500, place: Ned::new(2.0, -2.5, -20.0) },
+        Message::CrossTrack { metres: 0.25 },
+        Message::Cell { area: 2, signal_percent: Some(64) },
+        Message::Cell { area: 1, signal_percent: None },
         Message::AskLog,
         Message::Log { written: 12, intact: 24 << 20 },
     ];
@@ -187,9 +269,9 @@ mod tests {
         let bytes = bytes();
         let mut incoming = Incoming::over(&bytes[..]);
         for message in ALL {
-            assert_eq!(incoming.next().unwrap(), message);
+            assert_eq!(incoming.read().unwrap(), message);
         }
-        assert_eq!(incoming.next().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(incoming.read().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
@@ -200,9 +282,9 @@ mod tests {
         bytes.extend([0; 300]);
         let mut incoming = Incoming::over(&bytes[..]);
         for message in &ALL[1..] {
-            assert_eq!(incoming.next().unwrap(), *message);
+            assert_eq!(incoming.read().unwrap(), *message);
         }
-        assert!(incoming.next().is_err());
+        assert!(incoming.read().is_err());
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Link {
         let (tell, setpoints) = channel();
         // It ends with the connection, or when nobody listens to it any more.
         std::thread::spawn(move || {
-            while let Ok(message) = incoming.next() {
+            while let Ok(message) = incoming.read() {
                 if let Message::Setpoint { time_ms, velocity } = message
                     && tell.send((Instant::now(), time_ms, velocity)).is_err()
                 {
@@ -124,8 +124,9 @@ impl Answers {
         while self.waiting.front().is_some_and(|(waits, _)| *waits < time_ms) {
             self.waiting.pop_front();
         }
-        if let Some((_, sent)) = self.waiting.pop_front_if(|(waits, _)| *waits == time_ms) {
-            self.round_trip = Some(at - sent);
+        if let Some((_, sent)) = self.waiting.front().filter(|(waits, _)| *waits == time_ms) {
+            self.round_trip = Some(at - *sent);
+            self.waiting.pop_front();
         }
         let pause = self.last.replace(at).map_or(Duration::ZERO, |last| at - last).as_secs_f64() * 1e3;
         if pause >= LISTED_MS && self.pauses.len() < LISTED {
