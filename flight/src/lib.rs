@@ -3,7 +3,9 @@
 
 pub mod autopilot;
 pub mod ned;
+pub mod options;
 pub mod orbit;
+pub mod radio;
 pub mod recorder;
 pub mod vehicle;
 pub mod wire;

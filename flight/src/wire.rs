@@ -160,6 +160,11 @@ impl<W: Write> Outgoing<W> {
         Self { stream, sequence: 0 }
     }
 
+    /// The stream.
+    pub fn into_inner(self) -> W {
+        self.stream
+    }
+
     /// Sends a message.
     ///
     /// # Errors

@@ -42,6 +42,8 @@ pub struct Report {
     pub time_ms: u32,
     /// How the vehicle is.
     pub state: State,
+    /// Where it ought to be.
+    pub reference: Ned,
     /// From the moving reference, in metres.
     pub deviation_m: f64,
     /// From the orbit's nearest point, in metres.
@@ -91,6 +93,14 @@ impl<A: Airframe> Flight<A> {
         Ok(report)
     }
 
+    /// Hovers for a step, before the flight's clock begins.
+    ///
+    /// # Errors
+    /// It flies no more.
+    pub fn hover(&mut self) -> io::Result<()> {
+        self.fly()
+    }
+
     fn fly(&mut self) -> io::Result<()> {
         let state = self.airframe.state();
         let wanted = self.offboard.command(self.seconds(), STEP_S, state.place, state.velocity);
@@ -103,6 +113,7 @@ impl<A: Airframe> Flight<A> {
         Report {
             time_ms: (seconds * 1e3).round() as u32,
             state,
+            reference: self.orbit.at(seconds).0,
             deviation_m: self.orbit.deviation(state.place, seconds),
             cross_track_m: self.orbit.cross_track(state.place),
         }

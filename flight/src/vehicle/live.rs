@@ -1,31 +1,24 @@
 //! A flight in real time, its autopilot at the other end of a TCP connection.
 
-use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::answers::{Answers, Pause};
 use super::flight::{Counts, Flight, Report};
+use super::link::{Autopilot, Link};
 use super::{Airframe, STEP_S};
 use crate::ned::Ned;
-use crate::wire::{Incoming, Message, Outgoing};
-
-/// How long the autopilot may take to accept a connection, or nothing of what it is sent.
-const CONNECTING: Duration = Duration::from_secs(5);
-const DEAF: Duration = Duration::from_secs(60);
+use crate::wire::{Message, Outgoing};
 
 /// How long after a lost connection a new one is tried.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// A pause between answers that is listed, in milliseconds: no shorter one disturbs a loop of 20 Hz.
-const LISTED_MS: f64 = 50.0;
-
-/// The most pauses that are listed, so that a flight without end needs no memory without end.
-const LISTED: usize = 10_000;
+/// How long the autopilot may take to look through its flight recorder at the end.
+const LOOKING: Duration = Duration::from_secs(5);
 
 /// Every how many reports something is told: 10 Hz.
 const TOLD: u64 = 5;
@@ -39,25 +32,18 @@ pub struct Told {
     pub place_m: [f64; 3],
     /// The same as a velocity, in metres per second.
     pub velocity_m_s: [f64; 3],
-    /// From the moving reference, in metres.
+    /// From the moving reference, in metres: the worst since the last time.
     pub deviation_m: f64,
-    /// From the orbit's nearest point, in metres.
+    /// From the orbit's nearest point, in metres: the worst since the last time.
     pub cross_track_m: f64,
     /// How long the last answer took, in milliseconds; null before the first.
     pub round_trip_ms: Option<f64>,
+    /// The same, smoothed as TCP does it (RFC 6298, section 2).
+    pub smoothed_round_trip_ms: Option<f64>,
     /// For how long an answer has been due, in milliseconds.
     pub silence_ms: f64,
     /// Whether the vehicle has taken the control away from its autopilot.
     pub offboard_lost: bool,
-}
-
-/// A pause between two answers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Pause {
-    /// When it began, in milliseconds since 1970.
-    pub from_ms: u64,
-    /// How long it was, in milliseconds.
-    pub duration_ms: f64,
 }
 
 /// What a flight came to.
@@ -69,6 +55,8 @@ pub struct Flown {
     pub answered: u64,
     /// Answers that were not the next one due.
     pub out_of_order: u64,
+    /// Reports that were still on their way when the flight ended.
+    pub in_flight: u64,
     /// Connections that were lost.
     pub connections_lost: u32,
     /// How often the vehicle has taken the control away.
@@ -81,118 +69,61 @@ pub struct Flown {
     pub pauses: Vec<Pause>,
     /// By how much the simulation was behind the clock at most, in milliseconds: the machine was too busy for it.
     pub behind_ms: f64,
+    /// Bytes of the autopilot's flight recorder that were as they were written, at the end; null where it did not say.
+    pub recorder_intact_bytes: Option<u32>,
 }
 
-/// The connection to the autopilot.
-struct Link {
-    outgoing: Outgoing<TcpStream>,
-    setpoints: Receiver<(Instant, u32, Ned)>,
+/// Whom a vehicle in the air talks to.
+pub struct Around<'a> {
+    /// The autopilot.
+    pub autopilot: Autopilot,
+    /// Those that hear where it is and where it ought to be, as MAVLink in UDP datagrams: an agent, a ground station.
+    pub observers: Vec<SocketAddr>,
+    /// Whether the flight is to end.
+    pub ends: &'a AtomicBool,
 }
 
-impl Link {
-    fn to(autopilot: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&autopilot, CONNECTING)?;
-        stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(DEAF))?;
-        let mut incoming = Incoming::over(stream.try_clone()?);
-        let (tell, setpoints) = channel();
-        // It ends with the connection, or when nobody listens to it any more.
-        std::thread::spawn(move || {
-            while let Ok(message) = incoming.read() {
-                if let Message::Setpoint { time_ms, velocity } = message
-                    && tell.send((Instant::now(), time_ms, velocity)).is_err()
-                {
-                    return;
-                }
-            }
-        });
-        Ok(Self { outgoing: Outgoing::over(stream), setpoints })
-    }
-}
-
-/// What waits for its answer, and what the answers were.
-#[derive(Default)]
-struct Answers {
-    waiting: VecDeque<(u32, Instant)>,
-    last: Option<Instant>,
-    round_trip: Option<Duration>,
-    pauses: Vec<Pause>,
-}
-
-impl Answers {
-    fn came(&mut self, at: Instant, time_ms: u32) {
-        while self.waiting.front().is_some_and(|(waits, _)| *waits < time_ms) {
-            self.waiting.pop_front();
-        }
-        if let Some((_, sent)) = self.waiting.front().filter(|(waits, _)| *waits == time_ms) {
-            self.round_trip = Some(at - *sent);
-            self.waiting.pop_front();
-        }
-        let pause = self.last.replace(at).map_or(Duration::ZERO, |last| at - last).as_secs_f64() * 1e3;
-        if pause >= LISTED_MS && self.pauses.len() < LISTED {
-            let from_ms = now_ms().saturating_sub(pause as u64);
-            self.pauses.push(Pause { from_ms, duration_ms: pause });
-        }
-    }
-}
-
-/// Flies until `ends` says so, or for a time, and tells how it goes.
+/// Flies until it is to end, or for a time, and tells how it goes. It hovers until the autopilot is there; its clock begins then.
 ///
 /// # Errors
-/// The airframe fails. An autopilot that is not there is none: the vehicle hovers, or holds its place, and tries again.
+/// The airframe fails, or no datagram socket can be had. An autopilot that is not there is none: the vehicle hovers, or holds its place,
+/// and tries again.
 pub fn fly<A: Airframe>(
     mut flight: Flight<A>,
-    autopilot: SocketAddr,
+    around: &Around<'_>,
     duration: Option<Duration>,
-    ends: &AtomicBool,
     mut tell: impl FnMut(&Told),
 ) -> io::Result<Flown> {
+    let observed = Observed::new(&around.observers)?;
     let mut link: Option<Link> = None;
     let mut tried: Option<Instant> = None;
     let mut answers = Answers::default();
     let (mut lost, mut behind) = (0, Duration::ZERO);
-    let (mut worst_deviation_m, mut worst_cross_track_m) = (0.0_f64, 0.0_f64);
-    let begun = Instant::now();
+    let (mut worst, mut newest) = (Errors::default(), Errors::default());
+    let mut begun: Option<Instant> = None;
     let step = Duration::from_secs_f64(STEP_S);
-    let mut due = begun;
-    while !ends.load(Ordering::Relaxed) && duration.is_none_or(|duration| begun.elapsed() < duration) {
+    let mut due = Instant::now();
+    let over = |begun: Option<Instant>| {
+        begun.zip(duration).is_some_and(|(begun, duration)| begun.elapsed() >= duration)
+    };
+    while !around.ends.load(Ordering::Relaxed) && !over(begun) {
         if link.is_none() && tried.is_none_or(|tried| tried.elapsed() >= AGAIN) {
-            link = Link::to(autopilot).ok();
+            link = Link::to(&around.autopilot).ok();
             tried = Some(Instant::now());
         }
-        let mut broken = false;
-        if let Some(link) = &link {
-            loop {
-                match link.setpoints.try_recv() {
-                    Ok((at, time_ms, setpoint)) => {
-                        answers.came(at, time_ms);
-                        flight.heard(time_ms, setpoint);
-                    }
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => {
-                        broken = true;
-                        break;
-                    }
-                }
-            }
+        if link.is_some() && begun.is_none() {
+            begun = Some(Instant::now());
+            due = Instant::now();
         }
-        if let Some(report) = flight.advance()? {
-            worst_deviation_m = worst_deviation_m.max(report.deviation_m);
-            worst_cross_track_m = worst_cross_track_m.max(report.cross_track_m);
-            if let Some(link) = &mut link {
-                answers.waiting.push_back((report.time_ms, Instant::now()));
-                let (place, velocity) = (report.state.place, report.state.velocity);
-                let message = Message::Position { time_ms: report.time_ms, place, velocity };
-                broken |= link.outgoing.send(message).is_err();
-            }
+        if begun.is_none() {
+            flight.hover()?;
+        } else if let Some(report) = hear_and_advance(&mut flight, &mut link, &mut answers, &mut lost)? {
+            (worst, newest) = (worst.with(&report), newest.with(&report));
+            observed.tell(&report);
             if flight.counts().reported % TOLD == 1 {
-                tell(&told(&report, &answers, flight.offboard().is_lost()));
+                tell(&told(&report, newest, &answers, flight.offboard().is_lost()));
+                newest = Errors::default();
             }
-        }
-        if broken {
-            link = None;
-            lost += 1;
-            answers.waiting.clear();
         }
         due += step;
         match due.checked_duration_since(Instant::now()) {
@@ -205,26 +136,115 @@ pub fn fly<A: Airframe>(
         reported,
         answered,
         out_of_order,
+        in_flight: answers.outstanding(),
         connections_lost: lost,
         offboard_losses: flight.offboard().losses(),
-        worst_deviation_m,
-        worst_cross_track_m,
-        pauses: answers.pauses,
+        worst_deviation_m: worst.deviation_m,
+        worst_cross_track_m: worst.cross_track_m,
+        pauses: answers.pauses(),
         behind_ms: behind.as_secs_f64() * 1e3,
+        recorder_intact_bytes: link
+            .and_then(|mut link| link.recorder(LOOKING))
+            .map(|(_, intact_bytes)| intact_bytes),
     })
 }
 
-fn told(report: &Report, answers: &Answers, offboard_lost: bool) -> Told {
+/// One step: what has come is heard, and what is to be reported goes to the autopilot. A connection that breaks is dropped and counted.
+fn hear_and_advance<A: Airframe>(
+    flight: &mut Flight<A>,
+    link: &mut Option<Link>,
+    answers: &mut Answers,
+    lost: &mut u32,
+) -> io::Result<Option<Report>> {
+    let mut broken = false;
+    if let Some(link) = link.as_ref() {
+        loop {
+            match link.heard() {
+                Ok(Some((at, Message::Setpoint { time_ms, velocity }))) => {
+                    answers.came(at, time_ms, now_ms());
+                    flight.heard(time_ms, velocity);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => {
+                    broken = true;
+                    break;
+                }
+            }
+        }
+    }
+    let report = flight.advance()?;
+    if let (Some(report), Some(link)) = (&report, link.as_mut()) {
+        answers.asked(report.time_ms, Instant::now());
+        let (place, velocity) = (report.state.place, report.state.velocity);
+        let message = Message::Position { time_ms: report.time_ms, place, velocity };
+        broken |= link.send(message).is_err();
+    }
+    if broken {
+        *link = None;
+        *lost += 1;
+        answers.forget();
+    }
+    Ok(report)
+}
+
+/// The worst of some reports, in metres.
+#[derive(Debug, Clone, Copy, Default)]
+struct Errors {
+    deviation_m: f64,
+    cross_track_m: f64,
+}
+
+impl Errors {
+    fn with(self, report: &Report) -> Self {
+        Self {
+            deviation_m: self.deviation_m.max(report.deviation_m),
+            cross_track_m: self.cross_track_m.max(report.cross_track_m),
+        }
+    }
+}
+
+/// Those that hear how the vehicle flies. What they do not take is lost.
+struct Observed(Vec<(UdpSocket, SocketAddr)>);
+
+impl Observed {
+    fn new(observers: &[SocketAddr]) -> io::Result<Self> {
+        let bound = |to: &SocketAddr| {
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            Ok((UdpSocket::bind(any)?, *to))
+        };
+        observers.iter().map(bound).collect::<io::Result<_>>().map(Self)
+    }
+
+    fn tell(&self, report: &Report) {
+        let Report { time_ms, state, reference, .. } = *report;
+        let messages = [
+            Message::Position { time_ms, place: state.place, velocity: state.velocity },
+            Message::Reference { time_ms, place: reference },
+            Message::CrossTrack { metres: report.cross_track_m as f32 },
+        ];
+        for (socket, to) in &self.0 {
+            // All in one datagram, as telemetry radios send them.
+            let mut outgoing = Outgoing::over(Vec::with_capacity(160));
+            if messages.iter().all(|message| outgoing.send(*message).is_ok()) {
+                let _ = socket.send_to(&outgoing.into_inner(), to);
+            }
+        }
+    }
+}
+
+fn told(report: &Report, worst: Errors, answers: &Answers, offboard_lost: bool) -> Told {
     let parts = |ned: Ned| [ned.north, ned.east, ned.down];
-    let silence = answers.waiting.front().map_or(Duration::ZERO, |(_, sent)| sent.elapsed());
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
     Told {
         at_ms: now_ms(),
         place_m: parts(report.state.place),
         velocity_m_s: parts(report.state.velocity),
-        deviation_m: report.deviation_m,
-        cross_track_m: report.cross_track_m,
-        round_trip_ms: answers.round_trip.map(|took| took.as_secs_f64() * 1e3),
-        silence_ms: silence.as_secs_f64() * 1e3,
+        deviation_m: worst.deviation_m,
+        cross_track_m: worst.cross_track_m,
+        round_trip_ms: answers.round_trip().map(ms),
+        smoothed_round_trip_ms: answers.smoothed().map(ms),
+        silence_ms: ms(answers.silence()),
         offboard_lost,
     }
 }

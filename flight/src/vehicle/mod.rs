@@ -1,8 +1,10 @@
 //! The vehicle: a quadcopter that JSBSim flies in real time, with the control loops of PX4 around it.
 
+pub mod answers;
 pub mod cascade;
 pub mod flight;
 pub mod jsbsim;
+pub mod link;
 pub mod live;
 pub mod offboard;
 pub mod track;
