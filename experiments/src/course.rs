@@ -21,7 +21,7 @@ use mose_protocol::step::StepEvent;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request};
 
-use crate::testbed::{agents_of, enter};
+use crate::testbed::{agents_of, enter, show};
 
 /// The hosts of the course.
 pub(crate) const EDGES: [&str; 2] = ["edge-a", "edge-b"];
@@ -149,6 +149,9 @@ pub(crate) fn spec_of(workload: &str, address: Ipv4Addr) -> color_eyre::Result<C
 
 /// Starts a client.
 pub(crate) fn started(lab: &Lab, spec: &ClientSpec) -> color_eyre::Result<Client> {
+    if spec.kind == ClientKind::Autopilot {
+        lab.give_simulator(MOBILE, &mut show)?;
+    }
     let begun = std::time::Instant::now();
     loop {
         let mut client = Client::start(spec.clone(), &|argv: &[String]| among_clients(lab, argv))?;

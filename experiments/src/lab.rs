@@ -38,6 +38,8 @@ pub(crate) fn run(command: commands::Lab<LinkRate, CgroupMode>) -> color_eyre::R
             return Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(137)));
         }
         commands::Lab::Link { rate } => open()?.set_edge_link(rate)?,
+        commands::Lab::Radio { command: commands::Radio::On { seed } } => open()?.radio_on(seed)?,
+        commands::Lab::Radio { command: commands::Radio::Off } => open()?.radio_off()?,
         commands::Lab::Service {
             command: commands::Service::Start { kind, on, name, address, arguments },
         } => {
@@ -98,9 +100,14 @@ fn status(json: bool) -> color_eyre::Result<()> {
         .collect();
     println!("{}", table::table(&["host", "role", "underlay", "state", "daemons"], &[], &rows));
     println!(
-        "\nlink edge-a – edge-b: {} · cgroups {}",
+        "\nlink edge-a – edge-b: {} · cgroups {} · radio of uav: {}",
         status.edge_link,
-        if status.cgroup_v2 { "v2" } else { "v1" }
+        if status.cgroup_v2 { "v2" } else { "v1" },
+        match (status.radio, lab.radio_cells().last()) {
+            (Some(_), Some(cell)) => format!("cell {cell}"),
+            (Some(_), None) => "on".to_owned(),
+            (None, _) => "off".to_owned(),
+        }
     );
     Ok(())
 }

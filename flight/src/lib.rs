@@ -3,6 +3,7 @@
 
 pub mod autopilot;
 pub mod ned;
+pub mod netns;
 pub mod options;
 pub mod orbit;
 pub mod radio;

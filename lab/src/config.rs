@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -54,8 +54,45 @@ pub const HOSTS: [(&str, Role, Ipv4Addr); 4] = [
 ];
 
 /// The project's own programs that run on the hosts.
-pub const OWN_BINARIES: [&str; 6] =
-    ["mose-agent", "mose-criu-hook", "mose-write-protect", "mose-counter", "mose-holdall", "mose-holder"];
+pub const OWN_BINARIES: [&str; 9] = [
+    "mose-agent",
+    "mose-criu-hook",
+    "mose-write-protect",
+    "mose-counter",
+    "mose-holdall",
+    "mose-holder",
+    "mose-autopilot",
+    "mose-uav",
+    RADIO_PROGRAM,
+];
+
+/// The program that is the UAV's radio. It runs on the machine, between the underlay's ports.
+pub const RADIO_PROGRAM: &str = "mose-radio";
+
+/// Where the UAV's agent hears MAVLink, as a ground station does, inside the host.
+pub const AGENT_MAVLINK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 14550);
+
+/// Where the radio hears where the vehicle is, inside the UAV's host.
+pub(crate) const RADIO_MAVLINK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 14551);
+
+/// A radio cell at an edge host.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CellSite {
+    /// The edge host.
+    pub host: &'static str,
+    /// The cell's number (MAVLink's `CELLULAR_STATUS.lac`).
+    pub cell: u16,
+    /// Metres to the east of where the UAV starts.
+    pub east_m: f64,
+    /// And to the north.
+    pub north_m: f64,
+}
+
+/// The cells: west and east of the circle that the UAV flies, whose middle is 50 m east of its start.
+pub const CELLS: [CellSite; 2] = [
+    CellSite { host: "edge-a", cell: 1, east_m: -70.0, north_m: 0.0 },
+    CellSite { host: "edge-b", cell: 2, east_m: 170.0, north_m: 0.0 },
+];
 
 /// How fast the link between the two edge hosts is, in each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

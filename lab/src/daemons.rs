@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::AGENT_PORT;
+use crate::config::{AGENT_MAVLINK, AGENT_PORT, CELLS, Role};
 use crate::host_config::HostConfig;
 
 /// How one knows that a daemon is ready.
@@ -161,7 +161,19 @@ pub(crate) fn agent_command(config: &HostConfig) -> Vec<String> {
         argv.extend(["--connect".to_owned(), format!("tcp/{address}:{AGENT_PORT}")]);
     }
     argv.extend(["--state", "/var/lib/mose"].map(str::to_owned));
+    argv.extend(place(config));
     argv
+}
+
+/// How the agent knows where its host is: an edge host stands at its cell, and a vehicle tells.
+fn place(config: &HostConfig) -> Vec<String> {
+    match CELLS.iter().find(|cell| cell.host == config.name) {
+        Some(cell) => {
+            vec![format!("--position={},{}", cell.east_m, cell.north_m), format!("--cell={}", cell.cell)]
+        }
+        None if config.role == Role::Mobile => vec![format!("--mavlink={AGENT_MAVLINK}")],
+        None => Vec::new(),
+    }
 }
 
 /// The hosts that a host's agent connects to: on the ring of all addresses in order, the half that follows its own. So each pair has one
@@ -187,7 +199,7 @@ mod tests {
         assert_eq!(
             argv,
             "/usr/local/bin/mose-agent run --name edge-a --role edge --underlay 10.99.0.11 --listen tcp/10.99.0.11:7447 \
-             --connect tcp/10.99.0.12:7447 --state /var/lib/mose"
+             --connect tcp/10.99.0.12:7447 --state /var/lib/mose --position=-70,0 --cell=1"
         );
     }
 

@@ -58,6 +58,8 @@ pub struct Status {
     pub edge_link: LinkRate,
     /// Whether the hosts see cgroup v2.
     pub cgroup_v2: bool,
+    /// The process of the UAV's radio, in the mode that has one.
+    pub radio: Option<Process>,
     /// The hosts.
     pub hosts: Vec<HostStatus>,
 }
@@ -158,6 +160,7 @@ impl Lab {
             underlay,
             edge_link: self.state.config.edge_link,
             cgroup_v2: self.state.cgroup.v2,
+            radio: self.radio(),
             hosts,
         }
     }

@@ -29,9 +29,11 @@ pub mod objects;
 mod packages;
 mod procfs;
 mod purge;
+mod radio;
 mod rootfs;
 mod run;
 mod service;
+mod simulator;
 mod state;
 mod supervisor;
 pub mod trial;
@@ -42,8 +44,8 @@ mod workload;
 
 pub use cgroup::{CgroupPlan, Hierarchies, Hierarchy};
 pub use config::{
-    AGENT_PORT, CgroupMode, HOSTS, LabConfig, LinkRate, OWN_BINARIES, Progress, Role, UNDERLAY_INTERFACE,
-    UNDERLAY_PREFIX,
+    AGENT_MAVLINK, AGENT_PORT, CELLS, CellSite, CgroupMode, HOSTS, LabConfig, LinkRate, OWN_BINARIES,
+    Progress, RADIO_PROGRAM, Role, UNDERLAY_INTERFACE, UNDERLAY_PREFIX,
 };
 pub use daemons::{AGENT_SOCKET, PODMAN_SOCKET};
 pub use doctor::{Space, doctor, space};

@@ -28,6 +28,9 @@ pub(crate) struct LabState {
     pub(crate) cgroup: CgroupPlan,
     pub(crate) underlay: Option<Process>,
     pub(crate) hosts: Vec<HostState>,
+    /// The UAV's radio, in the mode that has one.
+    #[serde(default)]
+    pub(crate) radio: Option<Process>,
 }
 
 impl LabState {

@@ -47,6 +47,18 @@ pub(crate) fn attach(holder: Process, host: &str, address: Ipv4Addr, pid: i32) -
     batched(&what, in_netns(pid, "ip"), &batch)
 }
 
+/// Puts a port of the underlay on the bridge.
+pub(crate) fn plug(holder: Process, port: &str) -> Result<(), LabError> {
+    let batch = format!("link set {port} master {BRIDGE} up\n");
+    batched(&format!("putting {port} on the underlay's bridge"), in_netns(holder.pid, "ip"), &batch)
+}
+
+/// Takes a port off the bridge. The link stays.
+pub(crate) fn unplug(holder: Process, port: &str) -> Result<(), LabError> {
+    let batch = format!("link set {port} nomaster\n");
+    batched(&format!("taking {port} off the underlay's bridge"), in_netns(holder.pid, "ip"), &batch)
+}
+
 /// Removes the host's end of the veth, if it has one.
 pub(crate) fn detach(pid: i32) {
     let _ = in_netns(pid, "ip").args(["link", "del", UNDERLAY_INTERFACE]).output();

@@ -97,6 +97,10 @@ impl Lab {
         }
         let mut lab = Lab::of(state);
         lab.set_edge_link(config.edge_link)?;
+        if lab.radio().is_none() {
+            // One that died has left the UAV cut off.
+            lab.radio_off()?;
+        }
         wait_all(&lab, &mut progress)?;
         progress("the lab is up");
         Ok(lab)
@@ -143,7 +147,7 @@ fn fresh_state(config: &LabConfig) -> Result<LabState, LabError> {
         process.signal(nix::sys::signal::Signal::SIGKILL);
     }
     wait_gone(&stray, DYING);
-    let state = LabState { config: config.clone(), cgroup, underlay: None, hosts: Vec::new() };
+    let state = LabState { config: config.clone(), cgroup, underlay: None, hosts: Vec::new(), radio: None };
     state.save()?;
     Ok(state)
 }

@@ -24,7 +24,7 @@ pub struct Workload {
 }
 
 /// All workloads.
-pub static WORKLOADS: [Workload; 9] = [
+pub static WORKLOADS: [Workload; 10] = [
     Workload {
         name: "sockperf",
         programs: &["/usr/bin/sockperf"],
@@ -80,6 +80,15 @@ pub static WORKLOADS: [Workload; 9] = [
         files: &[("/etc/mosquitto.conf", "listener 1883 0.0.0.0\nallow_anonymous true\nuser root\n")],
         command: &["mosquitto", "-c", "/etc/mosquitto.conf"],
         port: 1883,
+        ..EMPTY
+    },
+    Workload {
+        name: "autopilot",
+        programs: &["/usr/local/bin/mose-autopilot"],
+        command: &["mose-autopilot"],
+        port: 5760,
+        client: Some(ClientKind::Autopilot),
+        own_binary: Some("mose-autopilot"),
         ..EMPTY
     },
     Workload {

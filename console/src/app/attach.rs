@@ -20,7 +20,7 @@ use crate::lab::{self, Machine, Topic};
 
 /// The workloads of the lab that can be started from the console.
 pub const WORKLOADS: &[&str] =
-    &["sockperf", "counter", "redis", "memcached", "iperf3", "mosquitto", "busybox"];
+    &["sockperf", "counter", "redis", "memcached", "iperf3", "mosquitto", "busybox", "autopilot"];
 
 /// How long the end of a session or of a demo is waited for.
 const ENDING: Duration = Duration::from_secs(2);

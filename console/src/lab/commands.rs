@@ -53,6 +53,15 @@ pub enum Lab<Rate: Word, Cgroups: Word> {
         /// Such as 1gbit, 100mbit or unshaped.
         rate: Rate,
     },
+    /// Give the UAV a radio, or take it away: a delay and a loss of its links that follow its place.
+    ///
+    /// Two cells stand at the edge hosts; the UAV is served by the stronger one. Without a vehicle that tells where it is, the UAV is
+    /// where its flight begins. All other figures are measured without a radio.
+    Radio {
+        /// What becomes of it.
+        #[command(subcommand)]
+        command: Radio,
+    },
     /// Start and stop workloads.
     Service {
         /// What becomes of them.
@@ -131,10 +140,23 @@ pub struct LabOptions<Rate: Word, Cgroups: Word> {
     pub cgroup: Cgroups,
 }
 
+/// The commands of `mose lab radio`.
+#[derive(Subcommand)]
+pub enum Radio {
+    /// From now on the UAV's underlay goes over a radio.
+    On {
+        /// Of the random numbers that lose frames.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// The UAV is connected directly again.
+    Off,
+}
+
 /// The commands of `mose lab service`.
 #[derive(Subcommand)]
 pub enum Service {
-    /// Start a workload: sockperf, iperf3, counter, redis, memcached, mosquitto, holder or busybox.
+    /// Start a workload: sockperf, iperf3, counter, redis, memcached, mosquitto, autopilot, holder or busybox.
     Start {
         /// Which workload.
         kind: String,

@@ -11,7 +11,6 @@ use clap::Parser;
 use mose_flight::options::{OrbitOptions, positive};
 use mose_flight::vehicle::flight::Flight;
 use mose_flight::vehicle::jsbsim::F450;
-use mose_flight::vehicle::link::Autopilot;
 use mose_flight::vehicle::live::{Around, fly};
 use mose_flight::vehicle::offboard::Rules;
 
@@ -24,12 +23,12 @@ struct Arguments {
     /// The autopilot.
     #[arg(long, value_name = "ADDRESS:PORT")]
     connect: SocketAddr,
-    /// The network namespace from which the autopilot is reached, as a file; this process's own where none is given.
-    #[arg(long, value_name = "FILE")]
-    netns: Option<PathBuf>,
     /// Who hears where the vehicle is and where it ought to be (MAVLink in UDP datagrams); may be repeated.
     #[arg(long, value_name = "ADDRESS:PORT")]
     tell: Vec<SocketAddr>,
+    /// The network namespace from which they are reached, as a file; this process's own where none is given.
+    #[arg(long, value_name = "FILE")]
+    tell_netns: Option<PathBuf>,
     /// How long it flies, in seconds; without it, until it is ended.
     #[arg(long, value_parser = positive, value_name = "SECONDS")]
     duration: Option<f64>,
@@ -65,11 +64,10 @@ fn main() -> ExitCode {
 }
 
 fn flown(arguments: Arguments) -> io::Result<()> {
-    let Arguments { connect, netns, tell, duration, python, offboard_loss, orbit } = arguments;
+    let Arguments { connect, tell, tell_netns, duration, python, offboard_loss, orbit } = arguments;
     let rules = Rules { loss_s: offboard_loss, height_m: orbit.height, ..Rules::default() };
     let flight = Flight::begin(F450::at(&python, orbit.height)?, orbit.into(), rules)?;
-    let autopilot = Autopilot { address: connect, netns };
-    let around = Around { autopilot, observers: tell, ends: &ENDS };
+    let around = Around { autopilot: connect, observers: tell, observers_netns: tell_netns, ends: &ENDS };
     let flown = fly(flight, &around, duration.map(Duration::from_secs_f64), line)?;
     line(&flown);
     Ok(())

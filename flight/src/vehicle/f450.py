@@ -1,6 +1,7 @@
 """Flies JSBSim's F450 a step at a time: four numbers in (aileron, elevator, rudder, throttle), ten out (north, east, down in metres; the
 same as velocities; roll, pitch, yaw in radians; yaw rate), little-endian doubles. Ends when its input does."""
 import math
+import os
 import struct
 import sys
 
@@ -15,7 +16,8 @@ step, height = float(sys.argv[1]), float(sys.argv[2])
 numbers = sys.stdout.buffer
 sys.stdout = sys.stderr
 jsbsim.FGJSBBase().debug_lvl = 0
-model = jsbsim.FGFDMExec(None)
+# The package holds its aircraft, wherever it is installed.
+model = jsbsim.FGFDMExec(os.path.dirname(jsbsim.__file__))
 model.set_debug_level(0)
 if not model.load_model("F450"):
     sys.exit("JSBSim has no F450")

@@ -1,28 +1,15 @@
 //! The vehicle's connection to its autopilot.
 
-use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
-
-use nix::sched::{CloneFlags, setns};
 
 use crate::wire::{Incoming, Message, Outgoing};
 
 /// How long the autopilot may take to accept a connection, or nothing of what it is sent.
 const CONNECTING: Duration = Duration::from_secs(5);
 const DEAF: Duration = Duration::from_secs(60);
-
-/// Where the autopilot is.
-#[derive(Debug, Clone)]
-pub struct Autopilot {
-    /// Its address.
-    pub address: SocketAddr,
-    /// The network namespace from which it is reached; the vehicle's own where there is none.
-    pub netns: Option<PathBuf>,
-}
 
 /// A connection that stands.
 pub(super) struct Link {
@@ -31,8 +18,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn to(autopilot: &Autopilot) -> io::Result<Self> {
-        let stream = connect(autopilot)?;
+    pub(super) fn to(autopilot: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&autopilot, CONNECTING)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(DEAF))?;
         let mut incoming = Incoming::over(stream.try_clone()?);
@@ -72,18 +59,4 @@ impl Link {
             }
         }
     }
-}
-
-/// A socket belongs to the network namespace that its thread was in when it was made.
-fn connect(autopilot: &Autopilot) -> io::Result<TcpStream> {
-    let Some(netns) = &autopilot.netns else {
-        return TcpStream::connect_timeout(&autopilot.address, CONNECTING);
-    };
-    let namespace = File::open(netns)?;
-    let connecting = || {
-        setns(&namespace, CloneFlags::CLONE_NEWNET)?;
-        TcpStream::connect_timeout(&autopilot.address, CONNECTING)
-    };
-    std::thread::scope(|scope| scope.spawn(connecting).join())
-        .unwrap_or_else(|_| Err(io::Error::other("the connecting thread has panicked")))
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::{Answers, Pause};
 use super::flight::{Counts, Flight, Report};
-use super::link::{Autopilot, Link};
+use super::link::Link;
 use super::{Airframe, STEP_S};
 use crate::ned::Ned;
+use crate::netns;
 use crate::wire::{Message, Outgoing};
 
 /// How long after a lost connection a new one is tried.
@@ -19,6 +21,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the autopilot may take to look through its flight recorder at the end.
 const LOOKING: Duration = Duration::from_secs(5);
+
+/// From when on errors count as the flight's worst, in milliseconds: by then the vehicle has caught up with its orbit, which begins at
+/// full speed.
+const CAUGHT_UP_MS: u32 = 15_000;
 
 /// Every how many reports something is told: 10 Hz.
 const TOLD: u64 = 5;
@@ -61,7 +67,7 @@ pub struct Flown {
     pub connections_lost: u32,
     /// How often the vehicle has taken the control away.
     pub offboard_losses: u32,
-    /// The greatest deviation from the moving reference, in metres.
+    /// The greatest deviation from the moving reference once the vehicle had caught up with it, in metres.
     pub worst_deviation_m: f64,
     /// And from the orbit's nearest point.
     pub worst_cross_track_m: f64,
@@ -76,9 +82,11 @@ pub struct Flown {
 /// Whom a vehicle in the air talks to.
 pub struct Around<'a> {
     /// The autopilot.
-    pub autopilot: Autopilot,
+    pub autopilot: SocketAddr,
     /// Those that hear where it is and where it ought to be, as MAVLink in UDP datagrams: an agent, a ground station.
     pub observers: Vec<SocketAddr>,
+    /// The network namespace from which they are reached; the vehicle's own where there is none.
+    pub observers_netns: Option<PathBuf>,
     /// Whether the flight is to end.
     pub ends: &'a AtomicBool,
 }
@@ -94,7 +102,7 @@ pub fn fly<A: Airframe>(
     duration: Option<Duration>,
     mut tell: impl FnMut(&Told),
 ) -> io::Result<Flown> {
-    let observed = Observed::new(&around.observers)?;
+    let observed = netns::within(around.observers_netns.as_deref(), || Observed::new(&around.observers))?;
     let mut link: Option<Link> = None;
     let mut tried: Option<Instant> = None;
     let mut answers = Answers::default();
@@ -108,7 +116,7 @@ pub fn fly<A: Airframe>(
     };
     while !around.ends.load(Ordering::Relaxed) && !over(begun) {
         if link.is_none() && tried.is_none_or(|tried| tried.elapsed() >= AGAIN) {
-            link = Link::to(&around.autopilot).ok();
+            link = Link::to(around.autopilot).ok();
             tried = Some(Instant::now());
         }
         if link.is_some() && begun.is_none() {
@@ -118,7 +126,10 @@ pub fn fly<A: Airframe>(
         if begun.is_none() {
             flight.hover()?;
         } else if let Some(report) = hear_and_advance(&mut flight, &mut link, &mut answers, &mut lost)? {
-            (worst, newest) = (worst.with(&report), newest.with(&report));
+            newest = newest.with(&report);
+            if report.time_ms >= CAUGHT_UP_MS {
+                worst = worst.with(&report);
+            }
             observed.tell(&report);
             if flight.counts().reported % TOLD == 1 {
                 tell(&told(&report, newest, &answers, flight.offboard().is_lost()));

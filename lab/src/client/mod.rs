@@ -4,6 +4,7 @@
 //! third-party client is run unchanged and its own log is read. Where it runs (which host, which network namespace) is the
 //! caller's business: a function makes a [`Command`] of an argument list.
 
+mod autopilot;
 mod counter;
 mod crowd;
 mod iperf3;
@@ -14,6 +15,7 @@ mod spec;
 pub use crate::counter::crowd::Wait;
 pub use crate::counter::ping::Gap;
 use crate::counter::ping::unix_ms;
+pub use autopilot::command_line as vehicle;
 pub use report::{ClientReport, Unit};
 pub use spec::{ClientKind, ClientSpec};
 use std::io::{self, BufRead, BufReader, Read};
@@ -153,6 +155,7 @@ impl Client {
             ClientKind::Iperf3 => iperf3::recipe(&spec, iperf3::streams_json(launch)),
             ClientKind::Counter | ClientKind::Redis | ClientKind::Memcached => counter::recipe(&spec),
             ClientKind::Crowd => crowd::recipe(&spec),
+            ClientKind::Autopilot => autopilot::recipe(&spec),
         };
         let program = spec.kind.name().to_owned();
         let spawned = launch(&recipe.argv)
@@ -232,6 +235,7 @@ impl Client {
                 counter::read(&self.spec, &output)
             }
             ClientKind::Crowd => crowd::read(&self.spec, &output),
+            ClientKind::Autopilot => autopilot::read(&self.spec, &output),
         };
         report.map_err(|why| {
             let why = format!("{why}; its last lines: {}", tail(&output));

@@ -20,6 +20,8 @@ pub enum ClientKind {
     Memcached,
     /// `mose-counter crowd`: many connections to Redis.
     Crowd,
+    /// `mose-uav`: a vehicle that the service flies.
+    Autopilot,
 }
 
 impl ClientKind {
@@ -32,12 +34,13 @@ impl ClientKind {
             Self::Redis => "redis",
             Self::Memcached => "memcached",
             Self::Crowd => "crowd",
+            Self::Autopilot => "autopilot",
         }
     }
 
     pub(super) fn protocol(self) -> Option<Protocol> {
         match self {
-            Self::Sockperf | Self::Iperf3 => None,
+            Self::Sockperf | Self::Iperf3 | Self::Autopilot => None,
             Self::Counter => Some(Protocol::Counter),
             Self::Redis | Self::Crowd => Some(Protocol::Redis),
             Self::Memcached => Some(Protocol::Memcached),
