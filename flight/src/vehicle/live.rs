@@ -24,7 +24,7 @@ const LOOKING: Duration = Duration::from_secs(5);
 
 /// From when on errors count as the flight's worst, in milliseconds: by then the vehicle has caught up with its orbit, which begins at
 /// full speed.
-const CAUGHT_UP_MS: u32 = 15_000;
+const CAUGHT_UP_MS: u32 = 25_000;
 
 /// Every how many reports something is told: 10 Hz.
 const TOLD: u64 = 5;

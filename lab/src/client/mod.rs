@@ -128,6 +128,8 @@ struct Recipe {
 pub struct Client {
     spec: ClientSpec,
     program: String,
+    /// The name of the process.
+    command: String,
     child: Child,
     stdout: Option<JoinHandle<Vec<Line>>>,
     stderr: Option<JoinHandle<Vec<Line>>>,
@@ -158,6 +160,8 @@ impl Client {
             ClientKind::Autopilot => autopilot::recipe(&spec),
         };
         let program = spec.kind.name().to_owned();
+        let command =
+            recipe.argv.first().and_then(|word| word.rsplit('/').next()).unwrap_or_default().to_owned();
         let spawned = launch(&recipe.argv)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -172,6 +176,7 @@ impl Client {
         Ok(Self {
             spec,
             program,
+            command,
             child,
             stdout,
             stderr,
@@ -251,7 +256,7 @@ impl Client {
         self.stopped = true;
         // Not to the group: a launcher that waits outside a namespace would die of it and take the client with it before
         // it has written its report.
-        for program in programs(self.child.id()) {
+        for program in programs(self.child.id(), &self.command) {
             if let (false, Ok(pid)) = (self.over, libc::pid_t::try_from(program)) {
                 // SAFETY: plain arguments; an id that has just gone away is nobody's, at worst.
                 unsafe { libc::kill(pid, libc::SIGINT) };
@@ -314,12 +319,27 @@ impl Drop for Client {
     }
 }
 
-/// The processes at the ends of a process's family tree: what launchers (nsenter, a shell) are wrapped around.
-fn programs(pid: u32) -> Vec<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let below: Vec<u32> =
-        children.split_whitespace().filter_map(|child| child.parse().ok()).flat_map(programs).collect();
-    if below.is_empty() { vec![pid] } else { below }
+/// The programs that a command was started for: those called `name` among its process and the processes below it; where there is none,
+/// those at the ends of the tree. In between are launchers (nsenter, a shell), and a program may have helpers of its own.
+pub fn programs(pid: u32, name: &str) -> Vec<u32> {
+    // As the kernel keeps it: 15 bytes (TASK_COMM_LEN).
+    let called = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let name = &name[..name.len().min(15)];
+    let (mut left, mut found, mut ends) = (vec![pid], Vec::new(), Vec::new());
+    while let Some(pid) = left.pop() {
+        if called(pid).trim_end() == name {
+            found.push(pid);
+            continue;
+        }
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let below: Vec<u32> = children.split_whitespace().filter_map(|child| child.parse().ok()).collect();
+        if below.is_empty() {
+            ends.push(pid);
+        }
+        left.extend(below);
+    }
+    if found.is_empty() { ends } else { found }
 }
 
 /// The last lines a client wrote, for a message.
@@ -433,18 +453,25 @@ mod tests {
 
     #[test]
     fn a_signal_is_meant_for_the_program_not_for_its_launcher() {
-        let mut launcher = Command::new("sh").args(["-c", "sleep 1000; true"]).spawn().unwrap();
+        // A launcher, the program, and a helper of the program's.
+        let mut launcher =
+            Command::new("sh").args(["-c", "bash -c 'sleep 1000; true'; true"]).spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
-        let found = loop {
-            let found = programs(launcher.id());
-            if found != [launcher.id()] || Instant::now() > deadline {
-                break found;
+        let helper = loop {
+            let ends = programs(launcher.id(), "none of them");
+            let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            if ends.first().map(name).is_some_and(|name| name == "sleep\n") || Instant::now() > deadline {
+                break ends;
             }
         };
+        let found = programs(launcher.id(), "bash");
+        assert_ne!(found, helper);
         let [program] = found[..] else { panic!("{found:?}") };
         assert_ne!(program, launcher.id());
-        // SAFETY: plain arguments; the child of a child that was not waited for.
-        unsafe { libc::kill(program as libc::pid_t, libc::SIGKILL) };
+        for pid in [program, helper[0]] {
+            // SAFETY: plain arguments; the first is the child of a child that was not waited for, and keeps the second one's id.
+            unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+        }
         assert!(launcher.wait().unwrap().success());
     }
 
