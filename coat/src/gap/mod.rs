@@ -21,8 +21,8 @@ use std::{
 use parking_lot::Mutex;
 
 pub use self::answers::{Answers, MOST_ANSWERS};
-pub use self::waits::{Outage, Wait, Waits};
 use self::answers::{Around, Newest};
+pub use self::waits::{Outage, Wait, Waits};
 use self::{packet::Packet, waits::Followed};
 use crate::CoatError;
 

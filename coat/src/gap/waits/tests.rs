@@ -274,8 +274,7 @@ fn around_a_wait_that_is_not_over_there_are_only_answers_before_it() {
 #[test]
 fn the_newest_answers_of_so_many_connections_are_kept_and_those_that_end_make_room() {
     let mut followed = Followed::default();
-    let kept =
-        |followed: &Followed| followed.flows.values().filter(|state| state.newest.is_some()).count();
+    let kept = |followed: &Followed| followed.flows.values().filter(|state| state.newest.is_some()).count();
     for port in 0..MAX_NEWEST as u16 + 5 {
         asks_and_hears(&mut followed, port, 0, 20);
     }
