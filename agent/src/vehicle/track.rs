@@ -189,15 +189,15 @@ impl Track {
     /// The worst of a time, and for how much of it the vehicle was heard; `None` where the first of it came later than `latest` after
     /// its begin.
     fn worst(&self, from: Timestamp, until: Timestamp, latest: u64) -> Option<(FlightError, u64)> {
-        let mut within = self.samples.iter().filter(|sample| (from..=until).contains(&sample.at));
+        let mut within = self.samples.iter().filter(|sample| (from..until).contains(&sample.at));
         let first = within.next().filter(|first| first.at.0 - from.0 <= latest)?;
         let heard = |pause: u64| if pause <= PAUSE_US { pause } else { 0 };
         let begin = (first.error, heard(first.at.0 - from.0), first.at);
-        let (worst, watched_us, _) = within.fold(begin, |(worst, watched, last), sample| {
+        let (worst, watched_us, last) = within.fold(begin, |(worst, watched, last), sample| {
             let pause = sample.at.0.saturating_sub(last.0);
             (worst.worse(sample.error), watched + heard(pause), sample.at)
         });
-        Some((worst, watched_us))
+        Some((worst, watched_us + heard(until.0.saturating_sub(last.0))))
     }
 }
 
