@@ -146,6 +146,8 @@ impl Agent {
                 engine,
                 hand_overs,
             });
+            let surroundings = agent.surroundings.clone();
+            agent.spawn(async move { surroundings.attend().await });
             agent.take_up_arrivals();
             agent.serve().await?;
             agent.follow_peers().await?;

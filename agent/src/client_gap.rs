@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mose_pam::Millis;
 use mose_protocol::handover::{Outage, Watched};
-use mose_protocol::record::ClientGap;
+use mose_protocol::record::{ClientGap, MOST_ANSWERS};
 use mose_protocol::time::ClockOffset;
 use mose_protocol::{HostName, Refusal, Timestamp};
 
@@ -71,7 +71,7 @@ pub(crate) fn judge(host: &HostName, watched: &Watched, away: &Away) -> ClientGa
         packets: watched.packets,
         resets: watched.resets,
         accepted: watched.accepted,
-        answers_ms: watched.answers_ms.clone(),
+        answers_ms: Vec::new(),
     };
     if watched.asked == 0 {
         if watched.packets < 2 {
@@ -93,6 +93,9 @@ pub(crate) fn judge(host: &HostName, watched: &Watched, away: &Away) -> ClientGa
     if watched.missed > 0 {
         told.note = Some(format!("{} packets were not seen: it may be longer or shorter", watched.missed));
     }
+    told.answers_ms.clone_from(&watched.answers_ms);
+    told.answers_ms.retain(|at| at.0.is_finite());
+    told.answers_ms.truncate(2 * MOST_ANSWERS);
     contradicted(told, watched, away)
 }
 
@@ -113,6 +116,7 @@ fn contradicted(mut told: ClientGap, watched: &Watched, away: &Away) -> ClientGa
     {
         told.gap = None;
         told.at_least = false;
+        told.answers_ms.clear();
         told.note = Some(format!(
             "a client asked {least} before the service was back, but the longest wait that was seen is {gap}"
         ));
@@ -214,6 +218,21 @@ mod tests {
         assert_eq!((told.gap, told.at_least), (Some(Millis(600.0)), true));
         let one = Watched { packets: 1, ..pushed };
         assert!(judged(&one, &away(1000, 1500)).note.is_some());
+    }
+
+    #[test]
+    fn the_answers_around_a_gap_are_told_with_it_and_around_one_that_is_not_true_none_are() {
+        let answers_ms = [-20.0, -0.5, 510.0, 530.0].map(Millis).to_vec();
+        let watched = Watched { answers_ms: answers_ms.clone(), ..seen() };
+        assert_eq!(judged(&watched, &away(1000, 1500)).answers_ms, answers_ms);
+        let contradicted = Watched { wait: Some(Millis(1.6)), ..watched.clone() };
+        assert_eq!(judged(&contradicted, &away(1000, 1500)).answers_ms, []);
+        let nobody = Watched { asked: 0, packets: 1, ..watched.clone() };
+        assert_eq!(judged(&nobody, &away(1000, 1500)).answers_ms, []);
+        let mad = Watched { answers_ms: vec![Millis(f64::INFINITY); 5000], ..watched.clone() };
+        assert_eq!(judged(&mad, &away(1000, 1500)).answers_ms, []);
+        let many = Watched { answers_ms: vec![Millis(600.0); 5000], ..watched };
+        assert_eq!(judged(&many, &away(1000, 1500)).answers_ms.len(), 2 * MOST_ANSWERS);
     }
 
     #[test]

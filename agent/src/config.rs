@@ -1,6 +1,7 @@
 //! An agent's configuration.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use mose_protocol::transfer::TransportKind;
 
 /// How often telemetry goes out, unless the configuration says otherwise.
 pub const TELEMETRY_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often it may go out: more often, it would cost the host more than it tells; more rarely, nobody would know how the host is.
+pub const TELEMETRY_PERIODS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
 /// An agent's configuration.
 #[derive(Debug, Clone)]

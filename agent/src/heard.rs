@@ -14,6 +14,9 @@ use tokio::time::Instant;
 /// How long a host that is not heard any more is remembered: one that was taken out for good is not told of for ever.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 
+/// How long ago a host may have told last how a vehicle flies to be asked how it flew: in a migration its radio may be away for a while.
+const FLEW_LATELY: Duration = Duration::from_secs(60);
+
 /// What was heard last of each host.
 #[derive(Default)]
 pub(crate) struct HeardOf(Mutex<HashMap<HostName, Last>>);
@@ -24,13 +27,16 @@ struct Last {
     /// What ran there when its engine last answered, and when that came.
     services: Option<(Instant, Vec<ServiceInfo>)>,
     links: Option<Vec<LinkMetrics>>,
+    /// When it last told how a vehicle flies.
+    flew: Option<Instant>,
 }
 
 impl HeardOf {
     /// Notes that telemetry of `host` came; what it says, where that is to be remembered.
     pub(crate) fn note(&self, host: HostName, said: Option<Telemetry>, now: Instant) {
         let mut all = self.0.lock();
-        let before = all.remove(&host).and_then(|last| last.services);
+        let (before, flew) = all.remove(&host).map_or((None, None), |last| (last.services, last.flew));
+        let flew = said.as_ref().and_then(|said| said.flight).map(|_| now).or(flew);
         if all.len() >= MAX_HOSTS
             && let Some(oldest) = all.iter().min_by_key(|(_, last)| last.at).map(|(host, _)| host.clone())
         {
@@ -39,12 +45,20 @@ impl HeardOf {
         let last = match said {
             // Its engine does not answer: what ran before is all that is known.
             Some(said) if said.trouble.is_some() && said.services.is_empty() => {
-                Last { at: now, services: before, links: Some(said.links) }
+                Last { at: now, services: before, links: Some(said.links), flew }
             }
-            Some(said) => Last { at: now, services: Some((now, said.services)), links: Some(said.links) },
-            None => Last { at: now, services: before, links: None },
+            Some(said) => {
+                Last { at: now, services: Some((now, said.services)), links: Some(said.links), flew }
+            }
+            None => Last { at: now, services: before, links: None, flew },
         };
         all.insert(host, last);
+    }
+
+    /// Whether a host has told lately how a vehicle flies.
+    pub(crate) fn flies(&self, host: &HostName, now: Instant) -> bool {
+        let flew = self.0.lock().get(host).and_then(|last| last.flew);
+        flew.is_some_and(|flew| now.saturating_duration_since(flew) < FLEW_LATELY)
     }
 
     /// What is remembered, what was heard last first, of the size that an answer may have.
@@ -132,6 +146,21 @@ mod tests {
         heard.note(a.clone(), said(&a, 0, None), begin + Duration::from_secs(50));
         let told = heard.tell(begin + Duration::from_secs(50)).remove(0);
         assert_eq!(told.services.unwrap().services, [], "nothing runs there any more, and it said so");
+    }
+
+    #[test]
+    fn who_told_of_a_flight_lately_flies_and_nobody_else_does() {
+        let (heard, begin, uav, box_) = (HeardOf::default(), Instant::now(), host(1), host(2));
+        let flying = |host| {
+            let flight = Some(mose_protocol::flight::FlightError::default());
+            said(host, 0, None).map(|said| Telemetry { flight, ..said })
+        };
+        heard.note(uav.clone(), flying(&uav), begin);
+        heard.note(box_.clone(), said(&box_, 0, None), begin);
+        let later = begin + Duration::from_secs(50);
+        heard.note(uav.clone(), said(&uav, 0, None), later);
+        assert!(heard.flies(&uav, later) && !heard.flies(&box_, later) && !heard.flies(&host(3), later));
+        assert!(!heard.flies(&uav, begin + FLEW_LATELY), "it has not told of a flight for a minute");
     }
 
     #[test]

@@ -19,10 +19,12 @@ pub mod local;
 mod locations;
 mod overlay;
 mod patience;
+pub mod place;
 mod profile;
 mod source;
 pub mod steps;
 pub mod surroundings;
+pub mod vehicle;
 mod watch;
 
 pub use agent::Agent;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mose_driver::Tasks;
 use mose_pam::Bytes;
 use mose_protocol::handover::Task;
+use mose_protocol::record::Outcome;
 use mose_protocol::step::{Phase, Round, Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Timestamp, envelope, keys};
 use parking_lot::Mutex;
@@ -195,6 +196,14 @@ impl Steps {
         let phase = if aborted { Phase::Aborted } else { Phase::Failed };
         let note = Note { bytes, detail: Some(reason.to_string()), ..Note::default() };
         self.log.write(&self.migration, step, phase, note);
+    }
+
+    /// The whole has ended so. Told again, it has whoever follows ask for the record again.
+    pub fn whole_ended(&self, outcome: Outcome, reason: Option<&Refusal>) {
+        match reason {
+            Some(reason) if outcome != Outcome::Done => self.failed(Step::Migration, reason),
+            _ => self.done(Step::Migration),
+        }
     }
 
     /// Ends what this host had begun and was broken off in, for this reason; the whole goes on.

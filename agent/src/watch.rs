@@ -7,6 +7,7 @@ use mose_coat::Overlay;
 use mose_coat::gap::{self, GapReport, GapWatch};
 use mose_pam::Millis;
 use mose_protocol::handover::{Outage, WatchTarget, Watched};
+use mose_protocol::record::MOST_ANSWERS;
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Timestamp};
 use parking_lot::Mutex;
 
@@ -82,6 +83,14 @@ impl Watches {
     }
 }
 
+const _: () = assert!(gap::MOST_ANSWERS == MOST_ANSWERS, "what is measured is what a record has room for");
+
+/// The times of the answers around a wait, after its begin.
+fn around(answers: &gap::Answers) -> Vec<Millis> {
+    let Some(since) = answers.since.map(Timestamp::from) else { return Vec::new() };
+    answers.at.iter().map(|at| Timestamp::from(*at).since(since)).collect()
+}
+
 fn told(report: &GapReport, now: Timestamp) -> Watched {
     let waits = report.waits;
     // Acknowledgements alone are no service; but some services send nothing else.
@@ -100,6 +109,22 @@ fn told(report: &GapReport, now: Timestamp) -> Watched {
         missed: report.missed + waits.unfollowed,
         resets: report.resets,
         accepted: report.syn_acks,
-        answers_ms: Vec::new(),
+        answers_ms: around(&report.answers),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn answers_are_told_after_the_begin_of_the_wait() {
+        let at = |us| SystemTime::UNIX_EPOCH + Duration::from_micros(us);
+        let answers = gap::Answers { since: Some(at(50_000)), at: [29_500, 50_000, 250_125].map(at).into() };
+        let report = GapReport { answers, ..GapReport::nothing() };
+        assert_eq!(told(&report, Timestamp(0)).answers_ms, [-20.5, 0.0, 200.125].map(Millis));
+        assert_eq!(told(&GapReport::nothing(), Timestamp(0)).answers_ms, []);
     }
 }

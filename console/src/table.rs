@@ -142,6 +142,9 @@ pub fn ending(record: &Record) -> String {
             ));
             lines.extend(client.note.as_ref().map(|note| format!("          {note}")));
         }
+        for flight in &record.flights {
+            lines.push(format!("flight    at {}: off course {}", flight.host, flight.off_course()));
+        }
         if !record.rounds.is_empty() {
             lines.push(rounds(record));
         }

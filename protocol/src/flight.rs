@@ -52,6 +52,15 @@ pub struct FlightReport {
     pub watched_ms: Millis,
 }
 
+impl FlightReport {
+    /// How far the vehicle was off its course, in words: `0.31 m (undisturbed 0.15 m)`.
+    #[must_use]
+    pub fn off_course(&self) -> String {
+        let undisturbed = self.undisturbed.map(|before| format!(" (undisturbed {})", before.deviation_m));
+        format!("{}{}", self.worst.deviation_m, undisturbed.unwrap_or_default())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +70,18 @@ mod tests {
         let error =
             |deviation, cross| FlightError { deviation_m: Metres(deviation), cross_track_m: Metres(cross) };
         assert_eq!(error(1.0, 0.2).worse(error(0.5, 0.4)), error(1.0, 0.4));
+    }
+
+    #[test]
+    fn a_deviation_is_told_beside_that_of_undisturbed_flight_where_it_is_known() {
+        let error = |deviation| FlightError { deviation_m: Metres(deviation), cross_track_m: Metres(0.1) };
+        let report = FlightReport {
+            host: "uav".parse().expect("a name"),
+            worst: error(0.314),
+            undisturbed: Some(error(0.15)),
+            watched_ms: Millis(9000.0),
+        };
+        assert_eq!(report.off_course(), "0.31 m (undisturbed 0.15 m)");
+        assert_eq!(FlightReport { undisturbed: None, ..report }.off_course(), "0.31 m");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use mose_coat::gap::{GapReport, GapWatch, Outage as Away, Wait, Waits};
+use mose_coat::gap::{Answers, GapReport, GapWatch, MOST_ANSWERS, Outage as Away, Wait, Waits};
 use mose_coat::{Change, CoatError, Endpoint, EndpointSpec, MemoryOverlay, Overlay, Route, RouteEntry};
 use mose_protocol::{HostName, ServiceName};
 
@@ -148,6 +148,28 @@ fn heard(
     (u64::from(asked(last)) + 1, silence, since, Some(last))
 }
 
+/// When such a client was answered around a silence: before it began, and from its end on, where it has ended by `now`.
+fn answered(
+    client: &Client,
+    (since, end): (Instant, Option<Instant>),
+    began: Instant,
+    now: Instant,
+) -> Vec<Instant> {
+    let every = Duration::from_secs_f64(1.0 / client.rate.0.max(1e-6));
+    let before =
+        (0..MOST_ANSWERS as u32).map_while(|n| since.checked_sub(every * n)).take_while(|at| *at >= began);
+    let mut answers: Vec<Instant> = before.collect();
+    answers.reverse();
+    if let Some(end) = end {
+        // What it asked meanwhile is answered with the end, at once.
+        let asked = (end.saturating_duration_since(since).as_secs_f64() / every.as_secs_f64()) as u32;
+        let after = (asked + 1..).map(|n| since + every * n);
+        let after = std::iter::once(end).chain(after.filter(|at| *at > end));
+        answers.extend(after.take_while(|at| *at <= now).take(MOST_ANSWERS));
+    }
+    answers
+}
+
 impl GapWatch for ClientWatch {
     fn report(&self, _: Away) -> GapReport {
         let nothing = GapReport::nothing();
@@ -158,15 +180,26 @@ impl GapWatch for ClientWatch {
             return nothing;
         };
         let now = Instant::now();
-        let (packets, silence, since, last) = heard(client, found.outages.iter().copied(), self.began, now);
-        let since = self.world.system_time(since);
+        let (packets, silence, begin, last) = heard(client, found.outages.iter().copied(), self.began, now);
+        let since = self.world.system_time(begin);
         let down = found.outages.back().is_some_and(|outage| outage.up.is_none());
         let open = last.filter(|_| down).map(|last| Wait {
             length: now.saturating_duration_since(last),
             since: self.world.system_time(last),
         });
+        // A client that still waits has waited the longest, unless it once waited longer.
+        let gap = match last.filter(|last| down && now.saturating_duration_since(*last) >= silence) {
+            Some(last) => (last, None),
+            None => (begin, Some(begin + silence)),
+        };
+        let answers = answered(client, gap, self.began, now);
+        let answers = Answers {
+            since: Some(self.world.system_time(gap.0)),
+            at: answers.into_iter().map(|at| self.world.system_time(at)).collect(),
+        };
         let connections = u64::from(client.connections);
         GapReport {
+            answers,
             waits: Waits {
                 asked: connections,
                 longest: Some(Wait { length: silence, since }),
@@ -214,5 +247,18 @@ mod tests {
         let (packets, silence, since, last) = hear(vec![outage(504, Some(707))], 1005);
         assert_eq!((packets, silence), (101, 207 * MS), "held requests are answered too");
         assert_eq!((since, last), (began + 500 * MS, Some(began + 1000 * MS)));
+    }
+
+    #[test]
+    fn a_client_is_answered_at_its_rate_but_for_the_silence() {
+        let began = Instant::now();
+        let client = Client { host: "uav".parse().unwrap(), rate: MessagesPerSec(100.0), connections: 1 };
+        let after = |ms: u32| began + MS * ms;
+        let gap = (after(20), Some(after(227)));
+        let answers = answered(&client, gap, began, after(250));
+        assert_eq!(answers, [0, 10, 20, 227, 230, 240, 250].map(after), "the ones held, then as before");
+        assert_eq!(answered(&client, (after(20), None), began, after(250)), [0, 10, 20].map(after));
+        let long = answered(&client, (after(5000), Some(after(5200))), began, after(60_000));
+        assert_eq!((long.len(), long[0], long[199]), (200, after(4010), after(6190)));
     }
 }

@@ -1,22 +1,26 @@
 //! `mose-agent`: the agent of one host, and the orders that one gives it on that host.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use color_eyre::eyre::{WrapErr, eyre};
 use ipnet::Ipv4Net;
-use mose_agent::config::TELEMETRY_PERIOD;
+use mose_agent::config::{TELEMETRY_PERIOD, TELEMETRY_PERIODS};
 use mose_agent::local::{self, Order};
+use mose_agent::place::Place;
 use mose_agent::surroundings::MeasuredSurroundings;
+use mose_agent::vehicle::Vehicle;
 use mose_agent::{Agent, Config};
 use mose_bus::session;
 use mose_coat::{EndpointSpec, MacAddr, OvsConfig, OvsOverlay};
 use mose_engine::podman::PodmanEngine;
+use mose_pam::Millis;
 use mose_protocol::HostName;
-use mose_protocol::agent::Role;
+use mose_protocol::agent::{Cell, Role};
 use mose_protocol::transfer::TransportKind;
 
 /// The agent of one host of a MOSE testbed.
@@ -108,6 +112,31 @@ struct Run {
     /// Where orders of this host are taken.
     #[arg(long, default_value = local::SOCKET)]
     socket: PathBuf,
+    /// How often the host's newest figures are told, such as 200ms: from 100ms to 60s. 1s if not given.
+    #[arg(long, value_parser = telemetry_period)]
+    telemetry_period: Option<Duration>,
+    /// The UDP address, such as 127.0.0.1:14550, at which the vehicle that carries this host tells of itself in MAVLink 2.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    mavlink: Option<SocketAddr>,
+    /// Where the origin of the vehicle's local frame is on the testbed's plane, in metres; 0,0 if not given.
+    #[arg(long, value_name = "EAST,NORTH", requires = "mavlink", allow_hyphen_values = true)]
+    mavlink_origin: Option<Place>,
+    /// Where a host that stands still is on the testbed's plane, in metres.
+    #[arg(long, value_name = "EAST,NORTH", conflicts_with = "mavlink", allow_hyphen_values = true)]
+    position: Option<Place>,
+    /// The number of the radio cell that a host that stands still is at.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "mavlink")]
+    cell: Option<u16>,
+}
+
+fn telemetry_period(text: &str) -> Result<Duration, String> {
+    let asked: Millis = text.parse().map_err(|error: mose_pam::ParseUnitError| error.to_string())?;
+    let period = Duration::try_from_secs_f64(asked.0 / 1e3).ok();
+    period.filter(|period| TELEMETRY_PERIODS.contains(period)).ok_or_else(|| {
+        let (least, most) =
+            (Millis::from(*TELEMETRY_PERIODS.start()), Millis::from(*TELEMETRY_PERIODS.end()));
+        format!("{asked} is not between {least} and {most}")
+    })
 }
 
 /// The size in bytes from which glibc maps memory for each allocation, and unmaps it when it is freed (mallopt(3)). This is glibc's default,
@@ -160,6 +189,14 @@ async fn order(socket: &Path, order: &Order) -> color_eyre::Result<()> {
 }
 
 async fn serve(run: Run) -> color_eyre::Result<()> {
+    let vehicle = match run.mavlink {
+        Some(at) => {
+            let origin = run.mavlink_origin.unwrap_or_default();
+            let vehicle = Vehicle::listen(run.name.clone(), at, origin).await;
+            Some(vehicle.map_err(|refusal| eyre!("{refusal}"))?)
+        }
+        None => None,
+    };
     let session = session::open(&run.listen, &run.connect).await.map_err(|refusal| eyre!("{refusal}"))?;
     let bulk = session::open_bulk(&run.listen, &run.connect).await.map_err(|refusal| eyre!("{refusal}"))?;
     let overlay = OvsOverlay::start(OvsConfig {
@@ -187,11 +224,15 @@ async fn serve(run: Run) -> color_eyre::Result<()> {
                 TransportArgument::Zenoh => TransportKind::Zenoh,
             })
             .collect(),
-        telemetry: TELEMETRY_PERIOD,
+        telemetry: run.telemetry_period.unwrap_or(TELEMETRY_PERIOD),
     };
     let (overlay, engine) = (Arc::new(overlay), Arc::new(engine));
-    let surroundings = Arc::new(MeasuredSurroundings::new(config.role, overlay.clone()));
-    let agent = Agent::start(config, session.clone(), bulk.clone(), overlay, engine, surroundings)
+    let mut surroundings =
+        MeasuredSurroundings::new(config.role, overlay.clone()).standing(run.position, run.cell.map(Cell));
+    if let Some(vehicle) = vehicle {
+        surroundings = surroundings.carried(vehicle);
+    }
+    let agent = Agent::start(config, session.clone(), bulk.clone(), overlay, engine, Arc::new(surroundings))
         .await
         .map_err(|refusal| eyre!("{refusal}"))?;
     local::listen(agent.clone(), &run.socket).wrap_err("orders of this host cannot be taken")?;

@@ -117,7 +117,7 @@ impl Source {
     }
 
     /// The hosts that may have clients.
-    fn mobile_peers(&self) -> Vec<HostName> {
+    pub(super) fn mobile_peers(&self) -> Vec<HostName> {
         let peers = self.agent.peers.live();
         peers.into_iter().filter(|peer| peer.role == Role::Mobile).map(|peer| peer.host).collect()
     }

@@ -10,17 +10,15 @@ use crate::agent::Agent;
 impl Agent {
     /// Puts right the record of a service that was decided about by hand, by what the destination says became of it.
     pub(crate) async fn became(&self, migration: &MigrationId, state: &HandoverState) {
-        let Some(record) = self.history.get(migration) else { return };
-        let Some(righted) = righted(record, state) else { return };
+        let Some(righted) = self.history.amend(migration, |record| righted(record.clone(), state)).await
+        else {
+            return;
+        };
         let steps = self.steps.resumed(migration, righted.started_at);
-        let (outcome, reason) = (righted.outcome, righted.reason.clone());
-        tracing::info!(%migration, outcome = outcome.name(), "the destination has said what became of a service");
-        self.history.add(righted).await;
+        let outcome = righted.outcome.name();
+        tracing::info!(%migration, outcome, "the destination has said what became of a service");
         // Whoever follows asks for the record again.
-        match reason {
-            Some(reason) if outcome != Outcome::Done => steps.failed(Step::Migration, &reason),
-            _ => steps.done(Step::Migration),
-        }
+        steps.whole_ended(righted.outcome, righted.reason.as_ref());
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod clients;
 mod files;
+mod flights;
 mod hand_over;
 mod late;
 mod pre_copy;

@@ -12,6 +12,7 @@ use mose_protocol::transfer::TransportKind;
 use mose_protocol::{Refusal, Reply, Request, Timestamp};
 use mose_transfer::SentSoFar;
 
+use super::flights::Absence;
 use super::{Ending, Source};
 use crate::client_gap::Away;
 use crate::steps::Note;
@@ -128,6 +129,12 @@ impl Measured {
         }
     }
 
+    /// When it began, when the service was frozen and when it was back, of a service that was away and is back.
+    pub(crate) fn absence(&self) -> Option<Absence> {
+        let (frozen, back) = self.frozen_at.zip(self.released_at)?;
+        Some(Absence { begun: self.started_at, frozen, back })
+    }
+
     /// What the clients saw.
     pub(crate) fn clients(&mut self, clients: Vec<ClientGap>) {
         self.clients = clients;
@@ -179,10 +186,7 @@ impl Source {
             let note = Note { detail, ..Note::default() };
             self.steps.finished(Step::ClientGap, note);
         }
-        match reason {
-            Some(reason) if outcome != Outcome::Done => self.steps.failed(Step::Migration, &reason),
-            _ => self.steps.done(Step::Migration),
-        }
+        self.steps.whole_ended(outcome, reason.as_ref());
         tracing::info!(migration = %self.task().migration, outcome = outcome.name(), "a migration ended");
     }
 

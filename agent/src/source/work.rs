@@ -95,6 +95,7 @@ impl Work for Source {
     fn tell_end(&mut self) {
         if let Some(ending) = self.ending.take() {
             self.tell_ending(ending);
+            self.ask_vehicles();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Measures the silence clients saw, from the packets themselves: on the clients' host, on the device of their endpoint, whatever
 //! the workload is. The kernel's time stamps are used, so a busy machine does not lengthen the gap.
 
+mod answers;
 mod packet;
 mod waits;
 
@@ -19,6 +20,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+pub use self::answers::{Answers, MOST_ANSWERS};
+use self::answers::{Around, Newest};
 pub use self::waits::{Outage, Wait, Waits};
 use self::{packet::Packet, waits::Followed};
 use crate::CoatError;
@@ -35,6 +38,9 @@ const TICK: Duration = Duration::from_millis(20);
 pub struct GapReport {
     /// What each connection waited for: the measure of a service that is asked.
     pub waits: Waits,
+    /// The answers around the longest wait, of the connection that waited; where nobody asked, what came around the service's longest
+    /// silence.
+    pub answers: Answers,
     /// TCP and UDP packets from the service.
     pub packets: u64,
     /// Those that carried data.
@@ -292,6 +298,8 @@ fn missed(socket: &OwnedFd) -> u64 {
 #[derive(Default)]
 struct Tally {
     followed: Followed,
+    newest: Option<Newest>,
+    around: Around,
     packets: u64,
     payload_packets: u64,
     resets: u64,
@@ -299,7 +307,7 @@ struct Tally {
     last: Option<SystemTime>,
     last_payload: Option<SystemTime>,
     longest: Option<(Duration, SystemTime)>,
-    longest_payload: Option<Duration>,
+    longest_payload: Option<Wait>,
 }
 
 impl Tally {
@@ -323,27 +331,50 @@ impl Tally {
         if packet.data > 0 {
             self.payload_packets += 1;
             if let Some(last) = self.last_payload.replace(at) {
-                let silence = at.duration_since(last).unwrap_or_default();
-                self.longest_payload = self.longest_payload.max(Some(silence));
+                let silence = Wait::between(last, at);
+                if self.longest_payload.is_none_or(|longest| silence.length > longest.length) {
+                    self.longest_payload = Some(silence);
+                    self.around.longest(self.newest.as_ref(), last);
+                }
             }
+            self.around.add(at);
+            self.newest.get_or_insert_with(Newest::new).add(at);
         }
     }
 
     fn report(&self, ended: SystemTime, outage: Outage, missed: u64) -> GapReport {
         let (longest_silence, silence_started_at) =
             self.longest.unwrap_or((Duration::ZERO, SystemTime::UNIX_EPOCH));
+        let waits = self.followed.report(ended, outage);
+        let answers =
+            if waits.asked > 0 { self.followed.answers(&waits, outage) } else { self.said(ended, outage) };
         GapReport {
-            waits: self.followed.report(ended, outage),
+            waits,
+            answers,
             packets: self.packets,
             payload_packets: self.payload_packets,
             longest_silence,
-            longest_payload_silence: self.longest_payload,
+            longest_payload_silence: self.longest_payload.map(|silence| silence.length),
             silence_started_at,
             last_packet_at: self.last,
             silent_at_end: self.last.map(|last| ended.duration_since(last).unwrap_or_default()),
             resets: self.resets,
             syn_acks: self.syn_acks,
             missed,
+        }
+    }
+
+    /// What the service said around its longest silence, or around the one that it has not ended although it is back.
+    fn said(&self, ended: SystemTime, outage: Outage) -> Answers {
+        let open = self.last.zip(outage.until).filter(|(last, until)| last <= until);
+        let open = open.map(|(last, _)| Wait::between(last, ended));
+        match (self.longest_payload, open) {
+            (longest, Some(open)) if longest.is_none_or(|longest| open.length >= longest.length) => {
+                let newest = self.newest.iter().flat_map(|newest| newest.until(open.since));
+                Answers { since: Some(open.since), at: newest.collect() }
+            }
+            (Some(longest), _) => self.around.tell(longest.since),
+            (None, _) => Answers::default(),
         }
     }
 }
@@ -370,6 +401,12 @@ mod tests {
         assert_eq!(report.longest_payload_silence, Some(Duration::from_millis(290)));
         assert_eq!(report.silent_at_end, Some(Duration::from_millis(99)));
         assert_eq!((report.packets, report.payload_packets), (5, 4), "the client's own are not counted");
+        let around = Answers { since: Some(at(1010)), at: [1000, 1010, 1300, 1301].map(at).into() };
+        assert_eq!(report.answers, around, "nobody asked: what came around the silence is told");
+        // It fell silent again, was back at 1350, and has said nothing since.
+        let back = Outage { from: None, until: Some(at(1350)) };
+        let open = tally.report(at(2000), back, 0).answers;
+        assert_eq!((open.since, open.at.len()), (Some(at(1301)), 4));
     }
 
     #[test]

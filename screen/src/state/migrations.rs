@@ -239,6 +239,13 @@ impl Track {
         if self.seen.len() >= MOST_EVENTS || !self.seen.insert((event.host.clone(), event.seq)) {
             return;
         }
+        let ends = event.step == Step::Migration && event.phase.is_end();
+        let goes_on =
+            |bar: &Bar| bar.host == event.host && bar.step == Step::Migration && bar.ended.is_none();
+        if ends && self.over && !self.bars.iter().any(goes_on) {
+            // Its source has amended the record, and says so by telling the end again.
+            return;
+        }
         self.last_heard = now;
         let behind = i64::try_from(now.0).unwrap_or(i64::MAX) - i64::try_from(event.at.0).unwrap_or(i64::MAX);
         let skew = self.skews.entry(event.host.clone()).or_insert(behind);
@@ -246,9 +253,7 @@ impl Track {
         if let Some(task) = event.task {
             self.task = Some(*task);
         }
-        if event.step == Step::Migration && event.phase.is_end() {
-            self.over = true;
-        }
+        self.over |= ends;
         // One step of a kind at a time on a host.
         let open = self
             .bars
@@ -408,6 +413,17 @@ mod tests {
         }
         assert_eq!(all.newest().unwrap().bars.len(), 1);
         assert_eq!(all.newest().unwrap().round(), Some(0));
+    }
+
+    #[test]
+    fn an_end_that_is_told_again_since_the_record_was_amended_changes_nothing() {
+        let mut all = Migrations::default();
+        all.step(event("edge-a", 0, Step::Migration, Phase::Started, 5), Timestamp(6));
+        all.step(event("edge-a", 1, Step::Migration, Phase::Finished, 900), Timestamp(901));
+        let before = all.newest().unwrap().clone();
+        all.step(event("edge-a", 2, Step::Migration, Phase::Finished, 9_000_000), Timestamp(9_000_001));
+        let after = all.newest().unwrap();
+        assert_eq!((&after.bars, after.last_heard, after.over), (&before.bars, Timestamp(901), true));
     }
 
     #[test]

@@ -52,6 +52,12 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         ("CRIU restore", time(criu.restore)),
         ("pages written", criu.pages_written.map_or_else(|| "–".into(), |pages| pages.to_string())),
     ];
+    let flights = record.flights.iter().map(|flight| format!("{} at {}", flight.off_course(), flight.host));
+    let flights = flights.collect::<Vec<_>>().join(", ");
+    if !flights.is_empty() {
+        let place = rows.iter().position(|(name, _)| *name == "freezing").unwrap_or(rows.len());
+        rows.insert(place, ("off course", flights));
+    }
     if record.rehearsal.is_some() {
         let (would, bound) = (record.would_stand_still(), forecast.map(|f| f.bound.downtime));
         let place = rows.iter().position(|(name, _)| *name == "client silence").unwrap_or(rows.len());

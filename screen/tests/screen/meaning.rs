@@ -2,19 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use mose_pam::Millis;
+use mose_pam::{Metres, Millis};
 use mose_protocol::agent::{Role, ServiceState};
+use mose_protocol::flight::{FlightError, FlightReport};
 use mose_protocol::record::Outcome;
 use mose_protocol::{Refusal, RefusalCode};
+use mose_screen::event::Event;
 use mose_screen::fleet_event::FleetEvent;
+use mose_screen::hit::Hits;
 use mose_screen::pane::Pane;
 use mose_screen::state::planning::Field;
-use mose_screen::state::{Presence, State};
+use mose_screen::state::{Dialog, Presence, State};
 use mose_screen::theme::Theme;
+use mose_screen::update::{Surroundings, update};
 
 use crate::support::canvas::{Easel, text};
 use crate::support::fleet::{LOADS, NOW, ago, hello, host, link, quiet, telemetry};
-use crate::support::migration::record;
+use crate::support::migration::{record, task};
 
 /// All easels: with Unicode, and without.
 fn easels() -> [Easel; 2] {
@@ -120,6 +124,40 @@ fn every_outcome_has_its_own_words() {
             let picture = text(&easel.pane(state, Pane::History, (80, 24)));
             assert!(picture.contains(outcome.name()), "{picture}");
         }
+    }
+}
+
+#[test]
+fn a_record_tells_how_far_off_course_a_vehicle_was() {
+    let mut state = quiet();
+    let mut told = record("m-1", Outcome::Done, ago(1000), 2100.0);
+    let at = |deviation| FlightError { deviation_m: Metres(deviation), cross_track_m: Metres(0.1) };
+    let (worst, undisturbed) = (at(0.312), Some(at(0.15)));
+    state.data.migrations.ordered(task("m-1"), NOW);
+    state.data.take(FleetEvent::Record(Box::new(told.clone())), NOW);
+    state.ui.dialogs.push(Dialog::Record { migration: told.migration.clone(), scroll: 0 });
+    for easel in easels() {
+        let before = text(&easel.draw(&state, (80, 40)).0);
+        assert!(!before.contains("off course"), "{before}");
+    }
+    told.flights.push(FlightReport { host: host("uav"), worst, undisturbed, watched_ms: Millis(9000.0) });
+    let notices = state.notices.clone();
+    let mut settled = state.into();
+    // It comes some seconds after the end, and the end is not told twice.
+    let mut around = Surroundings {
+        keys: &mut |_, _| None,
+        hits: &Hits::default(),
+        panes: &Pane::ALL,
+        layouts: 1,
+        themes: 1,
+        workloads: &[],
+    };
+    update(&mut settled, Event::Fleet(FleetEvent::Record(Box::new(told))), NOW, &mut around);
+    let state = State::clone(&settled);
+    assert_eq!(state.notices, notices);
+    for easel in easels() {
+        let after = text(&easel.draw(&state, (80, 40)).0);
+        assert!(after.contains("off course       0.31 m (undisturbed 0.15 m) at uav"), "{after}");
     }
 }
 

@@ -9,12 +9,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::answers::{Answers, Around, Newest};
 use super::packet::{Flow, Packet, Segment};
 
 /// Connections that are followed at once: some 8 MB.
 const MAX_FLOWS: usize = 1 << 16;
 /// Beginnings of requests that are remembered.
 const MAX_ASKS: usize = 1 << 15;
+/// Connections whose newest answers are kept: some 100 KB.
+const MAX_NEWEST: usize = 64;
 /// Bytes one way without a word the other way, from which on it is a stream and no longer a request or a reply.
 const BULK: u64 = 64 << 10;
 
@@ -29,7 +32,7 @@ pub struct Wait {
 
 impl Wait {
     /// The clock may be set back in between: then no length is made up.
-    fn between(since: SystemTime, until: SystemTime) -> Self {
+    pub(super) fn between(since: SystemTime, until: SystemTime) -> Self {
         Self { length: until.duration_since(since).unwrap_or_default(), since }
     }
 }
@@ -79,6 +82,8 @@ struct ConnectionState {
     last: Option<SystemTime>,
     /// Whether it counts among those that asked.
     counted: bool,
+    /// When its newest answers came, where that is kept.
+    newest: Option<Newest>,
 }
 
 /// All connections.
@@ -87,6 +92,11 @@ pub(super) struct Followed {
     flows: HashMap<Flow, ConnectionState>,
     asks: VecDeque<SystemTime>,
     told: Waits,
+    /// Whose wait the longest was, and the answers around it.
+    waited: Option<Flow>,
+    around: Around,
+    /// How many connections have their newest answers kept.
+    newest: usize,
     /// Unfollowed packets until the next look for connections that can be let go.
     patience: u64,
 }
@@ -104,15 +114,32 @@ impl Followed {
             self.told.unfollowed += 1;
             return;
         }
-        let Self { flows, asks, told, .. } = self;
+        let Self { flows, asks, told, waited, around, newest, .. } = self;
         let state = match flows.entry(flow) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(ConnectionState::default()),
         };
+        let (longest, answer) = (told.longest, packet.heard && packet.data > 0 && !state.had(packet));
         let over =
             if packet.heard { state.hears(packet, at, told) } else { state.says(packet, at, told, asks) };
-        if over {
-            flows.remove(&flow);
+        if let Some(wait) = told.longest.filter(|wait| longest != Some(*wait)) {
+            *waited = Some(flow);
+            around.longest(state.newest.as_ref(), wait.since);
+        }
+        if answer {
+            if *waited == Some(flow) {
+                around.add(at);
+            }
+            if state.newest.is_none() && *newest < MAX_NEWEST {
+                state.newest = Some(Newest::new());
+                *newest += 1;
+            }
+            if let Some(newest) = &mut state.newest {
+                newest.add(at);
+            }
+        }
+        if over && let Some(gone) = flows.remove(&flow) {
+            self.newest -= usize::from(gone.newest.is_some());
         }
     }
 
@@ -126,6 +153,7 @@ impl Followed {
             return false;
         }
         self.flows.retain(|_, state| state.since.is_some());
+        self.newest = self.flows.values().filter(|state| state.newest.is_some()).count();
         let room = self.flows.len() < MAX_FLOWS;
         if !room {
             self.patience = MAX_FLOWS as u64 / 16;
@@ -135,10 +163,8 @@ impl Followed {
 
     /// What was waited for so far.
     pub(super) fn report(&self, now: SystemTime, outage: Outage) -> Waits {
-        let open = self.flows.values().filter(|state| !state.acknowledged).filter_map(|state| state.since);
-        let open = open.filter(|since| outage.until.is_none_or(|until| *since < until));
         let (mut waiting, mut oldest) = (0, None::<SystemTime>);
-        for since in open {
+        for (since, _) in self.open(outage) {
             waiting += 1;
             oldest = Some(oldest.map_or(since, |oldest| oldest.min(since)));
         }
@@ -147,6 +173,26 @@ impl Followed {
         };
         let first_ask = self.asks.iter().copied().filter(within).min();
         Waits { waiting, open: oldest.map(|since| Wait::between(since, now)), first_ask, ..self.told }
+    }
+
+    /// The answers around the longest of these waits, which [`Self::report`] told.
+    pub(super) fn answers(&self, waits: &Waits, outage: Outage) -> Answers {
+        let over = waits.longest.map_or(Duration::ZERO, |longest| longest.length);
+        // What a service owes that never stood still is no matter of its migration.
+        if let Some(open) = waits.open.filter(|open| outage.from.is_some() && open.length >= over) {
+            let waits = self.open(outage).find(|(since, _)| *since == open.since);
+            let newest = waits.and_then(|(_, state)| state.newest.as_ref());
+            let at = newest.into_iter().flat_map(|newest| newest.until(open.since)).collect();
+            return Answers { since: Some(open.since), at };
+        }
+        waits.longest.map_or_else(Answers::default, |longest| self.around.tell(longest.since))
+    }
+
+    /// The connections that wait, and since when. Once the service is back, only those that wait since before.
+    fn open(&self, outage: Outage) -> impl Iterator<Item = (SystemTime, &ConnectionState)> {
+        let open = self.flows.values().filter(|state| !state.acknowledged);
+        let open = open.filter_map(|state| Some((state.since?, state)));
+        open.filter(move |(since, _)| outage.until.is_none_or(|until| *since < until))
     }
 }
 
@@ -162,14 +208,19 @@ impl ConnectionState {
         told.asked += u64::from(!std::mem::replace(&mut self.counted, true));
     }
 
+    /// Whether the client had the data of a packet of the service before: a restored kernel sends it again before the service runs.
+    fn had(&self, packet: &Packet) -> bool {
+        let Some(Segment { end, reset: false, .. }) = packet.segment else { return false };
+        packet.data > 0 && self.heard.is_some_and(|heard| !after(end, heard))
+    }
+
     /// The service says something; whether the connection is over.
     fn hears(&mut self, packet: &Packet, at: SystemTime, told: &mut Waits) -> bool {
         let Segment { end, acknowledged, syn, fin, reset } = packet.segment.unwrap_or_default();
+        if self.had(packet) {
+            return false;
+        }
         if packet.segment.is_some() && packet.data > 0 {
-            if self.heard.is_some_and(|heard| !after(end, heard)) && !reset {
-                // Sent again: a restored kernel does so before the service runs, and the client had it.
-                return false;
-            }
             self.heard = Some(end);
         }
         let received = match (acknowledged, self.sent) {

@@ -214,6 +214,79 @@ fn what_was_asked_in_an_outage_is_told_from_what_was_asked_after_it() {
     assert_eq!(followed.report(at(1000), Outage::default()).waiting, 4);
 }
 
+/// A connection that asks every 10 ms from `begin` to `end` and is answered 1 ms later.
+fn asks_and_hears(followed: &mut Followed, port: u16, begin: u64, end: u64) {
+    for ms in (begin..end).step_by(10) {
+        let sent = ms as u32 + 1;
+        followed.take(&says(port, sent, 5), at(ms));
+        followed.take(&hears(port, sent, 5), at(ms + 1));
+    }
+}
+
+#[test]
+fn the_answers_around_the_longest_wait_are_those_of_the_connection_that_waited() {
+    let mut followed = Followed::default();
+    for port in [1, 2] {
+        asks_and_hears(&mut followed, port, 0, 2000);
+    }
+    // The first asks, and hears nothing for 500 ms; the second goes on.
+    followed.take(&says(1, 2001, 5), at(2000));
+    let again = hears(2, 2000, 5);
+    followed.take(&again, at(2001));
+    asks_and_hears(&mut followed, 2, 2010, 2500);
+    followed.take(&hears(1, 2001, 0), at(2100));
+    followed.take(&hears(1, 2001, 5), at(2500));
+    followed.take(&again, at(2501));
+    asks_and_hears(&mut followed, 1, 2510, 9000);
+    let waits = followed.report(at(9000), Outage::default());
+    let told = followed.answers(&waits, Outage::default());
+    let before = (0..100).map(|n| at(1001 + 10 * n));
+    let after = std::iter::once(at(2500)).chain((0..99).map(|n| at(2511 + 10 * n)));
+    assert_eq!((told.since, told.at), (Some(at(2000)), before.chain(after).collect::<Vec<_>>()));
+}
+
+#[test]
+fn what_is_sent_again_or_only_acknowledges_is_no_answer_around_a_wait() {
+    let (answer, late) = (hears(1, 10, 5), hears(1, 20, 5));
+    let packets =
+        [(0, says(1, 10, 10)), (2, answer), (100, says(1, 20, 10)), (600, answer), (650, hears(1, 20, 0))];
+    let mut followed = Followed::default();
+    for (ms, packet) in packets.into_iter().chain([(700, late), (800, late)]) {
+        followed.take(&packet, at(ms));
+    }
+    let told = followed.answers(&followed.report(at(900), Outage::default()), Outage::default());
+    assert_eq!((told.since, told.at), (Some(at(100)), vec![at(2), at(700)]));
+}
+
+#[test]
+fn around_a_wait_that_is_not_over_there_are_only_answers_before_it() {
+    let mut followed = Followed::default();
+    asks_and_hears(&mut followed, 1, 0, 100);
+    followed.take(&says(1, 200, 5), at(100));
+    let outage = Outage { from: Some(at(90)), until: None };
+    let told = followed.answers(&followed.report(at(5000), outage), outage);
+    assert_eq!((told.since, told.at), (Some(at(100)), (0..10).map(|n| at(1 + 10 * n)).collect::<Vec<_>>()));
+    // Nothing stood still: it is no matter of the migration that somebody waits.
+    let told = followed.answers(&followed.report(at(5000), Outage::default()), Outage::default());
+    assert_eq!(told.since, Some(at(0)));
+}
+
+#[test]
+fn the_newest_answers_of_so_many_connections_are_kept_and_those_that_end_make_room() {
+    let mut followed = Followed::default();
+    let kept = |followed: &Followed| followed.flows.values().filter(|state| state.newest.is_some()).count();
+    for port in 0..MAX_NEWEST as u16 + 5 {
+        asks_and_hears(&mut followed, port, 0, 20);
+    }
+    assert_eq!((followed.newest, kept(&followed)), (MAX_NEWEST, MAX_NEWEST));
+    for port in 0..10 {
+        followed.take(&with(hears(port, 11, 0), |segment| segment.fin = true), at(30));
+    }
+    assert_eq!((followed.newest, kept(&followed)), (MAX_NEWEST - 10, MAX_NEWEST - 10));
+    asks_and_hears(&mut followed, MAX_NEWEST as u16, 40, 60);
+    assert_eq!((followed.newest, kept(&followed)), (MAX_NEWEST - 9, MAX_NEWEST - 9));
+}
+
 /// What a packet of a random conversation is.
 #[derive(Debug, Clone, Copy)]
 enum Said {
