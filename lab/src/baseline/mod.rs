@@ -120,6 +120,12 @@ impl BaselineRun {
         }
     }
 
+    /// From the checkpoint's start to the last flow, in ms since 1970.
+    pub fn span_of_blackout_unix_ms(&self) -> (u64, u64) {
+        let begin = self.step(BLACKOUT[0]).map_or(0, |step| step.start_unix_ns / 1_000_000);
+        (begin, self.step(BLACKOUT[3]).map_or(0, |step| step.end_unix_ns / 1_000_000))
+    }
+
     /// From the order to the last flow, in ms: the paper's T_mig.
     pub fn duration_ms(&self) -> f64 {
         match (self.steps.first(), self.step(BLACKOUT[3])) {

@@ -9,11 +9,16 @@ use super::{Baseline, BaselineError, BaselineRun};
 
 /// Every program that the script calls but `bash` and what it says the time with: `ssh` runs its command here.
 const PROGRAMS: [(&str, &str); 6] = [
-    ("ssh", r#"host=; for word in "$@"; do case $word in root@*) host=${word#root@} ;; esac; done
+    (
+        "ssh",
+        r#"host=; for word in "$@"; do case $word in root@*) host=${word#root@} ;; esac; done
 [ -n "$host" ] || exit 0
-case ${!#} in true) exit 0 ;; "bash -c "*) HERE=$host exec bash -c "${!#}" ;; esac"#),
+case ${!#} in true) exit 0 ;; "bash -c "*) HERE=$host exec bash -c "${!#}" ;; esac"#,
+    ),
     ("scp", r#"echo "$HERE copies $(basename "${@: -2:1}")" >>"$LOG""#),
-    ("podman", r#"echo "$HERE podman $*" >>"$LOG"
+    (
+        "podman",
+        r#"echo "$HERE podman $*" >>"$LOG"
 case "$*" in
 *State.Running*) echo true ;;
 *ImageName*) echo localhost/autopilot ;;
@@ -21,7 +26,8 @@ case "$*" in
 *--pre-checkpoint*) [ "$BROKEN" != pre-checkpoint ] || exit 1; echo memory >"$(echo "$*" | sed 's/.*--export \([^ ]*\).*/\1/')" ;;
 *--export*) [ "$BROKEN" != checkpoint ] || exit 1; echo image >"$(echo "$*" | sed 's/.*--export \([^ ]*\).*/\1/')"; echo '{"a":1}' ;;
 *restore*) [ "$BROKEN $HERE" != "restore 10.99.0.12" ] || exit 1; echo '{"a":1}' ;;
-esac"#),
+esac"#,
+    ),
     ("ovs-vsctl", r#"case "$*" in *find*) echo tunnel ;; esac"#),
     ("ovs-ofctl", "cat >/dev/null"),
     ("ip", ":"),
@@ -68,7 +74,8 @@ impl Stage {
             let file = format!("/var/tmp/{service}-{file}.tar.zst");
             assert!(!Path::new(&file).exists(), "{file} is left");
         }
-        let acts = |line: &&str| ["copies", "checkpoint", "restore", "rm -f"].iter().any(|a| line.contains(a));
+        let acts =
+            |line: &&str| ["copies", "checkpoint", "restore", "rm -f"].iter().any(|a| line.contains(a));
         (run, log.lines().filter(acts).map(|line| line.replace(&service, "S")).collect())
     }
 }
