@@ -189,7 +189,8 @@ fn untracked(lab: &Lab) -> color_eyre::Result<Option<String>> {
     let mut check = lab.exec(EDGES[0], &["criu", "check", "--feature", "mem_dirty_track"])?;
     let output = check.output().wrap_err("CRIU cannot be asked what it can do here")?;
     Ok((!output.status.success()).then(|| {
-        "podman container checkpoint --pre-checkpoint needs a kernel with soft-dirty bits (CONFIG_MEM_SOFT_DIRTY), which this one lacks"
+        "podman container checkpoint --pre-checkpoint needs a kernel with soft-dirty bits (CONFIG_MEM_SOFT_DIRTY), which this one lacks; \
+         that of mose lab guest has them"
             .to_owned()
     }))
 }

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use mose_experiments::documents::{Spread, Table3};
 
+use super::rows::FIRST_WITH_OUR_RULE;
+use super::shown::{failures, mean};
+
 /// The table, with a caption and what it needs of the preamble.
 pub(crate) fn latex(table: &Table3) -> String {
     let setup = &table.setup;
@@ -19,12 +22,12 @@ pub(crate) fn latex(table: &Table3) -> String {
     );
     text += "    & $L$ (Mb/s) & $I$ & downtime (s) & stopped (s) & duration (s) & deviation (m) & cross-track (m) \\\\\n    \\midrule\n";
     for (number, row) in table.rows.iter().enumerate() {
-        if number == 6 {
+        if number == FIRST_WITH_OUR_RULE {
             text += "    \\midrule\n";
         }
         let cells = [
-            mean(row.bandwidth_bps, 1e6, 0),
-            mean(row.rounds, 1.0, 1),
+            escaped(&mean(row.bandwidth_bps, 1e6, 0)),
+            escaped(&mean(row.rounds, 1.0, 1)),
             cell(row.client_silence_ms, 1e3, 2),
             cell(row.service_stopped_ms, 1e3, 2),
             cell(row.duration_ms, 1e3, 2),
@@ -35,15 +38,11 @@ pub(crate) fn latex(table: &Table3) -> String {
     }
     text += "    \\bottomrule\n  \\end{tabular}\n";
     for row in &table.rows {
-        for line in super::shown::failures(row) {
+        for line in failures(row) {
             let _ = writeln!(text, "  \\par\\footnotesize {}", escaped(&line));
         }
     }
     text + "\\end{table}\n"
-}
-
-fn mean(spread: Option<Spread>, unit: f64, digits: usize) -> String {
-    spread.map_or_else(|| "--".to_owned(), |spread| format!("{:.digits$}", spread.mean / unit))
 }
 
 fn cell(spread: Option<Spread>, unit: f64, digits: usize) -> String {
@@ -51,7 +50,7 @@ fn cell(spread: Option<Spread>, unit: f64, digits: usize) -> String {
         Some(Spread { mean, interval: Some(interval), .. }) => {
             format!("${:.digits$} \\pm {:.digits$}$", mean / unit, interval / unit)
         }
-        other => mean(other, unit, digits),
+        other => escaped(&mean(other, unit, digits)),
     }
 }
 

@@ -86,19 +86,22 @@ pub(crate) static ROWS: [Row; 8] = [
     },
     Row {
         key: "md-5s-enough",
-        name: "MOSE-MD, max duration 5 s, enough rounds",
+        name: "MOSE-MD, enough rounds, 5 s",
         how: "MOSE, objective downtime, enough rounds (its default)",
         way: downtime(5.0, RoundsRule::Enough),
         published: MD_5_S,
     },
     Row {
         key: "md-10s-enough",
-        name: "MOSE-MD, max duration 10 s, enough rounds",
+        name: "MOSE-MD, enough rounds, 10 s",
         how: "MOSE, objective downtime, enough rounds (its default)",
         way: downtime(10.0, RoundsRule::Enough),
         published: MD_10_S,
     },
 ];
+
+/// The first of those with MOSE's own rule.
+pub(crate) const FIRST_WITH_OUR_RULE: usize = 6;
 
 const MD_5_S: Published = published(1000, Some(6), (1080.0, 50.0), (3700.0, 100.0), (0.65, 0.08));
 const MD_10_S: Published = published(1000, Some(20), (1220.0, 40.0), (8330.0, 180.0), (0.80, 0.07));
@@ -160,5 +163,7 @@ mod tests {
             }
         }
         assert_eq!(named("table9"), None);
+        let ours = |row: &Row| matches!(row.way, Way::Mose { rule: RoundsRule::Enough, .. });
+        assert_eq!(ROWS.iter().position(ours), Some(FIRST_WITH_OUR_RULE));
     }
 }

@@ -16,6 +16,11 @@ pub(crate) fn spread(spread: Option<Spread>, unit: f64, digits: usize) -> String
     )
 }
 
+/// A mean alone.
+pub(crate) fn mean(figures: Option<Spread>, unit: f64, digits: usize) -> String {
+    figures.map_or_else(|| UNKNOWN.to_owned(), |figures| format!("{:.digits$}", figures.mean / unit))
+}
+
 /// The median, and the range.
 pub(crate) fn range(spread: Option<Spread>, unit: f64, digits: usize) -> String {
     spread.map_or_else(

@@ -6,7 +6,7 @@ use mose_console::table;
 use mose_experiments::documents::{Claim, Table3, Table3Row};
 
 use super::rows::SOURCE;
-use super::shown::{UNKNOWN, done, failures, kept, published, range, spread};
+use super::shown::{UNKNOWN, done, failures, kept, mean, published, range, spread};
 
 /// The table for a terminal.
 pub(crate) fn plain(table: &Table3) -> String {
@@ -15,21 +15,22 @@ pub(crate) fn plain(table: &Table3) -> String {
         "trials",
         "L Mb/s",
         "rounds",
-        "client silence s",
-        "service stopped s",
+        "silence s",
+        "stopped s",
         "duration s",
         "deviation m",
         "cross-track m",
         "lost",
         "kept",
-        "worst case held",
-        "published / ours",
+        "held",
+        "factor",
     ];
     let rows: Vec<Vec<String>> = table.rows.iter().map(cells).collect();
     let right: Vec<usize> = (1..head.len()).collect();
     let mut text = table::table(&head, &right, &rows);
-    text += "\n\nmeans ± half of their 90 % confidence intervals; worst case held: of the time for which the service is stopped, and of \
-             the duration\n";
+    text += "\n\nmeans ± half of their 90 % confidence intervals. silence: the client's; stopped: the service, by the hosts' clocks; lost: \
+             requests;\nkept: connections; held: the worst cases of the time for which it is stopped, and of the duration; factor: the \
+             published downtime over\nthe silence\n\n";
     for line in table.rows.iter().flat_map(failures) {
         let _ = writeln!(text, "{line}");
     }
@@ -50,7 +51,7 @@ fn cells(row: &Table3Row) -> Vec<String> {
     vec![
         row.name.clone(),
         done(row),
-        spread(row.bandwidth_bps, 1e6, 0),
+        mean(row.bandwidth_bps, 1e6, 0),
         spread(row.rounds, 1.0, 1),
         spread(row.client_silence_ms, 1e3, 2),
         spread(row.service_stopped_ms, 1e3, 2),
