@@ -123,6 +123,8 @@ pub enum Document {
     LabFaults,
     /// `mose lab soak`
     LabSoak,
+    /// `mose lab paper table3`
+    LabPaperTable3,
     /// What an agent publishes once a second
     Telemetry,
     /// Any of these commands, when it was refused or failed
@@ -173,7 +175,8 @@ impl Document {
             | Self::LabBaselineAgainst
             | Self::LabUnmovable
             | Self::LabFaults
-            | Self::LabSoak => return None,
+            | Self::LabSoak
+            | Self::LabPaperTable3 => return None,
         })
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             "unmovable",
             "faults",
             "soak",
+            "paper",
             "calibrate",
         ];
         for name in starting {

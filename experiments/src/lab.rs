@@ -11,8 +11,8 @@ use mose_lab::{CgroupMode, Lab, LabConfig, LabError, LinkRate, ServiceOptions, s
 
 use crate::testbed::{config, open, show};
 use crate::{
-    compare, connections, faults, guest, laps, profiling, rehearsals, rounds, services, strategies, targets,
-    unmovable, volumes,
+    compare, connections, faults, guest, laps, paper, profiling, rehearsals, rounds, services, strategies,
+    targets, unmovable, volumes,
 };
 
 /// Runs a command of the lab.
@@ -65,6 +65,7 @@ pub(crate) fn run(command: commands::Lab<LinkRate, CgroupMode>) -> color_eyre::R
         commands::Lab::Baseline(options) => return compare::run(&options),
         commands::Lab::Faults(options) => return faults::run(&options),
         commands::Lab::Soak(options) => return faults::soak(&options),
+        commands::Lab::Paper(options) => return paper::run(&options),
         commands::Lab::Unmovable(options) => return unmovable::run(&options),
     }
     Ok(ExitCode::SUCCESS)

@@ -26,6 +26,7 @@ pub fn of(document: Document) -> Option<Schema> {
         Document::LabBaselineAgainst => schema_of::<documents::Against>(),
         Document::LabFaults => schema_of::<documents::FaultTable>(),
         Document::LabSoak => schema_of::<documents::Soak>(),
+        Document::LabPaperTable3 => schema_of::<documents::Table3>(),
         Document::LabUnmovable => schema_of::<documents::Unmovable>(),
         _ => return None,
     })

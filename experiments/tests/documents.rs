@@ -10,9 +10,10 @@ mod schema;
 use std::process::Command;
 
 use mose_experiments::documents::{
-    AgentMemory, Answered, Compared, Comparison, Connections, Crossing, Elsewhere, FaultCell, FaultTable,
-    FaultTotals, Fitted, Held, Lap, Laps, Profiling, Promise, Promises, RoundsCompared, RuleFigures,
-    RulesRun, SentAgain, Series, Slowed, Soak, Strategies, Told, VolumeSeries, Volumes,
+    AgentMemory, Answered, Claim, Compared, Comparison, Connections, Crossing, Elsewhere, Failure, FaultCell,
+    FaultTable, FaultTotals, Fitted, Held, Kept, Lap, Laps, Machine, Measured, PlusMinus, Profiling, Promise,
+    Promises, Published, RoundsCompared, RuleFigures, RulesRun, SentAgain, Series, Setup, Slowed, Soak,
+    Spread, Strategies, Table3, Table3Row, Told, Trial, VolumeSeries, Volumes,
 };
 use mose_lab::baseline::{Breakdown, Row};
 use mose_lab::client::{ClientReport, Gap, Wait};
@@ -154,6 +155,7 @@ fn what_the_lab_prints_fits_its_schemas() {
     let agents = vec![AgentMemory::of("edge-a", 100, 105, 1)];
     let soak = Soak { seed: 1, totals, struck: 1, sent: 2, answered: 2, agents, migrations: vec![cell] };
     fits("lab-soak", &printed(&soak));
+    fits("lab-paper-table3", &printed(&table3()));
     let pass = Pass { time: Millis(1.0), volume: Bytes(2) };
     let sample = Sample {
         memory: Bytes(1),
@@ -185,9 +187,84 @@ fn what_the_lab_prints_fits_its_schemas() {
     let host = mose_lab::HostStatus { host, up_since: Some(1), ready: true, daemons: vec![daemon] };
     let edge_link = mose_lab::LinkRate::Unshaped;
     let status =
-        mose_lab::Status { ready: true, underlay: None, edge_link, cgroup_v2: false, hosts: vec![host] };
+        mose_lab::Status { ready: true, underlay: None, edge_link, cgroup_v2: false, radio: None, hosts: vec![host] };
     fits("lab-status", &printed(&status));
     fits("lab-down", &printed(&mose_lab::DownReport { hosts: 5, ..mose_lab::DownReport::default() }));
+}
+
+/// A table with a row that was flown, with a failure, and one that could not be.
+fn table3() -> Table3 {
+    let measured = Measured {
+        outcome: Outcome::RolledBack,
+        why: Some("CRIU failed".into()),
+        from: "edge-a".into(),
+        to: "edge-b".into(),
+        began_unix_ms: 1,
+        bandwidth_bps: Some(1),
+        rounds: None,
+        client_silence_ms: Some(1.0),
+        service_stopped_ms: None,
+        duration_ms: Some(2.0),
+        deviation_m: Some(0.3),
+        cross_track_m: None,
+        undisturbed_deviation_m: Some(0.2),
+        undisturbed_cross_track_m: None,
+        requests_lost: 1,
+        connections_lost: 1,
+        offboard_losses: 1,
+        behind_ms: 0.5,
+        worst_case_downtime_ms: Some(1.0),
+        worst_case_duration_ms: Some(1.0),
+        calibration: Some("a".into()),
+    };
+    let spread = Spread::of([1.0, 2.0]);
+    let plus = PlusMinus { mean: 1.0, interval: 0.1 };
+    let row = |not_measured: Option<String>| Table3Row {
+        row: "md-5s".into(),
+        name: "MOSE-MD".into(),
+        how: "MOSE".into(),
+        not_measured,
+        trials: 1,
+        done: 0,
+        failures: vec![Failure { outcome: Outcome::RolledBack, trials: 1, why: "CRIU failed".into() }],
+        bandwidth_bps: spread,
+        rounds: None,
+        client_silence_ms: spread,
+        service_stopped_ms: Spread::of([1.0]),
+        duration_ms: spread,
+        deviation_m: spread,
+        cross_track_m: spread,
+        undisturbed_deviation_m: spread,
+        requests_lost: 1,
+        connections_kept: 0,
+        downtime_held: Kept::of([Some(true)].into_iter()),
+        duration_held: None,
+        published: Some(Published {
+            bandwidth_bps: 1,
+            rounds: Some(6),
+            downtime_ms: plus,
+            duration_ms: plus,
+            deviation_m: plus,
+        }),
+        downtime_factor: Some(5.0),
+    };
+    Table3 {
+        setup: Setup {
+            table: "table3".into(),
+            runs: 1,
+            seed: 1,
+            build: "b".into(),
+            release: "0.1.0".into(),
+            link: "1gbit".into(),
+            machine: Machine { kernel: "6".into(), processor: "p".into(), processors: 2, memory_bytes: 1 },
+            versions: [("podman".into(), "5".into())].into(),
+        },
+        trials_left: 0,
+        rows: vec![row(None), row(Some("no soft-dirty bits".into()))],
+        claims: vec![Claim { claim: "a".into(), holds: None, figures: "b".into() }],
+        differences: vec!["a".into()],
+        trials: vec![Trial { cell: 1, row: "md-5s".into(), repetition: 1, took_s: 1.0, measured }],
+    }
 }
 
 #[test]

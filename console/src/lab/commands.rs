@@ -12,6 +12,10 @@ use mose_protocol::HostName;
 
 use crate::arguments::{PreCopy, Transport};
 
+pub use super::faults::{Faults, Soak};
+pub use super::paper::{Paper, PaperTable};
+pub use super::replace::Replace;
+
 /// What a word of the lab's own stands for: text in `mose`, which only hands it on, and a type of the testbed's in `mose-lab`, which
 /// refuses what it does not know.
 pub trait Word: FromStr<Err: Error + Send + Sync + 'static> + Clone + Send + Sync + 'static {}
@@ -127,6 +131,11 @@ pub enum Lab<Rate: Word, Cgroups: Word> {
     Faults(Box<Faults>),
     /// Migrate a counter to and fro many times under one client, with a fault in one of five migrations.
     Soak(Soak),
+    /// Fly the paper's UAV while its autopilot moves, for each row of a table of the paper, and set what was measured beside what was
+    /// published.
+    ///
+    /// Calibrate first. The rows take turns, in an order that follows from the seed. Each trial takes under a minute.
+    Paper(Paper),
 }
 
 /// What a lab is brought up with.
@@ -181,14 +190,6 @@ pub enum Service {
         #[arg(long, value_name = "HOST")]
         on: String,
     },
-}
-
-/// What the commands that start services may do to those that the lab has.
-#[derive(Debug, Clone, Copy, clap::Args)]
-pub struct Replace {
-    /// Remove services of the lab that bear the names of those that it starts; it refuses to, if not given.
-    #[arg(long)]
-    pub replace: bool,
 }
 
 /// The options of `mose lab laps`.
@@ -460,63 +461,4 @@ pub struct Rounds {
     /// Further arguments of the workload's program.
     #[arg(last = true)]
     pub arguments: Vec<String>,
-}
-
-/// The options of `mose lab faults`.
-#[derive(clap::Args)]
-pub struct Faults {
-    /// Only tell the cells.
-    #[arg(long)]
-    pub list: bool,
-    /// Only a few of them, which take three minutes together.
-    #[arg(long)]
-    pub quick: bool,
-    /// Only those with this in their name, such as agent-killed or /source/; may be repeated.
-    #[arg(long, value_name = "PATTERN")]
-    pub only: Vec<String>,
-    /// The folder for what each cell came to (faults.ndjson), the report (faults.md, faults.json), and the agents' logs of cells
-    /// that failed.
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Go on with what is in that folder: cells that are there are not struck again.
-    #[arg(long, requires = "out")]
-    pub resume: bool,
-    /// Print JSON.
-    #[arg(long, conflicts_with = "markdown")]
-    pub json: bool,
-    /// Print the report as Markdown.
-    #[arg(long)]
-    pub markdown: bool,
-    /// What it may do to services that the lab has.
-    #[command(flatten)]
-    pub replace: Replace,
-}
-
-/// The options of `mose lab soak`.
-#[derive(clap::Args)]
-pub struct Soak {
-    /// How many migrations.
-    #[arg(short = 'n', long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub migrations: u32,
-    /// What the faults and strategies are drawn from.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Kill no agent, so that each agent's memory is that of one process from the first migration to the last.
-    #[arg(long)]
-    pub spare_agents: bool,
-    /// The folder for what each migration came to (soak.ndjson) and the report (soak.md, soak.json).
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Go on with what is in that folder.
-    #[arg(long, requires = "out")]
-    pub resume: bool,
-    /// Print JSON.
-    #[arg(long, conflicts_with = "markdown")]
-    pub json: bool,
-    /// Print the report as Markdown.
-    #[arg(long)]
-    pub markdown: bool,
-    /// What it may do to services that the lab has.
-    #[command(flatten)]
-    pub replace: Replace,
 }

@@ -2,7 +2,10 @@
 //! asked for everything else. Nothing of the testbed itself is in here.
 
 pub mod commands;
+mod faults;
+mod paper;
 mod program;
+mod replace;
 mod told;
 
 use std::path::Path;

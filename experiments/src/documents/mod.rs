@@ -2,6 +2,7 @@
 
 mod against;
 mod faults;
+mod paper;
 mod rehearsals;
 mod services;
 
@@ -17,6 +18,9 @@ use serde::Serialize;
 
 pub use against::{Against, Figure};
 pub use faults::{AgentMemory, Elsewhere, FaultCell, FaultTable, FaultTotals, Soak};
+pub use paper::{
+    Claim, Failure, Kept, Machine, Measured, PlusMinus, Published, Setup, Spread, Table3, Table3Row, Trial,
+};
 pub use rehearsals::{Found, Judged, Once, Pair, Rehearsals, Rehearsed, Sides, StepPair, StoodStill};
 pub use services::*;
 

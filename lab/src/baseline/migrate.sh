@@ -9,6 +9,11 @@
 #   migrate.sh migrate FROM TO                 moves it
 #   migrate.sh stop                            removes all of it, everywhere
 #
+# With ITERATIONS set, the memory is copied so many times while the service runs, by `podman container checkpoint
+# --pre-checkpoint`, before the container is frozen; the last checkpoint (`--with-previous`) has only what was written since
+# the last copy. Podman keeps one copy, which the next one replaces: every copy is of all memory. It needs a kernel with
+# soft-dirty bits.
+#
 # The service is described in the environment: SERVICE (container, namespace), ADDRESS, PREFIX, MAC, MTU, BRIDGE, PRIORITY
 # (of its flows), HOSTS ("name=underlay-address ..."), MOBILE (the client's host).
 # Each step is a line of JSON on standard output, its times in ns since 1970.
@@ -16,8 +21,12 @@ set -euo pipefail
 
 : "${SERVICE:?}" "${ADDRESS:?}" "${PREFIX:?}" "${MAC:?}" "${MTU:?}" "${BRIDGE:?}" "${PRIORITY:?}" "${HOSTS:?}" "${MOBILE:?}"
 
+iterations=${ITERATIONS:-0}
+[[ $iterations =~ ^[0-9]+$ ]] || { echo "ITERATIONS is no number: $iterations" >&2; exit 1; }
+
 sockets=$(mktemp -d)
 image=/var/tmp/$SERVICE-checkpoint.tar.zst
+previous=/var/tmp/$SERVICE-pre-checkpoint.tar.zst
 link=h-${SERVICE:0:13}
 ssh_options=(-n -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o LogLevel=ERROR
   -o ControlMaster=auto -o "ControlPath=$sockets/%h" -o ControlPersist=60)
@@ -50,7 +59,7 @@ on() {
   local host=$1
   shift
   local settings
-  settings=$(declare -p SERVICE ADDRESS PREFIX MAC MTU BRIDGE PRIORITY image link)
+  settings=$(declare -p SERVICE ADDRESS PREFIX MAC MTU BRIDGE PRIORITY image previous iterations link)
   ssh "${ssh_options[@]}" "root@${underlay[$host]}" \
     "bash -c $(printf '%q' "set -euo pipefail; export PODMAN_IGNORE_CGROUPSV1_WARNING=1; $settings; $(declare -f "$1"); $(printf '%q ' "$@")")"
 }
@@ -151,21 +160,32 @@ start_container() {
 
 remove_container() { podman rm -f -t 0 "$SERVICE" >/dev/null 2>&1 || true; }
 
-checkpoint() {
-  podman container checkpoint --tcp-established --print-stats --export "$image" "$SERVICE" | tr -d '\n'
+# The service runs on.
+pre_checkpoint() {
+  rm -f "$previous"
+  podman container checkpoint --tcp-established --pre-checkpoint --export "$previous" "$SERVICE" >/dev/null
 }
 
+checkpoint() {
+  local -a since=()
+  [ "$iterations" = 0 ] || since=(--with-previous)
+  podman container checkpoint --tcp-established --print-stats "${since[@]}" --export "$image" "$SERVICE" | tr -d '\n'
+}
+
+# copy_to ADDRESS FILE
 copy_to() {
   # -O: one round trip less than SFTP, and no SFTP server needed.
-  scp -O -q -o BatchMode=yes -o "ControlPath=/run/hand-$SERVICE" "$image" "root@$1:$image"
-  printf '{"bytes":%s}' "$(stat -c %s "$image")"
+  scp -O -q -o BatchMode=yes -o "ControlPath=/run/hand-$SERVICE" "$2" "root@$1:$2"
+  printf '{"bytes":%s}' "$(stat -c %s "$2")"
 }
 
 restore() {
-  podman container restore --tcp-established --print-stats --import "$image" | tr -d '\n'
+  local -a since=()
+  [ "$iterations" = 0 ] || since=(--import-previous "$previous")
+  podman container restore --tcp-established --print-stats "${since[@]}" --import "$image" | tr -d '\n'
 }
 
-remove_file() { rm -f "$image"; }
+remove_file() { rm -f "$image" "$previous"; }
 
 # --- the steps -----------------------------------------------------------------------------------------------------------
 
@@ -187,6 +207,11 @@ undo_prepare() {
   on "$to" flows_to "$(on "$to" tunnel_to "$from")" || true
   on "$to" endpoint_down || true
   on "$from" disconnect_from "${underlay[$to]}" || true
+}
+
+# What was copied of the running service, of no use any more.
+forget_copies() {
+  [ "$iterations" = 0 ] || all on "$1" remove_file -- on "$2" remove_file || true
 }
 
 # The way to the host for each other host; looked up before the container is frozen.
@@ -213,7 +238,6 @@ take_back() {
   local from=$1 to=$2
   echo "the migration failed; restoring on $from" >&2
   on "$to" remove_container || true
-  on "$to" remove_file || true
   undo_prepare "$from" "$to"
   on "$from" remove_container
   on "$from" restore >/dev/null
@@ -240,12 +264,22 @@ migrate() {
     exit 1
   fi
   find_ways "$to"
+  local round
+  for ((round = 0; round < iterations; round++)); do
+    step pre-checkpoint on "$from" pre_checkpoint &&
+      step pre-copy on "$from" copy_to "${underlay[$to]}" "$previous" || {
+      undo_prepare "$from" "$to"
+      forget_copies "$from" "$to"
+      exit 1
+    }
+  done
   if ! step checkpoint on "$from" checkpoint; then
     undo_prepare "$from" "$to"
+    forget_copies "$from" "$to"
     exit 1
   fi
   {
-    step copy on "$from" copy_to "${underlay[$to]}" &&
+    step copy on "$from" copy_to "${underlay[$to]}" "$image" &&
       step restore on "$to" restore
   } || {
     take_back "$from" "$to"

@@ -60,6 +60,8 @@ pub struct Baseline {
     pub hosts: Vec<(String, Ipv4Addr)>,
     /// The client's host.
     pub mobile: String,
+    /// How often its memory is copied while it runs, before it is frozen. 0: cold. Needs a kernel with soft-dirty bits otherwise.
+    pub iterations: u32,
 }
 
 /// One step of the script.
@@ -118,6 +120,25 @@ impl BaselineRun {
         }
     }
 
+    /// From the checkpoint's start to the last flow, in ms since 1970.
+    pub fn span_of_blackout_unix_ms(&self) -> (u64, u64) {
+        let begin = self.step(BLACKOUT[0]).map_or(0, |step| step.start_unix_ns / 1_000_000);
+        (begin, self.step(BLACKOUT[3]).map_or(0, |step| step.end_unix_ns / 1_000_000))
+    }
+
+    /// From the order to the last flow, in ms: the paper's T_mig.
+    pub fn duration_ms(&self) -> f64 {
+        match (self.steps.first(), self.step(BLACKOUT[3])) {
+            (Some(first), Some(last)) => last.end_unix_ns.saturating_sub(first.start_unix_ns) as f64 / 1e6,
+            _ => 0.0,
+        }
+    }
+
+    /// How often its memory was copied while it ran.
+    pub fn iterations(&self) -> usize {
+        self.steps.iter().filter(|step| step.name == "pre-copy").count()
+    }
+
     /// The span in which a client's gap belongs to this migration, in ms since 1970.
     pub fn span_unix_ms(&self) -> (u64, u64) {
         let begin = self.step(BLACKOUT[0]).map_or(0, |step| step.start_unix_ns / 1_000_000);
@@ -156,6 +177,7 @@ impl Baseline {
             priority: 200,
             hosts,
             mobile: mobile.to_owned(),
+            iterations: 0,
         }
     }
 
@@ -172,6 +194,7 @@ impl Baseline {
             ("PRIORITY", self.priority.to_string()),
             ("HOSTS", hosts.join(" ")),
             ("MOBILE", self.mobile.clone()),
+            ("ITERATIONS", self.iterations.to_string()),
         ];
         let mut argv = vec!["env".to_owned()];
         argv.extend(settings.map(|(name, value)| format!("{name}={value}")));
@@ -240,6 +263,9 @@ fn read_steps(text: &str) -> Result<Vec<ScriptStep>, BaselineError> {
         None => Ok(steps),
     }
 }
+
+#[cfg(test)]
+mod script;
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -1,0 +1,228 @@
+//! The vehicle of one trial: a program that tells how it flies, a JSON line at a time, and last what the flight came to.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use color_eyre::eyre::{WrapErr, bail, eyre};
+use mose_flight::vehicle::live::{Flown, Told};
+use mose_lab::client::programs;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+/// How far a vehicle may be from its reference to count as steady, in metres: undisturbed flight stays within a third of a metre.
+const STEADY_M: f64 = 0.5;
+
+/// How long a vehicle may take to land when it is asked to.
+const LANDING: Duration = Duration::from_secs(10);
+
+/// How often is looked whether something has come.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The most other lines that are kept: what it said before it failed.
+const SAID: usize = 5;
+
+/// What the vehicle has told.
+#[derive(Default)]
+struct Heard {
+    told: Vec<Told>,
+    flown: Option<Flown>,
+    said: VecDeque<String>,
+}
+
+impl Heard {
+    fn line(&mut self, line: &str) {
+        if let Ok(told) = serde_json::from_str(line) {
+            self.told.push(told);
+        } else if let Ok(flown) = serde_json::from_str(line) {
+            self.flown = Some(flown);
+        } else if !line.trim().is_empty() {
+            self.said.truncate(SAID - 1);
+            self.said.push_front(line.trim().to_owned());
+        }
+    }
+
+    /// Whether it has been steady over the last so many milliseconds.
+    fn steady(&self, over_ms: u64) -> bool {
+        let Some(last) = self.told.last() else { return false };
+        let from = last.at_ms.saturating_sub(over_ms);
+        self.told.first().is_some_and(|first| first.at_ms <= from)
+            && self
+                .told
+                .iter()
+                .rev()
+                .take_while(|told| told.at_ms >= from)
+                .all(|told| told.deviation_m <= STEADY_M && !told.offboard_lost)
+    }
+}
+
+/// A vehicle in the air. It is ended when dropped.
+pub(crate) struct Vehicle {
+    child: Child,
+    heard: Arc<Mutex<Heard>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Vehicle {
+    /// Starts it.
+    pub(crate) fn start(mut command: Command) -> color_eyre::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .wrap_err("the vehicle cannot be started")?;
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let out = child.stdout.take().map(|pipe| listen(pipe, heard.clone()));
+        let err = child.stderr.take().map(|pipe| listen(pipe, heard.clone()));
+        Ok(Self { child, heard, readers: out.into_iter().chain(err).collect() })
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something holds of what it told.
+    fn wait(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        holds: impl Fn(&Heard) -> bool,
+    ) -> color_eyre::Result<()> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if holds(&self.heard()) {
+                return Ok(());
+            }
+            let ended = self.child.try_wait().wrap_err("the vehicle cannot be waited for")?;
+            let why = match ended {
+                Some(status) => format!("it ended ({status})"),
+                None if Instant::now() >= deadline => format!("it was not after {} s", patience.as_secs()),
+                None => {
+                    std::thread::sleep(LOOK);
+                    continue;
+                }
+            };
+            let heard = self.heard();
+            let told = heard.told.last().map_or_else(
+                || "it told nothing".to_owned(),
+                |told| {
+                    format!(
+                        "it was {:.1} m off, {:.0} ms without an answer{}",
+                        told.deviation_m,
+                        told.silence_ms,
+                        if told.offboard_lost { ", and flew by itself" } else { "" }
+                    )
+                },
+            );
+            let said: Vec<&str> = heard.said.iter().rev().map(String::as_str).collect();
+            bail!(
+                "the vehicle was to be {what}: {why}; {told}{}{}",
+                if said.is_empty() { "" } else { "; it said: " },
+                said.join(" | ")
+            );
+        }
+    }
+
+    /// Waits until it has flown steadily for a time.
+    pub(crate) fn steady(&mut self, over_ms: u64, patience: Duration) -> color_eyre::Result<()> {
+        self.wait("steady", patience, |heard| heard.steady(over_ms))
+    }
+
+    /// Waits until it has told of a moment, in milliseconds since 1970.
+    pub(crate) fn flown_until(&mut self, at_ms: u64, patience: Duration) -> color_eyre::Result<()> {
+        self.wait("in the air", patience, |heard| heard.told.last().is_some_and(|told| told.at_ms >= at_ms))
+    }
+
+    /// Has it land; what it told, and what the flight came to.
+    pub(crate) fn land(mut self) -> color_eyre::Result<(Vec<Told>, Flown)> {
+        for program in programs(self.child.id(), "mose-uav") {
+            // It may have ended by itself.
+            let _ = nix::sys::signal::kill(Pid::from_raw(program.cast_signed()), Signal::SIGINT);
+        }
+        let deadline = Instant::now() + LANDING;
+        while self.child.try_wait().wrap_err("the vehicle cannot be waited for")?.is_none() {
+            if Instant::now() >= deadline {
+                bail!("the vehicle had not landed after {} s", LANDING.as_secs());
+            }
+            std::thread::sleep(LOOK);
+        }
+        self.readers.drain(..).for_each(|reader| drop(reader.join()));
+        let mut heard = self.heard();
+        let flown = heard.flown.take().ok_or_else(|| {
+            let said: Vec<&str> = heard.said.iter().rev().map(String::as_str).collect();
+            eyre!("the vehicle did not say what its flight came to: {}", said.join(" | "))
+        })?;
+        Ok((std::mem::take(&mut heard.told), flown))
+    }
+}
+
+impl Drop for Vehicle {
+    fn drop(&mut self) {
+        // Both fail where it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn listen(pipe: impl Read + Send + 'static, heard: Arc<Mutex<Heard>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).line(&line);
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program that tells every 20 ms how far off it is, given how many lines it has told, and lands when it is interrupted.
+    fn flying(deviation: &str) -> Vehicle {
+        let script = r#"
+            trap 'echo "{\"reported\":10,\"answered\":10,\"out_of_order\":0,\"connections_lost\":0,\"offboard_losses\":0,\"worst_deviation_m\":1,\"worst_cross_track_m\":1,\"pauses\":[],\"behind_ms\":0}"; exit' INT
+            exec 3<> <(:)
+            for ((n = 0; ; n++)); do
+                t=${EPOCHREALTIME/[.,]/}
+                echo "{\"at_ms\":${t%???},\"place_m\":[0,0,0],\"velocity_m_s\":[0,0,0],\"deviation_m\":$(DEVIATION),\"cross_track_m\":0.1,\"round_trip_ms\":null,\"silence_ms\":0,\"offboard_lost\":false}"
+                read -rt 0.02 -u 3
+            done"#;
+        let mut command = Command::new("bash");
+        command.args(["-c", &script.replace("$(DEVIATION)", deviation)]);
+        Vehicle::start(command).unwrap()
+    }
+
+    #[test]
+    fn a_flight_is_steady_once_it_was_for_long_enough_and_lands_when_asked() {
+        // Ten lines far off, then close.
+        let mut vehicle = flying("$((n < 10 ? 9 : 0))");
+        vehicle.steady(300, Duration::from_secs(20)).unwrap();
+        let until = vehicle.heard().told.last().unwrap().at_ms + 200;
+        vehicle.flown_until(until, Duration::from_secs(20)).unwrap();
+        let (told, flown) = vehicle.land().unwrap();
+        assert_eq!(flown.answered, 10);
+        assert!(told.last().unwrap().at_ms >= until);
+        let close = told.iter().find(|told| told.deviation_m < 1.0).unwrap().at_ms;
+        assert!(told.last().unwrap().at_ms - close >= 500, "300 ms steady, 200 ms on");
+    }
+
+    #[test]
+    fn a_flight_that_never_gets_steady_ends_with_what_it_was() {
+        let why = flying("4").steady(100, Duration::from_millis(400)).unwrap_err().to_string();
+        assert!(why.contains("steady") && why.contains("4.0 m off"), "{why}");
+    }
+
+    #[test]
+    fn a_vehicle_that_ends_says_why() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo 'no module named jsbsim' >&2; exit 1"]);
+        let mut vehicle = Vehicle::start(command).unwrap();
+        let why = vehicle.steady(100, Duration::from_secs(20)).unwrap_err().to_string();
+        assert!(why.contains("it ended (exit status: 1)") && why.contains("told nothing"), "{why}");
+        let why = vehicle.land().unwrap_err().to_string();
+        assert!(why.contains("no module named jsbsim"), "{why}");
+    }
+}
