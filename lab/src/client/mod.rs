@@ -311,7 +311,7 @@ impl Drop for Client {
 }
 
 /// The processes at the ends of a process's family tree: what launchers (nsenter, a shell) are wrapped around.
-pub fn programs(pid: u32) -> Vec<u32> {
+fn programs(pid: u32) -> Vec<u32> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let below: Vec<u32> =
         children.split_whitespace().filter_map(|child| child.parse().ok()).flat_map(programs).collect();

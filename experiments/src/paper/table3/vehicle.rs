@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use color_eyre::eyre::{WrapErr, bail, eyre};
 use mose_flight::vehicle::live::{Flown, Told};
-use mose_lab::client::programs;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -62,13 +61,14 @@ impl Heard {
 /// A vehicle in the air. It is ended when dropped.
 pub(crate) struct Vehicle {
     child: Child,
+    program: &'static str,
     heard: Arc<Mutex<Heard>>,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Vehicle {
-    /// Starts it.
-    pub(crate) fn start(mut command: Command) -> color_eyre::Result<Self> {
+    /// Starts it by a command in which this program may be wrapped in others.
+    pub(crate) fn start(program: &'static str, mut command: Command) -> color_eyre::Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -78,7 +78,7 @@ impl Vehicle {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let out = child.stdout.take().map(|pipe| listen(pipe, heard.clone()));
         let err = child.stderr.take().map(|pipe| listen(pipe, heard.clone()));
-        Ok(Self { child, heard, readers: out.into_iter().chain(err).collect() })
+        Ok(Self { child, program, heard, readers: out.into_iter().chain(err).collect() })
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
@@ -139,9 +139,10 @@ impl Vehicle {
 
     /// Has it land; what it told, and what the flight came to.
     pub(crate) fn land(mut self) -> color_eyre::Result<(Vec<Told>, Flown)> {
-        for program in programs(self.child.id()) {
+        // What it is wrapped in would die of the signal, and what it runs itself it ends itself.
+        if let Some(pid) = below(self.child.id(), self.program) {
             // It may have ended by itself.
-            let _ = nix::sys::signal::kill(Pid::from_raw(program.cast_signed()), Signal::SIGINT);
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT);
         }
         let deadline = Instant::now() + LANDING;
         while self.child.try_wait().wrap_err("the vehicle cannot be waited for")?.is_none() {
@@ -168,6 +169,16 @@ impl Drop for Vehicle {
     }
 }
 
+/// The first process of a program's name among a process and those below it.
+fn below(pid: u32, program: &str) -> Option<u32> {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    if read("comm").trim_end() == program {
+        return Some(pid);
+    }
+    let children = read(&format!("task/{pid}/children"));
+    children.split_whitespace().filter_map(|child| child.parse().ok()).find_map(|child| below(child, program))
+}
+
 fn listen(pipe: impl Read + Send + 'static, heard: Arc<Mutex<Heard>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -190,9 +201,11 @@ mod tests {
                 echo "{\"at_ms\":${t%???},\"place_m\":[0,0,0],\"velocity_m_s\":[0,0,0],\"deviation_m\":$(DEVIATION),\"cross_track_m\":0.1,\"round_trip_ms\":null,\"silence_ms\":0,\"offboard_lost\":false}"
                 read -rt 0.02 -u 3
             done"#;
-        let mut command = Command::new("bash");
-        command.args(["-c", &script.replace("$(DEVIATION)", deviation)]);
-        Vehicle::start(command).unwrap()
+        // Wrapped in a program that waits for it, and with a program below it, as the vehicle is.
+        let script = format!("sleep 100 & helper=$!; trap 'kill $helper' EXIT\n{script}");
+        let mut command = Command::new("sh");
+        command.args(["-c", "bash -c \"$0\"; exit $?", &script.replace("$(DEVIATION)", deviation)]);
+        Vehicle::start("bash", command).unwrap()
     }
 
     #[test]
@@ -219,7 +232,7 @@ mod tests {
     fn a_vehicle_that_ends_says_why() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo 'no module named jsbsim' >&2; exit 1"]);
-        let mut vehicle = Vehicle::start(command).unwrap();
+        let mut vehicle = Vehicle::start("bash", command).unwrap();
         let why = vehicle.steady(100, Duration::from_secs(20)).unwrap_err().to_string();
         assert!(why.contains("it ended (exit status: 1)") && why.contains("told nothing"), "{why}");
         let why = vehicle.land().unwrap_err().to_string();
