@@ -202,7 +202,7 @@ mod tests {
                 read -rt 0.02 -u 3
             done"#;
         // Wrapped in a program that waits for it, and with a program below it, as the vehicle is.
-        let script = format!("sleep 100 & helper=$!; trap 'kill $helper' EXIT\n{script}");
+        let script = format!("sleep 20 & helper=$!; trap 'kill $helper' EXIT\n{script}");
         let mut command = Command::new("sh");
         command.args(["-c", "bash -c \"$0\"; exit $?", &script.replace("$(DEVIATION)", deviation)]);
         Vehicle::start("bash", command).unwrap()
