@@ -19,7 +19,9 @@ mod strategies;
 mod targets;
 mod tell;
 mod testbed;
+mod uav;
 mod unmovable;
+mod vehicle;
 mod volumes;
 
 use std::path::Path;

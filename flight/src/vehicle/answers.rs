@@ -31,6 +31,7 @@ pub(super) struct Answers {
     round_trip: Option<Duration>,
     smoothed: Option<Duration>,
     pauses: Vec<Pause>,
+    longest: Duration,
 }
 
 impl Answers {
@@ -53,6 +54,7 @@ impl Answers {
             self.waiting.pop_front();
         }
         let pause = self.last.replace(at).map_or(Duration::ZERO, |last| at.saturating_duration_since(last));
+        self.longest = self.longest.max(pause);
         if pause >= LISTED && self.pauses.len() < MOST {
             let duration_ms = pause.as_secs_f64() * 1e3;
             self.pauses.push(Pause { from_ms: now_ms.saturating_sub(pause.as_millis() as u64), duration_ms });
@@ -82,6 +84,11 @@ impl Answers {
     /// The same, smoothed.
     pub(super) const fn smoothed(&self) -> Option<Duration> {
         self.smoothed
+    }
+
+    /// The longest pause that has ended since this was asked last.
+    pub(super) fn take_longest_pause(&mut self) -> Duration {
+        std::mem::take(&mut self.longest)
     }
 
     /// Those that are listed.
@@ -120,6 +127,7 @@ mod tests {
         for (at, time_ms) in [(0, 0), (49, 20), (219, 40)] {
             answers.came(begun + ms(at), time_ms, 5000 + at);
         }
+        assert_eq!((answers.take_longest_pause(), answers.take_longest_pause()), (ms(170), Duration::ZERO));
         assert_eq!(answers.pauses(), [Pause { from_ms: 5049, duration_ms: 170.0 }]);
     }
 }

@@ -48,6 +48,8 @@ pub struct Told {
     pub smoothed_round_trip_ms: Option<f64>,
     /// For how long an answer has been due, in milliseconds.
     pub silence_ms: f64,
+    /// The longest pause between two answers that has ended since the last time, in milliseconds.
+    pub pause_ms: f64,
     /// Whether the vehicle has taken the control away from its autopilot.
     pub offboard_lost: bool,
 }
@@ -132,7 +134,7 @@ pub fn fly<A: Airframe>(
             }
             observed.tell(&report);
             if flight.counts().reported % TOLD == 1 {
-                tell(&told(&report, newest, &answers, flight.offboard().is_lost()));
+                tell(&told(&report, newest, &mut answers, flight.offboard().is_lost()));
                 newest = Errors::default();
             }
         }
@@ -244,7 +246,7 @@ impl Observed {
     }
 }
 
-fn told(report: &Report, worst: Errors, answers: &Answers, offboard_lost: bool) -> Told {
+fn told(report: &Report, worst: Errors, answers: &mut Answers, offboard_lost: bool) -> Told {
     let parts = |ned: Ned| [ned.north, ned.east, ned.down];
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     Told {
@@ -256,6 +258,7 @@ fn told(report: &Report, worst: Errors, answers: &Answers, offboard_lost: bool) 
         round_trip_ms: answers.round_trip().map(ms),
         smoothed_round_trip_ms: answers.smoothed().map(ms),
         silence_ms: ms(answers.silence()),
+        pause_ms: ms(answers.take_longest_pause()),
         offboard_lost,
     }
 }

@@ -7,7 +7,6 @@ pub mod jsbsim;
 pub mod link;
 pub mod live;
 pub mod offboard;
-pub mod track;
 
 use std::io;
 

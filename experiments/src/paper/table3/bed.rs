@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use color_eyre::eyre::{WrapErr, eyre};
 use mose_experiments::documents::Measured;
 use mose_lab::baseline::Baseline;
-use mose_lab::{CLIENT_NETNS, Lab, ServiceOptions, Workload, start_service, stop_service};
+use mose_lab::{Lab, ServiceOptions, Workload, start_service, stop_service};
 use mose_orchestrator::design::{Given, Wanted};
 use mose_pam::{Limits, Targets};
 use mose_protocol::record::Outcome;
@@ -16,8 +16,8 @@ use mose_protocol::record::Outcome;
 use super::flight::{AFTER_MS, BEFORE_MS, Moved, measured};
 use super::fly::Testbed;
 use super::rows::{Row, Way};
-use super::vehicle::Vehicle;
 use crate::course::{EDGES, How, MOBILE, Orders, attach_clients, bandwidth, on};
+use crate::vehicle::Vehicle;
 
 /// The workload, and the service that MOSE moves.
 pub(crate) const SERVICE: &str = "autopilot";
@@ -96,7 +96,7 @@ impl<'a> LabBed<'a> {
     /// The vehicle of a trial, which flies by the autopilot at an address.
     fn vehicle(&self, autopilot: Ipv4Addr) -> color_eyre::Result<Vehicle> {
         let target = SocketAddr::from((autopilot, Workload::named(SERVICE)?.port));
-        Vehicle::start(vehicle_command(self.lab, target)?)
+        Vehicle::in_lab(self.lab, target)
     }
 
     fn move_by_hand(&mut self, iterations: u32) -> Moved {
@@ -177,16 +177,10 @@ impl Drop for LabBed<'_> {
     }
 }
 
-/// The vehicle, on the mobile host among the clients: it tells how it flies on its standard output, and ends on SIGINT with what the flight
-/// came to.
-fn vehicle_command(lab: &Lab, autopilot: SocketAddr) -> color_eyre::Result<Command> {
-    let argv = ["mose-uav", "--autopilot", &autopilot.to_string(), "--json"];
-    Ok(lab.exec_in_netns(MOBILE, CLIENT_NETNS, &argv)?)
-}
-
 /// Why the memory of a running service cannot be copied by hand: Podman leaves it to CRIU, which needs the kernel to track writes.
 fn untracked(lab: &Lab) -> color_eyre::Result<Option<String>> {
-    let mut check = lab.exec(EDGES[0], &["criu", "check", "--feature", "mem_dirty_track"])?;
+    let mut check =
+        lab.exec(EDGES[0], &["criu", "check", "--no-default-config", "--feature", "mem_dirty_track"])?;
     let output = check.output().wrap_err("CRIU cannot be asked what it can do here")?;
     Ok((!output.status.success()).then(|| {
         "podman container checkpoint --pre-checkpoint needs a kernel with soft-dirty bits (CONFIG_MEM_SOFT_DIRTY), which this one lacks; \

@@ -13,9 +13,6 @@ pub(crate) const AFTER_MS: u64 = 8_000;
 /// How long undisturbed flight is looked at before the order.
 pub(crate) const BEFORE_MS: u64 = 10_000;
 
-/// Reports that may be under way when the flight ends: a tenth of a second.
-const UNDER_WAY: u64 = 5;
-
 /// What the hosts say of a move.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Moved {
@@ -146,17 +143,14 @@ pub(crate) fn measured(told: &[Told], flown: &Flown, moved: Moved) -> Measured {
     }
 }
 
-/// Reports that were never answered. Where all answers came in order and on one connection, it is the last reports that have none: a few
-/// of them were under way when the flight ended.
+/// Reports that were never answered, but those that were under way when the flight ended.
 fn lost(flown: &Flown) -> u64 {
-    let unanswered = flown.reported.saturating_sub(flown.answered + flown.out_of_order);
-    let under_way = flown.out_of_order == 0 && flown.connections_lost == 0 && unanswered <= UNDER_WAY;
-    if under_way { 0 } else { unanswered }
+    flown.reported.saturating_sub(flown.answered + flown.out_of_order + flown.in_flight)
 }
 
 #[cfg(test)]
 mod tests {
-    use mose_flight::vehicle::live::Pause;
+    use mose_flight::vehicle::answers::Pause;
 
     use super::*;
 
@@ -168,7 +162,9 @@ mod tests {
             deviation_m,
             cross_track_m: deviation_m / 2.0,
             round_trip_ms: Some(1.0),
+            smoothed_round_trip_ms: Some(1.0),
             silence_ms: 0.0,
+            pause_ms: 0.0,
             offboard_lost: false,
         }
     }
@@ -178,6 +174,7 @@ mod tests {
             reported: 5000,
             answered: 4999,
             out_of_order: 0,
+            in_flight: 1,
             connections_lost: 0,
             offboard_losses: 0,
             worst_deviation_m: 99.0,
@@ -188,6 +185,7 @@ mod tests {
                 Pause { from_ms: 104_000, duration_ms: 60.0 },
             ],
             behind_ms: 3.0,
+            recorder_intact_bytes: Some(25_165_824),
         }
     }
 
@@ -243,16 +241,10 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_reports_may_have_been_under_way() {
+    fn what_was_under_way_at_the_end_is_not_lost() {
         assert_eq!(lost(&flown()), 0);
-        assert_eq!(lost(&Flown { answered: 4995, ..flown() }), 0);
-        assert_eq!(lost(&Flown { answered: 4994, ..flown() }), 6);
-        assert_eq!(
-            lost(&Flown { answered: 4000, out_of_order: 998, ..flown() }),
-            2,
-            "they were lost in between"
-        );
-        assert_eq!(lost(&Flown { connections_lost: 1, ..flown() }), 1);
+        assert_eq!(lost(&Flown { answered: 4995, ..flown() }), 4);
+        assert_eq!(lost(&Flown { answered: 4000, out_of_order: 998, in_flight: 0, ..flown() }), 2);
     }
 
     #[test]

@@ -9,7 +9,6 @@ mod rows;
 mod shown;
 mod table;
 mod text;
-mod vehicle;
 
 use std::path::Path;
 

@@ -1,7 +1,9 @@
-//! The vehicle of one trial: a program that tells how it flies, a JSON line at a time, and last what the flight came to.
+//! A vehicle in the air: a program that tells how it flies, a JSON line at a time, and last what the flight came to.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -9,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use color_eyre::eyre::{WrapErr, bail, eyre};
 use mose_flight::vehicle::live::{Flown, Told};
-use mose_lab::client::programs;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+
+use crate::course::MOBILE;
+use crate::testbed::show;
 
 /// How far a vehicle may be from its reference to count as steady, in metres: undisturbed flight stays within a third of a metre.
 const STEADY_M: f64 = 0.5;
@@ -62,14 +66,24 @@ impl Heard {
 /// A vehicle in the air. It is ended when dropped.
 pub(crate) struct Vehicle {
     child: Child,
+    program: &'static str,
     heard: Arc<Mutex<Heard>>,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Vehicle {
-    /// Starts it.
-    pub(crate) fn start(mut command: Command) -> color_eyre::Result<Self> {
+    /// Starts the lab's vehicle on the UAV, which flies by the autopilot at an address. The simulator is fetched at first use.
+    pub(crate) fn in_lab(lab: &Lab, autopilot: SocketAddr) -> color_eyre::Result<Self> {
+        lab.give_simulator(MOBILE, &mut show)?;
+        let argv = mose_lab::client::vehicle(autopilot, None);
+        Self::start("mose-uav", lab.exec_in_netns(MOBILE, CLIENT_NETNS, &argv)?)
+    }
+
+    /// Starts it by a command in which this program may be wrapped in others.
+    pub(crate) fn start(program: &'static str, mut command: Command) -> color_eyre::Result<Self> {
         let mut child = command
+            // Ctrl-C at the terminal is for the command that has it fly: that one lets it land.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -78,7 +92,7 @@ impl Vehicle {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let out = child.stdout.take().map(|pipe| listen(pipe, heard.clone()));
         let err = child.stderr.take().map(|pipe| listen(pipe, heard.clone()));
-        Ok(Self { child, heard, readers: out.into_iter().chain(err).collect() })
+        Ok(Self { child, program, heard, readers: out.into_iter().chain(err).collect() })
     }
 
     fn heard(&self) -> MutexGuard<'_, Heard> {
@@ -127,6 +141,23 @@ impl Vehicle {
         }
     }
 
+    /// What it has told since a moment, in milliseconds since 1970.
+    pub(crate) fn since(&self, at_ms: u64) -> Vec<Told> {
+        self.heard().told.iter().filter(|told| told.at_ms >= at_ms).cloned().collect()
+    }
+
+    /// Whether it is still in the air; if not, why.
+    pub(crate) fn check(&mut self) -> color_eyre::Result<()> {
+        match self.child.try_wait().wrap_err("the vehicle cannot be waited for")? {
+            None => Ok(()),
+            Some(status) => {
+                let heard = self.heard();
+                let said: Vec<&str> = heard.said.iter().rev().map(String::as_str).collect();
+                Err(eyre!("the vehicle has ended in the air ({status}): {}", said.join(" | ")))
+            }
+        }
+    }
+
     /// Waits until it has flown steadily for a time.
     pub(crate) fn steady(&mut self, over_ms: u64, patience: Duration) -> color_eyre::Result<()> {
         self.wait("steady", patience, |heard| heard.steady(over_ms))
@@ -139,9 +170,10 @@ impl Vehicle {
 
     /// Has it land; what it told, and what the flight came to.
     pub(crate) fn land(mut self) -> color_eyre::Result<(Vec<Told>, Flown)> {
-        for program in programs(self.child.id(), "mose-uav") {
+        // What it is wrapped in would die of the signal, and what it runs itself it ends itself.
+        for pid in programs(self.child.id(), self.program) {
             // It may have ended by itself.
-            let _ = nix::sys::signal::kill(Pid::from_raw(program.cast_signed()), Signal::SIGINT);
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT);
         }
         let deadline = Instant::now() + LANDING;
         while self.child.try_wait().wrap_err("the vehicle cannot be waited for")?.is_none() {
@@ -168,14 +200,6 @@ impl Drop for Vehicle {
     }
 }
 
-fn listen(pipe: impl Read + Send + 'static, heard: Arc<Mutex<Heard>>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            heard.lock().unwrap_or_else(PoisonError::into_inner).line(&line);
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,16 +207,18 @@ mod tests {
     /// A program that tells every 20 ms how far off it is, given how many lines it has told, and lands when it is interrupted.
     fn flying(deviation: &str) -> Vehicle {
         let script = r#"
-            trap 'echo "{\"reported\":10,\"answered\":10,\"out_of_order\":0,\"connections_lost\":0,\"offboard_losses\":0,\"worst_deviation_m\":1,\"worst_cross_track_m\":1,\"pauses\":[],\"behind_ms\":0}"; exit' INT
+            trap 'echo "{\"reported\":10,\"answered\":10,\"out_of_order\":0,\"in_flight\":0,\"connections_lost\":0,\"offboard_losses\":0,\"worst_deviation_m\":1,\"worst_cross_track_m\":1,\"pauses\":[],\"behind_ms\":0,\"recorder_intact_bytes\":null}"; exit' INT
             exec 3<> <(:)
             for ((n = 0; ; n++)); do
                 t=${EPOCHREALTIME/[.,]/}
-                echo "{\"at_ms\":${t%???},\"place_m\":[0,0,0],\"velocity_m_s\":[0,0,0],\"deviation_m\":$(DEVIATION),\"cross_track_m\":0.1,\"round_trip_ms\":null,\"silence_ms\":0,\"offboard_lost\":false}"
+                echo "{\"at_ms\":${t%???},\"place_m\":[0,0,0],\"velocity_m_s\":[0,0,0],\"deviation_m\":$(DEVIATION),\"cross_track_m\":0.1,\"round_trip_ms\":null,\"smoothed_round_trip_ms\":null,\"silence_ms\":0,\"pause_ms\":0,\"offboard_lost\":false}"
                 read -rt 0.02 -u 3
             done"#;
-        let mut command = Command::new("bash");
-        command.args(["-c", &script.replace("$(DEVIATION)", deviation)]);
-        Vehicle::start(command).unwrap()
+        // Wrapped in a program that waits for it, and with a program below it, as the vehicle is.
+        let script = format!("sleep 20 & helper=$!; trap 'kill $helper' EXIT\n{script}");
+        let mut command = Command::new("sh");
+        command.args(["-c", "bash -c \"$0\"; exit $?", &script.replace("$(DEVIATION)", deviation)]);
+        Vehicle::start("bash", command).unwrap()
     }
 
     #[test]
@@ -219,7 +245,7 @@ mod tests {
     fn a_vehicle_that_ends_says_why() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo 'no module named jsbsim' >&2; exit 1"]);
-        let mut vehicle = Vehicle::start(command).unwrap();
+        let mut vehicle = Vehicle::start("bash", command).unwrap();
         let why = vehicle.steady(100, Duration::from_secs(20)).unwrap_err().to_string();
         assert!(why.contains("it ended (exit status: 1)") && why.contains("told nothing"), "{why}");
         let why = vehicle.land().unwrap_err().to_string();
