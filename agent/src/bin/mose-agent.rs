@@ -116,7 +116,7 @@ struct Run {
     #[arg(long, value_parser = telemetry_period)]
     telemetry_period: Option<Duration>,
     /// The UDP address, such as 127.0.0.1:14550, at which the vehicle that carries this host tells of itself in MAVLink 2.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = udp_address)]
     mavlink: Option<SocketAddr>,
     /// Where the origin of the vehicle's local frame is on the testbed's plane, in metres; 0,0 if not given.
     #[arg(long, value_name = "EAST,NORTH", requires = "mavlink", allow_hyphen_values = true)]
@@ -127,6 +127,11 @@ struct Run {
     /// The number of the radio cell that a host that stands still is at.
     #[arg(long, value_name = "NUMBER", conflicts_with = "mavlink")]
     cell: Option<u16>,
+}
+
+fn udp_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an address of this host and a port are wanted, such as 127.0.0.1:14550".to_owned())
 }
 
 fn telemetry_period(text: &str) -> Result<Duration, String> {

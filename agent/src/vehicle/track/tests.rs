@@ -34,7 +34,7 @@ impl Told {
     /// Flies at 50 Hz from one millisecond up to another, so far astray.
     fn fly(&mut self, ms: std::ops::Range<u64>, astray: f64) {
         for ms in ms.step_by(20) {
-            let (time_ms, north) = (ms as u32, ms as f64 / 200.0);
+            let (time_ms, north) = (ms as u32, ms as f64 / 256.0);
             self.take(ms, Message::CrossTrack { metres: astray as f32 / 2.0 });
             self.position(ms, time_ms, north);
             self.reference(ms, time_ms, north + astray);
