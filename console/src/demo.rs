@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use mose_console::{exit, table};
-use mose_orchestrator::follow_me::{FollowMe, News};
+use mose_orchestrator::follow_me::{FollowMe, News, NextMove};
 use mose_pam::Millis;
 use mose_protocol::{HostName, Refusal, Timestamp};
 use mose_simulated::demo::{Demo, Scenario};
@@ -137,11 +137,12 @@ async fn tell(follow_me: Option<&FollowMe>, json: bool) -> io::Result<()> {
     let mut begin = Timestamp::default();
     loop {
         match news.recv().await {
-            Ok(News::Planned { due, design, .. }) => {
+            Ok(News::Planned(planned)) => {
                 begin = Timestamp::now();
                 if !json {
-                    writeln!(io::stdout(), "SIM  {} → {}: {}", due.from, due.to, due.why)?;
-                    writeln!(io::stdout(), "     {}", design.proposal.why)?;
+                    let NextMove { from, to, why, .. } = &planned.due;
+                    writeln!(io::stdout(), "SIM  {from} → {to}: {}", planned.design.proposal.why)?;
+                    writeln!(io::stdout(), "     because {why}")?;
                 }
             }
             Ok(News::Step(event)) if json => line(&event)?,

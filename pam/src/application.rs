@@ -21,10 +21,10 @@ pub struct Vehicle {
     pub braking_force: f64,
 }
 
-/// What is slower stands still, as far as a satellite receiver can tell.
-const MOVING: MetresPerSec = MetresPerSec(0.5);
-
 impl Vehicle {
+    /// What is slower stands still, as far as a satellite receiver can tell.
+    pub const LEAST_SPEED: MetresPerSec = MetresPerSec(0.5);
+
     /// The published unmanned aerial vehicle: T_v 30 ms, T_proc 10 ms, 3 kg, braked with 5 N.
     #[must_use]
     pub const fn uav(speed: MetresPerSec) -> Self {
@@ -40,7 +40,7 @@ impl Vehicle {
     /// The same vehicle at the speed that it tells of itself, if it moves; in tenths of m/s, so that what is made of it keeps still.
     #[must_use]
     pub fn at(self, told: Option<MetresPerSec>) -> Self {
-        let moving = told.filter(|told| told.0.is_finite() && told.0 >= MOVING.0);
+        let moving = told.filter(|told| told.0.is_finite() && told.0 >= Self::LEAST_SPEED.0);
         moving.map_or(self, |told| Self { speed: MetresPerSec((told.0 * 10.0).round() / 10.0), ..self })
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use mose_console::table;
 use mose_orchestrator::design::{self, Given, Wanted};
 use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::follow_me::News;
 use mose_orchestrator::order::{self, Order};
 use mose_pam::{Limits, Millis, Objective, Plan, RoundsRule, Strategy, Targets};
 use mose_protocol::agent::{Role, ServiceState, Telemetry};
@@ -13,7 +14,7 @@ use mose_protocol::link::CapacityFrom;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::Step;
 use mose_protocol::{HostName, Refusal, ServiceName, envelope, keys};
-use mose_simulated::demo::{Demo, News, Scenario};
+use mose_simulated::demo::{Demo, Scenario};
 use mose_simulated::{Fault, FaultEffect, FaultStep, swarm};
 
 /// How long anything in these tests may take.
@@ -418,23 +419,26 @@ async fn telemetry_tells_positions_clients_and_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_autopilot_moves_the_service_after_the_mobile_host_and_only_while_it_is_on() {
+async fn a_service_follows_its_mobile_host_by_the_scenarios_targets_once_it_is_switched_on() {
     let (demo, fleet) = started().await;
-    let autopilot = demo.autopilot(false).await.unwrap().unwrap();
-    let mut news = autopilot.news();
-    assert!(!autopilot.is_on() && news.try_recv().is_err());
-    autopilot.switch(true);
+    let follow_me = demo.follow().await.unwrap().unwrap();
+    let mut news = follow_me.news();
+    assert!(!follow_me.is_on() && news.try_recv().is_err());
+    follow_me.switch(true);
     let mut planned = None;
     let first = async {
         loop {
             match news.recv().await.unwrap() {
-                News::Planned { from, to, design } => {
-                    assert!(design.forecast().bound.downtime.0 <= 500.0, "{:?}", design.forecast());
-                    planned = Some((from, to));
+                News::Planned(one) => {
+                    let forecast = one.design.forecast();
+                    assert!(forecast.bound.downtime.0 <= 500.0, "{forecast:?}");
+                    assert!(one.why().starts_with("b is nearer to uav ("), "{}", one.why());
+                    assert!(one.why().contains(", worst case "), "{}", one.why());
+                    planned = Some((one.due.from, one.due.to));
                 }
                 News::Step(_) => {}
                 News::Ended(record) => return record,
-                News::Trouble(refusal) => panic!("{refusal}"),
+                News::Trouble(why) => panic!("{why}"),
             }
         }
     };
@@ -442,9 +446,9 @@ async fn the_autopilot_moves_the_service_after_the_mobile_host_and_only_while_it
     assert_eq!(record.outcome, Outcome::Done, "{:?}", record.reason);
     assert_eq!(planned, Some((host("a"), host("b"))));
     assert!(record.forecast.is_some() && record.simulated);
-    autopilot.switch(false);
-    assert!(!autopilot.is_on());
-    drop(autopilot);
+    follow_me.switch(false);
+    assert!(!follow_me.is_on());
+    drop(follow_me);
     end(demo, fleet).await;
 }
 

@@ -105,14 +105,7 @@ pub struct Standing {
 #[derive(Debug, Clone)]
 pub enum News {
     /// A migration was planned, and is ordered.
-    Planned {
-        /// Which service.
-        service: ServiceName,
-        /// From where, whereto and why.
-        due: NextMove,
-        /// The plan and its reasons.
-        design: Arc<Design>,
-    },
+    Planned(Box<Planned>),
     /// A step of it.
     Step(Box<StepEvent>),
     /// It ended.
@@ -121,12 +114,22 @@ pub enum News {
     Trouble(String),
 }
 
-impl News {
-    /// What was decided and why, in a line: `edge-a → edge-b: cell 2 serves uav; pre-copy, worst case 180 ms`.
+/// A migration that is ordered.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Which service.
+    pub service: ServiceName,
+    /// From where, whereto and why.
+    pub due: NextMove,
+    /// The plan and its reasons.
+    pub design: Design,
+}
+
+impl Planned {
+    /// Why it is moved, and how, in a line: `cell 2 serves uav; pre-copy, worst case 180 ms`.
     #[must_use]
-    pub fn decision(&self) -> Option<String> {
-        let Self::Planned { service, due: NextMove { from, to, why, .. }, design } = self else { return None };
-        Some(format!("{service} {from} → {to}: {why}; {}", words::plan(&design.proposal)))
+    pub fn why(&self) -> String {
+        format!("{}; {}", self.due.why, words::plan(&self.design.proposal))
     }
 }
 

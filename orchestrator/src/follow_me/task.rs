@@ -19,7 +19,7 @@ use zenoh::sample::{Sample, SampleKind};
 use super::judge::{Hindrance, Judge, NextMove, Verdict};
 use super::pair::{self, Pair};
 use super::sight::Sight;
-use super::{Aim, News, Orders, Standing};
+use super::{Aim, News, Orders, Planned, Standing};
 use crate::design;
 use crate::fleet::Fleet;
 use crate::order::{self, Order};
@@ -306,10 +306,11 @@ async fn migrate(
     let wanted = aim.wanted(speed).map_err(|error| {
         Refusal::new(RefusalCode::Malformed, format!("the targets are not possible: {error}"), "give others")
     })?;
-    let design = Arc::new(design::design(fleet, &pair.service, from, to, &wanted).await?);
+    let design = design::design(fleet, &pair.service, from, to, &wanted).await?;
     let (plan, forecast) = (design.plan(), Some(Box::new(design.forecast())));
     let service = pair.service.clone();
-    let _ = news.send(News::Planned { service: service.clone(), due: due.clone(), design });
+    let planned = Planned { service: service.clone(), due: due.clone(), design };
+    let _ = news.send(News::Planned(Box::new(planned)));
     let order = Order {
         service,
         from: Some(from.clone()),
