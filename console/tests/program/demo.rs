@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use mose_console::table;
 use mose_orchestrator::design::{self, Given, Wanted};
 use mose_orchestrator::fleet::Fleet;
-use mose_orchestrator::follow_me::News;
 use mose_orchestrator::order::{self, Order};
 use mose_pam::{Limits, Millis, Objective, Plan, RoundsRule, Strategy, Targets};
 use mose_protocol::agent::{Role, ServiceState, Telemetry};
@@ -18,9 +17,9 @@ use mose_simulated::demo::{Demo, Scenario};
 use mose_simulated::{Fault, FaultEffect, FaultStep, swarm};
 
 /// How long anything in these tests may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-const CALM: &str = r#"
+pub(crate) const CALM: &str = r#"
 name = "calm"
 about = "for tests"
 seed = 1
@@ -134,13 +133,13 @@ fn fault(step: FaultStep, on: &str, effect: FaultEffect) -> Fault {
     Fault { step, service: Some(service("one")), host: Some(host(on)), after: 0, times: 1, effect }
 }
 
-async fn started() -> (Demo, Fleet) {
+pub(crate) async fn started() -> (Demo, Fleet) {
     let demo = Demo::start(&scenario()).await.unwrap();
     let fleet = Fleet::join(demo.endpoints()).await.unwrap();
     (demo, fleet)
 }
 
-async fn end(demo: Demo, fleet: Fleet) {
+pub(crate) async fn end(demo: Demo, fleet: Fleet) {
     assert_single_copies(&demo);
     let folder = demo.folder().to_owned();
     assert!(folder.exists());
@@ -415,40 +414,6 @@ async fn telemetry_tells_positions_clients_and_connections() {
     assert_eq!((connections, rate.map(|rate| rate.0)), (Some(2), Some(100.0)));
     assert!(positions.iter().all(|place| place.speed.0 == 20.0 && place.x.0.hypot(place.y.0) < 40.001));
     assert!(positions[0].distance(&positions[2]).0 > 1.0, "it flies: {positions:?}");
-    end(demo, fleet).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_follows_its_mobile_host_by_the_scenarios_targets_once_it_is_switched_on() {
-    let (demo, fleet) = started().await;
-    let follow_me = demo.follow().await.unwrap().unwrap();
-    let mut news = follow_me.news();
-    assert!(!follow_me.is_on() && news.try_recv().is_err());
-    follow_me.switch(true);
-    let mut planned = None;
-    let first = async {
-        loop {
-            match news.recv().await.unwrap() {
-                News::Planned(one) => {
-                    let forecast = one.design.forecast();
-                    assert!(forecast.bound.downtime.0 <= 500.0, "{forecast:?}");
-                    assert!(one.why().starts_with("b is nearer to uav ("), "{}", one.why());
-                    assert!(one.why().contains(", worst case "), "{}", one.why());
-                    planned = Some((one.due.from, one.due.to));
-                }
-                News::Step(_) => {}
-                News::Ended(record) => return record,
-                News::Trouble(why) => panic!("{why}"),
-            }
-        }
-    };
-    let record = tokio::time::timeout(PATIENCE, first).await.expect("the circle leads past both stations");
-    assert_eq!(record.outcome, Outcome::Done, "{:?}", record.reason);
-    assert_eq!(planned, Some((host("a"), host("b"))));
-    assert!(record.forecast.is_some() && record.simulated);
-    follow_me.switch(false);
-    assert!(!follow_me.is_on());
-    drop(follow_me);
     end(demo, fleet).await;
 }
 
