@@ -81,6 +81,7 @@ pub(super) async fn tell(follow_me: Arc<FollowMe>, events: mpsc::Sender<Event>) 
 fn following(standing: Standing) -> Option<Following> {
     let Standing { on, pair, trouble, next } = standing;
     let pair = pair?;
-    let next = next.map(|NextMove { from, to, at, why }| mose_screen::fleet_event::NextMove { from, to, at, why });
+    let next =
+        next.map(|NextMove { from, to, at, why }| mose_screen::fleet_event::NextMove { from, to, at, why });
     Some(Following { service: pair.service, mobile: pair.mobile, on, trouble, next })
 }

@@ -55,7 +55,11 @@ pub(super) fn nearer<'a>(
 }
 
 /// The station that a service at `here` will have to go to next, and in how many seconds; `None` where that is not to be foreseen.
-pub(super) fn next<'a>(motion: &Motion, here: &HostName, stations: &[Station<'a>]) -> Option<(&'a HostName, f64)> {
+pub(super) fn next<'a>(
+    motion: &Motion,
+    here: &HostName,
+    stations: &[Station<'a>],
+) -> Option<(&'a HostName, f64)> {
     let at = |seconds: f64| nearer(motion.after(seconds), here, stations).map(|(host, ..)| host);
     if let Some(host) = at(0.0) {
         return Some((host, 0.0));

@@ -205,7 +205,7 @@ impl Judge {
             return sure(format!("{service} is in doubt at {}: decide for a side first", doubtful.host));
         }
         if let Some(moving) = state(ServiceState::Migrating) {
-            let text = format!("{service} is being migrated from {} by another order: waiting", moving.host);
+            let text = format!("{service} is being migrated from {} already: waiting", moving.host);
             // Right after a move its own end may still tell so.
             return match self.moved.as_ref().is_some_and(|(.., at)| now.since(*at) < QUIET) {
                 true => Err(Some(Hindrance::Passing(text))),

@@ -14,9 +14,7 @@ mod words;
 
 use std::sync::Arc;
 
-use mose_pam::{
-    InputError, Limits, Metres, MetresPerSec, Millis, Objective, RoundsRule, Targets, Vehicle,
-};
+use mose_pam::{InputError, Limits, Metres, MetresPerSec, Millis, Objective, RoundsRule, Targets, Vehicle};
 use mose_protocol::record::Record;
 use mose_protocol::step::StepEvent;
 use mose_protocol::{Refusal, ServiceName};

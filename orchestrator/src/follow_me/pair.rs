@@ -1,7 +1,7 @@
 //! Which service follows which mobile host. Pure.
 
-use mose_protocol::agent::{ServiceInfo, Telemetry};
 use mose_protocol::agent::Role;
+use mose_protocol::agent::{ServiceInfo, Telemetry};
 use mose_protocol::{HostName, ServiceName, Timestamp};
 
 use super::sight::Sight;
@@ -20,7 +20,11 @@ pub struct Pair {
 impl Pair {
     /// The hosts that the service may run on, as far as they are known.
     pub(super) fn stations<'a>(&'a self, sight: &'a Sight) -> Vec<&'a HostName> {
-        if self.between.is_empty() { sight.of_role(Role::Edge).collect() } else { self.between.iter().collect() }
+        if self.between.is_empty() {
+            sight.of_role(Role::Edge).collect()
+        } else {
+            self.between.iter().collect()
+        }
     }
 }
 
@@ -31,10 +35,8 @@ impl Pair {
 pub(super) fn find(sight: &Sight, selected: Option<&ServiceName>, now: Timestamp) -> Result<Pair, String> {
     let told = |host: &HostName| sight.fresh(host, now).ok().cloned();
     let located = |telemetry: &Telemetry| telemetry.position.is_some() || telemetry.radio.is_some();
-    let mobiles: Vec<(&HostName, Telemetry)> = sight
-        .of_role(Role::Mobile)
-        .filter_map(|host| Some((host, told(host).filter(located)?)))
-        .collect();
+    let mobiles: Vec<(&HostName, Telemetry)> =
+        sight.of_role(Role::Mobile).filter_map(|host| Some((host, told(host).filter(located)?))).collect();
     if mobiles.is_empty() {
         return Err("no mobile host tells where it is".to_owned());
     }
@@ -73,7 +75,9 @@ pub(super) fn find(sight: &Sight, selected: Option<&ServiceName>, now: Timestamp
             Some((service, mobile)) => Ok(pair(service, mobile)),
             None => Err(format!("no client on a mobile host talks to {selected}; select {}", named(several))),
         },
-        (several, None) => Err(format!("several services have a client on a mobile host: select {}", named(several))),
+        (several, None) => {
+            Err(format!("several services have a client on a mobile host: select {}", named(several)))
+        }
     }
 }
 

@@ -213,8 +213,12 @@ mod tests {
         for half in 0..6_u32 {
             let heading = (350.0 + 5.0 * f64::from(half)).rem_euclid(360.0);
             let at = Timestamp(1_000_000 + u64::from(half) * 500_000);
-            let place =
-                Position { x: Metres(0.0), y: Metres(0.0), heading: Heading(heading), speed: MetresPerSec(5.0) };
+            let place = Position {
+                x: Metres(0.0),
+                y: Metres(0.0),
+                heading: Heading(heading),
+                speed: MetresPerSec(5.0),
+            };
             let telemetry: Telemetry = serde_json::from_value(serde_json::json!({
                 "host": "uav", "at": at.0, "services": [], "trouble": null, "position": place
             }))

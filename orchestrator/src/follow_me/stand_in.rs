@@ -67,12 +67,8 @@ pub(super) fn edge(name: &str, x: f64, services: &[ServiceInfo]) -> Telemetry {
 
 /// A mobile host that hovers at `x` metres to the east, with clients of these addresses.
 pub(super) fn mobile(name: &str, x: f64, clients: &[u8]) -> Telemetry {
-    let client = |last: &u8| ClientInfo {
-        service: [10, 77, 0, *last].into(),
-        rate: None,
-        rtt: None,
-        silent: None,
-    };
+    let client =
+        |last: &u8| ClientInfo { service: [10, 77, 0, *last].into(), rate: None, rtt: None, silent: None };
     let clients = clients.iter().map(client).collect();
     Telemetry { clients, ..telemetry(name, Position { x: Metres(x), ..Position::default() }) }
 }

@@ -79,7 +79,11 @@ impl Task {
         told: watch::Sender<Standing>,
     ) -> Result<Self, Refusal> {
         let failed = |error: &dyn std::fmt::Display| {
-            Refusal::new(RefusalCode::Failed, format!("the agents cannot be listened to: {error}"), "begin anew")
+            Refusal::new(
+                RefusalCode::Failed,
+                format!("the agents cannot be listened to: {error}"),
+                "begin anew",
+            )
         };
         let session = fleet.session();
         let telemetry = session

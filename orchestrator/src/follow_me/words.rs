@@ -31,8 +31,8 @@ fn time(time: Millis) -> String {
 #[cfg(test)]
 mod tests {
     use mose_pam::{
-        BitsPerSec, Bytes, Calibration, DirtyRate, Model, Objective, PagesPerSec, PlanRequest, Service, Targets,
-        plan as designed,
+        BitsPerSec, Bytes, Calibration, DirtyRate, Model, Objective, PagesPerSec, PlanRequest, Service,
+        Targets, plan as designed,
     };
 
     use super::*;
@@ -42,14 +42,18 @@ mod tests {
         let service =
             Service::new(Bytes(25_000_000), DirtyRate::Measured(PagesPerSec(200.0)), Millis(300.0)).unwrap();
         let targets = Targets::new(Millis(downtime), Millis(10_000.0)).unwrap();
-        let request = PlanRequest::new(service, BitsPerSec(1_000_000_000), targets, Objective::Downtime).unwrap();
+        let request =
+            PlanRequest::new(service, BitsPerSec(1_000_000_000), targets, Objective::Downtime).unwrap();
         plan(&designed(&model, &request))
     }
 
     #[test]
     fn a_plan_is_told_with_its_worst_case_and_a_target_that_is_missed() {
         let met = words(5000.0);
-        assert!(met.contains("pre-copy") && met.contains(", worst case ") && !met.contains("missed"), "{met}");
+        assert!(
+            met.contains("pre-copy") && met.contains(", worst case ") && !met.contains("missed"),
+            "{met}"
+        );
         let missed = words(10.0);
         assert!(missed.ends_with("; max downtime 10 ms is missed"), "{missed}");
     }

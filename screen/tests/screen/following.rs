@@ -187,7 +187,10 @@ fn a_target_in_metres_is_of_the_speed_that_the_vehicle_tells_and_follows_it() {
     assert_eq!(aim.deviation.map(|(metres, _)| metres), Some(Metres(2.0)));
     // What is typed and left is as before, also in metres.
     typist.types("t 9 Esc");
-    assert_eq!((downtime(&typist), typist.app.state().planning.deviation()), (Millis(400.0), Some(Metres(2.0))));
+    assert_eq!(
+        (downtime(&typist), typist.app.state().planning.deviation()),
+        (Millis(400.0), Some(Metres(2.0)))
+    );
     // A time is a time, however fast it flies.
     typist.types("]");
     assert_eq!(typist.app.state().planning.deviation(), None);

@@ -82,7 +82,7 @@ fn the_next_move_is_foreseen_with_its_time() {
 #[test]
 fn a_service_that_is_being_moved_in_doubt_or_stopped_is_left_alone_and_that_is_said() {
     for (state, said) in [
-        (ServiceState::Migrating, "web is being migrated from a by another order: waiting"),
+        (ServiceState::Migrating, "web is being migrated from a already: waiting"),
         (ServiceState::InDoubt, "web is in doubt at a: decide for a side first"),
         (ServiceState::Stopped, "web is stopped at a"),
     ] {
