@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use mose_console::{exit, table};
+use mose_orchestrator::follow_me::{FollowMe, News, NextMove};
 use mose_pam::Millis;
 use mose_protocol::{HostName, Refusal, Timestamp};
-use mose_simulated::demo::{Autopilot, Demo, News, Scenario};
+use mose_simulated::demo::{Demo, Scenario};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal as arrivals};
@@ -20,8 +21,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     scenario: Option<String>,
     /// Have the scenario's service follow its mobile host, and print the steps of the migrations that this takes.
-    #[arg(long)]
-    autopilot: bool,
+    #[arg(long, alias = "autopilot")]
+    follow: bool,
     /// End after that time, such as 60s; when interrupted, if not given.
     #[arg(long = "for", value_name = "TIME")]
     lasting: Option<Millis>,
@@ -59,21 +60,22 @@ async fn show(scenario: &Scenario, arguments: &Arguments, json: bool) -> Result<
     } else {
         introduce(&demo)
     };
-    let autopilot = if arguments.autopilot { demo.autopilot(true).await? } else { None };
-    if arguments.autopilot && autopilot.is_none() {
-        eprintln!(
-            "mose: the scenario {} has no [follow], so there is nothing for an autopilot",
-            scenario.name
-        );
+    let follow_me = if arguments.follow { demo.follow().await? } else { None };
+    match &follow_me {
+        Some(follow_me) => follow_me.switch(true),
+        None if arguments.follow => {
+            eprintln!("mose: the scenario {} has no [follow], so nothing follows anything", scenario.name);
+        }
+        None => {}
     }
     // Where nobody reads, there is nobody to show anything to.
     if introduced.is_ok() {
         tokio::select! {
             () = interrupted(arguments.lasting) => {}
-            _ = tell(autopilot.as_ref(), json) => {}
+            _ = tell(follow_me.as_ref(), json) => {}
         }
     }
-    drop(autopilot);
+    drop(follow_me);
     demo.stop().await
 }
 
@@ -128,24 +130,26 @@ async fn interrupted(lasting: Option<Millis>) {
     }
 }
 
-/// Prints what the autopilot does, for as long as somebody reads it.
-async fn tell(autopilot: Option<&Autopilot>, json: bool) -> io::Result<()> {
-    let Some(autopilot) = autopilot else { return std::future::pending().await };
-    let mut news = autopilot.news();
+/// Prints what becomes of the service that follows, for as long as somebody reads it.
+async fn tell(follow_me: Option<&FollowMe>, json: bool) -> io::Result<()> {
+    let Some(follow_me) = follow_me else { return std::future::pending().await };
+    let mut news = follow_me.news();
     let mut begin = Timestamp::default();
     loop {
         match news.recv().await {
-            Ok(News::Planned { from, to, design }) => {
+            Ok(News::Planned(planned)) => {
                 begin = Timestamp::now();
                 if !json {
-                    writeln!(io::stdout(), "SIM  {from} → {to}: {}", design.proposal.why)?;
+                    let NextMove { from, to, why, .. } = &planned.due;
+                    writeln!(io::stdout(), "SIM  {from} → {to}: {}", planned.design.proposal.why)?;
+                    writeln!(io::stdout(), "     because {why}")?;
                 }
             }
             Ok(News::Step(event)) if json => line(&event)?,
             Ok(News::Step(event)) => writeln!(io::stdout(), "{}", table::step_line(&event, begin))?,
             Ok(News::Ended(record)) if json => line(&record)?,
             Ok(News::Ended(record)) => writeln!(io::stdout(), "\n{}\n", table::ending(&record))?,
-            Ok(News::Trouble(refusal)) => eprintln!("mose: {refusal}"),
+            Ok(News::Trouble(why)) => eprintln!("mose: follow: {why}"),
             Err(RecvError::Lagged(missed)) => eprintln!("mose: {missed} lines are left out"),
             Err(RecvError::Closed) => return Ok(()),
         }

@@ -22,17 +22,33 @@ pub struct Vehicle {
 }
 
 impl Vehicle {
+    /// What is slower stands still, as far as a satellite receiver can tell.
+    pub const LEAST_SPEED: MetresPerSec = MetresPerSec(0.5);
+
     /// The published unmanned aerial vehicle: T_v 30 ms, T_proc 10 ms, 3 kg, braked with 5 N.
     #[must_use]
     pub const fn uav(speed: MetresPerSec) -> Self {
         Self { speed, video: Millis(30.0), processing: Millis(10.0), mass: 3.0, braking_force: 5.0 }
     }
 
+    /// A vehicle that goes on as it was told last, and neither waits for a picture nor brakes: D = v·T_down.
+    #[must_use]
+    pub const fn going_on(speed: MetresPerSec) -> Self {
+        Self { speed, video: Millis(0.0), processing: Millis(0.0), mass: 0.0, braking_force: 5.0 }
+    }
+
+    /// The same vehicle at the speed that it tells of itself, if it moves; in tenths of m/s, so that what is made of it keeps still.
+    #[must_use]
+    pub fn at(self, told: Option<MetresPerSec>) -> Self {
+        let moving = told.filter(|told| told.0.is_finite() && told.0 >= Self::LEAST_SPEED.0);
+        moving.map_or(self, |told| Self { speed: MetresPerSec((told.0 * 10.0).round() / 10.0), ..self })
+    }
+
     fn check(&self) -> Result<(), InputError> {
         positive("speed in m/s", self.speed.0)?;
         not_negative("video delay in ms", self.video.0)?;
         not_negative("processing time in ms", self.processing.0)?;
-        positive("mass in kg", self.mass)?;
+        not_negative("mass in kg", self.mass)?;
         positive("braking force in N", self.braking_force).map(|_| ())
     }
 
@@ -136,6 +152,16 @@ mod tests {
         let error = uav.downtime_for(Metres(7.0)).unwrap_err().to_string();
         assert!(error.ends_with("the least feasible deviation is 7.70 m"), "{error}");
         assert!(Vehicle::uav(MetresPerSec(0.0)).downtime_for(Metres(1.0)).is_err());
+    }
+
+    #[test]
+    fn metres_are_of_the_speed_that_the_vehicle_tells_while_it_moves() {
+        let uav = Vehicle::going_on(MetresPerSec(5.0));
+        assert_eq!(uav.downtime_for(Metres(0.5)), Ok(Millis(100.0)));
+        assert_eq!(uav.at(Some(MetresPerSec(9.97))).downtime_for(Metres(0.5)), Ok(Millis(50.0)));
+        for told in [None, Some(0.0), Some(0.3), Some(f64::NAN)] {
+            assert_eq!(uav.at(told.map(MetresPerSec)), uav, "{told:?}");
+        }
     }
 
     #[test]

@@ -52,8 +52,6 @@ pub enum Answer {
     Choose(Vec<Choice>),
     /// What else could be attached to, as was asked.
     Offered(Vec<Choice>),
-    /// The autopilot was switched.
-    Autopilot(bool),
 }
 
 /// Something that happened.

@@ -43,6 +43,8 @@ pub enum FleetEvent {
     Checked(Box<Report>),
     /// Whether a service follows its mobile host, and what comes next.
     Following(Box<Following>),
+    /// A service is moved after its mobile host.
+    Decided(Box<Decision>),
 }
 
 /// What an agent keeps of migrations to another.
@@ -71,6 +73,19 @@ pub struct Following {
     /// The move that comes next, as far as that can be foreseen; `None` while the mobile host is not on its way to another station.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<NextMove>,
+}
+
+/// A move after a mobile host that was decided and planned, and is ordered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Which service.
+    pub service: ServiceName,
+    /// Where it is.
+    pub from: HostName,
+    /// Where it goes.
+    pub to: HostName,
+    /// Why, and how, for people: `cell 2 serves uav; pre-copy, worst case 180 ms`.
+    pub why: String,
 }
 
 /// A move that is foreseen.

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::follow_me::FollowMe;
 use mose_protocol::{Refusal, RefusalCode};
 use mose_screen::effect::{Attach, Playing};
 use mose_screen::event::{Answer, Event};
 use mose_screen::recording::Recording;
 use mose_screen::state::ui::Choice;
 use mose_screen::state::{Abilities, Level, Source};
-use mose_simulated::demo::{Autopilot, Demo, Scenario};
+use mose_simulated::demo::{Demo, Scenario};
 use tokio::sync::mpsc;
 
 use super::follow::follow;
+use super::follow_me;
 use super::player::Player;
 use super::tasks::Tasks;
 use crate::lab::{self, Machine, Topic};
@@ -24,6 +26,9 @@ pub const WORKLOADS: &[&str] =
 
 /// How long the end of a session or of a demo is waited for.
 const ENDING: Duration = Duration::from_secs(2);
+
+/// What can be done where there are agents.
+const ASKING: Abilities = Abilities { lab: false, calibrate: false, follow: true };
 
 /// What the console begins with.
 #[derive(Debug, Clone)]
@@ -50,7 +55,8 @@ pub struct Attachment {
     /// What is done with the agents, and the player: it ends with the attachment.
     pub(super) tasks: Tasks,
     demo: Option<Demo>,
-    autopilot: Option<Autopilot>,
+    /// Has a service follow its mobile host.
+    pub(super) follow_me: Option<Arc<FollowMe>>,
     /// Orders to the player of a replay.
     pub(super) playing: Option<mpsc::UnboundedSender<Playing>>,
 }
@@ -67,21 +73,19 @@ impl Attachment {
             Start::Look => return self.look(events).await,
             Start::Named(endpoints) => {
                 self.join(&endpoints).await?;
-                (Source::Agents, Abilities::default())
+                (Source::Agents, ASKING)
             }
             Start::Lab(endpoints) => {
                 self.join(&endpoints).await?;
-                (Source::Lab, Abilities { lab: true, calibrate: true })
+                (Source::Lab, Abilities { lab: true, calibrate: true, ..ASKING })
             }
             Start::Demo(name) => {
                 let scenario = Scenario::load(Some(name.as_str()).filter(|name| !name.is_empty()))
                     .map_err(|error| Refusal::new(RefusalCode::Malformed, error.to_string(), ""))?;
                 let demo = Demo::start(&scenario).await?;
                 self.join(demo.endpoints()).await?;
-                self.autopilot = demo.autopilot(false).await?;
                 self.demo = Some(demo);
-                let source = Source::Demo { scenario: scenario.name.clone(), autopilot: false };
-                (source, Abilities::default())
+                (Source::Demo { scenario: scenario.name.clone() }, ASKING)
             }
             Start::Replay(recording, name) => {
                 let (orders, taken) = mpsc::unbounded_channel();
@@ -94,7 +98,7 @@ impl Attachment {
             }
         };
         send(events, Answer::Attached(source, abilities)).await;
-        self.follow(events);
+        self.follow(events).await;
         Ok(())
     }
 
@@ -103,8 +107,20 @@ impl Attachment {
         Ok(())
     }
 
-    fn follow(&mut self, events: &mpsc::Sender<Event>) {
+    async fn follow(&mut self, events: &mpsc::Sender<Event>) {
         let Some(fleet) = self.fleet.clone() else { return };
+        let given = self.demo.as_ref().and_then(|demo| demo.scenario().follow.as_ref());
+        match follow_me::start(fleet.clone(), given).await {
+            Ok(started) => {
+                let started = Arc::new(started);
+                self.tasks.spawn(follow_me::tell(started.clone(), events.clone()));
+                self.follow_me = Some(started);
+            }
+            Err(refusal) => {
+                let text = format!("no service can follow its mobile host: {refusal}");
+                send(events, Answer::Said { level: Level::Error, text }).await;
+            }
+        }
         let events = events.clone();
         self.tasks.spawn(async move {
             if let Err(refusal) = follow(fleet, events.clone()).await {
@@ -126,20 +142,15 @@ impl Attachment {
             send(events, Answer::Choose(choices().await)).await;
             return Ok(());
         }
-        send(events, Answer::Attached(Source::Agents, Abilities::default())).await;
-        self.follow(events);
+        send(events, Answer::Attached(Source::Agents, ASKING)).await;
+        self.follow(events).await;
         Ok(())
-    }
-
-    /// Switches the demo's autopilot; whether there is one.
-    pub(super) fn autopilot(&self, on: bool) -> bool {
-        self.autopilot.as_ref().map(|autopilot| autopilot.switch(on)).is_some()
     }
 
     /// Lets go of what is attached. Migrations under way go on, but for the demo's.
     pub async fn end(&mut self) {
         self.playing = None;
-        self.autopilot = None;
+        self.follow_me = None;
         self.tasks.end().await;
         if let Some(fleet) = self.fleet.take() {
             let _ = tokio::time::timeout(ENDING, fleet.session().close()).await;

@@ -134,12 +134,17 @@ impl Hands {
                 let text = format!("{name} is stopped on {on}");
                 self.command(words.to_vec(), Some(Answer::Said { level: Level::Info, text }));
             }
-            Effect::Autopilot(on) => {
-                if self.attachment.autopilot(on) {
-                    send(&self.events, Answer::Autopilot(on)).await;
-                } else {
-                    self.say(Level::Warning, "this scenario has no service that follows its client".into())
-                        .await;
+            // Where it could not be begun, that was said.
+            Effect::Follow(aim) => {
+                if let Some(follow_me) = &self.attachment.follow_me {
+                    let on = aim.is_some();
+                    aim.into_iter().for_each(|aim| follow_me.aim(super::follow_me::aim(*aim)));
+                    follow_me.switch(on);
+                }
+            }
+            Effect::Aim(aim) => {
+                if let Some(follow_me) = &self.attachment.follow_me {
+                    follow_me.aim(super::follow_me::aim(*aim));
                 }
             }
             Effect::Export(records) => {

@@ -5,6 +5,7 @@ mod attach;
 mod effects;
 mod files;
 mod follow;
+mod follow_me;
 mod player;
 mod recorder;
 mod tasks;
@@ -215,7 +216,7 @@ pub fn app(start: &Start, loaded: Loaded, salt: u32) -> App {
         Start::Look | Start::Choose => Source::Choosing,
         Start::Named(_) => Source::Agents,
         Start::Lab(_) => Source::Lab,
-        Start::Demo(name) => Source::Demo { scenario: name.clone(), autopilot: false },
+        Start::Demo(name) => Source::Demo { scenario: name.clone() },
         Start::Replay(recording, name) => Source::Replay(player::at_begin(recording, name)),
     };
     let mut app = App::new(source, loaded, WORKLOADS, Timestamp::now());

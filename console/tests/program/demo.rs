@@ -13,13 +13,13 @@ use mose_protocol::link::CapacityFrom;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::Step;
 use mose_protocol::{HostName, Refusal, ServiceName, envelope, keys};
-use mose_simulated::demo::{Demo, News, Scenario};
+use mose_simulated::demo::{Demo, Scenario};
 use mose_simulated::{Fault, FaultEffect, FaultStep, swarm};
 
 /// How long anything in these tests may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-const CALM: &str = r#"
+pub(crate) const CALM: &str = r#"
 name = "calm"
 about = "for tests"
 seed = 1
@@ -133,13 +133,13 @@ fn fault(step: FaultStep, on: &str, effect: FaultEffect) -> Fault {
     Fault { step, service: Some(service("one")), host: Some(host(on)), after: 0, times: 1, effect }
 }
 
-async fn started() -> (Demo, Fleet) {
+pub(crate) async fn started() -> (Demo, Fleet) {
     let demo = Demo::start(&scenario()).await.unwrap();
     let fleet = Fleet::join(demo.endpoints()).await.unwrap();
     (demo, fleet)
 }
 
-async fn end(demo: Demo, fleet: Fleet) {
+pub(crate) async fn end(demo: Demo, fleet: Fleet) {
     assert_single_copies(&demo);
     let folder = demo.folder().to_owned();
     assert!(folder.exists());
@@ -414,37 +414,6 @@ async fn telemetry_tells_positions_clients_and_connections() {
     assert_eq!((connections, rate.map(|rate| rate.0)), (Some(2), Some(100.0)));
     assert!(positions.iter().all(|place| place.speed.0 == 20.0 && place.x.0.hypot(place.y.0) < 40.001));
     assert!(positions[0].distance(&positions[2]).0 > 1.0, "it flies: {positions:?}");
-    end(demo, fleet).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_autopilot_moves_the_service_after_the_mobile_host_and_only_while_it_is_on() {
-    let (demo, fleet) = started().await;
-    let autopilot = demo.autopilot(false).await.unwrap().unwrap();
-    let mut news = autopilot.news();
-    assert!(!autopilot.is_on() && news.try_recv().is_err());
-    autopilot.switch(true);
-    let mut planned = None;
-    let first = async {
-        loop {
-            match news.recv().await.unwrap() {
-                News::Planned { from, to, design } => {
-                    assert!(design.forecast().bound.downtime.0 <= 500.0, "{:?}", design.forecast());
-                    planned = Some((from, to));
-                }
-                News::Step(_) => {}
-                News::Ended(record) => return record,
-                News::Trouble(refusal) => panic!("{refusal}"),
-            }
-        }
-    };
-    let record = tokio::time::timeout(PATIENCE, first).await.expect("the circle leads past both stations");
-    assert_eq!(record.outcome, Outcome::Done, "{:?}", record.reason);
-    assert_eq!(planned, Some((host("a"), host("b"))));
-    assert!(record.forecast.is_some() && record.simulated);
-    autopilot.switch(false);
-    assert!(!autopilot.is_on());
-    drop(autopilot);
     end(demo, fleet).await;
 }
 

@@ -10,6 +10,7 @@ mod doctor;
 mod documents;
 mod exits;
 mod follow;
+mod following;
 mod lab;
 mod manual;
 mod plan;

@@ -27,8 +27,9 @@ pub enum Action {
     StartService,
     /// Stop the selected service in the lab.
     StopService,
-    /// Let the scenario's service follow its client by itself, or not.
-    Autopilot,
+    /// Let a service follow its mobile host by itself, or not.
+    #[serde(alias = "autopilot")]
+    Follow,
     /// Type θ_down.
     EditDowntime,
     /// Type θ_mig.
@@ -228,10 +229,10 @@ pub const ACTIONS: &[Spec] = &[
     change(row(A::StartService, "start-service", "start", "start a workload (lab)", G::Migration)),
     destructive(row(A::StopService, "stop-service", "stop", "stop the selected service (lab)", G::Migration)),
     change(row(
-        A::Autopilot,
-        "autopilot",
-        "autopilot",
-        "let the service follow its client by itself, or not (demo)",
+        A::Follow,
+        "follow",
+        "follow",
+        "let the service follow its mobile host by itself, or not",
         G::Migration,
     )),
     row(A::EditDowntime, "edit-downtime", "θ_down", "type the downtime target", G::Targets),
@@ -305,6 +306,8 @@ impl Action {
     /// The action of that name.
     #[must_use]
     pub fn named(id: &str) -> Option<Self> {
+        // What an earlier release called it.
+        let id = if id == "autopilot" { "follow" } else { id };
         ACTIONS.iter().find(|spec| spec.id == id).map(|spec| spec.action)
     }
 }
@@ -335,6 +338,7 @@ mod tests {
             assert_eq!(serde_json::to_value(spec.action).unwrap(), spec.id);
             assert_eq!(Action::named(spec.id), Some(spec.action));
         }
+        assert_eq!(Action::named("autopilot"), Some(A::Follow), "keymaps of an earlier release");
         // The last of the enumeration: as many rows as there are actions.
         assert_eq!(A::Quit as usize + 1, ACTIONS.len());
     }

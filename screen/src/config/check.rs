@@ -42,7 +42,7 @@ pub(super) fn check(config: &Config, source: &Source<'_>) -> Result<(), ConfigEr
         (&["targets", "downtime"], within(config.targets.downtime, 1.0, 3.6e6), "from 1ms to 1h"),
         (&["targets", "duration"], within(config.targets.duration, 1.0, 3.6e6), "from 1ms to 1h"),
         (&["vehicle", "speed"], positive(vehicle.speed.0), POSITIVE),
-        (&["vehicle", "mass"], positive(vehicle.mass), POSITIVE),
+        (&["vehicle", "mass"], vehicle.mass.is_finite() && vehicle.mass >= 0.0, "zero or above"),
         (&["vehicle", "braking-force"], positive(vehicle.braking_force), POSITIVE),
         (&["frames", "rate"], positive(config.frames.rate), POSITIVE),
         (&["availability", "window"], positive(config.availability.window.0), POSITIVE),

@@ -105,7 +105,7 @@ pub struct Targets {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct VehicleConfig {
-    /// v: its speed.
+    /// v: its speed, where it does not tell its own.
     #[serde(with = "text")]
     #[schemars(with = "String")]
     pub speed: MetresPerSec,
@@ -117,7 +117,7 @@ pub struct VehicleConfig {
     #[serde(with = "text")]
     #[schemars(with = "String")]
     pub processing: Millis,
-    /// m: its mass, in kg.
+    /// m: its mass, in kg; 0 where it does not brake.
     pub mass: f64,
     /// F_b: its braking force, in N.
     pub braking_force: f64,
@@ -186,7 +186,7 @@ impl Default for Targets {
 
 impl Default for VehicleConfig {
     fn default() -> Self {
-        let Vehicle { speed, video, processing, mass, braking_force } = Vehicle::uav(MetresPerSec(5.0));
+        let Vehicle { speed, video, processing, mass, braking_force } = Vehicle::going_on(MetresPerSec(5.0));
         Self { speed, video, processing, mass, braking_force }
     }
 }

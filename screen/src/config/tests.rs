@@ -74,7 +74,7 @@ fn every_setting_of_the_commented_file_is_explained_and_has_its_effect() {
     assert_eq!((config.theme.as_str(), config.unit), ("light", Unit::Deviation));
     assert_eq!(config.targets.downtime, Millis(200.0));
     assert_eq!(config.targets.rounds_rule, RoundsRule::Paper);
-    assert_eq!(config.vehicle(), Vehicle { mass: 4.0, ..Vehicle::uav(MetresPerSec(5.0)) });
+    assert_eq!(config.vehicle(), Vehicle { mass: 4.0, ..Vehicle::going_on(MetresPerSec(5.0)) });
     assert_eq!(config.frame_rate(), FramesPerSec(30.0));
     assert_eq!(config.handovers(), Handovers { count: 10, window: Millis(3.6e6) });
 }
@@ -109,7 +109,7 @@ fn what_cannot_be_is_named_with_its_place_and_a_remedy() {
         ("[targets]\nobjective = 'speed'", "2:13", "known here: `downtime`, `resources`"),
         ("[targets]\nrounds-rule = 'most'", "2:15", "known here: `enough`, `paper`"),
         ("[targets]\ndowntime = '0ms'", "2:12", "`targets.downtime` must be from 1ms to 1h"),
-        ("vehicle = { mass = -1 }", "1:20", "`vehicle.mass` must be above zero"),
+        ("vehicle = { mass = -1 }", "1:20", "`vehicle.mass` must be zero or above"),
         ("vehicle.braking-force = nan", "1:25", "`vehicle.braking-force` must be above zero"),
         ("[vehicle]\nspeed = '5 knots'", "2:9", "its unit is of another kind"),
         ("[frames]\nrate = inf", "2:8", "`frames.rate` must be above zero"),

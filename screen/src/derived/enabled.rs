@@ -6,7 +6,7 @@ use mose_protocol::agent::{Capability, ServiceState};
 
 use super::Settled;
 use crate::action::{ACTIONS, Action};
-use crate::state::{Source, State};
+use crate::state::State;
 
 /// Why an action may not be done at all, whatever it is about: nothing is to be changed.
 pub(super) fn forbidden(action: Action, state: &State) -> Option<&'static str> {
@@ -50,8 +50,11 @@ fn makes_sense(action: Action, settled: &Settled) -> Result<(), String> {
             need(settled.abilities.lab, "services are started and stopped here in the lab only")?;
             need(settled.service().is_some(), "no service is selected")
         }
-        Action::Autopilot => {
-            need(matches!(settled.source, Source::Demo { .. }), "there is an autopilot in the demo only")
+        // It can be ended whatever has become of the hosts.
+        Action::Follow if settled.follows() => Ok(()),
+        Action::Follow => {
+            need(settled.abilities.follow, "there are no agents to follow with")?;
+            need(settled.locates_mobile(), "no mobile host tells where it is")
         }
         Action::Compare | Action::Export | Action::Sort => {
             need(!settled.data.past.is_empty(), "there is no past migration yet")

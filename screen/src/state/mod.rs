@@ -1,5 +1,6 @@
 //! What the console knows, and how it is shown. One loop owns it: events change it, views read it.
 
+mod aim;
 pub mod checks;
 pub mod fleet;
 pub mod migrations;
@@ -15,6 +16,7 @@ use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, ServiceName, Timestamp};
 
 use crate::config::Config;
+use crate::effect::Aim;
 use crate::fleet_event::{FleetEvent, Following};
 
 pub use fleet::{Fleet, Host, Presence};
@@ -39,8 +41,6 @@ pub enum Source {
     Demo {
         /// The scenario's name.
         scenario: String,
-        /// Whether the scenario's service follows its client by itself.
-        autopilot: bool,
     },
     /// A recording.
     Replay(Replay),
@@ -79,7 +79,7 @@ impl Source {
             Self::Choosing => "no agents yet".to_owned(),
             Self::Agents => "agents".to_owned(),
             Self::Lab => "lab".to_owned(),
-            Self::Demo { scenario, .. } => format!("SIM {scenario}"),
+            Self::Demo { scenario } => format!("SIM {scenario}"),
             Self::Replay(replay) => {
                 format!("REPLAY{} {}", if replay.simulated { " SIM" } else { "" }, replay.name)
             }
@@ -131,8 +131,8 @@ impl Data {
                 self.past.take(record);
             }
             FleetEvent::Following(following) => self.following = Some(*following),
-            // Of the plan, not of what happens.
-            FleetEvent::Calibration { .. } | FleetEvent::Checked(_) => {}
+            // Of the plan and of the notices, not of what is there.
+            FleetEvent::Calibration { .. } | FleetEvent::Checked(_) | FleetEvent::Decided(_) => {}
         }
     }
 }
@@ -169,6 +169,8 @@ pub struct State {
     pub salt: u32,
     /// What can be done beyond asking the agents.
     pub abilities: Abilities,
+    /// What a service that follows was last told to be moved for.
+    pub aimed: Option<Aim>,
 }
 
 /// What is known of a failure.
@@ -187,6 +189,8 @@ pub struct Abilities {
     pub lab: bool,
     /// A calibration can be run.
     pub calibrate: bool,
+    /// A service can follow its mobile host by itself.
+    pub follow: bool,
 }
 
 impl State {
@@ -210,6 +214,7 @@ impl State {
             recording: None,
             salt: 0,
             abilities: Abilities::default(),
+            aimed: None,
         }
     }
 
@@ -220,6 +225,7 @@ impl State {
         self.planning.calibrations.clear();
         self.planning.asked.clear();
         (self.ui.track, self.ui.record, self.ui.marked) = (None, None, None);
+        self.aimed = None;
     }
 
     /// What views show: the held picture, or the newest.

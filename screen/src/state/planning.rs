@@ -73,6 +73,13 @@ impl Application {
         Self { vehicle: config.vehicle(), frames: config.frame_rate(), handovers: config.handovers() }
     }
 
+    /// The metres that a text means, in the unit of which they are.
+    #[must_use]
+    pub fn metres(unit: Unit, text: &str) -> Option<Metres> {
+        let text = text.trim();
+        (unit == Unit::Deviation).then(|| text.parse().ok().or_else(|| text.parse().ok().map(Metres)))?
+    }
+
     /// A downtime in a unit; `None` in seconds, which are shown anyway.
     #[must_use]
     pub fn show(&self, unit: Unit, downtime: Millis) -> Option<String> {
@@ -161,6 +168,10 @@ pub struct Calibrated {
 pub struct Planning {
     /// θ_down.
     pub downtime: Millis,
+    /// What θ_down was typed as, if it was metres: it follows the vehicle's speed.
+    deviation: Option<Metres>,
+    /// The same before something else was typed.
+    before: Option<Metres>,
     /// θ_mig.
     pub duration: Millis,
     /// What is minimised.
@@ -200,6 +211,8 @@ impl Planning {
     pub fn of(config: &Config) -> Self {
         Self {
             downtime: config.targets.downtime,
+            deviation: None,
+            before: None,
             duration: config.targets.duration,
             objective: config.targets.objective,
             rounds: config.targets.rounds_rule,
@@ -227,9 +240,32 @@ impl Planning {
     pub fn set(&mut self, field: Field, value: Millis) {
         let value = Millis(value.0.clamp(RANGE.0, RANGE.1));
         match field {
-            Field::Downtime => self.downtime = value,
+            Field::Downtime => (self.downtime, self.deviation) = (value, None),
             Field::Duration => self.duration = value,
         }
+    }
+
+    /// Sets θ_down as the metres that it was typed as, and what they are now.
+    pub(crate) fn set_metres(&mut self, metres: Metres, downtime: Millis) {
+        self.set(Field::Downtime, downtime);
+        self.deviation = Some(metres);
+    }
+
+    /// The metres that θ_down was typed as.
+    #[must_use]
+    pub const fn deviation(&self) -> Option<Metres> {
+        self.deviation
+    }
+
+    /// A target is about to be typed.
+    pub(crate) const fn begin(&mut self) {
+        self.before = self.deviation;
+    }
+
+    /// A target is what it was before it was typed.
+    pub(crate) fn undo(&mut self, field: Field, before: Millis) {
+        self.set(field, before);
+        self.deviation = self.before;
     }
 
     /// Steps the target that steps and the mouse change.

@@ -46,9 +46,11 @@ pub(super) fn act(
             let items = around.workloads.iter().map(|&name| name.to_owned()).collect();
             state.ui.dialogs.push(Dialog::Pick { purpose: Purpose::Workload, items, selected: 0 });
         }
-        Action::Autopilot => {
-            let on = matches!(state.source, Source::Demo { autopilot: true, .. });
-            return vec![Effect::Autopilot(!on)];
+        Action::Follow if state.follows() => return vec![Effect::Follow(None)],
+        Action::Follow => {
+            let aim = state.aim();
+            state.aimed = Some(aim.clone());
+            return vec![Effect::Follow(Some(Box::new(aim)))];
         }
         Action::NextService => next_service(state, true),
         Action::EditDowntime => edit(state, Field::Downtime),
@@ -333,6 +335,7 @@ pub(super) fn edit(state: &mut Settled, field: Field) {
     state.planning.field = field;
     let fault = None;
     let before = state.planning.target(field);
+    state.planning.begin();
     state.ui.dialogs.push(Dialog::Edit { field, input: Input::default(), fault, before });
 }
 

@@ -50,11 +50,6 @@ pub(super) fn on_answer(state: &mut State, answer: Answer, now: Timestamp) -> Ve
             state.forget(replay.at);
             state.source = Source::Replay(replay);
         }
-        Answer::Autopilot(on) => {
-            if let Source::Demo { autopilot, .. } = &mut state.source {
-                *autopilot = on;
-            }
-        }
     }
     Vec::new()
 }

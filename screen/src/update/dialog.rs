@@ -12,7 +12,7 @@ use crate::action::Action;
 use crate::derived::Settled;
 use crate::effect::{Attach, Effect};
 use crate::palette;
-use crate::state::planning::{Field, seconds};
+use crate::state::planning::{Application, Field, seconds};
 use crate::state::ui::{Dialog, Purpose};
 use crate::state::{Level, Source, State};
 
@@ -117,22 +117,12 @@ pub(super) fn paste(state: &mut State, text: &str, now: Timestamp) -> Vec<Effect
     }
     match state.ui.dialogs.last_mut() {
         Some(Dialog::Help { filter: input, .. } | Dialog::Palette { input, .. }) => *input = add(input),
-        Some(Dialog::Edit { field, input, fault, .. }) => {
+        Some(Dialog::Edit { field, input, .. }) => {
             *input = add(input);
             let (field, text) = (*field, input.value().to_owned());
-            let read = state.planning.application.read(
-                match field {
-                    Field::Downtime => state.planning.unit,
-                    Field::Duration => crate::state::planning::Unit::Seconds,
-                },
-                &text,
-            );
-            match read {
-                Ok(value) => {
-                    *fault = None;
-                    state.planning.set(field, value);
-                }
-                Err(error) => *fault = Some(error),
+            let fault = typed(state, field, &text).err();
+            if let Some(Dialog::Edit { fault: shown, .. }) = state.ui.dialogs.last_mut() {
+                *shown = fault;
             }
         }
         _ => {}
@@ -310,18 +300,28 @@ fn start(state: &mut Settled, kind: String, on: HostName, now: Timestamp) -> Vec
     vec![Effect::StartService { kind, name, address, on }]
 }
 
+/// A target is what was typed, if that is one.
+fn typed(state: &mut State, field: Field, text: &str) -> Result<(), String> {
+    let unit = act::unit(state, field);
+    let value = match field {
+        Field::Downtime => state.application().read(unit, text)?,
+        Field::Duration => seconds(text)?,
+    };
+    match Application::metres(unit, text) {
+        Some(metres) => state.planning.set_metres(metres, value),
+        None => state.planning.set(field, value),
+    }
+    Ok(())
+}
+
 /// A target follows what is typed; leaving without Enter sets it back.
 fn edit_key(
     state: &mut Settled,
     (field, mut input, mut fault, before): (Field, Input, Option<String>, mose_pam::Millis),
     key: KeyEvent,
 ) {
-    let read = |state: &Settled, text: &str| match field {
-        Field::Downtime => state.planning.application.read(act::unit(state, field), text),
-        Field::Duration => seconds(text),
-    };
     match key.code {
-        KeyCode::Esc => state.planning.set(field, before),
+        KeyCode::Esc => state.planning.undo(field, before),
         KeyCode::Enter if fault.is_none() || input.value().is_empty() => {}
         KeyCode::Up | KeyCode::Down => {
             state.planning.step(field, key.code == KeyCode::Up);
@@ -336,12 +336,9 @@ fn edit_key(
             write(&mut input, key);
             fault = None;
             if input.value().is_empty() {
-                state.planning.set(field, before);
+                state.planning.undo(field, before);
             } else {
-                match read(state, input.value()) {
-                    Ok(value) => state.planning.set(field, value),
-                    Err(error) => fault = Some(error),
-                }
+                fault = typed(state, field, input.value()).err();
             }
             state.ui.dialogs.push(Dialog::Edit { field, input, fault, before });
         }

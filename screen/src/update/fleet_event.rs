@@ -6,7 +6,7 @@ use mose_protocol::record::{Outcome, Record};
 use super::calibration;
 use crate::derived::Settled;
 use crate::effect::Effect;
-use crate::fleet_event::FleetEvent;
+use crate::fleet_event::{Decision, FleetEvent, Following};
 use crate::phrase::time;
 use crate::state::{Level, Presence, Source};
 
@@ -47,6 +47,11 @@ pub(super) fn on_fleet_event(state: &mut Settled, told: FleetEvent, now: Timesta
         FleetEvent::Calibration { from, to, known } => {
             calibration::told(state, (from.clone(), to.clone()), known, now);
         }
+        FleetEvent::Following(following) => follow(state, following, now),
+        FleetEvent::Decided(decision) => {
+            let Decision { service, from, to, why } = &**decision;
+            state.notices.say(Level::Info, format!("follow: {service} {from} → {to}: {why}"), now);
+        }
         FleetEvent::Checked(report) => state.planning.checks.take((**report).clone()),
         _ => {}
     }
@@ -54,6 +59,24 @@ pub(super) fn on_fleet_event(state: &mut Settled, told: FleetEvent, now: Timesta
     let figures = matches!(told, FleetEvent::Telemetry(_));
     state.data.take(told, now);
     if figures { ask_check(state, now) } else { Vec::new() }
+}
+
+/// Whether a service follows, as far as that is new.
+fn follow(state: &mut Settled, told: &Following, now: Timestamp) {
+    let Following { service, mobile, on, trouble, .. } = told;
+    let before = state.data.following.as_ref();
+    let switched = before.is_some_and(|before| before.on != *on);
+    let troubled = trouble.is_some() && before.and_then(|before| before.trouble.as_ref()) != trouble.as_ref();
+    if switched {
+        let text = match on {
+            true => format!("follow on: {service} follows {mobile}"),
+            false => format!("follow off: {service} stays where it is"),
+        };
+        state.notices.say(Level::Info, text, now);
+    }
+    if let Some(trouble) = trouble.as_ref().filter(|_| *on && (switched || troubled)) {
+        state.notices.say(Level::Warning, format!("follow: {trouble}"), now);
+    }
 }
 
 /// Asks now and then whether the selected service can move, unless it does.

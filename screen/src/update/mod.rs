@@ -83,6 +83,9 @@ pub fn act(
     act::act(state, action, now, around)
 }
 
+/// Targets that differ by no more are the same, in milliseconds.
+const SAME: f64 = 0.5;
+
 /// What must hold after every event: a service is selected if there is one, what is known of its way was asked for.
 fn settle(state: &mut Settled) -> Vec<Effect> {
     let known = |state: &Settled| state.ui.service.as_ref().is_some_and(|name| state.located(name).is_some());
@@ -95,18 +98,36 @@ fn settle(state: &mut Settled) -> Vec<Effect> {
             state.ui.service = first;
         }
     }
+    // Metres are of the speed that the vehicle has now.
+    if let Some(metres) = state.planning.deviation()
+        && let Ok(downtime) = state.application().vehicle.downtime_for(metres)
+        && (downtime.0 - state.planning.downtime.0).abs() > SAME
+    {
+        state.planning.set_metres(metres, downtime);
+    }
     if state.source.is_replay() {
         return Vec::new();
     }
-    let Some((from, to)) =
-        state.service().zip(state.destination()).map(|(l, to)| (l.host.name.clone(), to.clone()))
-    else {
-        return Vec::new();
-    };
+    let mut effects = Vec::new();
+    if state.follows() {
+        let aim = state.aim();
+        if state.aimed.as_ref() != Some(&aim) {
+            state.aimed = Some(aim.clone());
+            effects.push(Effect::Aim(Box::new(aim)));
+        }
+    }
+    effects.extend(ask_calibration(state));
+    effects
+}
+
+/// Asks for what is known of the selected service's way, once.
+fn ask_calibration(state: &mut Settled) -> Option<Effect> {
+    let (from, to) =
+        state.service().zip(state.destination()).map(|(l, to)| (l.host.name.clone(), to.clone()))?;
     let pair = (from, to);
     if state.planning.calibrations.contains_key(&pair) || state.planning.asked.contains(&pair) {
-        return Vec::new();
+        return None;
     }
     state.planning.asked.insert(pair.clone());
-    vec![Effect::AskCalibration { from: pair.0, to: pair.1 }]
+    Some(Effect::AskCalibration { from: pair.0, to: pair.1 })
 }

@@ -20,6 +20,7 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let mut parts = vec![(9, source(scene))];
     parts.extend(flags(scene));
     parts.extend(moving(scene));
+    parts.extend(follow(scene));
     parts.extend(fleet(scene));
     while parts.iter().map(|(_, spans)| words::length(spans) + 2).sum::<usize>() > room + 2 && parts.len() > 1
     {
@@ -91,6 +92,28 @@ fn moving<'a>(scene: &Scene<'_>) -> Option<Part<'a>> {
     let more = moving.count();
     let more = if more > 0 { format!("  +{more}") } else { String::new() };
     Some((7, vec![scene.span(Role::Moving, format!("{first}{more}"))]))
+}
+
+/// Whether a service follows its mobile host, and when it moves next.
+fn follow<'a>(scene: &Scene<'_>) -> Option<Part<'a>> {
+    let data = scene.state.shown();
+    let following = data.following.as_ref()?;
+    if !following.on {
+        return Some((1, vec![scene.span(Role::Dim, "follow off")]));
+    }
+    let dot = if scene.theme.glyphs.boxes { "·" } else { "-" };
+    let mut spans = vec![scene.span(Role::Good, "follow on")];
+    match (&following.trouble, &following.next) {
+        (Some(_), _) => spans.push(scene.span(Role::Warning, format!(" {dot} waits"))),
+        (None, Some(next)) => {
+            let left = (next.at.since(data.now).0 / 1e3).ceil();
+            let when = if left > 0.0 { format!("in {left:.0} s") } else { "now".to_owned() };
+            let to = words::fit(scene, next.to.as_str(), 20);
+            spans.push(scene.span(Role::Text, format!(" {dot} {to} {when}")));
+        }
+        (None, None) => {}
+    }
+    Some((6, spans))
 }
 
 /// How many hosts there are, and how they are.

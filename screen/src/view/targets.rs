@@ -34,7 +34,12 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
             Some(Hit::Action(Action::ToggleObjective)),
         ),
     ];
-    if let Some(shown) = planning.application.show(planning.unit, planning.downtime) {
+    let application = scene.state.application();
+    if let Some(mut shown) = application.show(planning.unit, planning.downtime) {
+        if planning.unit == Unit::Deviation {
+            let whose = scene.state.vehicle().map_or("configured", |(host, _)| host.as_str());
+            shown = format!("{shown} at {} m/s ({whose})", application.vehicle.speed.0);
+        }
         rows.insert(
             1,
             (

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod following;
 mod meaning;
 mod properties;
 mod settled;

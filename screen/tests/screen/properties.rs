@@ -11,7 +11,7 @@ use mose_screen::config::Config;
 use mose_screen::derived::Settled;
 use mose_screen::effect::{Attach, Effect};
 use mose_screen::event::{Answer, Event};
-use mose_screen::fleet_event::{FleetEvent, Known};
+use mose_screen::fleet_event::{FleetEvent, Following, Known, NextMove};
 use mose_screen::hit::{Hit, Hits};
 use mose_screen::keymap::{Dispatch, Press};
 use mose_screen::pane::Pane;
@@ -158,6 +158,15 @@ fn wire_record() -> impl Strategy<Value = FleetEvent> {
     )
 }
 
+fn wire_following() -> impl Strategy<Value = FleetEvent> {
+    let next = proptest::option::of((named(), named(), time(), text()));
+    (named(), any::<bool>(), proptest::option::of(text()), next).prop_map(|(mobile, on, trouble, next)| {
+        let next = next.map(|(from, to, at, why)| NextMove { from: host(from), to: host(to), at, why });
+        let service = fleet::service(SERVICES[0]);
+        FleetEvent::Following(Box::new(Following { service, mobile: host(mobile), on, trouble, next }))
+    })
+}
+
 fn wire() -> impl Strategy<Value = FleetEvent> {
     let role = proptest::sample::select(&[Role::Edge, Role::Mobile, Role::Controller][..]);
     let refusal = |reason| Refusal::new(RefusalCode::Version, reason, "");
@@ -168,6 +177,7 @@ fn wire() -> impl Strategy<Value = FleetEvent> {
         1 => (named(), text())
             .prop_map(move |(name, why)| FleetEvent::Stranger { host: host(name), refusal: refusal(why) }),
         4 => wire_telemetry(),
+        2 => wire_following(),
         6 => wire_step(),
         3 => wire_record(),
         1 => (named(), named(), proptest::option::of(text())).prop_map(|(from, to, profile)| {
@@ -199,10 +209,9 @@ fn answer() -> impl Strategy<Value = Answer> {
             Answer::Unknown { from: host(from), to: host(to), refusal }
         }),
         (named(), named()).prop_map(|(from, to)| Answer::Recalibrated { from: host(from), to: host(to) }),
-        Just(Answer::Attached(Source::Lab, Abilities { lab: true, calibrate: true })),
+        Just(Answer::Attached(Source::Lab, Abilities { lab: true, calibrate: true, follow: true })),
         time().prop_map(move |at| Answer::Replaying(replay(at))),
         time().prop_map(move |at| Answer::Rewound(replay(at))),
-        any::<bool>().prop_map(Answer::Autopilot),
     ]
 }
 
@@ -296,8 +305,8 @@ fn beginning() -> impl Strategy<Value = State> {
             state.ui.dialogs.push(Dialog::Welcome { choices: vec![choice], selected: 0 });
         }
         if which == 1 {
-            state.source = Source::Demo { scenario: "uav".into(), autopilot: read_only };
-            state.abilities = Abilities { lab: true, calibrate: true };
+            state.source = Source::Demo { scenario: "uav".into() };
+            state.abilities = Abilities { lab: true, calibrate: true, follow: true };
         }
         state.read_only = read_only && which != 1;
         state.ui.size = (120, 40);
@@ -375,7 +384,7 @@ fn hold(before: &State, after: &Settled, event: &Event, effects: &[Effect]) -> R
     prop_assert!(matches!(event, Event::Terminal(_)) || changing().count() == 0, "{event:?}: {effects:?}");
     for effect in changing() {
         // Two are harmless and are undone by the same key; all others were asked about.
-        if matches!(effect, Effect::Autopilot(_) | Effect::StartService { .. }) {
+        if matches!(effect, Effect::Follow(_) | Effect::StartService { .. }) {
             continue;
         }
         let asked = match before.ui.dialog() {

@@ -12,7 +12,7 @@ use mose_screen::action::{ACTIONS, Action};
 use mose_screen::derived::Settled;
 use mose_screen::effect::Attach;
 use mose_screen::event::{Answer, Event};
-use mose_screen::fleet_event::{FleetEvent, Known};
+use mose_screen::fleet_event::{Decision, FleetEvent, Following, Known};
 use mose_screen::hit::Hits;
 use mose_screen::keymap::{Dispatch, Press};
 use mose_screen::pane::Pane;
@@ -88,6 +88,19 @@ fn told(at: Timestamp) -> Vec<FleetEvent> {
             known: Known { profile: None, doubt: Some("it is old".into()) },
         },
         FleetEvent::Checked(Box::new(report)),
+        FleetEvent::Following(Box::new(Following {
+            service: service("sockperf"),
+            mobile: host("uav"),
+            on: true,
+            trouble: None,
+            next: None,
+        })),
+        FleetEvent::Decided(Box::new(Decision {
+            service: service("sockperf"),
+            from: host("edge-a"),
+            to: host("edge-b"),
+            why: "it is nearer".into(),
+        })),
         FleetEvent::Gone(host("edge-b")),
         FleetEvent::Seen(host("edge-b")),
     ]
@@ -106,9 +119,8 @@ fn answers() -> Vec<Answer> {
         Answer::Said { level: Level::Info, text: "said".into() },
         Answer::Recording(Some(("file".into(), NOW))),
         Answer::Recording(None),
-        Answer::Autopilot(true),
         Answer::Offered(vec![choice.clone()]),
-        Answer::Attached(Source::Lab, Abilities { lab: true, calibrate: true }),
+        Answer::Attached(Source::Lab, Abilities { lab: true, calibrate: true, follow: true }),
         Answer::Replaying(replay.clone()),
         Answer::Rewound(replay),
         Answer::Choose(vec![choice]),

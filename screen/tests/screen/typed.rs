@@ -22,18 +22,18 @@ use crate::support::fleet::{LOADS, NOW, host, minute, quiet};
 use crate::support::moments::{self, with_past};
 
 /// The console at a moment, and somebody who types.
-struct Typist {
-    app: App,
+pub(crate) struct Typist {
+    pub(crate) app: App,
     terminal: Terminal<TestBackend>,
     now: Timestamp,
 }
 
 impl Typist {
-    fn at(state: State) -> Self {
+    pub(crate) fn at(state: State) -> Self {
         Self::sized(state, (120, 40))
     }
 
-    fn sized(state: State, (width, height): (u16, u16)) -> Self {
+    pub(crate) fn sized(state: State, (width, height): (u16, u16)) -> Self {
         let loaded = Loaded::read(&Files::default(), false);
         let mut app = App::new(state.source.clone(), loaded, &["sockperf", "redis"], NOW);
         *app.state_mut() = state;
@@ -51,7 +51,7 @@ impl Typist {
         drawn.expect("memory can be drawn to");
     }
 
-    fn take(&mut self, event: Event) -> Vec<Effect> {
+    pub(crate) fn take(&mut self, event: Event) -> Vec<Effect> {
         self.now = Timestamp(self.now.0 + 50_000);
         let effects = self.app.handle(event, self.now);
         self.draw();
@@ -59,22 +59,22 @@ impl Typist {
     }
 
     /// Types keys as a keymap writes them, with a blank between two: `m Enter`, `t 2 Enter`, `Ctrl+z`.
-    fn types(&mut self, keys: &str) -> Vec<Effect> {
+    pub(crate) fn types(&mut self, keys: &str) -> Vec<Effect> {
         keys.split(' ').flat_map(|key| self.take(Event::Terminal(Typed::Key(key_of(key))))).collect()
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         text(self.terminal.backend().buffer())
     }
 
     #[track_caller]
-    fn shows(&self, wanted: &str) {
+    pub(crate) fn shows(&self, wanted: &str) {
         let text = self.text();
         assert!(text.contains(wanted), "it does not show `{wanted}`:\n{text}");
     }
 
     #[track_caller]
-    fn hides(&self, unwanted: &str) {
+    pub(crate) fn hides(&self, unwanted: &str) {
         let text = self.text();
         assert!(!text.contains(unwanted), "it shows `{unwanted}`:\n{text}");
     }
@@ -115,7 +115,7 @@ fn key_of(key: &str) -> KeyEvent {
 
 fn in_lab() -> State {
     let mut state = with_past(quiet());
-    state.abilities = Abilities { lab: true, calibrate: true };
+    state.abilities = Abilities { lab: true, calibrate: true, follow: true };
     state
 }
 
@@ -359,8 +359,8 @@ fn every_key_of_the_table_does_something_somewhere() {
             left.insert(spec.id);
         }
     }
-    // The demo's alone, which none of these moments is.
-    assert_eq!(left, BTreeSet::from(["autopilot"]));
+    // No mobile host of these moments tells where it is.
+    assert_eq!(left, BTreeSet::from(["follow"]));
 }
 
 #[test]

@@ -186,7 +186,7 @@ pub(crate) fn nothing() -> State {
 /// The small fleet, in order, nothing under way.
 pub(crate) fn quiet() -> State {
     let mut state = State::new(Source::Lab, &Config::default(), NOW);
-    state.abilities = Abilities { lab: true, calibrate: true };
+    state.abilities = Abilities { lab: true, calibrate: true, follow: true };
     introduce(&mut state);
     minute(&mut state, &LOADS, &[("camera", ServiceState::Running, 23_700_000, 410.0)]);
     calibrate(&mut state, "edge-a", "edge-b", None);

@@ -2,20 +2,20 @@
 //!
 //! The orchestrator reaches these agents as it reaches any others: over the protocol, at [`Demo::endpoints`].
 
-mod autopilot;
 mod host;
 mod scenario;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use mose_orchestrator::fleet::Fleet;
+use mose_orchestrator::follow_me::FollowMe;
 use mose_protocol::{HostName, Refusal, RefusalCode};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use autopilot::{Autopilot, News};
 pub use scenario::{Follow, Host, Scenario, ScenarioError};
 
 use crate::{Lost, World, WorldSpec};
@@ -93,16 +93,15 @@ impl Demo {
         self.folder.path()
     }
 
-    /// Has the service that the scenario says follow its mobile host while the autopilot is `on`; `None` where the scenario has
-    /// none to follow.
+    /// Has the service that the scenario says follow its mobile host, by the scenario's targets, once it is switched on; `None` where
+    /// the scenario has none to follow.
     ///
     /// # Errors
     /// Where no session to the agents can be opened.
-    pub async fn autopilot(&self, on: bool) -> Result<Option<Autopilot>, Refusal> {
-        match &self.scenario.follow {
-            Some(follow) => Autopilot::start(&self.endpoints, follow.clone(), on).await.map(Some),
-            None => Ok(None),
-        }
+    pub async fn follow(&self) -> Result<Option<FollowMe>, Refusal> {
+        let Some(follow) = &self.scenario.follow else { return Ok(None) };
+        let fleet = Arc::new(Fleet::join(&self.endpoints).await?);
+        FollowMe::start(fleet, Some(follow.pair()), follow.aim()).await.map(Some)
     }
 
     /// Kills a host's agent in the middle of what it does; its containers live on.

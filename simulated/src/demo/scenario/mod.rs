@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 use mose_orchestrator::calibration::{self, LoadError};
+use mose_orchestrator::follow_me::{Aim, Pair};
 use mose_pam::{Calibration, Objective, Targets};
 use mose_protocol::agent::Role;
 use mose_protocol::{HostName, ServiceName};
@@ -104,6 +105,20 @@ pub struct Follow {
     pub targets: Targets,
     /// What to minimise.
     pub objective: Objective,
+}
+
+impl Follow {
+    /// Who follows whom.
+    #[must_use]
+    pub fn pair(&self) -> Pair {
+        Pair { service: self.service.clone(), mobile: self.mobile.clone(), between: self.between.clone() }
+    }
+
+    /// What it is moved for.
+    #[must_use]
+    pub fn aim(&self) -> Aim {
+        Aim::of(self.targets, self.objective)
+    }
 }
 
 /// A scenario that is complete and possible.

@@ -1,0 +1,211 @@
+//! A service follows its mobile host: from station to station, by migrations that are planned for the operator's targets.
+//!
+//! It is an orchestrator like any other: it sees what telemetry says, and orders over the protocol, of agents anywhere. What it
+//! decides is in `judge`, apart from all I/O.
+
+mod foresight;
+mod judge;
+mod pair;
+mod sight;
+#[cfg(test)]
+mod stand_in;
+mod task;
+mod words;
+
+use std::sync::Arc;
+
+use mose_pam::{InputError, Limits, Metres, MetresPerSec, Millis, Objective, RoundsRule, Targets, Vehicle};
+use mose_protocol::record::Record;
+use mose_protocol::step::StepEvent;
+use mose_protocol::{Refusal, ServiceName};
+use tokio::sync::{broadcast, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::design::{Design, Given, Wanted};
+use crate::fleet::Fleet;
+
+pub use judge::NextMove;
+pub use pair::Pair;
+
+/// News that wait for a reader who is slow.
+const NEWS: usize = 1024;
+
+/// What a service is moved for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Aim {
+    /// θ_down.
+    pub downtime: Millis,
+    /// The largest deviation of a vehicle, which takes the place of θ_down: at the speed that the mobile host tells of itself, else at
+    /// the vehicle's.
+    pub deviation: Option<(Metres, Vehicle)>,
+    /// θ_mig.
+    pub duration: Millis,
+    /// What to minimise.
+    pub objective: Objective,
+    /// The most rounds.
+    pub limits: Limits,
+    /// How many of those that fit.
+    pub rounds: RoundsRule,
+    /// The service that follows where it is in doubt which.
+    pub selected: Option<ServiceName>,
+}
+
+impl Aim {
+    /// An aim of these targets and this objective, with everything else as usual.
+    #[must_use]
+    pub fn of(targets: Targets, objective: Objective) -> Self {
+        Self {
+            downtime: targets.downtime(),
+            deviation: None,
+            duration: targets.duration(),
+            objective,
+            limits: Limits::default(),
+            rounds: RoundsRule::default(),
+            selected: None,
+        }
+    }
+
+    /// What is to be planned for a vehicle that tells this speed of itself.
+    fn wanted(&self, told: Option<MetresPerSec>) -> Result<Wanted, InputError> {
+        let downtime = match self.deviation {
+            None => self.downtime,
+            Some((metres, vehicle)) => vehicle.at(told).downtime_for(metres)?,
+        };
+        Ok(Wanted {
+            // A vehicle that is slow enough may be left alone for longer than a migration may take.
+            targets: Targets::new(
+                if self.deviation.is_some() { Millis(downtime.0.min(self.duration.0)) } else { downtime },
+                self.duration,
+            )?,
+            objective: self.objective,
+            limits: self.limits,
+            rounds: self.rounds,
+            profile: None,
+            given: Given::default(),
+        })
+    }
+}
+
+/// How it stands.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Standing {
+    /// Whether the service follows.
+    pub on: bool,
+    /// Who follows whom; `None` while that is not known, or not clear.
+    pub pair: Option<Pair>,
+    /// Why no migration is ordered although one should be, or why the last one failed, or why it is not known who follows whom.
+    pub trouble: Option<String>,
+    /// The move that comes next, as far as it can be foreseen; one that is being made is none.
+    pub next: Option<NextMove>,
+}
+
+/// What was done.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// A migration was planned, and is ordered.
+    Planned(Box<Planned>),
+    /// A step of it.
+    Step(Box<StepEvent>),
+    /// It ended.
+    Ended(Box<Record>),
+    /// Why no migration is ordered although one should be, or why the last one failed.
+    Trouble(String),
+}
+
+/// A migration that is ordered.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Which service.
+    pub service: ServiceName,
+    /// From where, whereto and why.
+    pub due: NextMove,
+    /// The plan and its reasons.
+    pub design: Design,
+}
+
+impl Planned {
+    /// Why it is moved, and how, in a line: `cell 2 serves uav; pre-copy, worst case 180 ms`.
+    #[must_use]
+    pub fn why(&self) -> String {
+        format!("{}; {}", self.due.why, words::plan(&self.design.proposal))
+    }
+}
+
+/// What is wanted of it.
+#[derive(Debug, Clone)]
+struct Orders {
+    on: bool,
+    aim: Aim,
+}
+
+/// Has a service follow its mobile host. Dropping it ends that; a migration that it ordered goes on.
+pub struct FollowMe {
+    orders: watch::Sender<Orders>,
+    standing: watch::Receiver<Standing>,
+    news: broadcast::Sender<News>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl FollowMe {
+    /// Follows with the agents of a fleet, switched off at first. Where no `pair` is given, it is found.
+    ///
+    /// # Errors
+    /// Where the session cannot be listened to.
+    pub async fn start(fleet: Arc<Fleet>, pair: Option<Pair>, aim: Aim) -> Result<Self, Refusal> {
+        let (orders, news) = (watch::Sender::new(Orders { on: false, aim }), broadcast::Sender::new(NEWS));
+        let (told, standing) = watch::channel(Standing::default());
+        let task = task::Task::listening(fleet, pair, news.clone(), told).await?;
+        let task = AbortOnDropHandle::new(tokio::spawn(task.run(orders.subscribe())));
+        Ok(Self { orders, standing, news, _task: task })
+    }
+
+    /// Switches it on or off. What is under way is not broken off.
+    pub fn switch(&self, on: bool) {
+        self.orders.send_modify(|orders| orders.on = on);
+    }
+
+    /// Whether it is on.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.orders.borrow().on
+    }
+
+    /// From now on, migrations are planned for this.
+    pub fn aim(&self, aim: Aim) {
+        self.orders.send_modify(|orders| orders.aim = aim);
+    }
+
+    /// What it does from now on.
+    #[must_use]
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// How it stands: told anew at every change, and once a second while it is on.
+    #[must_use]
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deviation_is_a_downtime_at_the_vehicles_own_speed() {
+        let targets = Targets::new(Millis(500.0), Millis(5000.0)).unwrap();
+        let mut aim = Aim::of(targets, Objective::Downtime);
+        let downtime = |aim: &Aim, speed| aim.wanted(speed).map(|wanted| wanted.targets.downtime());
+        assert_eq!(downtime(&aim, Some(MetresPerSec(10.0))), Ok(Millis(500.0)));
+        aim.deviation = Some((Metres(2.0), Vehicle::going_on(MetresPerSec(5.0))));
+        assert_eq!(downtime(&aim, Some(MetresPerSec(10.0))), Ok(Millis(200.0)));
+        assert_eq!(downtime(&aim, None), Ok(Millis(400.0)), "as configured");
+        assert_eq!(downtime(&aim, Some(MetresPerSec(0.6))), Ok(Millis(10_000.0 / 3.0)));
+        aim.duration = Millis(1000.0);
+        assert_eq!(downtime(&aim, Some(MetresPerSec(0.6))), Ok(Millis(1000.0)));
+        aim.deviation = None;
+        aim.downtime = Millis(2000.0);
+        assert!(downtime(&aim, None).is_err(), "longer than the migration that it is part of");
+    }
+}
