@@ -96,7 +96,7 @@ impl Pane {
             Self::Logs => "Logs",
             Self::Map => "Map",
             Self::Stopped => "Service stopped",
-            Self::Requests => "Requests",
+            Self::Requests => "The client's requests",
             Self::RoundTrip => "Round trip",
             Self::Runs => "Last handovers",
         }

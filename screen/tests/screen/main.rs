@@ -10,5 +10,6 @@ mod properties;
 mod settled;
 mod snapshots;
 mod sweep;
+mod theatre;
 mod truth;
 mod typed;

@@ -1,10 +1,15 @@
 //! Who plays: the service, the host that it is at, the hosts between which it moves, the vehicle with its client.
 
+use mose_pam::Millis;
 use mose_protocol::agent::{ClientInfo, Position, Role as HostRole, ServiceState};
+use mose_protocol::record::Outcome;
 use mose_protocol::{HostName, ServiceName};
 
 use crate::state::{Host, Track};
 use crate::view::Scene;
+
+/// How much later than a migration's end hosts tell of what runs there.
+const LATE: Millis = Millis(2000.0);
 
 /// Who plays.
 pub(super) struct Cast<'a> {
@@ -33,12 +38,17 @@ impl<'a> Cast<'a> {
         let client = || client(scene).map(|(host, _)| host);
         let mobile = followed.or_else(client).or_else(|| with_role(HostRole::Mobile).next());
         let track = service.and_then(|service| data.migrations.current(service));
+        // What the hosts told last may be older than the end of the migration.
+        let newest = service.and_then(|service| data.migrations.newest_of(service));
+        let moved = |track: &&Track| track.outcome() == Some(Outcome::Done) && !track.is_rehearsal();
+        let just = |track: &&Track| data.now.since(track.last_heard) <= LATE;
+        let arrived = newest.filter(moved).filter(just).and_then(|track| track.to());
         Self {
             service,
             edges: with_role(HostRole::Edge).collect(),
             mobile,
-            home: located.map(|located| &located.host.name),
-            runs: located.is_some_and(|located| located.info.state == ServiceState::Running),
+            home: arrived.or(located.map(|located| &located.host.name)),
+            runs: arrived.is_some() || located.is_some_and(|here| here.info.state == ServiceState::Running),
             moving: track.filter(|track| !track.is_rehearsal()),
             rehearsal: track.filter(|track| track.is_rehearsal()),
         }

@@ -46,9 +46,13 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hi
     let way = route(scene, &cast, &ground, &mut raster);
     raster.draw(scene, buf);
     let mut labels = Labels { area: sky, taken: Vec::new() };
-    vehicle(scene, &cast, &ground, &mut labels, buf, hits);
-    service(scene, &cast, &ground, way, &mut labels, buf, hits);
-    stations(scene, &cast, &ground, &mut labels, buf, hits);
+    // The marks first: no name may lie on one.
+    let mut names = stations(scene, &cast, &ground, &mut labels, buf, hits);
+    names.extend(service(scene, &cast, &ground, way, &mut labels, buf, hits));
+    names.extend(vehicle(scene, &cast, &ground, &mut labels, buf, hits));
+    for name in names.iter().rev() {
+        labels.beside(scene, name, buf);
+    }
     off_course(scene, &ground, &lap, &mut labels, buf);
     boundary_name(scene, &cast, &ground, &mut labels, buf);
     measure(scene, &ground, &mut labels, buf);
@@ -64,7 +68,7 @@ fn cells(cast: &Cast<'_>, ground: &Ground, raster: &mut Raster) {
         let Some(centre) = ground.host(&host.name) else { continue };
         match Some(&host.name) == serving {
             true => raster.circle(centre, radius, 1, Role::Edge),
-            false => raster.circle(centre, radius, 4, Role::Dim),
+            false => raster.circle(centre, radius, 3, Role::Dim),
         }
     }
 }
@@ -98,7 +102,8 @@ fn boundary_name(scene: &Scene<'_>, cast: &Cast<'_>, ground: &Ground, labels: &m
     if let Some((x, y)) = ground.seen(lower) {
         for up in 0..3 {
             let row = y.saturating_sub(up);
-            if labels.beside(scene, (x, row), "handover line", Role::Predicted, buf) {
+            let name = Name { at: (x, row), text: "handover line".to_owned(), role: Role::Predicted, below: false };
+            if labels.beside(scene, &name, buf) {
                 return;
             }
         }
@@ -169,13 +174,13 @@ fn service(
     labels: &mut Labels,
     buf: &mut Buffer,
     hits: &mut Hits,
-) {
-    let (Some(name), Some(OnTheWay { at, role })) = (cast.service, way) else { return };
+) -> Option<Name> {
+    let (name, OnTheWay { at, role }) = (cast.service?, way?);
     // It stands on its station, not in its place.
-    let Some((x, y)) = ground.seen((at.0, at.1 - 4.0)).or_else(|| ground.seen(at)) else { return };
+    let (x, y) = ground.seen((at.0, at.1 - 4.0)).or_else(|| ground.seen(at))?;
     labels.mark(scene, (x, y), scene.theme.glyphs.live, role, buf);
-    labels.beside(scene, (x, y), name.as_str(), role, buf);
     hits.note(Rect { x, y, width: 1, height: 1 }, Hit::Service(name.clone()));
+    Some(Name { at: (x, y), text: name.to_string(), role, below: false })
 }
 
 fn stations(
@@ -185,26 +190,22 @@ fn stations(
     labels: &mut Labels,
     buf: &mut Buffer,
     hits: &mut Hits,
-) {
+) -> Vec<Name> {
     let now = scene.state.shown().now;
-    let stations: Vec<((f64, f64), &Host)> =
-        cast.edges.iter().filter_map(|host| Some((ground.host(&host.name)?, *host))).collect();
-    // The marks first: no name may lie on one.
-    for (at, host) in &stations {
-        let Some(place) = ground.seen(*at) else { continue };
-        let role = if host.presence(now).is_there() { Role::Edge } else { Role::Bad };
-        labels.mark(scene, place, scene.theme.glyphs.here, role, buf);
-        hits.note(Rect { x: place.0, y: place.1, width: 1, height: 1 }, Hit::Host(host.name.clone()));
-    }
-    for (at, host) in &stations {
-        let Some(place) = ground.seen(*at) else { continue };
+    let mut names = Vec::new();
+    for host in &cast.edges {
+        let Some((x, y)) = ground.host(&host.name).and_then(|dot| ground.seen(dot)) else { continue };
         let presence = host.presence(now);
         let (role, text) = match presence.is_there() {
             true => (Role::Edge, host.name.to_string()),
             false => (Role::Bad, format!("{} {}", host.name, presence.name())),
         };
-        labels.beside(scene, place, &text, role, buf);
+        labels.mark(scene, (x, y), scene.theme.glyphs.here, role, buf);
+        hits.note(Rect { x, y, width: 1, height: 1 }, Hit::Host(host.name.clone()));
+        // The way of the service leads off at the side.
+        names.push(Name { at: (x, y), text, role, below: true });
     }
+    names
 }
 
 /// The vehicle as an arrow that points where it flies.
@@ -215,9 +216,9 @@ fn vehicle(
     labels: &mut Labels,
     buf: &mut Buffer,
     hits: &mut Hits,
-) {
-    let Some(host) = cast.mobile else { return };
-    let Some((x, y)) = ground.host(&host.name).and_then(|dot| ground.seen(dot)) else { return };
+) -> Option<Name> {
+    let host = cast.mobile?;
+    let (x, y) = ground.host(&host.name).and_then(|dot| ground.seen(dot))?;
     let there = host.presence(scene.state.shown().now).is_there();
     let role = if there { Role::Mobile } else { Role::Bad };
     let glyph = position(host).filter(|_| ground.told).map_or(scene.theme.glyphs.live, |place| {
@@ -225,8 +226,8 @@ fn vehicle(
         if moves { arrow(scene, place.heading.0) } else { scene.theme.glyphs.live }
     });
     labels.mark(scene, (x, y), glyph, role, buf);
-    labels.beside(scene, (x, y), host.name.as_str(), role, buf);
     hits.note(Rect { x, y, width: 1, height: 1 }, Hit::Host(host.name.clone()));
+    Some(Name { at: (x, y), text: host.name.to_string(), role, below: false })
 }
 
 /// The arrow that comes nearest to a heading in degrees clockwise from the north.
@@ -244,7 +245,8 @@ fn off_course(scene: &Scene<'_>, ground: &Ground, lap: &[Point], labels: &mut La
     for kink in kinks {
         let Some(point) = lap.get(kink.worst) else { continue };
         let Some(place) = ground.seen(ground.dot((point.x, point.y))) else { continue };
-        labels.beside(scene, place, &format!("{:.1} m off course", kink.metres), Role::Warning, buf);
+        let text = format!("{:.1} m off course", kink.metres);
+        labels.beside(scene, &Name { at: place, text, role: Role::Warning, below: false }, buf);
     }
 }
 
@@ -264,6 +266,15 @@ fn measure(scene: &Scene<'_>, ground: &Ground, labels: &mut Labels, buf: &mut Bu
     labels.write(scene, rect, &text, Role::Dim, buf);
 }
 
+/// A name to be written beside a mark.
+struct Name {
+    at: (u16, u16),
+    text: String,
+    role: Role,
+    /// Whether it is rather below than beside.
+    below: bool,
+}
+
 /// What is written on the map: nothing lies on anything else.
 struct Labels {
     area: Rect,
@@ -279,36 +290,30 @@ impl Labels {
         }
     }
 
-    /// A text beside a place: at its right, at its left, below it or above it; whether there was room.
-    fn beside(
-        &mut self,
-        scene: &Scene<'_>,
-        (x, y): (u16, u16),
-        text: &str,
-        role: Role,
-        buf: &mut Buffer,
-    ) -> bool {
-        // A name that is as long as the map is cut.
-        let text = words::fit(scene, text, usize::from(self.area.width / 2).max(3));
+    /// A name beside its place: at its right, at its left, below it or above it; whether there was room.
+    fn beside(&mut self, scene: &Scene<'_>, name: &Name, buf: &mut Buffer) -> bool {
+        let (x, y) = name.at;
+        // One that is as long as the map is wide is cut.
+        let text = words::fit(scene, &name.text, usize::from(self.area.width / 2).max(3));
         let width = words::width(&text) as u16;
         let middle = x.saturating_sub(width / 2);
         let middle = middle.clamp(self.area.x, self.area.right().saturating_sub(width).max(self.area.x));
         let left = x.checked_sub(width + 1);
-        let at = [
-            Some((x + 2, y)),
-            left.map(|left| (left, y)),
-            Some((middle, y + 1)),
-            y.checked_sub(1).map(|above| (middle, above)),
-        ];
+        let beside = [Some((x + 2, y)), left.map(|left| (left, y))];
+        let below = [Some((middle, y + 1)), y.checked_sub(1).map(|above| (middle, above))];
+        let at = if name.below { [below, beside] } else { [beside, below] };
         at.into_iter()
             .flatten()
-            .any(|(x, y)| self.write(scene, Rect { x, y, width, height: 1 }, &text, role, buf))
+            .flatten()
+            .any(|(x, y)| self.write(scene, Rect { x, y, width, height: 1 }, &text, name.role, buf))
     }
 
     /// A text in a place, if nothing is there yet.
     fn write(&mut self, scene: &Scene<'_>, rect: Rect, text: &str, role: Role, buf: &mut Buffer) -> bool {
+        // A blank on both sides tells it from what stands beside it.
+        let wide = Rect { x: rect.x.saturating_sub(1), width: rect.width + 2, ..rect };
         let free = self.area.intersection(rect) == rect && !rect.is_empty();
-        let free = free && self.taken.iter().all(|other| other.intersection(rect).is_empty());
+        let free = free && self.taken.iter().all(|other| other.intersection(wide).is_empty());
         if free {
             buf.set_stringn(rect.x, rect.y, text, usize::from(rect.width), scene.style(role));
             self.taken.push(rect);

@@ -17,6 +17,7 @@ use crate::view::{Scene, figure, words};
 /// The columns of the labels and of the figures behind the bars, where there is room.
 const LABEL: usize = 19;
 const FIGURE: usize = 22;
+const NARROW: usize = 14;
 /// Below so many columns the bars are left out.
 const LEAST: usize = 8;
 /// The cells before a silence.
@@ -100,7 +101,7 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let scale = u16::from(area.height > 3 && area.height as usize > rows.iter().filter(|row| row.last).count());
     rows.truncate(usize::from(area.height - scale));
     let label = rows.iter().map(|row| words::width(&row.label)).max().unwrap_or(0).min(LABEL) + 1;
-    let figure = if room >= label + FIGURE + LEAST { FIGURE } else { FIGURE / 2 };
+    let figure = if room >= label + FIGURE + LEAST { FIGURE } else { NARROW };
     let bars = room.saturating_sub(label + figure + 1);
     let longest = rows.iter().map(|row| row.time.0).fold(1.0_f64, f64::max);
     // All of the bar but what leads to the hole, and a little after the longest.
@@ -155,7 +156,10 @@ fn told<'a>(scene: &Scene<'_>, row: &Row<'_>, room: usize) -> Line<'a> {
     // In order of what matters most, as far as there is room.
     let mut asides = Vec::new();
     if row.record.simulated {
-        asides.push((Role::Simulated, " simulated ".to_owned()));
+        // Where the word has no room, its beginning stands for it: it is not left out.
+        let left = room.saturating_sub(words::length(&line) + 1);
+        let word = if left >= 11 { " simulated " } else { "sim" };
+        asides.push((Role::Simulated, word.to_owned()));
     }
     if row.told.whose == Whose::Service {
         asides.push((Role::Dim, "no client".to_owned()));
