@@ -17,7 +17,7 @@ mod support;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
 use support::canvas::{Easel, rows};
-use support::moments;
+use support::{moments, theatre};
 
 fn main() -> std::io::Result<()> {
     let mut args = std::env::args().skip(1);
@@ -29,7 +29,7 @@ fn main() -> std::io::Result<()> {
     let size = (number(120), number(40));
     std::fs::create_dir_all(&folder)?;
     let easel = Easel::new(&theme);
-    for (name, mut state) in moments::all() {
+    for (name, mut state) in moments::all().into_iter().chain(theatre::all()) {
         for layout in 0..easel.layouts.len() {
             state.ui.layout = layout;
             easel.focus_first(&mut state, size);

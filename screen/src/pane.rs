@@ -26,11 +26,21 @@ pub enum Pane {
     Notices,
     /// The program's log.
     Logs,
+    /// For an audience: stations and vehicle from above, to scale, and where the service is.
+    Map,
+    /// For an audience: how long the service was stopped, as one large number.
+    Stopped,
+    /// For an audience: the client's requests, one cell each.
+    Requests,
+    /// For an audience: the client's round trip over time.
+    RoundTrip,
+    /// For an audience: the silences of the last handovers, one above the other.
+    Runs,
 }
 
 impl Pane {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Fleet,
         Self::Topology,
         Self::Service,
@@ -41,6 +51,11 @@ impl Pane {
         Self::History,
         Self::Notices,
         Self::Logs,
+        Self::Map,
+        Self::Stopped,
+        Self::Requests,
+        Self::RoundTrip,
+        Self::Runs,
     ];
 
     /// Its name in a layout.
@@ -57,6 +72,11 @@ impl Pane {
             Self::History => "history",
             Self::Notices => "notices",
             Self::Logs => "logs",
+            Self::Map => "map",
+            Self::Stopped => "stopped",
+            Self::Requests => "requests",
+            Self::RoundTrip => "round-trip",
+            Self::Runs => "runs",
         }
     }
 
@@ -74,6 +94,11 @@ impl Pane {
             Self::History => "History",
             Self::Notices => "Notices",
             Self::Logs => "Logs",
+            Self::Map => "Map",
+            Self::Stopped => "Service stopped",
+            Self::Requests => "The client's requests",
+            Self::RoundTrip => "Round trip",
+            Self::Runs => "Last handovers",
         }
     }
 }

@@ -73,6 +73,6 @@ impl SimulatedHost {
     /// Its surroundings.
     #[must_use]
     pub fn surroundings(&self) -> Arc<dyn Surroundings> {
-        Arc::new(SimulatedSurroundings { world: self.world.clone(), host: self.host.clone() })
+        Arc::new(SimulatedSurroundings::new(self.world.clone(), self.host.clone()))
     }
 }

@@ -1,6 +1,7 @@
 //! Simulated hosts, and the demo testbed that is made of them: agents in one process and without root.
 //!
-//! What is simulated: the engine and its times, the overlay's packets, the clients, dirty pages, the figures of the links.
+//! What is simulated: the engine and its times, the overlay's packets, the clients, dirty pages, the figures of the links,
+//! radio and flight.
 //! What is real: everything above the engine, and the transfer of the images, which are files with real pages in them. An agent
 //! is given what is simulated as its `Engine`, its `Overlay` and its `Surroundings`; it has no code of its own for simulated hosts.
 
@@ -8,6 +9,7 @@ pub mod demo;
 mod draw;
 mod engine;
 mod fault;
+mod flight;
 mod geography;
 mod host;
 mod images;

@@ -1,15 +1,18 @@
-//! What surrounds a simulated host: its links, where it is, and its clients. All of it is the scenario's; nothing is measured.
+//! What surrounds a simulated host: its links, where it is, its radio, its flight, and its clients. All of it is the scenario's; nothing is measured.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
 use mose_agent::surroundings::Surroundings;
-use mose_pam::BitsPerSec;
-use mose_protocol::agent::{ClientInfo, Position};
+use mose_pam::{BitsPerSec, Millis};
+use mose_protocol::agent::{ClientInfo, Position, Radio};
+use mose_protocol::flight::{FlightError, FlightReport, FlightTimes};
 use mose_protocol::link::LinkMetrics;
 use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp};
+use parking_lot::Mutex;
 
+use crate::flight;
 use crate::geography::SimulatedLink;
 use crate::world::{Service, World};
 
@@ -27,9 +30,23 @@ impl World {
 pub(crate) struct SimulatedSurroundings {
     pub(crate) world: Arc<World>,
     pub(crate) host: HostName,
+    /// The station whose cell served it last.
+    served: Mutex<Option<HostName>>,
 }
 
 impl SimulatedSurroundings {
+    pub(crate) fn new(world: Arc<World>, host: HostName) -> Self {
+        Self { world, host, served: Mutex::default() }
+    }
+
+    /// A round trip to a service at that host: the link's, longer with the distance where both are somewhere.
+    fn trip(&self, to: &HostName, now: Instant) -> Option<Millis> {
+        let link = self.world.link(&self.host, to)?.rtt;
+        let place = |host| self.world.position(host, now);
+        let distance = place(&self.host).zip(place(to)).map(|(here, there)| here.distance(&there));
+        Some(distance.map_or(link, |distance| flight::trip(link, distance)))
+    }
+
     /// The figures of the scenario's link to another host; `None` where it has none.
     fn metrics(&self, to: &HostName) -> Option<LinkMetrics> {
         let link = self.world.link(&self.host, to)?;
@@ -66,8 +83,19 @@ impl Surroundings for SimulatedSurroundings {
     }
 
     fn position(&self) -> Option<Position> {
-        let motion = self.world.spec.motions.get(&self.host)?;
-        Some(motion.at(self.world.origin.0.elapsed()))
+        self.world.position(&self.host, Instant::now())
+    }
+
+    fn radio(&self) -> Option<Radio> {
+        self.world.radio(&self.host, &mut self.served.lock(), Instant::now())
+    }
+
+    fn flight(&self) -> Option<FlightError> {
+        self.world.flight(&self.host, Instant::now())
+    }
+
+    fn flown(&self, times: &FlightTimes) -> Option<FlightReport> {
+        self.world.flown(&self.host, times)
     }
 
     async fn clients(&self) -> Vec<ClientInfo> {
@@ -80,7 +108,7 @@ impl Surroundings for SimulatedSurroundings {
                 .instances
                 .iter()
                 .find(|((_, name), instance)| *name == service.spec.name && instance.pid.is_some());
-            let rtt = place.and_then(|((host, _), _)| Some(self.world.link(&self.host, host)?.rtt));
+            let rtt = place.and_then(|((host, _), _)| self.trip(host, now));
             Some(ClientInfo {
                 service: service.spec.address.addr(),
                 rate: Some(client.rate),

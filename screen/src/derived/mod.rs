@@ -8,6 +8,7 @@
 mod chart;
 mod course;
 mod enabled;
+mod headline;
 mod plan;
 
 use std::cell::{OnceCell, RefCell};
@@ -16,7 +17,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use mose_protocol::record::Record;
-use mose_protocol::{HostName, MigrationId};
+use mose_protocol::{HostName, MigrationId, ServiceName};
 
 use crate::action::Action;
 use crate::pane::Pane;
@@ -24,6 +25,8 @@ use crate::state::{Failure, Located, State, Track};
 
 pub use chart::Chart;
 pub use course::Course;
+pub(crate) use headline::moved;
+pub use headline::{Act, Headline, Whose};
 pub use plan::Designed;
 
 /// The state, and what follows from it.
@@ -44,6 +47,7 @@ struct Derived {
     track: OnceCell<Option<usize>>,
     courses: RefCell<BTreeMap<MigrationId, Arc<Course>>>,
     history: OnceCell<Vec<usize>>,
+    headline: OnceCell<Headline>,
 }
 
 /// Where a service is told of: by which host, and at which place of what it tells.
@@ -156,6 +160,20 @@ impl Settled {
         }
         let mut courses = self.derived.courses.borrow_mut();
         Arc::clone(courses.entry(track.migration.clone()).or_insert_with(course))
+    }
+
+    /// The service that the handover theatre is about: the one that follows its mobile host, else the selected one.
+    #[must_use]
+    pub fn followed(&self) -> Option<&ServiceName> {
+        let following = self.shown().following.as_ref();
+        let known = |service: &&ServiceName| self.located(service).is_some();
+        following.map(|following| &following.service).filter(known).or(self.ui.service.as_ref())
+    }
+
+    /// For how long that service is stopped, or was in its last handover.
+    #[must_use]
+    pub fn headline(&self) -> Headline {
+        *self.derived.headline.get_or_init(|| Headline::of(self.shown(), self.followed()))
     }
 
     /// The failure that is explained: the selected record's, else the shown migration's, else the last one's.

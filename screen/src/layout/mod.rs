@@ -8,10 +8,11 @@ use crate::pane::Pane;
 
 mod file;
 
-const BUILT_IN: [(&str, &str); 3] = [
+const BUILT_IN: [(&str, &str); 4] = [
     ("operator.toml", include_str!("../../../layouts/operator.toml")),
     ("explorer.toml", include_str!("../../../layouts/explorer.toml")),
     ("wall.toml", include_str!("../../../layouts/wall.toml")),
+    ("handover.toml", include_str!("../../../layouts/handover.toml")),
 ];
 
 /// Which panes are where, for every size.

@@ -10,7 +10,7 @@ use mose_protocol::link::LinkMetrics;
 use mose_protocol::metrics::ServiceMetrics;
 use mose_protocol::{HostName, Refusal, ServiceName, Timestamp};
 
-use super::{Located, Series};
+use super::{Located, Series, Trail};
 use crate::config::Config;
 
 /// The most hosts that are kept: what is on the wire is not trusted to be few.
@@ -68,6 +68,10 @@ pub struct Host {
     pub dirty: BTreeMap<ServiceName, Series>,
     /// What is left of the links to others, in bits per second.
     pub available: BTreeMap<HostName, Series>,
+    /// The round trips of its clients in milliseconds, by the service's address on the overlay; unknown while it is silent.
+    pub trips: BTreeMap<Ipv4Addr, Series>,
+    /// Where it has been lately.
+    pub trail: Trail,
     /// After how long without telemetry it is stale.
     stale_after: Millis,
 }
@@ -83,6 +87,8 @@ impl Host {
             lost: None,
             dirty: BTreeMap::new(),
             available: BTreeMap::new(),
+            trips: BTreeMap::new(),
+            trail: Trail::default(),
         }
     }
 
@@ -214,6 +220,7 @@ impl Fleet {
         let Some(host) = self.entry(&name) else { return };
         if host.lost.take().is_some() {
             (host.hello, host.telemetry, host.heard) = (None, None, None);
+            host.trail = Trail::default();
         }
     }
 
@@ -255,6 +262,14 @@ impl Fleet {
         for link in &telemetry.links {
             let available = link.available.map(|rate| rate.0 as f64);
             host.available.entry(link.to.clone()).or_default().push(now, available);
+        }
+        for client in &telemetry.clients {
+            let trip = client.rtt.filter(|_| client.silent.is_none()).map(|trip| trip.0);
+            host.trips.entry(client.service).or_default().push(now, trip);
+        }
+        host.trips.retain(|service, _| telemetry.clients.iter().any(|client| client.service == *service));
+        if let Some(position) = telemetry.position {
+            host.trail.push(now, position, telemetry.flight);
         }
         host.heard = Some(now);
         // What speaks is there, whatever its token did: the token of a session that was renewed comes late.

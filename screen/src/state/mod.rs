@@ -9,6 +9,7 @@ pub mod past;
 pub mod planning;
 pub mod series;
 pub mod still;
+pub mod trail;
 pub mod ui;
 
 use mose_protocol::agent::{Role, ServiceInfo, ServiceState};
@@ -26,6 +27,7 @@ pub use past::Past;
 pub use planning::{Field, Planning};
 pub use series::Series;
 pub use still::Still;
+pub use trail::Trail;
 pub use ui::{Dialog, Ui};
 
 /// Where what is shown comes from.

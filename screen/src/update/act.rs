@@ -358,7 +358,14 @@ fn focus(state: &mut Settled, panes: &[Pane], forward: bool) {
 fn travel(state: &mut Settled, by: isize) {
     let pane = state.ui.focus.0;
     match pane {
-        Pane::Fleet | Pane::Topology | Pane::Service => {
+        Pane::Fleet
+        | Pane::Topology
+        | Pane::Service
+        | Pane::Map
+        | Pane::Stopped
+        | Pane::Requests
+        | Pane::RoundTrip
+        | Pane::Runs => {
             if by == isize::MIN || by == isize::MAX {
                 state.ui.service = None;
                 if by == isize::MAX {
@@ -428,8 +435,15 @@ fn open(state: &mut Settled, now: Timestamp) {
                 state.ui.dialogs.push(Dialog::Record { migration, scroll: 0 });
             }
         }
-        Pane::Topology | Pane::Fleet | Pane::Service => pick_destination(state, now),
-        Pane::Plan | Pane::Regions | Pane::Notices | Pane::Logs => state.ui.zoomed = !state.ui.zoomed,
+        Pane::Topology | Pane::Fleet | Pane::Service | Pane::Map => pick_destination(state, now),
+        Pane::Plan
+        | Pane::Regions
+        | Pane::Notices
+        | Pane::Logs
+        | Pane::Stopped
+        | Pane::Requests
+        | Pane::RoundTrip
+        | Pane::Runs => state.ui.zoomed = !state.ui.zoomed,
     }
 }
 

@@ -14,6 +14,7 @@ pub mod regions;
 pub mod service;
 pub mod spark;
 pub mod targets;
+mod theatre;
 pub mod timeline;
 pub mod topology;
 pub mod words;
@@ -127,6 +128,11 @@ fn pane(scene: &Scene<'_>, pane: Pane, area: Rect, buf: &mut Buffer, hits: &mut 
         Pane::History => history::draw(scene, inner, buf, hits),
         Pane::Notices => notices::draw(scene, inner, buf),
         Pane::Logs => (scene.logs)(inner, buf),
+        Pane::Map => theatre::map::draw(scene, inner, buf, hits),
+        Pane::Stopped => theatre::number::draw(scene, inner, buf),
+        Pane::Requests => theatre::requests::draw(scene, inner, buf),
+        Pane::RoundTrip => theatre::trip::draw(scene, inner, buf),
+        Pane::Runs => theatre::runs::draw(scene, inner, buf),
     }
 }
 
@@ -196,6 +202,7 @@ fn title(scene: &Scene<'_>, pane: Pane) -> String {
                 scene.state.ui.order.name()
             )
         }
+        Pane::Map => theatre::heading(scene),
         _ => pane.title().to_owned(),
     }
 }

@@ -11,5 +11,6 @@ mod properties;
 mod settled;
 mod snapshots;
 mod sweep;
+mod theatre;
 mod truth;
 mod typed;

@@ -5,3 +5,4 @@ pub(crate) mod crowd;
 pub(crate) mod fleet;
 pub(crate) mod migration;
 pub(crate) mod moments;
+pub(crate) mod theatre;

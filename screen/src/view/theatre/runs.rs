@@ -1,0 +1,177 @@
+//! The silences of the last handovers one above the other, all to the same scale: the last one of each way of moving, then earlier
+//! ones.
+
+use mose_pam::{Millis, Strategy};
+use mose_protocol::record::{Outcome, Record};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+use ratatui::widgets::Widget;
+
+use super::fitting;
+use crate::derived::{Headline, Whose};
+use crate::phrase;
+use crate::theme::Role;
+use crate::view::{Scene, figure, words};
+
+/// The columns of the labels and of the figures behind the bars, where there is room.
+const LABEL: usize = 19;
+const FIGURE: usize = 22;
+const NARROW: usize = 14;
+/// Below so many columns the bars are left out.
+const LEAST: usize = 8;
+/// The cells before a silence.
+const LEAD: usize = 3;
+
+/// How a service was moved: the order of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum How {
+    /// Without the agents. Their migrations have steps, and what a person did has none.
+    ByHand,
+    Cold,
+    Precopy,
+    Rounds,
+}
+
+impl How {
+    fn of(record: &Record) -> Self {
+        match record.plan.strategy {
+            _ if record.steps.is_empty() => Self::ByHand,
+            Strategy::Cold => Self::Cold,
+            Strategy::Precopy => Self::Precopy,
+            Strategy::IterativePrecopy => Self::Rounds,
+        }
+    }
+
+    fn label(self, record: &Record) -> String {
+        match self {
+            Self::ByHand => "by hand".to_owned(),
+            Self::Cold => "cold".to_owned(),
+            Self::Precopy => "pre-copy".to_owned(),
+            Self::Rounds => match record.iterations_made() {
+                0 => "pre-copy, rounds".to_owned(),
+                1 => "pre-copy, 1 round".to_owned(),
+                rounds => format!("pre-copy, {rounds} rounds"),
+            },
+        }
+    }
+}
+
+/// A silence to be drawn.
+struct Row<'a> {
+    label: String,
+    record: &'a Record,
+    told: Headline,
+    time: Millis,
+    /// Whether it is the last one of its kind.
+    last: bool,
+}
+
+/// The last record of each way of moving, then the others, newest first.
+fn rows<'a>(scene: &'a Scene<'_>) -> Vec<Row<'a>> {
+    let (data, service) = (scene.state.shown(), scene.state.followed());
+    let mine = |record: &&Record| service.is_none_or(|service| *service == record.service);
+    let done = |record: &&Record| record.outcome == Outcome::Done && record.rehearsal.is_none();
+    let mut seen: Vec<How> = Vec::new();
+    let (mut first, mut then) = (Vec::new(), Vec::new());
+    for record in data.past.records().iter().filter(mine).filter(done) {
+        let told = Headline::recorded(data, record);
+        let Some(time) = told.time.filter(|time| time.0.is_finite() && time.0 >= 0.0) else { continue };
+        let how = How::of(record);
+        let last = !seen.contains(&how);
+        let row = Row { label: how.label(record), record, told, time, last };
+        if last {
+            seen.push(how);
+            first.push((how, row));
+        } else {
+            then.push(row);
+        }
+    }
+    first.sort_by_key(|(how, _)| *how);
+    first.into_iter().map(|(_, row)| row).chain(then).collect()
+}
+
+pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
+    let room = usize::from(area.width);
+    let mut rows = rows(scene);
+    if rows.is_empty() {
+        let text = fitting(scene, &["no handover yet".to_owned(), "none".to_owned()], room);
+        return Line::from(scene.span(Role::Dim, text)).render(area, buf);
+    }
+    let scale = u16::from(area.height > 3 && area.height as usize > rows.iter().filter(|row| row.last).count());
+    rows.truncate(usize::from(area.height - scale));
+    let label = rows.iter().map(|row| words::width(&row.label)).max().unwrap_or(0).min(LABEL) + 1;
+    let figure = if room >= label + FIGURE + LEAST { FIGURE } else { NARROW };
+    let bars = room.saturating_sub(label + figure + 1);
+    let longest = rows.iter().map(|row| row.time.0).fold(1.0_f64, f64::max);
+    // All of the bar but what leads to the hole, and a little after the longest.
+    let cell = longest * 1.1 / bars.saturating_sub(LEAD).max(1) as f64;
+    for (y, row) in (area.y..area.bottom()).zip(&rows) {
+        let line = Rect { y, height: 1, ..area };
+        let role = if row.last { Role::Title } else { Role::Dim };
+        let name = words::fit(scene, &row.label, label - 1);
+        buf.set_stringn(area.x, y, name, usize::from(line.width), scene.style(role));
+        if bars >= LEAST {
+            bar(scene, row, cell, Rect { x: area.x + label as u16, width: bars as u16, ..line }, buf);
+        }
+        let at = (label + if bars >= LEAST { bars + 1 } else { 0 }).min(room);
+        let part = Rect { x: area.x + at as u16, width: area.width - at as u16, ..line };
+        told(scene, row, usize::from(part.width)).render(part, buf);
+    }
+    if scale > 0 && bars >= LEAST {
+        let y = area.y + rows.len() as u16;
+        let texts = [
+            format!("one scale for all: a cell is {}", phrase::time(Millis(cell))),
+            format!("a cell is {}", phrase::time(Millis(cell))),
+        ];
+        let text = fitting(scene, &texts, room - label);
+        buf.set_stringn(area.x + label as u16, y, text, room - label, scene.style(Role::Dim));
+    }
+}
+
+fn bar(scene: &Scene<'_>, row: &Row<'_>, cell: f64, area: Rect, buf: &mut Buffer) {
+    let glyphs = &scene.theme.glyphs;
+    let holes = ((row.time.0 / cell).round() as usize).max(1);
+    for (place, x) in (area.x..area.right()).enumerate() {
+        let silent = place >= LEAD && place < LEAD + holes;
+        let (glyph, role) = match silent {
+            true => (glyphs.frozen, Role::Frozen),
+            false => (glyphs.ghost, Role::Dim),
+        };
+        buf.set_stringn(x, area.y, glyph, 1, scene.style(role));
+    }
+}
+
+/// For how long, whether that was promised, and whether it was simulated.
+fn told<'a>(scene: &Scene<'_>, row: &Row<'_>, room: usize) -> Line<'a> {
+    let glyphs = &scene.theme.glyphs;
+    let (role, mark) = match row.told.kept {
+        Some(true) => (Role::Good, glyphs.yes),
+        Some(false) => (Role::Bad, glyphs.no),
+        None => (Role::Text, ""),
+    };
+    let lead = if row.told.at_least { ">" } else { "" };
+    let time = format!("{lead}{} {mark}", phrase::time(row.time));
+    let mut line = vec![scene.span(role, words::fit(scene, time.trim_end(), room))];
+    // In order of what matters most, as far as there is room.
+    let mut asides = Vec::new();
+    if row.record.simulated {
+        // Where the word has no room, its beginning stands for it: it is not left out.
+        let left = room.saturating_sub(words::length(&line) + 1);
+        let word = if left >= 11 { " simulated " } else { "sim" };
+        asides.push((Role::Simulated, word.to_owned()));
+    }
+    if row.told.whose == Whose::Service {
+        asides.push((Role::Dim, "no client".to_owned()));
+    }
+    if !row.last {
+        asides.push((Role::Dim, figure::clock(scene, row.record.started_at)));
+    }
+    for (role, aside) in asides {
+        if words::length(&line) + 1 + words::width(&aside) <= room {
+            line.push(ratatui::text::Span::raw(" "));
+            line.push(scene.span(role, aside));
+        }
+    }
+    Line::from(line)
+}
