@@ -125,6 +125,8 @@ pub enum Document {
     LabSoak,
     /// `mose lab paper table3`
     LabPaperTable3,
+    /// What `mose lab uav --json` prints.
+    LabUav,
     /// What an agent publishes once a second
     Telemetry,
     /// Any of these commands, when it was refused or failed
@@ -176,7 +178,8 @@ impl Document {
             | Self::LabUnmovable
             | Self::LabFaults
             | Self::LabSoak
-            | Self::LabPaperTable3 => return None,
+            | Self::LabPaperTable3
+            | Self::LabUav => return None,
         })
     }
 }

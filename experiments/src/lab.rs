@@ -12,7 +12,7 @@ use mose_lab::{CgroupMode, Lab, LabConfig, LabError, LinkRate, ServiceOptions, s
 use crate::testbed::{config, open, show};
 use crate::{
     compare, connections, faults, guest, laps, paper, profiling, rehearsals, rounds, services, strategies,
-    targets, unmovable, volumes,
+    targets, uav, unmovable, volumes,
 };
 
 /// Runs a command of the lab.
@@ -66,6 +66,7 @@ pub(crate) fn run(command: commands::Lab<LinkRate, CgroupMode>) -> color_eyre::R
         commands::Lab::Faults(options) => return faults::run(&options),
         commands::Lab::Soak(options) => return faults::soak(&options),
         commands::Lab::Paper(options) => return paper::run(&options),
+        commands::Lab::Uav(options) => return uav::run(&options),
         commands::Lab::Unmovable(options) => return unmovable::run(&options),
     }
     Ok(ExitCode::SUCCESS)

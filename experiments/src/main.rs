@@ -10,6 +10,7 @@ mod guard;
 mod guest;
 mod lab;
 mod laps;
+mod moved;
 mod paper;
 mod profiling;
 mod rehearsals;

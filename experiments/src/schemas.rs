@@ -27,6 +27,7 @@ pub fn of(document: Document) -> Option<Schema> {
         Document::LabFaults => schema_of::<documents::FaultTable>(),
         Document::LabSoak => schema_of::<documents::Soak>(),
         Document::LabPaperTable3 => schema_of::<documents::Table3>(),
+        Document::LabUav => schema_of::<documents::UavRun>(),
         Document::LabUnmovable => schema_of::<documents::Unmovable>(),
         _ => return None,
     })

@@ -7,10 +7,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use color_eyre::eyre::{WrapErr, bail, eyre};
 use mose_flight::vehicle::live::{Flown, Told};
+use mose_lab::client::programs;
+use mose_lab::{CLIENT_NETNS, Lab};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -198,6 +200,19 @@ impl Drop for Vehicle {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Now, in milliseconds since 1970: hosts and vehicle are on this machine's clock.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+fn listen(pipe: impl Read + Send + 'static, heard: Arc<Mutex<Heard>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).line(&line);
+        }
+    })
 }
 
 #[cfg(test)]

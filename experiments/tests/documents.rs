@@ -186,8 +186,14 @@ fn what_the_lab_prints_fits_its_schemas() {
     };
     let host = mose_lab::HostStatus { host, up_since: Some(1), ready: true, daemons: vec![daemon] };
     let edge_link = mose_lab::LinkRate::Unshaped;
-    let status =
-        mose_lab::Status { ready: true, underlay: None, edge_link, cgroup_v2: false, radio: None, hosts: vec![host] };
+    let status = mose_lab::Status {
+        ready: true,
+        underlay: None,
+        edge_link,
+        cgroup_v2: false,
+        radio: None,
+        hosts: vec![host],
+    };
     fits("lab-status", &printed(&status));
     fits("lab-down", &printed(&mose_lab::DownReport { hosts: 5, ..mose_lab::DownReport::default() }));
 }

@@ -15,6 +15,7 @@ use crate::arguments::{PreCopy, Transport};
 pub use super::faults::{Faults, Soak};
 pub use super::paper::{Paper, PaperTable};
 pub use super::replace::Replace;
+pub use super::uav::Uav;
 
 /// What a word of the lab's own stands for: text in `mose`, which only hands it on, and a type of the testbed's in `mose-lab`, which
 /// refuses what it does not know.
@@ -136,6 +137,12 @@ pub enum Lab<Rate: Word, Cgroups: Word> {
     ///
     /// Calibrate first. The rows take turns, in an order that follows from the seed. Each trial takes under a minute.
     Paper(Paper),
+    /// Fly a UAV whose autopilot follows it from edge host to edge host, and print a line for each handover.
+    ///
+    /// Brings up what is missing, with a radio (see `mose lab radio`), and puts everything back at the end or at Ctrl-C. A real
+    /// autopilot, a real client and a simulated quadcopter (JSBSim, fetched at first use) fly the paper's circle at 5 m/s; the lap of a
+    /// minute has two handovers. Watch it in `mose` beside it, in the layout `handover`. The exit code is 1 where anything was lost.
+    Uav(Uav),
 }
 
 /// What a lab is brought up with.

@@ -7,6 +7,7 @@ mod paper;
 mod program;
 mod replace;
 mod told;
+mod uav;
 
 use std::path::Path;
 

@@ -5,6 +5,7 @@ mod faults;
 mod paper;
 mod rehearsals;
 mod services;
+mod uav;
 
 use mose_lab::baseline::Breakdown;
 use mose_lab::client::{ClientReport, Wait};
@@ -23,6 +24,7 @@ pub use paper::{
 };
 pub use rehearsals::{Found, Judged, Once, Pair, Rehearsals, Rehearsed, Sides, StepPair, StoodStill};
 pub use services::*;
+pub use uav::{UavFlight, UavHandover, UavRun};
 
 /// A line of `mose lab unmovable`: one kind of thing, what CRIU does with it, and what the check says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use color_eyre::eyre::{WrapErr, eyre};
 use mose_experiments::documents::Measured;
@@ -13,11 +13,12 @@ use mose_orchestrator::design::{Given, Wanted};
 use mose_pam::{Limits, Targets};
 use mose_protocol::record::Outcome;
 
-use super::flight::{AFTER_MS, BEFORE_MS, Moved, measured};
+use super::flight::measured;
 use super::fly::Testbed;
 use super::rows::{Row, Way};
 use crate::course::{EDGES, How, MOBILE, Orders, attach_clients, bandwidth, on};
-use crate::vehicle::Vehicle;
+use crate::moved::{AFTER_MS, BEFORE_MS, Moved};
+use crate::vehicle::{Vehicle, now_ms};
 
 /// The workload, and the service that MOSE moves.
 pub(crate) const SERVICE: &str = "autopilot";
@@ -187,9 +188,4 @@ fn untracked(lab: &Lab) -> color_eyre::Result<Option<String>> {
          that of mose lab guest has them"
             .to_owned()
     }))
-}
-
-/// Now, in milliseconds since 1970: hosts and vehicle are on this machine's clock.
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -98,7 +98,8 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         let text = fitting(scene, &["no handover yet".to_owned(), "none".to_owned()], room);
         return Line::from(scene.span(Role::Dim, text)).render(area, buf);
     }
-    let scale = u16::from(area.height > 3 && area.height as usize > rows.iter().filter(|row| row.last).count());
+    let scale =
+        u16::from(area.height > 3 && area.height as usize > rows.iter().filter(|row| row.last).count());
     rows.truncate(usize::from(area.height - scale));
     let label = rows.iter().map(|row| words::width(&row.label)).max().unwrap_or(0).min(LABEL) + 1;
     let figure = if room >= label + FIGURE + LEAST { FIGURE } else { NARROW };
