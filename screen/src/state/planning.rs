@@ -297,6 +297,8 @@ impl Planning {
 
 #[cfg(test)]
 mod tests {
+    use mose_pam::MetresPerSec;
+
     use super::*;
 
     #[test]
@@ -337,7 +339,10 @@ mod tests {
         }
         assert_eq!(seconds("0.5"), Ok(Millis(500.0)));
         assert_eq!(seconds("750ms"), Ok(Millis(750.0)));
-        let error = Application::default().read(Unit::Deviation, "1m").unwrap_err();
-        assert!(error.contains("such as"), "{error}");
+        // One that brakes late leaves its path however short the downtime is.
+        let braking = Application { vehicle: Vehicle::uav(MetresPerSec(5.0)), ..Application::default() };
+        let error = braking.read(Unit::Deviation, "1m").unwrap_err();
+        assert!(error.contains("such as 2.7m"), "{error}");
+        assert_eq!(Application::default().read(Unit::Deviation, "2.7m"), Ok(Millis(540.0)));
     }
 }

@@ -37,8 +37,12 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     let application = scene.state.application();
     if let Some(mut shown) = application.show(planning.unit, planning.downtime) {
         if planning.unit == Unit::Deviation {
-            let whose = scene.state.vehicle().map_or("configured", |(host, _)| host.as_str());
+            let whose = scene.state.vehicle().map_or("set", |(host, _)| host.as_str());
             shown = format!("{shown} at {} m/s ({whose})", application.vehicle.speed.0);
+            // The speed matters more than the words.
+            if words::width(&shown) + 6 > usize::from(area.width) {
+                shown = shown.replace(" off the path", "");
+            }
         }
         rows.insert(
             1,

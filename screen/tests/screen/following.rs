@@ -47,7 +47,8 @@ fn following() -> Typist {
 }
 
 fn notices(typist: &Typist) -> Vec<(Level, String)> {
-    typist.app.state().notices.all().map(|notice| (notice.level, notice.text.clone())).collect()
+    let all = typist.app.state().notices.all().filter(|notice| notice.text.starts_with("follow"));
+    all.map(|notice| (notice.level, notice.text.clone())).collect()
 }
 
 #[test]
@@ -199,5 +200,5 @@ fn a_target_in_metres_is_of_the_speed_that_the_vehicle_tells_and_follows_it() {
     assert_eq!(downtime(&typist), stepped);
     // Of one that hovers, or does not tell, the speed is the configured one, and that is said.
     typist.take(Event::Fleet(flies(0.1, Timestamp(NOW.0 + 2_000_000))));
-    typist.shows("at 5 m/s (configured)");
+    typist.shows("at 5 m/s (set)");
 }
