@@ -94,9 +94,7 @@ impl Headline {
         let worst_case = task.or_else(told).map(|forecast| forecast.bound.downtime);
         let over = time.zip(worst_case).is_some_and(|(time, worst)| time.0 > worst.0);
         let hosts = [track.from(), track.to()].into_iter().flatten();
-        let simulated = hosts
-            .filter_map(|name| data.fleet.host(name)?.hello())
-            .any(|hello| hello.simulated);
+        let simulated = hosts.filter_map(|name| data.fleet.host(name)?.hello()).any(|hello| hello.simulated);
         let at_least = act == Act::Stopped;
         Self { act, time, at_least, whose, worst_case, kept: over.then_some(false), simulated }
     }

@@ -118,7 +118,8 @@ pub(crate) fn watched(name: &str, plan: Plan, gap: f64, back: u64) -> Record {
 
 /// Earlier handovers: one cold, one by rounds.
 fn earlier(state: &mut State) {
-    for told in [watched("m-cold", Plan::cold(), 1520.0, 300_000), watched("m-1", migration::plan(5), 196.0, 200_000)]
+    for told in
+        [watched("m-cold", Plan::cold(), 1520.0, 300_000), watched("m-1", migration::plan(5), 196.0, 200_000)]
     {
         state.data.take(FleetEvent::Record(Box::new(told)), ago(100_000));
     }

@@ -67,7 +67,8 @@ impl<'a> Cast<'a> {
         let here = position(self.mobile?)?;
         let far = |host: &&&Host| position(host).map(|place| place.distance(&here).0);
         let known = self.edges.iter().filter(|host| far(host).is_some());
-        let nearest = known.min_by(|one, other| far(one).partial_cmp(&far(other)).unwrap_or(std::cmp::Ordering::Equal));
+        let nearest =
+            known.min_by(|one, other| far(one).partial_cmp(&far(other)).unwrap_or(std::cmp::Ordering::Equal));
         nearest.map(|host| (*host, false))
     }
 

@@ -102,7 +102,8 @@ fn boundary_name(scene: &Scene<'_>, cast: &Cast<'_>, ground: &Ground, labels: &m
     if let Some((x, y)) = ground.seen(lower) {
         for up in 0..3 {
             let row = y.saturating_sub(up);
-            let name = Name { at: (x, row), text: "handover line".to_owned(), role: Role::Predicted, below: false };
+            let name =
+                Name { at: (x, row), text: "handover line".to_owned(), role: Role::Predicted, below: false };
             if labels.beside(scene, &name, buf) {
                 return;
             }
@@ -143,7 +144,8 @@ fn route(scene: &Scene<'_>, cast: &Cast<'_>, ground: &Ground, raster: &mut Raste
         let home = ground.host(cast.home?)?;
         Some(OnTheWay { at: home, role: if cast.runs { Role::Service } else { Role::Dim } })
     };
-    let ends = |from: Option<&HostName>, to: Option<&HostName>| Some((ground.host(from?)?, ground.host(to?)?));
+    let ends =
+        |from: Option<&HostName>, to: Option<&HostName>| Some((ground.host(from?)?, ground.host(to?)?));
     let Some(track) = cast.moving else {
         let moved = story::news(scene, cast).and_then(|(track, _)| ends(track.from(), track.to()));
         if let Some((from, to)) = moved {
@@ -256,7 +258,13 @@ fn measure(scene: &Scene<'_>, ground: &Ground, labels: &mut Labels, buf: &mut Bu
     let y = area.bottom() - 1;
     if !ground.told {
         let text = "not to scale: no station says where it is";
-        labels.write(scene, Rect { x: area.x, y, width: words::width(text) as u16, height: 1 }, text, Role::Dim, buf);
+        labels.write(
+            scene,
+            Rect { x: area.x, y, width: words::width(text) as u16, height: 1 },
+            text,
+            Role::Dim,
+            buf,
+        );
         return;
     }
     let Some((metres, wide)) = ground.measure(area.width / 5).filter(|_| area.height >= 10) else { return };
@@ -315,6 +323,12 @@ impl Labels {
         let free = self.area.intersection(rect) == rect && !rect.is_empty();
         let free = free && self.taken.iter().all(|other| other.intersection(wide).is_empty());
         if free {
+            // The lines stay off the words.
+            for place in self.area.intersection(wide).positions() {
+                if let Some(cell) = buf.cell_mut(place) {
+                    cell.set_char(' ');
+                }
+            }
             buf.set_stringn(rect.x, rect.y, text, usize::from(rect.width), scene.style(role));
             self.taken.push(rect);
         }

@@ -96,14 +96,19 @@ fn live<'a>(scene: &Scene<'_>, width: usize, waits: Option<f64>) -> Shown<'a> {
             let waits = phrase::time(mose_pam::Millis(waits));
             (
                 Role::Bad,
-                vec![format!("{} {} waits for an answer, for {waits}", glyphs.no, host.name), "waiting".to_owned()],
+                vec![
+                    format!("{} {} waits for an answer, for {waits}", glyphs.no, host.name),
+                    "waiting".to_owned(),
+                ],
             )
         }
         (None, Some(_)) => (
             Role::Good,
             vec![format!("{} {} is answered", glyphs.yes, host.name), format!("{} answered", glyphs.yes)],
         ),
-        (None, None) => (Role::Dim, vec![format!("{} asks for nothing now", host.name), "no requests".to_owned()]),
+        (None, None) => {
+            (Role::Dim, vec![format!("{} asks for nothing now", host.name), "no requests".to_owned()])
+        }
     };
     let aside = strip.as_ref().map(legend).unwrap_or_default();
     let verdict = vec![scene.span(role, fitting(scene, &texts, width))];
@@ -177,7 +182,8 @@ fn lost<'a>(scene: &Scene<'_>, record: &Record, width: usize) -> Vec<Span<'a>> {
     let sum = |of: fn(&ClientGap) -> u64| clients.iter().map(of).fold(0_u64, u64::saturating_add);
     let (unanswered, resets, accepted) =
         (sum(|client| client.unanswered), sum(|client| client.resets), sum(|client| client.accepted));
-    let plural = |count: u64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    let plural =
+        |count: u64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
     let mut faults = Vec::new();
     if unanswered > 0 {
         faults.push(format!("{} never answered", plural(unanswered, "request")));

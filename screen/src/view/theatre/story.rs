@@ -105,21 +105,22 @@ fn told(scene: &Scene<'_>, cast: &Cast<'_>) -> (Role, Vec<String>, Option<String
     let on = following.filter(|following| following.on);
     if let Some(next) = on.and_then(|following| following.next.as_ref()) {
         let seconds = (next.at.since(data.now).0 / 1e3).ceil();
-        let when = if seconds >= 1.0 { format!("handover in {seconds:.0} s") } else { "handover due".to_owned() };
+        let when =
+            if seconds >= 1.0 { format!("handover in {seconds:.0} s") } else { "handover due".to_owned() };
         return (Role::Moving, vec![when], Some(next.why.clone()));
     }
     let Some(service) = cast.service else {
         return (Role::Dim, lines(&["no service is known yet"]), None);
     };
     match (cast.home, cast.runs) {
-        (Some(home), true) => (
-            Role::Text,
-            vec![format!("{service} runs at {home}"), format!("it runs at {home}")],
+        (Some(home), true) => {
+            (Role::Text, vec![format!("{service} runs at {home}"), format!("it runs at {home}")], None)
+        }
+        (Some(home), false) => (
+            Role::Warning,
+            vec![format!("{service} does not run at {home}"), "it does not run".to_owned()],
             None,
         ),
-        (Some(home), false) => {
-            (Role::Warning, vec![format!("{service} does not run at {home}"), "it does not run".to_owned()], None)
-        }
         (None, _) => (Role::Warning, vec![format!("nobody tells of {service}")], None),
     }
 }

@@ -53,7 +53,8 @@ impl Strip {
         if !hole.is_finite() || hole < 0.0 || width == 0 {
             return None;
         }
-        let mut answers: Vec<f64> = gap.answers_ms.iter().map(|at| at.0).filter(|at| at.is_finite()).collect();
+        let mut answers: Vec<f64> =
+            gap.answers_ms.iter().map(|at| at.0).filter(|at| at.is_finite()).collect();
         answers.sort_by(f64::total_cmp);
         let asked = rate.filter(|rate| rate.is_finite() && *rate > 0.0).map(|rate| 1e3 / rate);
         let period = spacing(&answers).or(asked);

@@ -36,7 +36,13 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let series = host.trips.get(&client.service);
     let values = series.map(|series| bridged(series.last(room, step, now))).unwrap_or_default();
     let most = values.iter().flatten().copied().fold(0.0_f64, f64::max);
-    heading(scene, client.silent.map_or(client.rtt, |_| None), most, Rect { height: area.height.min(1), ..area }, buf);
+    heading(
+        scene,
+        client.silent.map_or(client.rtt, |_| None),
+        most,
+        Rect { height: area.height.min(1), ..area },
+        buf,
+    );
     let marked = u16::from(area.height >= MARKED);
     let plot = Rect { y: area.y + 1, height: area.height.saturating_sub(1 + marked), ..area };
     plotted(scene, &values, most, plot, buf);
