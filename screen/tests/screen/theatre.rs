@@ -305,6 +305,15 @@ fn a_service_that_does_not_follow_says_so_with_the_reason() {
 }
 
 #[test]
+fn a_station_or_vehicle_that_is_not_well_says_so_on_the_map() {
+    let mut state = theatre::countdown();
+    state.data.take(FleetEvent::Gone(host("edge-b")), NOW);
+    everywhere(&state, &["edge-b lost"]);
+    state.data.now.0 += 60_000_000;
+    everywhere(&state, &["uav stale", "edge-a stale"]);
+}
+
+#[test]
 fn without_places_the_stations_are_shown_and_that_this_is_no_map() {
     let picture = text(&Easel::new("dark").pane(&quiet(), Pane::Map, (120, 40)));
     for wanted in ["edge-a", "edge-b", "uav", "not to scale", "● sockperf"] {
