@@ -54,13 +54,13 @@ impl Headline {
     pub(super) fn of(data: &Data, service: Option<&ServiceName>) -> Self {
         let mine = |of: Option<&ServiceName>| service.is_none() || of == service;
         let newest = data.migrations.all().rev().find(|track| mine(track.service()) && !track.is_rehearsal());
-        let going_on = |track: &&Track| !track.has_ended() || track.record.is_none() && !track.over;
-        if let Some(track) = newest.filter(going_on) {
+        if let Some(track) = newest.filter(|track| !track.has_ended()) {
             return Self::so_far(data, track);
         }
         let past = data.past.records().iter().find(|record| mine(Some(&record.service)) && moved(record));
         // It is over, and what was measured is still on its way.
-        let unmeasured = newest.filter(|track| track.record.is_none());
+        let heard = |track: &&Track| matches!(Still::of(track, data.now), Still::Heard(_));
+        let unmeasured = newest.filter(|track| track.record.is_none()).filter(heard);
         match (unmeasured, past) {
             (Some(track), _) => Self::so_far(data, track),
             (None, Some(record)) => Self::recorded(data, record),

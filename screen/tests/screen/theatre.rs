@@ -110,7 +110,7 @@ fn the_deviation_is_a_kink_of_the_trail() {
     for size in SIZES {
         let buffer = shown(&state, size);
         let (kink, trail) = (traced(&buffer, Role::Warning), traced(&buffer, Role::Mobile));
-        assert!(kink >= 2 && trail > 4 * kink, "{size:?}: {kink} cells of {trail}");
+        assert!(kink >= 2 && trail > 2 * kink, "{size:?}: {kink} cells of {trail}");
     }
     // One that nobody would see is none.
     let steady = shown(&theatre::steady(), (120, 40));
@@ -134,7 +134,7 @@ fn the_service_travels_as_a_dot_from_one_station_to_the_other() {
     assert!(columns[1] < columns[2] && columns[2] < columns[3], "{columns:?}");
     let copied = shown(&theatre::copying(), (120, 40));
     assert!(traced(&copied, Role::Moving) > 5, "its copy is seen on its way");
-    everywhere(&theatre::copying(), &["copying", "goes on running"]);
+    everywhere(&theatre::copying(), &["goes on running"]);
     everywhere(&theatre::over(), &["moved to edge-b"]);
 }
 
@@ -142,7 +142,7 @@ fn the_service_travels_as_a_dot_from_one_station_to_the_other() {
 fn the_number_is_six_rows_high_and_larger_where_there_is_room() {
     let state = theatre::over();
     assert_eq!(digits(&state, (35, 16)).0, 6);
-    assert_eq!(digits(&state, (100, 40)).0, 18);
+    assert_eq!(digits(&state, (100, 40)).0, 24);
     for size in SIZES {
         let buffer = shown(&state, size);
         let block = |cell: &&ratatui::buffer::Cell| cell.symbol() == "█" && cell.fg == colour(Role::Good);
@@ -159,7 +159,7 @@ fn the_number_is_green_where_the_promise_was_kept_and_red_where_it_was_not() {
     everywhere(&kept, &["as its client saw it", "worst case promised 310 ms", "✔"]);
     let exceeded = theatre::exceeded();
     assert_eq!(digits(&exceeded, size).1, colour(Role::Bad));
-    everywhere(&exceeded, &["✘ over: worst case promised 310 ms"]);
+    everywhere(&exceeded, &["✘ over: worst case"]);
     // It counts, and nothing is decided yet.
     let counting = theatre::stopped();
     assert_eq!(digits(&counting, size).1, colour(Role::Frozen));
@@ -302,6 +302,15 @@ fn a_service_that_does_not_follow_says_so_with_the_reason() {
     (following.on, following.trouble) = (true, Some("edge-b has no room for it".into()));
     state.data.take(FleetEvent::Following(Box::new(following)), NOW);
     everywhere(&state, &["edge-b has no room for it"]);
+}
+
+#[test]
+fn a_station_or_vehicle_that_is_not_well_says_so_on_the_map() {
+    let mut state = theatre::countdown();
+    state.data.take(FleetEvent::Gone(host("edge-b")), NOW);
+    everywhere(&state, &["edge-b lost"]);
+    state.data.now.0 += 60_000_000;
+    everywhere(&state, &["uav stale", "edge-a stale"]);
 }
 
 #[test]

@@ -12,8 +12,8 @@ use super::ground::Ground;
 use super::raster::Raster;
 use super::story::{self, Way};
 use crate::hit::{Hit, Hits};
-use crate::state::Host;
 use crate::state::trail::{self, Point};
+use crate::state::{Host, Presence};
 use crate::theme::Role;
 use crate::view::{Scene, words};
 
@@ -193,21 +193,27 @@ fn stations(
     buf: &mut Buffer,
     hits: &mut Hits,
 ) -> Vec<Name> {
-    let now = scene.state.shown().now;
     let mut names = Vec::new();
     for host in &cast.edges {
         let Some((x, y)) = ground.host(&host.name).and_then(|dot| ground.seen(dot)) else { continue };
-        let presence = host.presence(now);
-        let (role, text) = match presence.is_there() {
-            true => (Role::Edge, host.name.to_string()),
-            false => (Role::Bad, format!("{} {}", host.name, presence.name())),
-        };
+        let (role, text) = named(scene, host, Role::Edge);
         labels.mark(scene, (x, y), scene.theme.glyphs.here, role, buf);
         hits.note(Rect { x, y, width: 1, height: 1 }, Hit::Host(host.name.clone()));
         // The way of the service leads off at the side.
         names.push(Name { at: (x, y), text, role, below: true });
     }
     names
+}
+
+/// What a host is called on the map: with how it is, where that is not well.
+fn named(scene: &Scene<'_>, host: &Host, usual: Role) -> (Role, String) {
+    let presence = host.presence(scene.state.shown().now);
+    let role = match presence {
+        Presence::Live => return (usual, host.name.to_string()),
+        Presence::Stale | Presence::Unknown => Role::Warning,
+        Presence::Incompatible | Presence::Lost => Role::Bad,
+    };
+    (role, format!("{} {}", host.name, presence.name()))
 }
 
 /// The vehicle as an arrow that points where it flies.
@@ -221,15 +227,14 @@ fn vehicle(
 ) -> Option<Name> {
     let host = cast.mobile?;
     let (x, y) = ground.host(&host.name).and_then(|dot| ground.seen(dot))?;
-    let there = host.presence(scene.state.shown().now).is_there();
-    let role = if there { Role::Mobile } else { Role::Bad };
+    let (role, text) = named(scene, host, Role::Mobile);
     let glyph = position(host).filter(|_| ground.told).map_or(scene.theme.glyphs.live, |place| {
         let moves = place.speed.0 > 0.05 && place.heading.0.is_finite();
         if moves { arrow(scene, place.heading.0) } else { scene.theme.glyphs.live }
     });
     labels.mark(scene, (x, y), glyph, role, buf);
     hits.note(Rect { x, y, width: 1, height: 1 }, Hit::Host(host.name.clone()));
-    Some(Name { at: (x, y), text: host.name.to_string(), role, below: false })
+    Some(Name { at: (x, y), text, role, below: false })
 }
 
 /// The arrow that comes nearest to a heading in degrees clockwise from the north.
@@ -323,6 +328,12 @@ impl Labels {
         let free = self.area.intersection(rect) == rect && !rect.is_empty();
         let free = free && self.taken.iter().all(|other| other.intersection(wide).is_empty());
         if free {
+            // The lines stay off the words.
+            for place in self.area.intersection(wide).positions() {
+                if let Some(cell) = buf.cell_mut(place) {
+                    cell.set_char(' ');
+                }
+            }
             buf.set_stringn(rect.x, rect.y, text, usize::from(rect.width), scene.style(role));
             self.taken.push(rect);
         }

@@ -14,10 +14,12 @@ use crate::phrase;
 use crate::theme::Role;
 use crate::view::{Scene, figure, words};
 
-/// The columns of the labels and of the figures behind the bars, where there is room.
-const LABEL: usize = 19;
+/// Columns from which on the labels are whole, and there is a word behind the bars.
+const WIDE: usize = 56;
+/// The columns of what is told behind the bars: a time, a mark, whether it was simulated, and when it was.
 const FIGURE: usize = 22;
-const NARROW: usize = 14;
+/// The same without words.
+const NARROW: usize = 12;
 /// Below so many columns the bars are left out.
 const LEAST: usize = 8;
 /// The cells before a silence.
@@ -43,16 +45,14 @@ impl How {
         }
     }
 
-    fn label(self, record: &Record) -> String {
-        match self {
-            Self::ByHand => "by hand".to_owned(),
-            Self::Cold => "cold".to_owned(),
-            Self::Precopy => "pre-copy".to_owned(),
-            Self::Rounds => match record.iterations_made() {
-                0 => "pre-copy, rounds".to_owned(),
-                1 => "pre-copy, 1 round".to_owned(),
-                rounds => format!("pre-copy, {rounds} rounds"),
-            },
+    fn label(self, record: &Record, wide: bool) -> String {
+        match (self, record.iterations_made()) {
+            (Self::ByHand, _) => "by hand".to_owned(),
+            (Self::Cold, _) => "cold".to_owned(),
+            (Self::Precopy, _) => "pre-copy".to_owned(),
+            (Self::Rounds, rounds) if !wide => format!("pre-copy ×{rounds}"),
+            (Self::Rounds, 1) => "pre-copy, 1 round".to_owned(),
+            (Self::Rounds, rounds) => format!("pre-copy, {rounds} rounds"),
         }
     }
 }
@@ -68,7 +68,7 @@ struct Row<'a> {
 }
 
 /// The last record of each way of moving, then the others, newest first.
-fn rows<'a>(scene: &'a Scene<'_>) -> Vec<Row<'a>> {
+fn rows<'a>(scene: &'a Scene<'_>, wide: bool) -> Vec<Row<'a>> {
     let (data, service) = (scene.state.shown(), scene.state.followed());
     let mine = |record: &&Record| service.is_none_or(|service| *service == record.service);
     let done = |record: &&Record| record.outcome == Outcome::Done && record.rehearsal.is_none();
@@ -79,7 +79,7 @@ fn rows<'a>(scene: &'a Scene<'_>) -> Vec<Row<'a>> {
         let Some(time) = told.time.filter(|time| time.0.is_finite() && time.0 >= 0.0) else { continue };
         let how = How::of(record);
         let last = !seen.contains(&how);
-        let row = Row { label: how.label(record), record, told, time, last };
+        let row = Row { label: how.label(record, wide), record, told, time, last };
         if last {
             seen.push(how);
             first.push((how, row));
@@ -93,7 +93,8 @@ fn rows<'a>(scene: &'a Scene<'_>) -> Vec<Row<'a>> {
 
 pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let room = usize::from(area.width);
-    let mut rows = rows(scene);
+    let wide = room >= WIDE;
+    let mut rows = rows(scene, wide);
     if rows.is_empty() {
         let text = fitting(scene, &["no handover yet".to_owned(), "none".to_owned()], room);
         return Line::from(scene.span(Role::Dim, text)).render(area, buf);
@@ -101,8 +102,8 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let scale =
         u16::from(area.height > 3 && area.height as usize > rows.iter().filter(|row| row.last).count());
     rows.truncate(usize::from(area.height - scale));
-    let label = rows.iter().map(|row| words::width(&row.label)).max().unwrap_or(0).min(LABEL) + 1;
-    let figure = if room >= label + FIGURE + LEAST { FIGURE } else { NARROW };
+    let label = rows.iter().map(|row| words::width(&row.label)).max().unwrap_or(0).min(room / 2) + 1;
+    let figure = if wide { FIGURE } else { NARROW };
     let bars = room.saturating_sub(label + figure + 1);
     let longest = rows.iter().map(|row| row.time.0).fold(1.0_f64, f64::max);
     // All of the bar but what leads to the hole, and a little after the longest.
