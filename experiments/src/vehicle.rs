@@ -246,8 +246,8 @@ mod tests {
         let (told, flown) = vehicle.land().unwrap();
         assert_eq!(flown.answered, 10);
         assert!(told.last().unwrap().at_ms >= until);
-        let close = told.iter().find(|told| told.deviation_m < 1.0).unwrap().at_ms;
-        assert!(told.last().unwrap().at_ms - close >= 500, "300 ms steady, 200 ms on");
+        let far = told.iter().rfind(|told| told.deviation_m > 1.0).unwrap().at_ms;
+        assert!(told.last().unwrap().at_ms - far > 500, "300 ms steady, 200 ms on");
     }
 
     #[test]
