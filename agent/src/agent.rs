@@ -18,6 +18,7 @@ use mose_protocol::agent::{Capability, Hello, Role, ServiceInfo, ServiceState, T
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};
 use parking_lot::Mutex;
+use tokio::time::{Instant, sleep_until};
 use zenoh::Session;
 use zenoh::liveliness::LivelinessToken;
 use zenoh::query::{Query, Queryable};
@@ -32,6 +33,9 @@ use crate::profile::Profiler;
 use crate::steps::StepLog;
 use crate::surroundings::Surroundings;
 use crate::watch::Watches;
+
+/// How often telemetry goes out while a vehicle tells how it flies: it moves on by a metre. Podman is not asked more often for that.
+const IN_FLIGHT: Duration = Duration::from_millis(200);
 
 /// Past migrations that tell something of the links when an agent starts.
 const REMEMBERED: usize = 50;
@@ -380,17 +384,10 @@ impl Agent {
 
     async fn publish_telemetry(self: Arc<Self>) {
         let key = keys::telemetry(&self.config.host);
-        let mut ticks = tokio::time::interval(self.config.telemetry);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut listed = self.list_and_sample().await;
+        let mut list_at = Instant::now() + self.config.telemetry;
         loop {
-            ticks.tick().await;
-            let (services, trouble) = match self.services().await {
-                Ok(services) => (services, None),
-                Err(refusal) => (Vec::new(), Some(refusal.to_string())),
-            };
-            for service in services.iter().filter(|service| service.state == ServiceState::Running) {
-                self.profiler.sample(&service.name);
-            }
+            let (services, trouble) = listed.clone();
             let (host, links, profiles) =
                 (self.config.host.clone(), self.links.metrics(), self.profiler.latest());
             let (position, clients) = (self.surroundings.position(), self.surroundings.clients().await);
@@ -402,7 +399,27 @@ impl Agent {
             if let Err(error) = self.session.put(&key, bytes).await {
                 tracing::debug!(%error, "telemetry was not published");
             }
+            let now = Instant::now();
+            let next = if flight.is_some() { list_at.min(now + IN_FLIGHT) } else { list_at };
+            sleep_until(next).await;
+            if next == list_at {
+                listed = self.list_and_sample().await;
+                // One that was missed is left out.
+                list_at = (list_at + self.config.telemetry).max(Instant::now());
+            }
         }
+    }
+
+    /// The services, or what is wrong with them; those that run are sampled.
+    async fn list_and_sample(&self) -> (Vec<ServiceInfo>, Option<String>) {
+        let (services, trouble) = match self.services().await {
+            Ok(services) => (services, None),
+            Err(refusal) => (Vec::new(), Some(refusal.to_string())),
+        };
+        for service in services.iter().filter(|service| service.state == ServiceState::Running) {
+            self.profiler.sample(&service.name);
+        }
+        (services, trouble)
     }
 }
 
