@@ -310,7 +310,8 @@ mod tests {
     fn a_run_goes_on_only_with_what_it_was_begun_with_and_what_differs_is_named() {
         let folder = folder("differs");
         drop(open(&folder, Mode::Fresh, &setup()).0.unwrap());
-        let changes: [(fn(&mut Setup), &str); 5] = [
+        type Change = fn(&mut Setup);
+        let changes: [(Change, &str); 5] = [
             (|setup| setup.build = "b2".into(), "build: b1 there, b2 now"),
             (|setup| setup.seed = 2, "seed: 1 there, 2 now"),
             (|setup| setup.runs = 3, "runs: 2 there, 3 now"),
