@@ -25,7 +25,7 @@ fn without_files_there_is_what_comes_with_the_program_and_no_complaint() {
     assert_eq!(loaded.keymap, Keymap::builtin());
     assert_eq!(loaded.themes[loaded.theme], Theme::load("dark").unwrap());
     assert_eq!(loaded.layouts[loaded.layout].name, "operator");
-    assert_eq!(names(&loaded.layouts, |layout| &layout.name), ["operator", "explorer", "wall"]);
+    assert_eq!(names(&loaded.layouts, |layout| &layout.name), ["operator", "explorer", "wall", "handover"]);
     assert_eq!(said(&loaded), [] as [&str; 0]);
 }
 

@@ -21,7 +21,7 @@ const SIZES: [(u16, u16); 4] = [(80, 24), (120, 40), (200, 60), (300, 80)];
 fn shown(state: &State, size: (u16, u16)) -> Buffer {
     let easel = Easel::new("dark");
     let mut state = state.clone();
-    state.ui.layout = easel.layouts.iter().position(|layout| layout.name == "handover").unwrap();
+    state.ui.layout = easel.layouts.iter().position(|layout| layout.name == "handover").expect("the layout");
     easel.focus_first(&mut state, size);
     easel.draw(&state, size).0
 }
@@ -37,7 +37,7 @@ fn everywhere(state: &State, wanted: &[&str]) {
 }
 
 fn colour(role: Role) -> Color {
-    Theme::load("dark").unwrap().style(role).fg.unwrap()
+    Theme::load("dark").and_then(|theme| theme.style(role).fg).expect("a colour")
 }
 
 /// How many cells of that colour hold one of these glyphs.
@@ -57,7 +57,7 @@ fn digits(state: &State, size: (u16, u16)) -> (usize, Color) {
     let easel = Easel::new("dark");
     let buffer = easel.pane(state, Pane::Stopped, size);
     let blocks = |row: &&[ratatui::buffer::Cell]| row.iter().any(|cell| cell.symbol() == "█");
-    let block = buffer.content.iter().find(|cell| cell.symbol() == "█").unwrap();
+    let block = buffer.content.iter().find(|cell| cell.symbol() == "█").expect("digits");
     (rows(&buffer).filter(blocks).count(), block.fg)
 }
 

@@ -13,6 +13,9 @@ const MARGIN: f64 = 2.0;
 /// How far apart hosts are drawn that do not say where they are, in metres that nobody sees.
 const ROW: f64 = 200.0;
 
+/// A host, and where it stands, in metres.
+type Standing = (HostName, (f64, f64));
+
 /// From metres to dots.
 #[derive(Debug, Clone)]
 pub(super) struct Ground {
@@ -27,7 +30,7 @@ pub(super) struct Ground {
     /// Whether the places are those that the hosts tell: where no edge host tells its own, they stand in a row.
     pub(super) told: bool,
     /// Where each host stands, in metres.
-    places: Vec<(HostName, (f64, f64))>,
+    places: Vec<Standing>,
     area: Rect,
 }
 
@@ -37,7 +40,7 @@ fn metres(host: &Host) -> Option<(f64, f64)> {
 }
 
 /// The places of the edge hosts and of the vehicle: as they tell them, else in a row with the vehicle above.
-fn places(cast: &Cast<'_>) -> (bool, Vec<(HostName, (f64, f64))>) {
+fn places(cast: &Cast<'_>) -> (bool, Vec<Standing>) {
     let told = |host: &&Host| Some((host.name.clone(), metres(host)?));
     let known: Vec<_> = cast.edges.iter().filter_map(told).collect();
     if !known.is_empty() {
@@ -55,9 +58,8 @@ impl Ground {
     /// The ground that the hosts and their cells are on; `None` where there is no edge host.
     pub(super) fn of(cast: &Cast<'_>, lap: &[Point], area: Rect) -> Option<Self> {
         let (told, places) = places(cast);
-        let of_edge = |(name, place): &(HostName, (f64, f64))| {
-            cast.edges.iter().any(|host| host.name == *name).then_some(*place)
-        };
+        let of_edge =
+            |(name, place): &Standing| cast.edges.iter().any(|host| host.name == *name).then_some(*place);
         let edges: Vec<(f64, f64)> = places.iter().filter_map(of_edge).collect();
         let first = *edges.first()?;
         let lap = if told { lap } else { &[] };

@@ -47,13 +47,16 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
 
 fn cells(scene: &Scene<'_>, strip: &Strip, hole: Option<&str>, area: Rect, buf: &mut Buffer) {
     let glyphs = &scene.theme.glyphs;
+    let middle = area.y + area.height.saturating_sub(1) / 2;
     for (x, cell) in (area.x..area.right()).zip(&strip.cells) {
         let (glyph, role) = match cell {
             Cell::Answer => (glyphs.bar_end, Role::Good),
             Cell::Hole => (glyphs.frozen, Role::Frozen),
             Cell::Unknown => (glyphs.ghost, Role::Dim),
         };
-        (area.y..area.bottom()).for_each(|y| {
+        // What is not known is a line through the middle.
+        let is_drawn = |y: &u16| *cell != Cell::Unknown || *y == middle;
+        (area.y..area.bottom()).filter(is_drawn).for_each(|y| {
             buf.set_stringn(x, y, glyph, 1, scene.style(role));
         });
     }
@@ -62,8 +65,7 @@ fn cells(scene: &Scene<'_>, strip: &Strip, hole: Option<&str>, area: Rect, buf: 
     let width = words::width(&text);
     if width + 2 <= length {
         let x = area.x + (first + (length - width) / 2) as u16;
-        let y = area.y + area.height.saturating_sub(1) / 2;
-        buf.set_stringn(x, y, text, width, scene.style(Role::Text));
+        buf.set_stringn(x, middle, text, width, scene.style(Role::Text));
     }
 }
 

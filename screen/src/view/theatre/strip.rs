@@ -25,17 +25,19 @@ pub(super) struct Strip {
     pub(super) period: Option<f64>,
 }
 
-/// What is not shorter than that is no spacing of answers, in milliseconds: two of them were under way together.
+/// Answers that come sooner after one another were under way together, in milliseconds.
 const TOGETHER: f64 = 0.05;
+/// Over so many answers the time between two is taken: one that is early or late changes little of it.
+const OVER: usize = 8;
 
 /// The usual time between two answers, of those before the gap where there are enough.
 fn spacing(answers: &[f64]) -> Option<f64> {
-    let before: Vec<f64> = answers.iter().copied().filter(|at| *at <= 0.0).collect();
-    let steps = |answers: &[f64]| -> Vec<f64> {
-        let steps = answers.windows(2).filter(|pair| !(pair[0] <= 0.0 && pair[1] > 0.0));
-        steps.map(|pair| pair[1] - pair[0]).filter(|step| *step > TOGETHER).collect()
-    };
-    let mut steps = if before.len() > 3 { steps(&before) } else { steps(answers) };
+    let (before, after) = answers.split_at(answers.partition_point(|at| *at <= 0.0));
+    let steady = if before.len() > 3 { before } else { after };
+    let over = OVER.min(steady.len().checked_sub(1).filter(|steps| *steps > 0)?);
+    let mut steps: Vec<f64> =
+        steady.windows(over + 1).map(|answers| (answers[over] - answers[0]) / over as f64).collect();
+    steps.retain(|step| *step > TOGETHER);
     steps.sort_by(f64::total_cmp);
     steps.get(steps.len() / 2).copied()
 }
