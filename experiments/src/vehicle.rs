@@ -19,8 +19,8 @@ use nix::unistd::Pid;
 use crate::course::MOBILE;
 use crate::testbed::show;
 
-/// How far a vehicle may be from its reference to count as steady, in metres: undisturbed flight stays within a third of a metre.
-const STEADY_M: f64 = 0.5;
+/// How far a vehicle may be from its reference to count as steady, in metres: undisturbed flight stays within 0.2 m.
+const STEADY_M: f64 = 0.25;
 
 /// How long a vehicle may take to land when it is asked to.
 const LANDING: Duration = Duration::from_secs(10);

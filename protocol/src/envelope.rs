@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Telemetry;
+use crate::following::FollowNews;
 use crate::step::StepEvent;
 use crate::{Refusal, RefusalCode, Request, Response};
 
@@ -62,7 +63,7 @@ macro_rules! messages {
     )*};
 }
 
-messages!(Request, Response, Telemetry, StepEvent);
+messages!(Request, Response, Telemetry, StepEvent, FollowNews);
 
 /// `body` as bytes for the wire.
 ///

@@ -9,6 +9,7 @@ pub mod container;
 pub mod doctor;
 pub mod envelope;
 pub mod flight;
+pub mod following;
 pub mod forecast;
 pub mod handover;
 pub mod heard;

@@ -2,9 +2,10 @@
 
 use mose_protocol::agent::{Hello, Telemetry};
 use mose_protocol::check::Report;
+pub use mose_protocol::following::{Decision, Following, NextMove};
 use mose_protocol::record::Record;
 use mose_protocol::step::StepEvent;
-use mose_protocol::{HostName, Refusal, ServiceName, Timestamp};
+use mose_protocol::{HostName, Refusal};
 use serde::{Deserialize, Serialize};
 
 /// What comes from the agents, as it is recorded and replayed.
@@ -43,6 +44,8 @@ pub enum FleetEvent {
     Checked(Box<Report>),
     /// Whether a service follows its mobile host, and what comes next.
     Following(Box<Following>),
+    /// The same, said by another orchestrator: another console, or a command.
+    FollowingElsewhere(Box<Following>),
     /// A service is moved after its mobile host.
     Decided(Box<Decision>),
 }
@@ -56,47 +59,4 @@ pub struct Known {
     /// Why it should not be relied upon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<String>,
-}
-
-/// What the orchestrator that has a service follow its mobile host does, or is about to do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Following {
-    /// The service.
-    pub service: ServiceName,
-    /// The host that it follows.
-    pub mobile: HostName,
-    /// Whether it does.
-    pub on: bool,
-    /// Whether no migration is ordered now although it should be, or why the last one failed; for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
-    /// The move that comes next, as far as that can be foreseen; `None` while the mobile host is not on its way to another station.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<NextMove>,
-}
-
-/// A move after a mobile host that was decided and planned, and is ordered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Decision {
-    /// Which service.
-    pub service: ServiceName,
-    /// Where it is.
-    pub from: HostName,
-    /// Where it goes.
-    pub to: HostName,
-    /// Why, and how, for people: `cell 2 serves uav; pre-copy, worst case 180 ms`.
-    pub why: String,
-}
-
-/// A move that is foreseen.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NextMove {
-    /// Where the service is.
-    pub from: HostName,
-    /// Where it will go.
-    pub to: HostName,
-    /// When, on the console's clock; a time that is over means that it is due.
-    pub at: Timestamp,
-    /// Why, for people: `edge-b is nearer (92 m, edge-a 97 m)`.
-    pub why: String,
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use mose_orchestrator::fleet::Fleet;
-use mose_orchestrator::follow_me::{Aim, FollowMe, News, NextMove, Standing};
+use mose_orchestrator::follow_me::{Aim, FollowMe, News};
 use mose_pam::Targets;
 use mose_protocol::Refusal;
 use mose_screen::config::Config;
 use mose_screen::effect;
 use mose_screen::event::{Answer, Event};
-use mose_screen::fleet_event::{Decision, FleetEvent, Following};
+use mose_screen::fleet_event::FleetEvent;
 use mose_screen::state::Level;
 use mose_simulated::demo::Follow;
 use tokio::sync::broadcast::error::RecvError;
@@ -58,16 +58,14 @@ pub(super) async fn tell(follow_me: Arc<FollowMe>, events: mpsc::Sender<Event>) 
                     follow_me.switch(false);
                     say(&events, Level::Warning, format!("follow: {why}")).await;
                 }
-                let Some(following) = following(now) else { continue };
+                let Some(following) = now.following() else { continue };
                 if events.send(Event::Fleet(FleetEvent::Following(Box::new(following)))).await.is_err() {
                     return;
                 }
             }
             told = news.recv() => match told {
                 Ok(News::Planned(decided)) => {
-                    let NextMove { from, to, .. } = decided.due.clone();
-                    let decision = Decision { service: decided.service.clone(), from, to, why: decided.why() };
-                    let _ = events.send(Event::Fleet(FleetEvent::Decided(Box::new(decision)))).await;
+                    let _ = events.send(Event::Fleet(FleetEvent::Decided(Box::new(decided.decision())))).await;
                 }
                 // The steps and the record come from the agents, as of every migration; what troubles it, with how it stands.
                 Ok(News::Step(_) | News::Ended(_) | News::Trouble(_)) => {}
@@ -76,12 +74,4 @@ pub(super) async fn tell(follow_me: Arc<FollowMe>, events: mpsc::Sender<Event>) 
             }
         }
     }
-}
-
-fn following(standing: Standing) -> Option<Following> {
-    let Standing { on, pair, trouble, next } = standing;
-    let pair = pair?;
-    let next =
-        next.map(|NextMove { from, to, at, why }| mose_screen::fleet_event::NextMove { from, to, at, why });
-    Some(Following { service: pair.service, mobile: pair.mobile, on, trouble, next })
 }

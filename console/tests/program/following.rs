@@ -36,7 +36,7 @@ async fn a_service_follows_its_mobile_host_by_the_scenarios_targets_once_it_is_s
                 News::Planned(one) => {
                     let forecast = one.design.forecast();
                     assert!(forecast.bound.downtime.0 <= 500.0, "{forecast:?}");
-                    assert!(one.why().starts_with("b is nearer to uav ("), "{}", one.why());
+                    assert!(one.why().starts_with("cell 2 serves uav; "), "{}", one.why());
                     assert!(one.why().contains(", worst case "), "{}", one.why());
                     planned = Some((one.due.from, one.due.to));
                 }
@@ -131,7 +131,7 @@ async fn a_service_follows_by_the_targets_on_the_screen_and_stays_once_it_is_tol
     console.effects.send(Effect::Follow(Some(aim(12.0)))).unwrap();
     let decided = console.decision().await;
     assert_eq!((&decided.from, &decided.to), (&at("a"), &at("b")));
-    assert!(decided.why.starts_with("b is nearer to uav ("), "{}", decided.why);
+    assert!(decided.why.starts_with("cell 2 serves uav; "), "{}", decided.why);
     let record = console.record().await;
     assert_eq!(record.outcome, Outcome::Done, "{:?}", record.reason);
     // 12 m at the UAV's own 20 m/s.

@@ -1,8 +1,9 @@
 //! A record with all that one can have: these tests' sample, and that of the tests of `mose-lab`.
 
 use mose_pam::{
-    BitsPerSec, Bytes, Components, Millis, Objective, PagesPerSec, Plan, Rounds, RoundsRule, Strategy,
+    BitsPerSec, Bytes, Components, Metres, Millis, Objective, PagesPerSec, Plan, Rounds, RoundsRule, Strategy,
 };
+use mose_protocol::flight::{FlightError, FlightReport};
 use mose_protocol::forecast::{Figures, Forecast};
 use mose_protocol::record::{ClientGap, CriuTimes, Downtime, Outcome, Record, Rehearsal, StepTime};
 use mose_protocol::step::{Round, Step};
@@ -67,7 +68,7 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
                 packets: 400,
                 resets: 0,
                 accepted: 0,
-                answers_ms: Vec::new(),
+                answers_ms: vec![Millis(-5.0), Millis(184.0)],
             }],
         },
         forecast: Some(Box::new(Forecast {
@@ -84,7 +85,12 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
             why: "it fits".into(),
             rounds: Some(Rounds { rule: RoundsRule::Enough, chosen: 1, most: 7 }),
         })),
-        flights: Vec::new(),
+        flights: vec![FlightReport {
+            host: "uav".parse().unwrap(),
+            worst: FlightError { deviation_m: Metres(0.31), cross_track_m: Metres(0.2) },
+            undisturbed: Some(FlightError { deviation_m: Metres(0.15), cross_track_m: Metres(0.1) }),
+            watched_ms: Millis(8200.0),
+        }],
         rounds: vec![round()],
         steps: vec![StepTime {
             host: "edge-a".parse().unwrap(),

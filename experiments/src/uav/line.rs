@@ -38,7 +38,7 @@ pub(super) fn line(handover: &UavHandover) -> String {
     }
     let _ = write!(
         line,
-        ", {} off course (undisturbed {})",
+        ", {} off course ({} before)",
         metres(handover.deviation_m),
         metres(handover.undisturbed_deviation_m)
     );
@@ -61,7 +61,7 @@ fn flight(flight: &UavFlight) -> String {
         lost => format!("connection lost {lost} times"),
     };
     let mut text = format!(
-        "\n{} handovers {}: client silence {} (median), {} at most; at most {} off course (undisturbed {})\n\
+        "\n{} handovers {}: client silence {} (median), {} at most; at most {} off course ({} before, median)\n\
          {} of {} reports answered, {} lost, {connection}",
         done,
         way(flight.by_hand),
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(
             told,
             "  3  edge-a → edge-b  client silence 183 ms, service stopped 171 ms (worst case 231 ms), 0.21 m off course \
-             (undisturbed 0.15 m)"
+             (0.15 m before)"
         );
         assert!(told.chars().count() <= 140);
         assert!(line(&handover(Outcome::RolledBack)).contains("rolled back: CRIU could not dump it; "));

@@ -214,8 +214,8 @@ mod tests {
         let east = Ned::new(0.0, 100.0, -20.0);
         assert_eq!(radio.at(Ned::new(0.0, 0.0, -20.0), 0.0).unwrap().serving, 0);
         assert_eq!(radio.at(east, 1.0).unwrap().serving, 0);
-        assert_eq!(radio.at(east, 1.1).unwrap().serving, 0);
-        assert_eq!(radio.at(east, 1.2).unwrap().serving, 1);
+        assert_eq!(radio.at(east, 1.125).unwrap().serving, 0);
+        assert_eq!(radio.at(east, 1.25).unwrap().serving, 1);
         assert_eq!(Radio::new(Vec::new()).at(east, 0.0), None);
     }
 

@@ -15,6 +15,7 @@ mod words;
 use std::sync::Arc;
 
 use mose_pam::{InputError, Limits, Metres, MetresPerSec, Millis, Objective, RoundsRule, Targets, Vehicle};
+use mose_protocol::following::{Decision, Following};
 use mose_protocol::record::Record;
 use mose_protocol::step::StepEvent;
 use mose_protocol::{Refusal, ServiceName};
@@ -24,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::design::{Design, Given, Wanted};
 use crate::fleet::Fleet;
 
-pub use judge::NextMove;
+pub use mose_protocol::following::NextMove;
 pub use pair::Pair;
 
 /// News that wait for a reader who is slow.
@@ -99,6 +100,15 @@ pub struct Standing {
     pub next: Option<NextMove>,
 }
 
+impl Standing {
+    /// The same as it is told; `None` while it is not known who follows whom.
+    #[must_use]
+    pub fn following(self) -> Option<Following> {
+        let Self { on, pair, trouble, next } = self;
+        pair.map(|pair| Following { service: pair.service, mobile: pair.mobile, on, trouble, next })
+    }
+}
+
 /// What was done.
 #[derive(Debug, Clone)]
 pub enum News {
@@ -124,6 +134,13 @@ pub struct Planned {
 }
 
 impl Planned {
+    /// What is told of it.
+    #[must_use]
+    pub fn decision(&self) -> Decision {
+        let NextMove { from, to, .. } = self.due.clone();
+        Decision { service: self.service.clone(), from, to, why: self.why() }
+    }
+
     /// Why it is moved, and how, in a line: `cell 2 serves uav; pre-copy, worst case 180 ms`.
     #[must_use]
     pub fn why(&self) -> String {

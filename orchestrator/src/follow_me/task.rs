@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder, Retryable};
 use mose_protocol::agent::{Role, Telemetry};
+use mose_protocol::following::{FollowNews, FollowWhat, NextMove};
 use mose_protocol::handover::ImagePolicy;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::StepEvent;
@@ -16,7 +17,7 @@ use zenoh::handlers::{FifoChannelHandler, RingChannel, RingChannelHandler};
 use zenoh::pubsub::Subscriber;
 use zenoh::sample::{Sample, SampleKind};
 
-use super::judge::{Hindrance, Judge, NextMove, Verdict};
+use super::judge::{Hindrance, Judge, Verdict};
 use super::pair::{self, Pair};
 use super::sight::Sight;
 use super::{Aim, News, Orders, Planned, Standing};
@@ -253,6 +254,12 @@ impl Task {
         {
             let _ = self.news.send(News::Trouble(trouble.clone()));
         }
+        // While nothing follows, others are told nothing: there may be several such consoles.
+        if (standing.on || before.on)
+            && let Some(following) = standing.clone().following()
+        {
+            tell_others(&self.fleet, FollowWhat::Stands(Box::new(following)));
+        }
         if standing.on || standing != before {
             self.told.send_replace(standing);
         }
@@ -314,6 +321,7 @@ async fn migrate(
     let (plan, forecast) = (design.plan(), Some(Box::new(design.forecast())));
     let service = pair.service.clone();
     let planned = Planned { service: service.clone(), due: due.clone(), design };
+    tell_others(fleet, FollowWhat::Decided(Box::new(planned.decision())));
     let _ = news.send(News::Planned(Box::new(planned)));
     let order = Order {
         service,
@@ -331,4 +339,15 @@ async fn migrate(
         let _ = news.send(News::Step(Box::new(event.clone())));
     };
     Box::pin(order::carry_out(fleet, &order, step)).await
+}
+
+/// Tells all who listen, such as consoles; one that misses it hears the next.
+fn tell_others(fleet: &Fleet, what: FollowWhat) {
+    let session = fleet.session().clone();
+    tokio::spawn(async move {
+        let Ok(bytes) = envelope::seal(&FollowNews { told_at: Timestamp::now(), what }) else { return };
+        if let Err(error) = session.put(keys::FOLLOWING, bytes).await {
+            tracing::debug!(%error, "others do not hear what follows");
+        }
+    });
 }

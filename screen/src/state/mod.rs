@@ -12,6 +12,7 @@ pub mod still;
 pub mod trail;
 pub mod ui;
 
+use mose_pam::Millis;
 use mose_protocol::agent::{Role, ServiceInfo, ServiceState};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, ServiceName, Timestamp};
@@ -89,6 +90,9 @@ impl Source {
     }
 }
 
+/// How long it holds what another orchestrator said of what follows.
+const SAID_AGAIN: Millis = Millis(3500.0);
+
 /// What came from the agents. A frozen picture is a copy of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Data {
@@ -102,6 +106,8 @@ pub struct Data {
     pub past: Past,
     /// Whether a service follows its mobile host, where anybody says so.
     pub following: Option<Following>,
+    /// When another orchestrator last said that.
+    pub elsewhere: Option<Timestamp>,
 }
 
 impl Data {
@@ -114,7 +120,15 @@ impl Data {
             migrations: Migrations::default(),
             past: self.past.emptied(),
             following: None,
+            elsewhere: None,
         }
+    }
+
+    /// Whether another orchestrator, a console or a command, has a service follow its mobile host. It says so once a second.
+    #[must_use]
+    pub fn follows_elsewhere(&self) -> bool {
+        let on = self.following.as_ref().is_some_and(|following| following.on);
+        on && self.elsewhere.is_some_and(|heard| self.now.since(heard) <= SAID_AGAIN)
     }
 
     /// Takes in what came from an agent at `now`.
@@ -132,7 +146,12 @@ impl Data {
                 self.migrations.record(&record);
                 self.past.take(record);
             }
-            FleetEvent::Following(following) => self.following = Some(*following),
+            // That nothing follows here does not matter while another orchestrator has it follow.
+            FleetEvent::Following(following) if !following.on && self.follows_elsewhere() => {}
+            FleetEvent::Following(following) => (self.following, self.elsewhere) = (Some(*following), None),
+            FleetEvent::FollowingElsewhere(following) => {
+                (self.following, self.elsewhere) = (Some(*following), Some(now));
+            }
             // Of the plan and of the notices, not of what is there.
             FleetEvent::Calibration { .. } | FleetEvent::Checked(_) | FleetEvent::Decided(_) => {}
         }
@@ -208,6 +227,7 @@ impl State {
                 migrations: Migrations::default(),
                 past: Past::new(config.history),
                 following: None,
+                elsewhere: None,
             },
             frozen: None,
             planning: Planning::of(config),

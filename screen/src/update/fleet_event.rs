@@ -47,7 +47,17 @@ pub(super) fn on_fleet_event(state: &mut Settled, told: FleetEvent, now: Timesta
         FleetEvent::Calibration { from, to, known } => {
             calibration::told(state, (from.clone(), to.clone()), known, now);
         }
+        FleetEvent::Following(following) if !following.on && state.data.follows_elsewhere() => {}
         FleetEvent::Following(following) => follow(state, following, now),
+        FleetEvent::FollowingElsewhere(following) => {
+            let (service, mobile) = (&following.service, &following.mobile);
+            if following.on && !state.data.follows_elsewhere() {
+                let text = format!("follow on: another console or command has {service} follow {mobile}");
+                state.notices.say(Level::Info, text, now);
+            } else {
+                follow(state, following, now);
+            }
+        }
         FleetEvent::Decided(decision) => {
             let Decision { service, from, to, why } = &**decision;
             state.notices.say(Level::Info, format!("follow: {service} {from} → {to}: {why}"), now);

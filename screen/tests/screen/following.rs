@@ -202,3 +202,23 @@ fn a_target_in_metres_is_of_the_speed_that_the_vehicle_tells_and_follows_it() {
     typist.take(Event::Fleet(flies(0.1, Timestamp(NOW.0 + 2_000_000))));
     typist.shows("at 5 m/s (set)");
 }
+
+#[test]
+fn what_another_orchestrator_has_follow_is_shown_and_not_taken_from_it() {
+    let mut typist = Typist::at(flying());
+    let elsewhere = || Event::Fleet(FleetEvent::FollowingElsewhere(Box::new(told(true))));
+    typist.take(tells(told(false)));
+    typist.take(elsewhere());
+    // This console's own follower says again and again that it is off.
+    typist.take(tells(told(false)));
+    typist.take(elsewhere());
+    typist.shows("follow on");
+    let said: Vec<String> = notices(&typist).into_iter().map(|(_, text)| text).collect();
+    assert_eq!(said, ["follow on: another console or command has sockperf follow uav"]);
+    typist.types("A");
+    assert!(typist.app.state().aimed.is_none(), "it is not switched on a second time");
+    // It is over there: the next word of this console's own counts again.
+    typist.take(Event::Fleet(FleetEvent::FollowingElsewhere(Box::new(told(false)))));
+    typist.take(tells(told(false)));
+    typist.shows("follow off");
+}

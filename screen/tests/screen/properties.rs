@@ -160,11 +160,14 @@ fn wire_record() -> impl Strategy<Value = FleetEvent> {
 
 fn wire_following() -> impl Strategy<Value = FleetEvent> {
     let next = proptest::option::of((named(), named(), time(), text()));
-    (named(), any::<bool>(), proptest::option::of(text()), next).prop_map(|(mobile, on, trouble, next)| {
-        let next = next.map(|(from, to, at, why)| NextMove { from: host(from), to: host(to), at, why });
-        let service = fleet::service(SERVICES[0]);
-        FleetEvent::Following(Box::new(Following { service, mobile: host(mobile), on, trouble, next }))
-    })
+    (named(), any::<(bool, bool)>(), proptest::option::of(text()), next).prop_map(
+        |(mobile, (on, here), trouble, next)| {
+            let next = next.map(|(from, to, at, why)| NextMove { from: host(from), to: host(to), at, why });
+            let service = fleet::service(SERVICES[0]);
+            let following = Box::new(Following { service, mobile: host(mobile), on, trouble, next });
+            if here { FleetEvent::Following(following) } else { FleetEvent::FollowingElsewhere(following) }
+        },
+    )
 }
 
 fn wire() -> impl Strategy<Value = FleetEvent> {

@@ -95,6 +95,13 @@ fn told(at: Timestamp) -> Vec<FleetEvent> {
             trouble: None,
             next: None,
         })),
+        FleetEvent::FollowingElsewhere(Box::new(Following {
+            service: service("sockperf"),
+            mobile: host("uav"),
+            on: true,
+            trouble: None,
+            next: None,
+        })),
         FleetEvent::Decided(Box::new(Decision {
             service: service("sockperf"),
             from: host("edge-a"),

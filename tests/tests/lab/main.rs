@@ -21,6 +21,7 @@ mod pre_copy;
 mod refusals;
 mod rehearsal;
 mod services;
+mod uav;
 mod unmovable;
 mod volumes;
 mod what_moves;

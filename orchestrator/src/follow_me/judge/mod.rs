@@ -2,24 +2,12 @@
 
 use mose_pam::Millis;
 use mose_protocol::agent::{Cell, Position, ServiceState, Telemetry};
+use mose_protocol::following::NextMove;
 use mose_protocol::{HostName, Timestamp};
 
 use super::foresight::{self, Station};
 use super::pair::Pair;
 use super::sight::{Instance, Sight};
-
-/// A move that is foreseen, or due.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NextMove {
-    /// Where the service is.
-    pub from: HostName,
-    /// Where it will go.
-    pub to: HostName,
-    /// When, on this machine's clock; a time that is over means that it is due.
-    pub at: Timestamp,
-    /// Why, for people.
-    pub why: String,
-}
 
 /// How long a migration takes until one was seen.
 const TAKES: Millis = Millis(3000.0);

@@ -1,0 +1,113 @@
+//! A service that follows its mobile host: what the orchestrator that has it follow tells all others.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{HostName, ServiceName, Timestamp};
+
+/// What the orchestrator that has a service follow its mobile host does, or is about to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Following {
+    /// The service.
+    pub service: ServiceName,
+    /// The host that it follows.
+    pub mobile: HostName,
+    /// Whether it does.
+    pub on: bool,
+    /// Whether no migration is ordered now although it should be, or why the last one failed; for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// The move that comes next, as far as that can be foreseen; `None` while the mobile host is not on its way to another station.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<NextMove>,
+}
+
+/// A move after a mobile host that was decided and planned, and is ordered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Which service.
+    pub service: ServiceName,
+    /// Where it is.
+    pub from: HostName,
+    /// Where it goes.
+    pub to: HostName,
+    /// Why, and how, for people: `cell 2 serves uav; pre-copy, worst case 180 ms`.
+    pub why: String,
+}
+
+/// A move that is foreseen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NextMove {
+    /// Where the service is.
+    pub from: HostName,
+    /// Where it will go.
+    pub to: HostName,
+    /// When, on the clock of whoever reads it; a time that is over means that it is due.
+    pub at: Timestamp,
+    /// Why, for people: `edge-b is nearer (92 m, edge-a 97 m)`.
+    pub why: String,
+}
+
+/// What is told, and when it was, on the clock of whoever tells it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FollowNews {
+    /// When.
+    pub told_at: Timestamp,
+    /// What.
+    pub what: FollowWhat,
+}
+
+/// What an orchestrator that has a service follow tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FollowWhat {
+    /// How it stands: at every change, and once a second while the service follows.
+    Stands(Box<Following>),
+    /// A move that was decided.
+    Decided(Box<Decision>),
+}
+
+impl FollowNews {
+    /// What was told, with its times on the clock of whoever reads it `now`.
+    #[must_use]
+    pub fn read(mut self, now: Timestamp) -> FollowWhat {
+        if let FollowWhat::Stands(following) = &mut self.what
+            && let Some(next) = &mut following.next
+        {
+            let later = now.0.cast_signed().wrapping_sub(self.told_at.0.cast_signed());
+            next.at = Timestamp(next.at.0.saturating_add_signed(later));
+        }
+        self.what
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_countdown_goes_by_the_readers_clock() {
+        let next = |at| NextMove {
+            from: "edge-a".parse().unwrap(),
+            to: "edge-b".parse().unwrap(),
+            at: Timestamp(at),
+            why: "it is nearer".to_owned(),
+        };
+        let told = |at| Following {
+            service: "web".parse().unwrap(),
+            mobile: "uav".parse().unwrap(),
+            on: true,
+            trouble: None,
+            next: Some(next(at)),
+        };
+        for (told_at, now) in [(1000, 9000), (9000, 1000), (9000, 9000)] {
+            let news = FollowNews {
+                told_at: Timestamp(told_at),
+                what: FollowWhat::Stands(Box::new(told(told_at + 40))),
+            };
+            assert_eq!(news.read(Timestamp(now)), FollowWhat::Stands(Box::new(told(now + 40))));
+        }
+        let absurd = FollowNews { told_at: Timestamp(u64::MAX), what: FollowWhat::Stands(Box::new(told(5))) };
+        let FollowWhat::Stands(read) = absurd.read(Timestamp(1)) else { panic!() };
+        assert!(read.next.is_some(), "whatever a peer says, it is read");
+    }
+}
