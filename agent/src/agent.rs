@@ -15,6 +15,7 @@ use mose_driver::{Ask, Busy, HandOvers, Tasks};
 use mose_engine::Engine;
 use mose_engine::aside::aside;
 use mose_protocol::agent::{Capability, Hello, Role, ServiceInfo, ServiceState, Telemetry};
+use mose_protocol::following::FollowNews;
 use mose_protocol::transfer::TransportKind;
 use mose_protocol::{HostName, Refusal, RefusalCode, Reply, Request, Response, Timestamp, envelope, keys};
 use parking_lot::Mutex;
@@ -36,6 +37,9 @@ use crate::watch::Watches;
 
 /// How often telemetry goes out while a vehicle tells how it flies: it moves on by a metre. Podman is not asked more often for that.
 const IN_FLIGHT: Duration = Duration::from_millis(200);
+
+/// How long it holds that a service follows this host: whoever has it follow says so once a second.
+const SAID_AGAIN: Duration = Duration::from_secs(3);
 
 /// Past migrations that tell something of the links when an agent starts.
 const REMEMBERED: usize = 50;
@@ -86,6 +90,8 @@ pub struct Agent {
     started_at: Timestamp,
     /// What ran here when the engine was last asked with success.
     listed: Mutex<Option<(Timestamp, Vec<ServiceInfo>)>>,
+    /// What an orchestrator said last of a service that follows this host, and when.
+    following: Mutex<Option<(Box<FollowNews>, Instant)>>,
     declared: Mutex<Declared>,
 }
 
@@ -135,6 +141,7 @@ impl Agent {
                 started_at: Timestamp::now(),
                 heard: HeardOf::default(),
                 listed: Mutex::default(),
+                following: Mutex::default(),
                 declared: Mutex::default(),
                 journals,
                 history,
@@ -291,6 +298,10 @@ impl Agent {
             Request::Watch { migration, target } => {
                 self.watches.begin(&migration, target).await.map(|()| Reply::Ok)
             }
+            Request::Following(news) => {
+                *self.following.lock() = Some((news, Instant::now()));
+                Ok(Reply::Ok)
+            }
             Request::Flight(times) => Ok(Reply::Flight(self.surroundings.flown(&times))),
             Request::Watched { migration, stop, outage } => {
                 Ok(Reply::Watched(self.watches.seen(&migration, stop, outage).await))
@@ -393,8 +404,20 @@ impl Agent {
             let (position, clients) = (self.surroundings.position(), self.surroundings.clients().await);
             let at = Timestamp::now();
             let (radio, flight) = (self.surroundings.radio(), self.surroundings.flight());
-            let telemetry =
-                Telemetry { host, at, services, profiles, links, position, radio, flight, clients, trouble };
+            let following = self.followed_by();
+            let telemetry = Telemetry {
+                host,
+                at,
+                services,
+                profiles,
+                links,
+                position,
+                radio,
+                flight,
+                following,
+                clients,
+                trouble,
+            };
             let Ok(bytes) = envelope::seal(&telemetry) else { continue };
             if let Err(error) = self.session.put(&key, bytes).await {
                 tracing::debug!(%error, "telemetry was not published");
@@ -408,6 +431,13 @@ impl Agent {
                 list_at = (list_at + self.config.telemetry).max(Instant::now());
             }
         }
+    }
+
+    /// What an orchestrator says of a service that follows this host, while it says so.
+    fn followed_by(&self) -> Option<Box<FollowNews>> {
+        let told = self.following.lock();
+        let (news, at) = told.as_ref()?;
+        (at.elapsed() < SAID_AGAIN).then(|| news.clone())
     }
 
     /// The services, or what is wrong with them; those that run are sampled.

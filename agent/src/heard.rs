@@ -125,6 +125,7 @@ mod tests {
             position: None,
             radio: None,
             flight: None,
+            following: None,
             clients: Vec::new(),
             trouble: trouble.map(str::to_owned),
         })

@@ -69,6 +69,13 @@ impl Fleet {
         &self.session
     }
 
+    /// What tells this orchestrator from others.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.session.zid().to_le_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// How many agents were named.
     const fn expected(&self) -> usize {
         self.endpoints.len()

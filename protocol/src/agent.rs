@@ -8,6 +8,7 @@ use mose_pam::{Bytes, Metres, MetresPerSec, Millis};
 use serde::{Deserialize, Serialize};
 
 use crate::flight::FlightError;
+use crate::following::FollowNews;
 use crate::link::LinkMetrics;
 use crate::metrics::ServiceMetrics;
 use crate::{HostName, ServiceName, Timestamp};
@@ -224,6 +225,9 @@ pub struct Telemetry {
     /// How the vehicle that carries it flies now; `None` where none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flight: Option<FlightError>,
+    /// What an orchestrator last told of a service that follows this host; `None` where that is over, or it fell silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub following: Option<Box<FollowNews>>,
     /// Its clients, where they are known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<ClientInfo>,

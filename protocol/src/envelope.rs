@@ -4,7 +4,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Telemetry;
-use crate::following::FollowNews;
 use crate::step::StepEvent;
 use crate::{Refusal, RefusalCode, Request, Response};
 
@@ -63,7 +62,7 @@ macro_rules! messages {
     )*};
 }
 
-messages!(Request, Response, Telemetry, StepEvent, FollowNews);
+messages!(Request, Response, Telemetry, StepEvent);
 
 /// `body` as bytes for the wire.
 ///

@@ -6,6 +6,7 @@ use crate::{HostName, ServiceName, Timestamp};
 
 /// What the orchestrator that has a service follow its mobile host does, or is about to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Following {
     /// The service.
     pub service: ServiceName,
@@ -36,6 +37,7 @@ pub struct Decision {
 
 /// A move that is foreseen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NextMove {
     /// Where the service is.
     pub from: HostName,
@@ -47,36 +49,27 @@ pub struct NextMove {
     pub why: String,
 }
 
-/// What is told, and when it was, on the clock of whoever tells it.
+/// What an orchestrator tells the mobile host's agent, which tells it on: at every change, and once a second while the service follows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FollowNews {
-    /// When.
+    /// The orchestrator: a number that tells it from others.
+    pub by: u64,
+    /// When it was told, on that one's clock.
     pub told_at: Timestamp,
-    /// What.
-    pub what: FollowWhat,
-}
-
-/// What an orchestrator that has a service follow tells.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FollowWhat {
-    /// How it stands: at every change, and once a second while the service follows.
-    Stands(Box<Following>),
-    /// A move that was decided.
-    Decided(Box<Decision>),
+    /// How it stands.
+    pub following: Following,
 }
 
 impl FollowNews {
-    /// What was told, with its times on the clock of whoever reads it `now`.
+    /// How it stands, with its times on the clock of whoever reads it `now`.
     #[must_use]
-    pub fn read(mut self, now: Timestamp) -> FollowWhat {
-        if let FollowWhat::Stands(following) = &mut self.what
-            && let Some(next) = &mut following.next
-        {
+    pub fn read(mut self, now: Timestamp) -> Following {
+        if let Some(next) = &mut self.following.next {
             let later = now.0.cast_signed().wrapping_sub(self.told_at.0.cast_signed());
             next.at = Timestamp(next.at.0.saturating_add_signed(later));
         }
-        self.what
+        self.following
     }
 }
 
@@ -100,14 +93,10 @@ mod tests {
             next: Some(next(at)),
         };
         for (told_at, now) in [(1000, 9000), (9000, 1000), (9000, 9000)] {
-            let news = FollowNews {
-                told_at: Timestamp(told_at),
-                what: FollowWhat::Stands(Box::new(told(told_at + 40))),
-            };
-            assert_eq!(news.read(Timestamp(now)), FollowWhat::Stands(Box::new(told(now + 40))));
+            let news = FollowNews { by: 1, told_at: Timestamp(told_at), following: told(told_at + 40) };
+            assert_eq!(news.read(Timestamp(now)), told(now + 40));
         }
-        let absurd = FollowNews { told_at: Timestamp(u64::MAX), what: FollowWhat::Stands(Box::new(told(5))) };
-        let FollowWhat::Stands(read) = absurd.read(Timestamp(1)) else { panic!() };
-        assert!(read.next.is_some(), "whatever a peer says, it is read");
+        let absurd = FollowNews { by: 1, told_at: Timestamp(u64::MAX), following: told(5) };
+        assert!(absurd.read(Timestamp(1)).next.is_some(), "whatever a peer says, it is read");
     }
 }

@@ -35,9 +35,6 @@ pub fn host_of_telemetry(key: &str) -> Option<HostName> {
     key.strip_prefix("mose/agent/")?.strip_suffix("/telemetry")?.parse().ok()
 }
 
-/// Where an orchestrator that has a service follow its mobile host tells how that stands.
-pub const FOLLOWING: &str = "mose/following";
-
 /// Every agent's telemetry.
 pub const TELEMETRY_ALL: &str = "mose/agent/*/telemetry";
 

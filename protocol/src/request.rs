@@ -6,6 +6,7 @@ use crate::agent::{Hello, Location, ServiceInfo};
 use crate::check::{Arrival, Report};
 use crate::doctor::Check;
 use crate::flight::{FlightReport, FlightTimes};
+use crate::following::FollowNews;
 use crate::handover::{HandoverState, Outage, Prepare, Prepared, Task, WatchTarget, Watched};
 use crate::heard::Heard;
 use crate::link::{LinkMetrics, ProbeOffer, ProbeOrder};
@@ -100,6 +101,8 @@ pub enum Request {
     },
     /// Vehicle's host: how did it fly? Answered with nothing where no vehicle tells.
     Flight(FlightTimes),
+    /// Mobile host: a service follows it, or no more. Told on in its telemetry.
+    Following(Box<FollowNews>),
     /// How large is this service's state, and how fast is it dirtied?
     Profile(ServiceName),
     /// What is known of migrations to that host: its calibration profile?
@@ -168,6 +171,7 @@ impl Request {
             Self::Watch { .. } => "watch",
             Self::Watched { .. } => "watched",
             Self::Flight(_) => "flight",
+            Self::Following(_) => "following",
             Self::Profile(_) => "profile",
             Self::Calibration(_) => "calibration",
             Self::Calibrate { .. } => "calibrate",

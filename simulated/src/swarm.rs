@@ -214,6 +214,7 @@ impl Member {
             position: Some(position),
             radio: None,
             flight: None,
+            following: None,
             clients: Vec::new(),
             trouble: None,
         }

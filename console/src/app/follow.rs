@@ -8,7 +8,6 @@ use backon::{ExponentialBuilder, Retryable};
 use mose_orchestrator::fleet::Fleet;
 use mose_orchestrator::follow::Follower;
 use mose_protocol::agent::Telemetry;
-use mose_protocol::following::{FollowNews, FollowWhat};
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::{Step, StepEvent};
 use mose_protocol::{HostName, MigrationId, Refusal, RefusalCode, Reply, Request, Timestamp, envelope, keys};
@@ -18,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use zenoh::handlers::RingChannel;
-use zenoh::sample::{Locality, SampleKind};
+use zenoh::sample::SampleKind;
 
 /// Telemetry that waits; where it is more, the oldest goes.
 const TELEMETRY_WAITING: usize = 2048;
@@ -44,7 +43,6 @@ pub async fn follow(fleet: Arc<Fleet>, out: Out) -> Result<(), Refusal> {
     tasks.spawn(steps(fleet.clone(), out.clone(), ready));
     let _ = steps_ready.await;
     tasks.spawn(telemetry(fleet.clone(), out.clone()));
-    tasks.spawn(following(fleet.clone(), out.clone()));
     tasks.spawn(presence(fleet, out));
     // The first that ends ends all.
     match tasks.join_next().await {
@@ -129,37 +127,17 @@ async fn telemetry(fleet: Arc<Fleet>, out: Out) -> Result<(), Refusal> {
     while let Ok(sample) = subscriber.recv_async().await {
         match envelope::open::<Telemetry>(&sample.payload().to_bytes()) {
             // The ring keeps the newest while the console is busy.
-            Ok(telemetry) => {
-                if !tell(&out, FleetEvent::Telemetry(Box::new(telemetry))).await {
-                    return Ok(());
+            Ok(mut telemetry) => {
+                let news = telemetry.following.take().filter(|news| news.by != fleet.number());
+                let elsewhere =
+                    news.map(|news| FleetEvent::FollowingElsewhere(Box::new(news.read(Timestamp::now()))));
+                for event in elsewhere.into_iter().chain([FleetEvent::Telemetry(Box::new(telemetry))]) {
+                    if !tell(&out, event).await {
+                        return Ok(());
+                    }
                 }
             }
             Err(refusal) => tracing::debug!(%refusal, "telemetry cannot be read"),
-        }
-    }
-    Ok(())
-}
-
-/// What other orchestrators tell that have a service follow its mobile host; what this session tells comes another way.
-async fn following(fleet: Arc<Fleet>, out: Out) -> Result<(), Refusal> {
-    let subscriber = fleet
-        .session()
-        .declare_subscriber(keys::FOLLOWING)
-        .allowed_origin(Locality::Remote)
-        .await
-        .map_err(|error| failed("what follows a mobile host cannot be heard", &error))?;
-    while let Ok(sample) = subscriber.recv_async().await {
-        match envelope::open::<FollowNews>(&sample.payload().to_bytes()) {
-            Ok(news) => {
-                let event = match news.read(Timestamp::now()) {
-                    FollowWhat::Stands(following) => FleetEvent::FollowingElsewhere(following),
-                    FollowWhat::Decided(decision) => FleetEvent::Decided(decision),
-                };
-                if !tell(&out, event).await {
-                    return Ok(());
-                }
-            }
-            Err(refusal) => tracing::debug!(%refusal, "what follows a mobile host cannot be read"),
         }
     }
     Ok(())

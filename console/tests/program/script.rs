@@ -9,6 +9,7 @@ use mose_protocol::agent::{
 use mose_protocol::check::{Finding, Process, Report, Severity};
 use mose_protocol::doctor::Check;
 use mose_protocol::flight::FlightError;
+use mose_protocol::following::{FollowNews, Following, NextMove};
 use mose_protocol::handover::Task;
 use mose_protocol::link::{CapacityFrom, LinkMetrics, RttFrom};
 use mose_protocol::metrics::{DirtyFigures, ServiceMetrics};
@@ -187,6 +188,22 @@ pub(crate) fn telemetry() -> Telemetry {
         trouble: Some("Podman does not answer".into()),
         radio: Some(Radio { cell: Cell(2), signal_percent: Some(80) }),
         flight: Some(FlightError { deviation_m: Metres(0.2), cross_track_m: Metres(0.1) }),
+        following: Some(Box::new(FollowNews {
+            by: 7,
+            told_at: Timestamp(11),
+            following: Following {
+                service: "web".parse().unwrap(),
+                mobile: "uav".parse().unwrap(),
+                on: true,
+                trouble: Some("the link is down".into()),
+                next: Some(NextMove {
+                    from: host.clone(),
+                    to: "edge-b".parse().unwrap(),
+                    at: Timestamp(12),
+                    why: "edge-b is nearer".into(),
+                }),
+            },
+        })),
         position: Some(Position {
             x: Metres(3.0),
             y: Metres(4.0),

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder, Retryable};
 use mose_protocol::agent::{Role, Telemetry};
-use mose_protocol::following::{FollowNews, FollowWhat, NextMove};
+use mose_protocol::following::{FollowNews, Following, NextMove};
 use mose_protocol::handover::ImagePolicy;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::StepEvent;
-use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp, envelope, keys};
+use mose_protocol::{HostName, Refusal, RefusalCode, Request, Timestamp, envelope, keys};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -258,7 +258,7 @@ impl Task {
         if (standing.on || before.on)
             && let Some(following) = standing.clone().following()
         {
-            tell_others(&self.fleet, FollowWhat::Stands(Box::new(following)));
+            tell_others(self.fleet.clone(), following);
         }
         if standing.on || standing != before {
             self.told.send_replace(standing);
@@ -321,7 +321,6 @@ async fn migrate(
     let (plan, forecast) = (design.plan(), Some(Box::new(design.forecast())));
     let service = pair.service.clone();
     let planned = Planned { service: service.clone(), due: due.clone(), design };
-    tell_others(fleet, FollowWhat::Decided(Box::new(planned.decision())));
     let _ = news.send(News::Planned(Box::new(planned)));
     let order = Order {
         service,
@@ -341,13 +340,13 @@ async fn migrate(
     Box::pin(order::carry_out(fleet, &order, step)).await
 }
 
-/// Tells all who listen, such as consoles; one that misses it hears the next.
-fn tell_others(fleet: &Fleet, what: FollowWhat) {
-    let session = fleet.session().clone();
+/// Has the mobile host's agent tell all others, such as consoles. What does not arrive is told again in a second.
+fn tell_others(fleet: Arc<Fleet>, following: Following) {
     tokio::spawn(async move {
-        let Ok(bytes) = envelope::seal(&FollowNews { told_at: Timestamp::now(), what }) else { return };
-        if let Err(error) = session.put(keys::FOLLOWING, bytes).await {
-            tracing::debug!(%error, "others do not hear what follows");
+        let mobile = following.mobile.clone();
+        let news = FollowNews { by: fleet.number(), told_at: Timestamp::now(), following };
+        if let Err(refusal) = fleet.ask(&mobile, &Request::Following(Box::new(news))).await {
+            tracing::debug!(%mobile, %refusal, "it does not tell others what follows it");
         }
     });
 }

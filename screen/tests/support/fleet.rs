@@ -113,6 +113,7 @@ pub(crate) fn telemetry(
         position: None,
         radio: None,
         flight: None,
+        following: None,
         clients: if name == "uav" { vec![client()] } else { Vec::new() },
         host: host(name),
         at,
