@@ -54,6 +54,7 @@ fn telemetry(name: &str, place: Position) -> Telemetry {
         position: Some(place),
         radio: None,
         flight: None,
+        following: None,
         clients: Vec::new(),
         trouble: None,
     }
