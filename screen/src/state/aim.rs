@@ -9,10 +9,11 @@ use super::{Host, State};
 use crate::effect::Aim;
 
 impl State {
-    /// Whether a service follows its mobile host now.
+    /// Whether this console has a service follow its mobile host now.
     #[must_use]
     pub fn follows(&self) -> bool {
-        self.data.following.as_ref().is_some_and(|following| following.on)
+        let on = self.data.following.as_ref().is_some_and(|following| following.on);
+        on && !self.data.follows_elsewhere()
     }
 
     /// Whether a mobile host that is there tells where it is.
