@@ -90,6 +90,7 @@ impl Look<'_> {
             "const" => holds(value == expected),
             "enum" => holds(expected.as_array().unwrap().contains(value)),
             "minimum" => holds(value.as_f64().is_none_or(|number| number >= expected.as_f64().unwrap())),
+            "maximum" => holds(value.as_f64().is_none_or(|number| number <= expected.as_f64().unwrap())),
             "maxLength" => {
                 holds(
                     value
