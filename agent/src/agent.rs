@@ -38,7 +38,7 @@ use crate::watch::Watches;
 /// How often telemetry goes out while a vehicle tells how it flies: it moves on by a metre. Podman is not asked more often for that.
 const IN_FLIGHT: Duration = Duration::from_millis(200);
 
-/// How long it holds that a service follows this host: whoever has it follow says so once a second.
+/// How long the word of an orchestrator that a service follows this host is passed on: it comes once a second.
 const SAID_AGAIN: Duration = Duration::from_secs(3);
 
 /// Past migrations that tell something of the links when an agent starts.

@@ -227,8 +227,8 @@ mod tests {
         assert_eq!(judged(&watched, &away(1000, 1500)).answers_ms, answers_ms);
         let contradicted = Watched { wait: Some(Millis(1.6)), ..watched.clone() };
         assert_eq!(judged(&contradicted, &away(1000, 1500)).answers_ms, []);
-        let nobody = Watched { asked: 0, packets: 1, ..watched.clone() };
-        assert_eq!(judged(&nobody, &away(1000, 1500)).answers_ms, []);
+        let unasked = Watched { asked: 0, packets: 1, ..watched.clone() };
+        assert_eq!(judged(&unasked, &away(1000, 1500)).answers_ms, []);
         let mad = Watched { answers_ms: vec![Millis(f64::INFINITY); 5000], ..watched.clone() };
         assert_eq!(judged(&mad, &away(1000, 1500)).answers_ms, []);
         let many = Watched { answers_ms: vec![Millis(600.0); 5000], ..watched };

@@ -12,7 +12,7 @@ use mose_protocol::transfer::TransportKind;
 /// How often telemetry goes out, unless the configuration says otherwise.
 pub const TELEMETRY_PERIOD: Duration = Duration::from_secs(1);
 
-/// How often it may go out: more often, it would cost the host more than it tells; more rarely, nobody would know how the host is.
+/// The shortest and the longest period. Shorter ones cost the host more than they are worth; after longer ones nobody knows how it is.
 pub const TELEMETRY_PERIODS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
 /// An agent's configuration.

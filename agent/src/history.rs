@@ -66,7 +66,7 @@ impl History {
     }
 
     async fn write(&self, migration: &MigrationId) {
-        // Of two that change a record, whoever comes later writes both changes.
+        // Two may change one record at a time: the second one starts from what the first one wrote.
         let _turn = self.writing.lock().await;
         let Some(record) = self.get(migration) else { return };
         let line = serde_json::to_string(&record);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn with_flight(record: &Record) -> Record {
-        let worst = FlightError { deviation_m: Metres(0.31), cross_track_m: Metres(0.12) };
+        let worst = FlightError { deviation_m: Metres(0.31), cross_track_m: Some(Metres(0.12)) };
         let host = "uav".parse().unwrap();
         let report = FlightReport { host, worst, undisturbed: None, watched_ms: Millis(9000.0) };
         Record { flights: vec![report], ..record.clone() }

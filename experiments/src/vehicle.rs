@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use color_eyre::eyre::{WrapErr, bail, eyre};
@@ -25,8 +24,8 @@ const STEADY_M: f64 = 0.25;
 /// How long a vehicle may take to land when it is asked to.
 const LANDING: Duration = Duration::from_secs(10);
 
-/// How often is looked whether something has come.
-const LOOK: Duration = Duration::from_millis(20);
+/// The most that is remembered of what it told: an hour.
+const TOLD: usize = 36_000;
 
 /// The most other lines that are kept: what it said before it failed.
 const SAID: usize = 5;
@@ -42,6 +41,9 @@ struct Heard {
 impl Heard {
     fn line(&mut self, line: &str) {
         if let Ok(told) = serde_json::from_str(line) {
+            if self.told.len() == TOLD {
+                self.told.drain(..TOLD / 2);
+            }
             self.told.push(told);
         } else if let Ok(flown) = serde_json::from_str(line) {
             self.flown = Some(flown);
@@ -49,6 +51,11 @@ impl Heard {
             self.said.truncate(SAID - 1);
             self.said.push_front(line.trim().to_owned());
         }
+    }
+
+    /// The last other lines that it wrote, the oldest first.
+    fn said(&self) -> String {
+        self.said.iter().rev().map(String::as_str).collect::<Vec<_>>().join(" | ")
     }
 
     /// Whether it has been steady over the last so many milliseconds.
@@ -69,8 +76,9 @@ impl Heard {
 pub(crate) struct Vehicle {
     child: Child,
     program: &'static str,
-    heard: Arc<Mutex<Heard>>,
-    readers: Vec<JoinHandle<()>>,
+    heard: Heard,
+    /// What it writes; closed once it has ended.
+    lines: Receiver<String>,
 }
 
 impl Vehicle {
@@ -91,14 +99,33 @@ impl Vehicle {
             .stderr(Stdio::piped())
             .spawn()
             .wrap_err("the vehicle cannot be started")?;
-        let heard = Arc::new(Mutex::new(Heard::default()));
-        let out = child.stdout.take().map(|pipe| listen(pipe, heard.clone()));
-        let err = child.stderr.take().map(|pipe| listen(pipe, heard.clone()));
-        Ok(Self { child, program, heard, readers: out.into_iter().chain(err).collect() })
+        let (tell, lines) = channel();
+        if let Some(pipe) = child.stdout.take() {
+            listen(pipe, tell.clone());
+        }
+        if let Some(pipe) = child.stderr.take() {
+            listen(pipe, tell);
+        }
+        Ok(Self { child, program, heard: Heard::default(), lines })
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Hears lines until something holds of what it told; otherwise why that is not so.
+    fn hear_until(
+        &mut self,
+        deadline: Instant,
+        holds: impl Fn(&Heard) -> bool,
+    ) -> color_eyre::Result<Result<(), Ended>> {
+        while !holds(&self.heard) {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.heard.line(&line),
+                Err(RecvTimeoutError::Timeout) => return Ok(Err(Ended::No)),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait().wrap_err("the vehicle cannot be waited for")?;
+                    return Ok(Err(Ended::As(status)));
+                }
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// Waits until something holds of what it told.
@@ -108,55 +135,39 @@ impl Vehicle {
         patience: Duration,
         holds: impl Fn(&Heard) -> bool,
     ) -> color_eyre::Result<()> {
-        let deadline = Instant::now() + patience;
-        loop {
-            if holds(&self.heard()) {
-                return Ok(());
-            }
-            let ended = self.child.try_wait().wrap_err("the vehicle cannot be waited for")?;
-            let why = match ended {
-                Some(status) => format!("it ended ({status})"),
-                None if Instant::now() >= deadline => format!("it was not after {} s", patience.as_secs()),
-                None => {
-                    std::thread::sleep(LOOK);
-                    continue;
-                }
-            };
-            let heard = self.heard();
-            let told = heard.told.last().map_or_else(
-                || "it told nothing".to_owned(),
-                |told| {
-                    format!(
-                        "it was {:.1} m off, {:.0} ms without an answer{}",
-                        told.deviation_m,
-                        told.silence_ms,
-                        if told.offboard_lost { ", and flew by itself" } else { "" }
-                    )
-                },
-            );
-            let said: Vec<&str> = heard.said.iter().rev().map(String::as_str).collect();
-            bail!(
-                "the vehicle was to be {what}: {why}; {told}{}{}",
-                if said.is_empty() { "" } else { "; it said: " },
-                said.join(" | ")
-            );
-        }
+        let why = match self.hear_until(Instant::now() + patience, holds)? {
+            Ok(()) => return Ok(()),
+            Err(Ended::As(status)) => format!("it ended ({status})"),
+            Err(Ended::No) => format!("it was not after {} s", patience.as_secs()),
+        };
+        let told = self.heard.told.last().map_or_else(
+            || "it told nothing".to_owned(),
+            |told| {
+                format!(
+                    "it was {:.1} m off, {:.0} ms without an answer{}",
+                    told.deviation_m,
+                    told.silence_ms,
+                    if told.offboard_lost { ", and flew by itself" } else { "" }
+                )
+            },
+        );
+        let said = self.heard.said();
+        let said = if said.is_empty() { said } else { format!("; it said: {said}") };
+        bail!("the vehicle was to be {what}: {why}; {told}{said}");
     }
 
     /// What it has told since a moment, in milliseconds since 1970.
     pub(crate) fn since(&self, at_ms: u64) -> Vec<Told> {
-        self.heard().told.iter().filter(|told| told.at_ms >= at_ms).cloned().collect()
+        self.heard.told.iter().filter(|told| told.at_ms >= at_ms).cloned().collect()
     }
 
-    /// Whether it is still in the air; if not, why.
+    /// Hears what it has told by now; fails where it is in the air no more, and says why.
     pub(crate) fn check(&mut self) -> color_eyre::Result<()> {
-        match self.child.try_wait().wrap_err("the vehicle cannot be waited for")? {
-            None => Ok(()),
-            Some(status) => {
-                let heard = self.heard();
-                let said: Vec<&str> = heard.said.iter().rev().map(String::as_str).collect();
-                Err(eyre!("the vehicle has ended in the air ({status}): {}", said.join(" | ")))
+        match self.hear_until(Instant::now(), |_| false)? {
+            Err(Ended::As(status)) => {
+                Err(eyre!("the vehicle has ended in the air ({status}): {}", self.heard.said()))
             }
+            Ok(()) | Err(Ended::No) => Ok(()),
         }
     }
 
@@ -177,21 +188,23 @@ impl Vehicle {
             // It may have ended by itself.
             let _ = nix::sys::signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT);
         }
-        let deadline = Instant::now() + LANDING;
-        while self.child.try_wait().wrap_err("the vehicle cannot be waited for")?.is_none() {
-            if Instant::now() >= deadline {
-                bail!("the vehicle had not landed after {} s", LANDING.as_secs());
-            }
-            std::thread::sleep(LOOK);
+        if let Err(Ended::No) = self.hear_until(Instant::now() + LANDING, |_| false)? {
+            bail!("the vehicle had not landed after {} s", LANDING.as_secs());
         }
-        self.readers.drain(..).for_each(|reader| drop(reader.join()));
-        let mut heard = self.heard();
-        let flown = heard.flown.take().ok_or_else(|| {
-            let said: Vec<&str> = heard.said.iter().rev().map(String::as_str).collect();
-            eyre!("the vehicle did not say what its flight came to: {}", said.join(" | "))
-        })?;
-        Ok((std::mem::take(&mut heard.told), flown))
+        let flown =
+            self.heard.flown.take().ok_or_else(|| {
+                eyre!("the vehicle did not say what its flight came to: {}", self.heard.said())
+            })?;
+        Ok((std::mem::take(&mut self.heard.told), flown))
     }
+}
+
+/// Whether a vehicle that was waited for has ended.
+enum Ended {
+    /// It tells on.
+    No,
+    /// Like this.
+    As(ExitStatus),
 }
 
 impl Drop for Vehicle {
@@ -207,12 +220,15 @@ pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-fn listen(pipe: impl Read + Send + 'static, heard: Arc<Mutex<Heard>>) -> JoinHandle<()> {
+/// Hands on the lines of a pipe, from a thread that ends with it.
+fn listen(pipe: impl Read + Send + 'static, tell: Sender<String>) {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            heard.lock().unwrap_or_else(PoisonError::into_inner).line(&line);
+            if tell.send(line).is_err() {
+                return;
+            }
         }
-    })
+    });
 }
 
 #[cfg(test)]
@@ -241,7 +257,7 @@ mod tests {
         // Ten lines far off, then close.
         let mut vehicle = flying("$((n < 10 ? 9 : 0))");
         vehicle.steady(300, Duration::from_secs(20)).unwrap();
-        let until = vehicle.heard().told.last().unwrap().at_ms + 200;
+        let until = vehicle.heard.told.last().unwrap().at_ms + 200;
         vehicle.flown_until(until, Duration::from_secs(20)).unwrap();
         let (told, flown) = vehicle.land().unwrap();
         assert_eq!(flown.answered, 10);

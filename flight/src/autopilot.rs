@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::ned::Ned;
@@ -100,7 +100,9 @@ fn lead(stream: TcpStream, autopilot: &Mutex<Autopilot>) -> io::Result<()> {
     let mut outgoing = Outgoing::over(stream);
     loop {
         let message = incoming.read()?;
-        let answer = autopilot.lock().unwrap_or_else(PoisonError::into_inner).answer(message);
+        // One that panicked may have left its orbit half changed: no vehicle is to fly by that.
+        let broken = |_| io::Error::other("the thread of another vehicle has panicked");
+        let answer = autopilot.lock().map_err(broken)?.answer(message);
         if let Some(answer) = answer {
             outgoing.send(answer)?;
         }

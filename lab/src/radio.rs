@@ -134,6 +134,7 @@ impl Lab {
                     ),
                 });
             }
+            // It outlives this process, so it writes to a file: there is no pipe whose end could be waited for.
             thread::sleep(Duration::from_millis(10));
         }
         Process::of(child.id() as i32).ok_or_else(|| LabError::HostDown { name: "the UAV's radio".into() })

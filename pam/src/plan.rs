@@ -33,6 +33,16 @@ impl Strategy {
             Self::IterativePrecopy => "iterative-precopy",
         }
     }
+
+    /// The words that people read.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Precopy => "pre-copy",
+            Self::IterativePrecopy => "iterative pre-copy",
+        }
+    }
 }
 
 impl fmt::Display for Strategy {

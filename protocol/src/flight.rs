@@ -11,17 +11,19 @@ use crate::{HostName, Timestamp};
 pub struct FlightError {
     /// From where it should be at this moment, in metres.
     pub deviation_m: Metres,
-    /// From the nearest point of its path, in metres.
-    pub cross_track_m: Metres,
+    /// From the nearest point of its path, in metres; `None` where the vehicle does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross_track_m: Option<Metres>,
 }
 
 impl FlightError {
     /// The worse of two, figure by figure.
     #[must_use]
-    pub const fn worse(self, other: Self) -> Self {
+    pub fn worse(self, other: Self) -> Self {
+        let cross_track = [self.cross_track_m, other.cross_track_m].into_iter().flatten();
         Self {
             deviation_m: Metres(self.deviation_m.0.max(other.deviation_m.0)),
-            cross_track_m: Metres(self.cross_track_m.0.max(other.cross_track_m.0)),
+            cross_track_m: cross_track.reduce(|one, other| Metres(one.0.max(other.0))),
         }
     }
 }
@@ -67,14 +69,20 @@ mod tests {
 
     #[test]
     fn the_worse_of_two_errors_is_taken_figure_by_figure() {
-        let error =
-            |deviation, cross| FlightError { deviation_m: Metres(deviation), cross_track_m: Metres(cross) };
+        let error = |deviation, cross| FlightError {
+            deviation_m: Metres(deviation),
+            cross_track_m: Some(Metres(cross)),
+        };
         assert_eq!(error(1.0, 0.2).worse(error(0.5, 0.4)), error(1.0, 0.4));
+        let unknown = FlightError { cross_track_m: None, ..error(2.0, 0.0) };
+        assert_eq!(unknown.worse(error(0.5, 0.4)), error(2.0, 0.4));
+        assert_eq!(unknown.worse(unknown), unknown);
     }
 
     #[test]
     fn a_deviation_is_told_beside_that_of_undisturbed_flight_where_it_is_known() {
-        let error = |deviation| FlightError { deviation_m: Metres(deviation), cross_track_m: Metres(0.1) };
+        let error =
+            |deviation| FlightError { deviation_m: Metres(deviation), cross_track_m: Some(Metres(0.1)) };
         let report = FlightReport {
             host: "uav".parse().expect("a name"),
             worst: error(0.314),

@@ -1,8 +1,45 @@
-//! A service that follows its mobile host: what the orchestrator that has it follow tells all others.
+//! A service that follows its mobile host: what it is moved for, and what the orchestrator that has it follow tells all others.
 
+use mose_pam::{Limits, Metres, Millis, Objective, RoundsRule, Targets, Vehicle};
 use serde::{Deserialize, Serialize};
 
 use crate::{HostName, ServiceName, Timestamp};
+
+/// What a service is moved for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Aim {
+    /// θ_down.
+    pub downtime: Millis,
+    /// The largest deviation of a vehicle, which takes the place of θ_down: at the speed that the mobile host tells of itself, else at
+    /// the vehicle's.
+    pub deviation: Option<(Metres, Vehicle)>,
+    /// θ_mig.
+    pub duration: Millis,
+    /// What to minimise.
+    pub objective: Objective,
+    /// The most rounds.
+    pub limits: Limits,
+    /// How many of those that fit.
+    pub rounds: RoundsRule,
+    /// The service that follows where it is in doubt which.
+    pub selected: Option<ServiceName>,
+}
+
+impl Aim {
+    /// An aim of these targets and this objective, with everything else as usual.
+    #[must_use]
+    pub fn of(targets: Targets, objective: Objective) -> Self {
+        Self {
+            downtime: targets.downtime(),
+            deviation: None,
+            duration: targets.duration(),
+            objective,
+            limits: Limits::default(),
+            rounds: RoundsRule::default(),
+            selected: None,
+        }
+    }
+}
 
 /// What the orchestrator that has a service follow its mobile host does, or is about to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use mose_pam::{Limits, Metres, Millis, Objective, RoundsRule, Vehicle};
+use mose_protocol::following::Aim;
 use mose_protocol::handover::Task;
 use mose_protocol::record::Record;
 use mose_protocol::{HostName, MigrationId, ServiceName};
@@ -27,25 +27,6 @@ pub enum Attach {
     Lab,
     /// Agents that multicast finds.
     Look,
-}
-
-/// What a service that follows its mobile host is moved for: what the operator wants on the screen.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Aim {
-    /// θ_down.
-    pub downtime: Millis,
-    /// What it was typed as, if it was metres, and the vehicle as it is configured.
-    pub deviation: Option<(Metres, Vehicle)>,
-    /// θ_mig.
-    pub duration: Millis,
-    /// What is minimised.
-    pub objective: Objective,
-    /// The most rounds.
-    pub limits: Limits,
-    /// How many of those that fit.
-    pub rounds: RoundsRule,
-    /// The selected service.
-    pub selected: Option<ServiceName>,
 }
 
 /// Something to be done.

@@ -1,6 +1,6 @@
 //! Phrases that notices, questions and views have in common: times, ages, plans.
 
-use mose_pam::{Millis, Proposal, Rounds, Strategy};
+use mose_pam::{Millis, Proposal, Rounds};
 
 /// A time in the unit in which it is short: `31 µs`, `184 ms`, `2.90 s`, `3 min`.
 #[must_use]
@@ -31,7 +31,7 @@ pub(crate) fn age(age: Millis) -> String {
 #[must_use]
 pub(crate) fn headline(proposal: &Proposal) -> String {
     let rounds = proposal.rounds.as_ref().map(self::rounds).unwrap_or_default();
-    format!("{}{rounds}  L = {}", strategy(proposal.strategy), proposal.bandwidth)
+    format!("{}{rounds}  L = {}", proposal.strategy.words(), proposal.bandwidth)
 }
 
 /// How many rounds are planned, and of how many; empty where none fit.
@@ -40,15 +40,6 @@ pub(crate) fn rounds(rounds: &Rounds) -> String {
         0 => String::new(),
         1 => format!("  {rounds} round"),
         _ => format!("  {rounds} rounds"),
-    }
-}
-
-/// What a strategy is called.
-pub(crate) const fn strategy(strategy: Strategy) -> &'static str {
-    match strategy {
-        Strategy::Cold => "cold",
-        Strategy::Precopy => "pre-copy",
-        Strategy::IterativePrecopy => "iterative pre-copy",
     }
 }
 

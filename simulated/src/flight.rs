@@ -102,7 +102,7 @@ impl World {
         let deviation_m = deviation(silences, speed.0, self.origin.0, at);
         // Straight on, where it should have turned.
         let cross_track_m = Metres((deviation_m.0.powi(2) / (2.0 * radius.0.max(1.0))).min(deviation_m.0));
-        Some(FlightError { deviation_m, cross_track_m })
+        Some(FlightError { deviation_m, cross_track_m: Some(cross_track_m) })
     }
 
     /// How a vehicle flew at some times, and in as long a time before them.

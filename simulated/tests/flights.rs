@@ -178,7 +178,7 @@ async fn a_record_gets_the_flight_and_whoever_follows_hears_of_it() {
     assert_eq!((amended.flights.len(), flight.host.as_str()), (1, "uav"));
     assert!((flight.worst.deviation_m.0 - 0.75).abs() < 1e-3, "{flight:?}");
     assert!((flight.undisturbed.unwrap().deviation_m.0 - 0.1).abs() < 1e-3, "{flight:?}");
-    assert!((flight.worst.cross_track_m.0 - 0.05).abs() < 1e-3, "{flight:?}");
+    assert!((flight.worst.cross_track_m.unwrap().0 - 0.05).abs() < 1e-3, "{flight:?}");
     assert!(flight.watched_ms.0 > 7000.0, "{flight:?}");
     assert_eq!(Record { flights: Vec::new(), ..amended.clone() }, record, "nothing else has changed");
 

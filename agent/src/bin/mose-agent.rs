@@ -112,7 +112,7 @@ struct Run {
     /// Where orders of this host are taken.
     #[arg(long, default_value = local::SOCKET)]
     socket: PathBuf,
-    /// How often the host's newest figures are told, such as 200ms: from 100ms to 60s. 1s if not given.
+    /// How often to publish the host's figures, such as 200ms: from 100ms to 60s, 1s by default.
     #[arg(long, value_parser = telemetry_period)]
     telemetry_period: Option<Duration>,
     /// The UDP address, such as 127.0.0.1:14550, at which the vehicle that carries this host tells of itself in MAVLink 2.

@@ -49,7 +49,7 @@ impl Absence {
         }
     }
 
-    /// How long it is from `now` until all of it can be told.
+    /// The time from `now` until the vehicles have measured all of it.
     fn left(&self, now: Timestamp) -> Duration {
         Duration::from_micros(self.settled().0.saturating_sub(now.0)) + LATER
     }

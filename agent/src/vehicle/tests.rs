@@ -90,7 +90,7 @@ async fn how_it_flies_is_told_whichever_of_position_and_reference_comes_first() 
     let until = Timestamp::now();
     let report = ear.vehicle.flown(&FlightTimes { begun: begin, frozen: begin, until }).unwrap();
     assert_eq!((report.host.as_str(), report.undisturbed), ("uav", None));
-    let worst = FlightError { deviation_m: Metres(2.0), cross_track_m: Metres(0.25) };
+    let worst = FlightError { deviation_m: Metres(2.0), cross_track_m: Some(Metres(0.25)) };
     assert_eq!(report.worst, worst);
     assert!(report.watched_ms.0 > 0.0 && report.watched_ms.0 <= until.since(begin).0, "{report:?}");
 }

@@ -138,13 +138,13 @@ impl Hands {
             Effect::Follow(aim) => {
                 if let Some(follow_me) = &self.attachment.follow_me {
                     let on = aim.is_some();
-                    aim.into_iter().for_each(|aim| follow_me.aim(super::follow_me::aim(*aim)));
+                    aim.into_iter().for_each(|aim| follow_me.aim(*aim));
                     follow_me.switch(on);
                 }
             }
             Effect::Aim(aim) => {
                 if let Some(follow_me) = &self.attachment.follow_me {
-                    follow_me.aim(super::follow_me::aim(*aim));
+                    follow_me.aim(*aim);
                 }
             }
             Effect::Export(records) => {

@@ -7,7 +7,6 @@ use mose_orchestrator::follow_me::{Aim, FollowMe, News};
 use mose_pam::Targets;
 use mose_protocol::Refusal;
 use mose_screen::config::Config;
-use mose_screen::effect;
 use mose_screen::event::{Answer, Event};
 use mose_screen::fleet_event::FleetEvent;
 use mose_screen::state::Level;
@@ -35,12 +34,6 @@ fn usual() -> Result<Aim, Refusal> {
         Refusal::new(mose_protocol::RefusalCode::Failed, format!("the usual targets: {error}"), "")
     })?;
     Ok(Aim::of(targets, wanted.objective))
-}
-
-/// What is wanted on the screen.
-pub(super) fn aim(aim: effect::Aim) -> Aim {
-    let effect::Aim { downtime, deviation, duration, objective, limits, rounds, selected } = aim;
-    Aim { downtime, deviation, duration, objective, limits, rounds, selected }
 }
 
 /// Tells the screen how it stands and what it decides, until nobody listens.

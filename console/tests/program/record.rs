@@ -87,8 +87,8 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
         })),
         flights: vec![FlightReport {
             host: "uav".parse().unwrap(),
-            worst: FlightError { deviation_m: Metres(0.31), cross_track_m: Metres(0.2) },
-            undisturbed: Some(FlightError { deviation_m: Metres(0.15), cross_track_m: Metres(0.1) }),
+            worst: FlightError { deviation_m: Metres(0.31), cross_track_m: Some(Metres(0.2)) },
+            undisturbed: Some(FlightError { deviation_m: Metres(0.15), cross_track_m: Some(Metres(0.1)) }),
             watched_ms: Millis(8200.0),
         }],
         rounds: vec![round()],

@@ -187,7 +187,7 @@ pub(crate) fn telemetry() -> Telemetry {
         links: vec![link("edge-b")],
         trouble: Some("Podman does not answer".into()),
         radio: Some(Radio { cell: Cell(2), signal_percent: Some(80) }),
-        flight: Some(FlightError { deviation_m: Metres(0.2), cross_track_m: Metres(0.1) }),
+        flight: Some(FlightError { deviation_m: Metres(0.2), cross_track_m: Some(Metres(0.1)) }),
         following: Some(Box::new(FollowNews {
             by: 7,
             told_at: Timestamp(11),

@@ -27,9 +27,6 @@ const NEWS: usize = 64;
 /// How long a migration that is under way may take to end.
 const ENDING: Duration = Duration::from_secs(60);
 
-/// How long it may take until the follower has stopped.
-const OFF: Duration = Duration::from_secs(2);
-
 /// What the follower says.
 enum Said {
     /// It has ordered a migration.
@@ -165,13 +162,7 @@ fn followed(
         follow_me.switch(true);
         loop {
             let told = tokio::select! {
-                _ = &mut stopped => {
-                    // Consoles hear that it is over.
-                    follow_me.switch(false);
-                    let mut standing = follow_me.standing();
-                    let _ = tokio::time::timeout(OFF, standing.wait_for(|standing| !standing.on)).await;
-                    return Ok(());
-                }
+                _ = &mut stopped => return Ok(()),
                 told = news.recv() => told,
             };
             let said = match told {

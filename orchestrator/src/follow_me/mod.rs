@@ -5,6 +5,7 @@
 
 mod foresight;
 mod judge;
+mod others;
 mod pair;
 mod sight;
 #[cfg(test)]
@@ -14,7 +15,7 @@ mod words;
 
 use std::sync::Arc;
 
-use mose_pam::{InputError, Limits, Metres, MetresPerSec, Millis, Objective, RoundsRule, Targets, Vehicle};
+use mose_pam::{InputError, MetresPerSec, Millis, Targets};
 use mose_protocol::following::{Decision, Following};
 use mose_protocol::record::Record;
 use mose_protocol::step::StepEvent;
@@ -25,66 +26,30 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::design::{Design, Given, Wanted};
 use crate::fleet::Fleet;
 
-pub use mose_protocol::following::NextMove;
+pub use mose_protocol::following::{Aim, NextMove};
 pub use pair::Pair;
 
 /// News that wait for a reader who is slow.
 const NEWS: usize = 1024;
 
-/// What a service is moved for.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Aim {
-    /// θ_down.
-    pub downtime: Millis,
-    /// The largest deviation of a vehicle, which takes the place of θ_down: at the speed that the mobile host tells of itself, else at
-    /// the vehicle's.
-    pub deviation: Option<(Metres, Vehicle)>,
-    /// θ_mig.
-    pub duration: Millis,
-    /// What to minimise.
-    pub objective: Objective,
-    /// The most rounds.
-    pub limits: Limits,
-    /// How many of those that fit.
-    pub rounds: RoundsRule,
-    /// The service that follows where it is in doubt which.
-    pub selected: Option<ServiceName>,
-}
-
-impl Aim {
-    /// An aim of these targets and this objective, with everything else as usual.
-    #[must_use]
-    pub fn of(targets: Targets, objective: Objective) -> Self {
-        Self {
-            downtime: targets.downtime(),
-            deviation: None,
-            duration: targets.duration(),
-            objective,
-            limits: Limits::default(),
-            rounds: RoundsRule::default(),
-            selected: None,
-        }
-    }
-
-    /// What is to be planned for a vehicle that tells this speed of itself.
-    fn wanted(&self, told: Option<MetresPerSec>) -> Result<Wanted, InputError> {
-        let downtime = match self.deviation {
-            None => self.downtime,
-            Some((metres, vehicle)) => vehicle.at(told).downtime_for(metres)?,
-        };
-        Ok(Wanted {
-            // A vehicle that is slow enough may be left alone for longer than a migration may take.
-            targets: Targets::new(
-                if self.deviation.is_some() { Millis(downtime.0.min(self.duration.0)) } else { downtime },
-                self.duration,
-            )?,
-            objective: self.objective,
-            limits: self.limits,
-            rounds: self.rounds,
-            profile: None,
-            given: Given::default(),
-        })
-    }
+/// What is to be planned for a vehicle that tells this speed of itself.
+fn wanted(aim: &Aim, told: Option<MetresPerSec>) -> Result<Wanted, InputError> {
+    let downtime = match aim.deviation {
+        None => aim.downtime,
+        Some((metres, vehicle)) => vehicle.at(told).downtime_for(metres)?,
+    };
+    Ok(Wanted {
+        // A vehicle that is slow enough may be left alone for longer than a migration may take.
+        targets: Targets::new(
+            if aim.deviation.is_some() { Millis(downtime.0.min(aim.duration.0)) } else { downtime },
+            aim.duration,
+        )?,
+        objective: aim.objective,
+        limits: aim.limits,
+        rounds: aim.rounds,
+        profile: None,
+        given: Given::default(),
+    })
 }
 
 /// How it stands.
@@ -160,7 +125,7 @@ pub struct FollowMe {
     orders: watch::Sender<Orders>,
     standing: watch::Receiver<Standing>,
     news: broadcast::Sender<News>,
-    _task: AbortOnDropHandle<()>,
+    _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 impl FollowMe {
@@ -171,9 +136,10 @@ impl FollowMe {
     pub async fn start(fleet: Arc<Fleet>, pair: Option<Pair>, aim: Aim) -> Result<Self, Refusal> {
         let (orders, news) = (watch::Sender::new(Orders { on: false, aim }), broadcast::Sender::new(NEWS));
         let (told, standing) = watch::channel(Standing::default());
-        let task = task::Task::listening(fleet, pair, news.clone(), told).await?;
-        let task = AbortOnDropHandle::new(tokio::spawn(task.run(orders.subscribe())));
-        Ok(Self { orders, standing, news, _task: task })
+        let task = task::Task::listening(fleet.clone(), pair, news.clone(), told).await?;
+        let tasks =
+            [tokio::spawn(task.run(orders.subscribe())), tokio::spawn(others::tell(fleet, standing.clone()))];
+        Ok(Self { orders, standing, news, _tasks: tasks.map(AbortOnDropHandle::new) })
     }
 
     /// Switches it on or off. What is under way is not broken off.
@@ -207,13 +173,15 @@ impl FollowMe {
 
 #[cfg(test)]
 mod tests {
+    use mose_pam::{Metres, Objective, Vehicle};
+
     use super::*;
 
     #[test]
     fn a_deviation_is_a_downtime_at_the_vehicles_own_speed() {
         let targets = Targets::new(Millis(500.0), Millis(5000.0)).unwrap();
         let mut aim = Aim::of(targets, Objective::Downtime);
-        let downtime = |aim: &Aim, speed| aim.wanted(speed).map(|wanted| wanted.targets.downtime());
+        let downtime = |aim: &Aim, speed| wanted(aim, speed).map(|wanted| wanted.targets.downtime());
         assert_eq!(downtime(&aim, Some(MetresPerSec(10.0))), Ok(Millis(500.0)));
         aim.deviation = Some((Metres(2.0), Vehicle::going_on(MetresPerSec(5.0))));
         assert_eq!(downtime(&aim, Some(MetresPerSec(10.0))), Ok(Millis(200.0)));

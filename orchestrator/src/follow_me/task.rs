@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder, Retryable};
 use mose_protocol::agent::{Role, Telemetry};
-use mose_protocol::following::{FollowNews, Following, NextMove};
+use mose_protocol::following::NextMove;
 use mose_protocol::handover::ImagePolicy;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::step::StepEvent;
-use mose_protocol::{HostName, Refusal, RefusalCode, Request, Timestamp, envelope, keys};
+use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp, envelope, keys};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -254,12 +254,6 @@ impl Task {
         {
             let _ = self.news.send(News::Trouble(trouble.clone()));
         }
-        // While nothing follows, others are told nothing: there may be several such consoles.
-        if (standing.on || before.on)
-            && let Some(following) = standing.clone().following()
-        {
-            tell_others(self.fleet.clone(), following);
-        }
         if standing.on || standing != before {
             self.told.send_replace(standing);
         }
@@ -314,7 +308,7 @@ async fn migrate(
     speed: Option<mose_pam::MetresPerSec>,
 ) -> Result<Record, Refusal> {
     let (from, to) = (&due.from, &due.to);
-    let wanted = aim.wanted(speed).map_err(|error| {
+    let wanted = super::wanted(aim, speed).map_err(|error| {
         Refusal::new(RefusalCode::Malformed, format!("the targets are not possible: {error}"), "give others")
     })?;
     let design = design::design(fleet, &pair.service, from, to, &wanted).await?;
@@ -338,15 +332,4 @@ async fn migrate(
         let _ = news.send(News::Step(Box::new(event.clone())));
     };
     Box::pin(order::carry_out(fleet, &order, step)).await
-}
-
-/// Has the mobile host's agent tell all others, such as consoles. What does not arrive is told again in a second.
-fn tell_others(fleet: Arc<Fleet>, following: Following) {
-    tokio::spawn(async move {
-        let mobile = following.mobile.clone();
-        let news = FollowNews { by: fleet.number(), told_at: Timestamp::now(), following };
-        if let Err(refusal) = fleet.ask(&mobile, &Request::Following(Box::new(news))).await {
-            tracing::debug!(%mobile, %refusal, "it does not tell others what follows it");
-        }
-    });
 }

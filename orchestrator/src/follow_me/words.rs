@@ -1,14 +1,10 @@
 //! A plan in the words of a notice.
 
-use mose_pam::{Millis, Proposal, Strategy};
+use mose_pam::{Millis, Proposal};
 
 /// `iterative pre-copy, 3 rounds, worst case 180 ms`, and which target is missed.
 pub(super) fn plan(proposal: &Proposal) -> String {
-    let strategy = match proposal.strategy {
-        Strategy::Cold => "cold",
-        Strategy::Precopy => "pre-copy",
-        Strategy::IterativePrecopy => "iterative pre-copy",
-    };
+    let strategy = proposal.strategy.words();
     let rounds = match proposal.iterations {
         None | Some(0) => String::new(),
         Some(1) => ", 1 round".to_owned(),

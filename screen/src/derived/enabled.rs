@@ -51,10 +51,10 @@ fn makes_sense(action: Action, settled: &Settled) -> Result<(), String> {
             need(settled.service().is_some(), "no service is selected")
         }
         // It can be ended whatever has become of the hosts.
-        Action::Follow if settled.data.follows_elsewhere() => {
-            need(false, "another console or command has a service follow: end it there")
+        Action::Follow if settled.data.elsewhere().is_some() => {
+            Err("another console or command has a service follow: end it there".to_owned())
         }
-        Action::Follow if settled.follows() => Ok(()),
+        Action::Follow if settled.data.follows_here() => Ok(()),
         Action::Follow => {
             need(settled.abilities.follow, "there are no agents to follow with")?;
             need(settled.locates_mobile(), "no mobile host tells where it is")

@@ -165,7 +165,7 @@ impl Settled {
     /// The service that the handover theatre is about: the one that follows its mobile host, else the selected one.
     #[must_use]
     pub fn followed(&self) -> Option<&ServiceName> {
-        let following = self.shown().following.as_ref();
+        let following = self.shown().following();
         let known = |service: &&ServiceName| self.located(service).is_some();
         following.map(|following| &following.service).filter(known).or(self.ui.service.as_ref())
     }

@@ -3,19 +3,12 @@
 use mose_pam::{MetresPerSec, Vehicle};
 use mose_protocol::HostName;
 use mose_protocol::agent::Role;
+use mose_protocol::following::Aim;
 
 use super::planning::Application;
 use super::{Host, State};
-use crate::effect::Aim;
 
 impl State {
-    /// Whether this console has a service follow its mobile host now.
-    #[must_use]
-    pub fn follows(&self) -> bool {
-        let on = self.data.following.as_ref().is_some_and(|following| following.on);
-        on && !self.data.follows_elsewhere()
-    }
-
     /// Whether a mobile host that is there tells where it is.
     #[must_use]
     pub(crate) fn locates_mobile(&self) -> bool {
@@ -36,7 +29,7 @@ impl State {
             (there && speed.0.is_finite() && speed.0 >= Vehicle::LEAST_SPEED.0).then_some(speed)
         };
         let vehicle = |host: &'_ HostName| fleet.host(host).and_then(|host| Some((&host.name, moves(host)?)));
-        let following = self.data.following.as_ref().filter(|following| &following.service == service);
+        let following = self.data.following().filter(|following| &following.service == service);
         let followed = following.and_then(|following| vehicle(&following.mobile));
         let client = || {
             let address = fleet.services().find(|located| &located.info.name == service)?.info.address?;

@@ -14,11 +14,11 @@ pub mod ui;
 
 use mose_pam::Millis;
 use mose_protocol::agent::{Role, ServiceInfo, ServiceState};
+use mose_protocol::following::Aim;
 use mose_protocol::record::{Outcome, Record};
 use mose_protocol::{HostName, ServiceName, Timestamp};
 
 use crate::config::Config;
-use crate::effect::Aim;
 use crate::fleet_event::{FleetEvent, Following};
 
 pub use fleet::{Fleet, Host, Presence};
@@ -104,10 +104,10 @@ pub struct Data {
     pub migrations: Migrations,
     /// The migrations that are over.
     pub past: Past,
-    /// Whether a service follows its mobile host, where anybody says so.
-    pub following: Option<Following>,
-    /// When another orchestrator last said that.
-    pub elsewhere: Option<Timestamp>,
+    /// Whether this console has a service follow its mobile host, where it can.
+    pub following_here: Option<Following>,
+    /// What another orchestrator said last of that, and when.
+    pub following_elsewhere: Option<(Following, Timestamp)>,
 }
 
 impl Data {
@@ -119,16 +119,28 @@ impl Data {
             fleet: self.fleet.emptied(),
             migrations: Migrations::default(),
             past: self.past.emptied(),
-            following: None,
-            elsewhere: None,
+            following_here: None,
+            following_elsewhere: None,
         }
     }
 
-    /// Whether another orchestrator, a console or a command, has a service follow its mobile host. It says so once a second.
+    /// Whether a service follows its mobile host, as far as anybody says so. Where this console has it follow, that counts.
     #[must_use]
-    pub fn follows_elsewhere(&self) -> bool {
-        let on = self.following.as_ref().is_some_and(|following| following.on);
-        on && self.elsewhere.is_some_and(|heard| self.now.since(heard) <= SAID_AGAIN)
+    pub fn following(&self) -> Option<&Following> {
+        self.elsewhere().or(self.following_here.as_ref())
+    }
+
+    /// What another orchestrator, a console or a command, has follow while nothing does here. It says so once a second.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<&Following> {
+        let (told, heard) = self.following_elsewhere.as_ref()?;
+        (told.on && !self.follows_here() && self.now.since(*heard) <= SAID_AGAIN).then_some(told)
+    }
+
+    /// Whether this console has a service follow its mobile host.
+    #[must_use]
+    pub fn follows_here(&self) -> bool {
+        self.following_here.as_ref().is_some_and(|here| here.on)
     }
 
     /// Takes in what came from an agent at `now`.
@@ -146,12 +158,8 @@ impl Data {
                 self.migrations.record(&record);
                 self.past.take(record);
             }
-            // That nothing follows here does not matter while another orchestrator has it follow.
-            FleetEvent::Following(following) if !following.on && self.follows_elsewhere() => {}
-            FleetEvent::Following(following) => (self.following, self.elsewhere) = (Some(*following), None),
-            FleetEvent::FollowingElsewhere(following) => {
-                (self.following, self.elsewhere) = (Some(*following), Some(now));
-            }
+            FleetEvent::Following(following) => self.following_here = Some(*following),
+            FleetEvent::FollowingElsewhere(following) => self.following_elsewhere = Some((*following, now)),
             // Of the plan and of the notices, not of what is there.
             FleetEvent::Calibration { .. } | FleetEvent::Checked(_) | FleetEvent::Decided(_) => {}
         }
@@ -226,8 +234,8 @@ impl State {
                 fleet: Fleet::new(config.stale_after),
                 migrations: Migrations::default(),
                 past: Past::new(config.history),
-                following: None,
-                elsewhere: None,
+                following_here: None,
+                following_elsewhere: None,
             },
             frozen: None,
             planning: Planning::of(config),

@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn off(metres: f64) -> Option<FlightError> {
-        Some(FlightError { deviation_m: Metres(metres), cross_track_m: Metres(0.0) })
+        Some(FlightError { deviation_m: Metres(metres), cross_track_m: Some(Metres(0.0)) })
     }
 
     /// So many points of a circle, a second apart, 36 of them a lap.

@@ -46,7 +46,7 @@ pub(super) fn act(
             let items = around.workloads.iter().map(|&name| name.to_owned()).collect();
             state.ui.dialogs.push(Dialog::Pick { purpose: Purpose::Workload, items, selected: 0 });
         }
-        Action::Follow if state.follows() => return vec![Effect::Follow(None)],
+        Action::Follow if state.data.follows_here() => return vec![Effect::Follow(None)],
         Action::Follow => {
             let aim = state.aim();
             state.aimed = Some(aim.clone());

@@ -47,16 +47,15 @@ pub(super) fn on_fleet_event(state: &mut Settled, told: FleetEvent, now: Timesta
         FleetEvent::Calibration { from, to, known } => {
             calibration::told(state, (from.clone(), to.clone()), known, now);
         }
-        FleetEvent::Following(following) if !following.on && state.data.follows_elsewhere() => {}
-        FleetEvent::Following(following) => follow(state, following, now),
+        FleetEvent::Following(following) => {
+            let before = state.data.following_here.clone();
+            follow(state, following, before.as_ref(), "", now);
+        }
+        // Where this console has it follow, that is what counts and what is said.
+        FleetEvent::FollowingElsewhere(_) if state.data.follows_here() => {}
         FleetEvent::FollowingElsewhere(following) => {
-            let (service, mobile) = (&following.service, &following.mobile);
-            if following.on && !state.data.follows_elsewhere() {
-                let text = format!("follow on: another console or command has {service} follow {mobile}");
-                state.notices.say(Level::Info, text, now);
-            } else {
-                follow(state, following, now);
-            }
+            let before = state.data.elsewhere().cloned();
+            follow(state, following, before.as_ref(), " (another console or command)", now);
         }
         FleetEvent::Decided(decision) => {
             let Decision { service, from, to, why } = &**decision;
@@ -71,16 +70,15 @@ pub(super) fn on_fleet_event(state: &mut Settled, told: FleetEvent, now: Timesta
     if figures { ask_check(state, now) } else { Vec::new() }
 }
 
-/// Whether a service follows, as far as that is new.
-fn follow(state: &mut Settled, told: &Following, now: Timestamp) {
+/// Says whether a service follows, as far as that is new, and `by` whom.
+fn follow(state: &mut Settled, told: &Following, before: Option<&Following>, by: &str, now: Timestamp) {
     let Following { service, mobile, on, trouble, .. } = told;
-    let before = state.data.following.as_ref();
-    let switched = before.is_some_and(|before| before.on != *on);
+    let switched = before.is_some_and(|before| before.on) != *on;
     let troubled = trouble.is_some() && before.and_then(|before| before.trouble.as_ref()) != trouble.as_ref();
     if switched {
         let text = match on {
-            true => format!("follow on: {service} follows {mobile}"),
-            false => format!("follow off: {service} stays where it is"),
+            true => format!("follow on: {service} follows {mobile}{by}"),
+            false => format!("follow off: {service} stays where it is{by}"),
         };
         state.notices.say(Level::Info, text, now);
     }

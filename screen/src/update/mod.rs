@@ -109,7 +109,7 @@ fn settle(state: &mut Settled) -> Vec<Effect> {
         return Vec::new();
     }
     let mut effects = Vec::new();
-    if state.follows() {
+    if state.data.follows_here() {
         let aim = state.aim();
         if state.aimed.as_ref() != Some(&aim) {
             state.aimed = Some(aim.clone());

@@ -97,7 +97,7 @@ fn moving<'a>(scene: &Scene<'_>) -> Option<Part<'a>> {
 /// Whether a service follows its mobile host, and when it moves next.
 fn follow<'a>(scene: &Scene<'_>) -> Option<Part<'a>> {
     let data = scene.state.shown();
-    let following = data.following.as_ref()?;
+    let following = data.following()?;
     if !following.on {
         return Some((1, vec![scene.span(Role::Dim, "follow off")]));
     }

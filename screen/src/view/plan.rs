@@ -49,7 +49,7 @@ fn under_way<'a>(scene: &Scene<'_>, room: usize) -> Option<Vec<Line<'a>>> {
         (None, Some(count)) if count > 0 => format!("  I = {count}"),
         (None, _) => String::new(),
     };
-    let head = format!("{}{rounds}", phrase::strategy(task.plan.strategy));
+    let head = format!("{}{rounds}", task.plan.strategy.words());
     let end = match track.is_in_doubt() {
         true => vec![scene.span(Role::Bad, "in doubt")],
         false => vec![scene.span(Role::Moving, "in progress")],

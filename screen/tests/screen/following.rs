@@ -213,12 +213,44 @@ fn what_another_orchestrator_has_follow_is_shown_and_not_taken_from_it() {
     typist.take(tells(told(false)));
     typist.take(elsewhere());
     typist.shows("follow on");
-    let said: Vec<String> = notices(&typist).into_iter().map(|(_, text)| text).collect();
-    assert_eq!(said, ["follow on: another console or command has sockperf follow uav"]);
+    let said =
+        |typist: &Typist| -> Vec<String> { notices(typist).into_iter().map(|(_, text)| text).collect() };
+    let on = "follow on: sockperf follows uav (another console or command)".to_owned();
+    assert_eq!(said(&typist), [on]);
     typist.types("A");
     assert!(typist.app.state().aimed.is_none(), "it is not switched on a second time");
-    // It is over there: the next word of this console's own counts again.
+    // It is over there.
     typist.take(Event::Fleet(FleetEvent::FollowingElsewhere(Box::new(told(false)))));
-    typist.take(tells(told(false)));
     typist.shows("follow off");
+    assert!(
+        said(&typist)
+            .contains(&"follow off: sockperf stays where it is (another console or command)".to_owned())
+    );
+}
+
+#[test]
+fn where_this_console_has_it_follow_another_one_takes_nothing_from_it() {
+    let mut typist = following();
+    let before = notices(&typist);
+    for on in [true, false, true] {
+        typist.take(Event::Fleet(FleetEvent::FollowingElsewhere(Box::new(told(on)))));
+        typist.shows("follow on");
+    }
+    assert_eq!(notices(&typist), before, "and nothing is said of it");
+    typist.types("A");
+    typist.take(tells(told(false)));
+    assert!(notices(&typist).iter().any(|(_, text)| text == "follow off: sockperf stays where it is"));
+}
+
+#[test]
+fn one_that_falls_silent_elsewhere_counts_no_more() {
+    let mut data = flying().data;
+    let elsewhere = FleetEvent::FollowingElsewhere(Box::new(told(true)));
+    for event in [FleetEvent::Following(Box::new(told(false))), elsewhere] {
+        data.take(event, NOW);
+    }
+    assert!(data.following().unwrap().on);
+    let later = Timestamp(NOW.0 + 4_000_000);
+    data.take(flies(10.0, later), later);
+    assert!(!data.following().unwrap().on);
 }

@@ -131,7 +131,7 @@ fn every_outcome_has_its_own_words() {
 fn a_record_tells_how_far_off_course_a_vehicle_was() {
     let mut state = quiet();
     let mut told = record("m-1", Outcome::Done, ago(1000), 2100.0);
-    let at = |deviation| FlightError { deviation_m: Metres(deviation), cross_track_m: Metres(0.1) };
+    let at = |deviation| FlightError { deviation_m: Metres(deviation), cross_track_m: Some(Metres(0.1)) };
     let (worst, undisturbed) = (at(0.312), Some(at(0.15)));
     state.data.migrations.ordered(task("m-1"), NOW);
     state.data.take(FleetEvent::Record(Box::new(told.clone())), NOW);

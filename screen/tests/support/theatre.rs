@@ -54,7 +54,7 @@ fn vehicle(back: u64, silent: Option<Millis>, astray: f64) -> FleetEvent {
     FleetEvent::Telemetry(Box::new(mose_protocol::agent::Telemetry {
         position: Some(here),
         radio: Some(Radio { cell: Cell(cell), signal_percent: Some(63) }),
-        flight: Some(FlightError { deviation_m: Metres(off), cross_track_m: Metres(0.02) }),
+        flight: Some(FlightError { deviation_m: Metres(off), cross_track_m: Some(Metres(0.02)) }),
         clients: vec![ClientInfo { rtt: Some(Millis(3.0 + far * far / 3000.0)), silent, ..client() }],
         ..telemetry("uav", ago(back), &[], Vec::new(), 0)
     }))

@@ -120,11 +120,11 @@ impl Track {
             self.references.front().copied().filter(|(time, _)| *time <= newest)
         {
             self.references.pop_front();
-            let place = self.place_at(time_ms);
-            let Some((place, cross_track)) = place.zip(fresh(self.cross_track, now)) else { continue };
+            let Some(place) = self.place_at(time_ms) else { continue };
             // On the ground plane, as the vehicle's orbit has it.
             let deviation_m = Metres((place - wanted).horizontal());
-            self.sample(at, FlightError { deviation_m, cross_track_m: Metres(cross_track) }, now);
+            let cross_track_m = fresh(self.cross_track, now).map(Metres);
+            self.sample(at, FlightError { deviation_m, cross_track_m }, now);
         }
     }
 

@@ -55,7 +55,7 @@ fn at(ms: u64) -> Timestamp {
 }
 
 fn error(deviation: f64) -> FlightError {
-    FlightError { deviation_m: Metres(deviation), cross_track_m: Metres(deviation / 2.0) }
+    FlightError { deviation_m: Metres(deviation), cross_track_m: Some(Metres(deviation / 2.0)) }
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_reference_is_held_against_the_position_of_its_time_whichever_comes_first() 
     told.position(3, 120, 11.0);
     assert_eq!(
         told.track.flight(told.now(3)),
-        Some(FlightError { deviation_m: Metres(1.0), cross_track_m: Metres(0.25) })
+        Some(FlightError { deviation_m: Metres(1.0), cross_track_m: Some(Metres(0.25)) })
     );
 }
 

@@ -34,7 +34,7 @@ impl<'a> Cast<'a> {
         let service = state.followed();
         let located = service.and_then(|service| state.located(service));
         let with_role = |role| data.fleet.hosts().filter(move |host| host.role() == Some(role));
-        let followed = data.following.as_ref().and_then(|following| data.fleet.host(&following.mobile));
+        let followed = data.following().and_then(|following| data.fleet.host(&following.mobile));
         let client = || client(scene).map(|(host, _)| host);
         let mobile = followed.or_else(client).or_else(|| with_role(HostRole::Mobile).next());
         let track = service.and_then(|service| data.migrations.current(service));
@@ -76,7 +76,7 @@ impl<'a> Cast<'a> {
     /// other one.
     pub(super) fn pair(&self, scene: &'a Scene<'_>) -> Option<(&'a Host, &'a Host)> {
         let named = |name: &HostName| self.edges.iter().find(|host| &host.name == name).copied();
-        let next = scene.state.shown().following.as_ref().and_then(|following| following.next.as_ref());
+        let next = scene.state.shown().following().and_then(|following| following.next.as_ref());
         let moving = self.moving.and_then(|track| Some((named(track.from()?)?, named(track.to()?)?)));
         let foreseen = || next.and_then(|next| Some((named(&next.from)?, named(&next.to)?)));
         let usual = || {

@@ -93,7 +93,7 @@ fn told(scene: &Scene<'_>, cast: &Cast<'_>) -> (Role, Vec<String>, Option<String
     if let Some(track) = cast.moving {
         return travelling(scene, track);
     }
-    let following = data.following.as_ref();
+    let following = data.following();
     if let Some(trouble) = following.and_then(|following| following.trouble.as_ref()) {
         return (Role::Warning, vec![format!("does not follow now: {trouble}"), trouble.clone()], None);
     }
@@ -192,7 +192,7 @@ pub(super) fn footing<'a>(scene: &Scene<'_>, cast: &Cast<'_>, room: usize) -> Li
 }
 
 fn badge<'a>(scene: &Scene<'_>, cast: &Cast<'_>, room: usize) -> Vec<Span<'a>> {
-    let Some(following) = scene.state.shown().following.as_ref() else { return Vec::new() };
+    let Some(following) = scene.state.shown().following() else { return Vec::new() };
     // Of another service this says nothing.
     if Some(&following.service) != cast.service {
         return Vec::new();
