@@ -107,11 +107,20 @@ fn what_it_told_three_seconds_ago_is_not_known_any_more() {
     assert!(told.track.position(told.now(2999)).is_some() && told.deviation(2999).is_some());
     assert_eq!(told.track.radio(told.now(3000)), None);
     assert!(told.track.position(told.now(3080)).is_none() && told.deviation(3080).is_none());
-    // Without its path, how far it is from it is not told, nor made up.
+}
+
+#[test]
+fn a_vehicle_that_does_not_say_how_far_its_path_is_has_a_deviation_and_no_cross_track_error() {
     let mut told = Told::nothing();
     told.position(0, 100, 10.0);
     told.reference(0, 100, 10.5);
-    assert_eq!(told.deviation(0), None);
+    let error = |cross_track_m| Some(FlightError { deviation_m: Metres(0.5), cross_track_m });
+    assert_eq!(told.track.flight(told.now(0)), error(None));
+    // One that said it too long ago does not say it either.
+    told.take(1, Message::CrossTrack { metres: 0.25 });
+    told.position(3001, 120, 10.0);
+    told.reference(3001, 120, 10.5);
+    assert_eq!(told.track.flight(told.now(3001)), error(None));
 }
 
 #[test]
