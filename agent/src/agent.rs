@@ -303,6 +303,7 @@ impl Agent {
                 Ok(Reply::Ok)
             }
             Request::Flight(times) => Ok(Reply::Flight(self.surroundings.flown(&times))),
+            Request::Note(record) => self.note(*record).await,
             Request::Watched { migration, stop, outage } => {
                 Ok(Reply::Watched(self.watches.seen(&migration, stop, outage).await))
             }

@@ -137,6 +137,7 @@ mod tests {
         Record {
             migration: migration.parse().unwrap(),
             simulated: false,
+            by_hand: false,
             rehearsal: None,
             service: "autopilot".parse().unwrap(),
             from: "a".parse().unwrap(),

@@ -1,6 +1,7 @@
 //! The agent of one host: its container engine, its part in the overlay, its side of every hand-over.
 
 pub mod agent;
+mod by_hand;
 mod calibrations;
 mod check;
 mod client_gap;

@@ -114,7 +114,7 @@ pub fn ending(record: &Record) -> String {
         record.to,
         record.outcome_name(),
         record.duration,
-        record.plan.strategy,
+        record.how(),
         record.transport.map(|t| format!(" over {t}")).unwrap_or_default(),
         record.plan.bandwidth.map(|limit| format!(", at most {limit}")).unwrap_or_default()
     );
@@ -279,7 +279,7 @@ pub fn history(records: &[Record]) -> String {
                         format!("{} I={}/{planned}", record.plan.strategy, record.iterations_made())
                     }
                     Some(iterations) => format!("{} I={iterations}", record.plan.strategy),
-                    None => record.plan.strategy.to_string(),
+                    None => record.how(),
                 },
                 marked(&record.outcome_name(), record.simulated),
                 record.image.to_string(),

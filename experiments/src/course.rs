@@ -9,6 +9,7 @@ use mose_lab::client::{Client, ClientKind, ClientReport, ClientSpec};
 use mose_lab::{
     CLIENT_ADDRESS, CLIENT_NETNS, Lab, LinkRate, ServiceOptions, Workload, start_service, stop_service,
 };
+use mose_orchestrator::by_hand::{self, ByHand};
 use mose_orchestrator::design::{self, Design, Wanted};
 use mose_orchestrator::fleet::Fleet;
 use mose_orchestrator::order::{self, Order};
@@ -201,6 +202,11 @@ impl Orders {
     /// Asks an agent.
     pub(crate) fn ask(&self, host: &HostName, request: &Request) -> color_eyre::Result<Reply> {
         self.runtime.block_on(self.fleet.ask(host, request)).map_err(|refusal| eyre!("{refusal}"))
+    }
+
+    /// Has the agents remember what was moved by hand.
+    pub(crate) fn note(&self, moved: ByHand) -> color_eyre::Result<()> {
+        self.runtime.block_on(by_hand::note(&self.fleet, moved)).map_err(|refusal| eyre!("{refusal}"))
     }
 
     /// Plans a migration from what the agents measure.

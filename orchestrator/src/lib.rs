@@ -3,6 +3,7 @@
 //! What `mose migrate`, `mose watch`, the console and whoever has a service follow its mobile host have in common. It reaches an agent over the protocol alone;
 //! losing it loses no migration. It prints nothing.
 
+pub mod by_hand;
 pub mod calibrate;
 pub mod calibration;
 mod call;

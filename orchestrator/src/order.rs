@@ -71,7 +71,7 @@ pub fn know_rehearsals<'a>(agents: impl IntoIterator<Item = &'a Hello>) -> Resul
 }
 
 /// A fresh migration's identity: readable, sortable, unique.
-fn identity() -> Result<MigrationId, Refusal> {
+pub(crate) fn identity() -> Result<MigrationId, Refusal> {
     let now = Timestamp::from(SystemTime::now());
     let text = format!("m{:x}-{:x}", now.0, std::process::id());
     text.parse()

@@ -218,6 +218,9 @@ pub struct Record {
     /// Whether the hosts were simulated: its figures are no measurements then.
     #[serde(default)]
     pub simulated: bool,
+    /// Whether it was moved by hand, without the agents, and only noted for comparison: there are no steps then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
     /// Where it was only rehearsed: what that has found. The service was not moved then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<Rehearsal>,
@@ -254,6 +257,52 @@ pub struct Record {
     pub rounds: Vec<Round>,
     /// Every step.
     pub steps: Vec<StepTime>,
+}
+
+impl Record {
+    /// Of a service that was moved by hand, without the agents: what is not given is not known of it.
+    #[must_use]
+    pub fn by_hand(
+        migration: MigrationId,
+        service: ServiceName,
+        (from, to): (HostName, HostName),
+        started_at: Timestamp,
+        duration: Millis,
+    ) -> Self {
+        Self {
+            migration,
+            simulated: false,
+            by_hand: true,
+            rehearsal: None,
+            service,
+            from,
+            to,
+            plan: Plan::cold(),
+            transport: None,
+            started_at,
+            duration,
+            outcome: Outcome::Done,
+            reason: None,
+            image: Bytes(0),
+            downtime: Downtime::default(),
+            forecast: None,
+            flights: Vec::new(),
+            rounds: Vec::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// How it was moved, in a word.
+    #[must_use]
+    pub fn how(&self) -> String {
+        if self.by_hand { "by hand".to_owned() } else { self.plan.strategy.to_string() }
+    }
+
+    /// When it was over, on the source's clock: when the service was back, where it was away.
+    #[must_use]
+    pub fn ended(&self) -> Timestamp {
+        self.started_at.shifted((self.duration.0 * 1e3) as i64)
+    }
 }
 
 /// What a measured figure says of what was promised and of what was wanted. `None` is no answer: the figure is unknown, nothing

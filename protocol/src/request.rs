@@ -103,6 +103,8 @@ pub enum Request {
     Flight(FlightTimes),
     /// Mobile host: a service follows it, or no more. Told on in its telemetry.
     Following(Box<FollowNews>),
+    /// Source: keep the record of a service that was moved from here by hand, without the agents.
+    Note(Box<Record>),
     /// How large is this service's state, and how fast is it dirtied?
     Profile(ServiceName),
     /// What is known of migrations to that host: its calibration profile?
@@ -172,6 +174,7 @@ impl Request {
             Self::Watched { .. } => "watched",
             Self::Flight(_) => "flight",
             Self::Following(_) => "following",
+            Self::Note(_) => "note",
             Self::Profile(_) => "profile",
             Self::Calibration(_) => "calibration",
             Self::Calibrate { .. } => "calibrate",

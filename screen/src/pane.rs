@@ -95,7 +95,7 @@ impl Pane {
             Self::Notices => "Notices",
             Self::Logs => "Logs",
             Self::Map => "Map",
-            Self::Stopped => "Service stopped",
+            Self::Stopped => "Service stopped for",
             Self::Requests => "The client's requests",
             Self::RoundTrip => "Round trip",
             Self::Runs => "Last handovers",

@@ -84,6 +84,7 @@ mod tests {
         Record {
             migration: "m1".parse().unwrap(),
             simulated: false,
+            by_hand: false,
             rehearsal: None,
             service: "web".parse().unwrap(),
             from: from.clone(),

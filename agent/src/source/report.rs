@@ -210,6 +210,7 @@ impl Source {
         let record = Record {
             migration: task.migration.clone(),
             simulated: !self.agent.surroundings.measured(),
+            by_hand: false,
             rehearsal: task.rehearsal.then(|| self.measured.rehearsal()),
             service: task.service.clone(),
             from: task.from.clone(),

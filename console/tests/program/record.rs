@@ -44,6 +44,7 @@ pub(crate) fn full_record(outcome: Outcome) -> Record {
         duration,
         outcome,
         simulated: true,
+        by_hand: false,
         rehearsal: Some(Rehearsal { would_stand_still_ms: Some(downtime) }),
         reason: Some(Refusal::new(RefusalCode::Engine, "CRIU failed", "see its log")),
         image: Bytes(602_000),

@@ -267,6 +267,7 @@ fn record(task: &Task, outcome: Outcome) -> Record {
         rehearsal: None,
         outcome,
         simulated: false,
+        by_hand: false,
         reason,
         image: Bytes(602_000),
         downtime: Downtime::default(),

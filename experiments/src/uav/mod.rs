@@ -109,6 +109,9 @@ trait Mover {
     /// The next move that is over, if there is one before the patience ends.
     fn next(&mut self, patience: Duration) -> color_eyre::Result<Option<Moved>>;
 
+    /// One that was over, and what the vehicle saw of it.
+    fn seen(&self, _: &UavHandover) {}
+
     /// Moves it no more; what was under way is over then.
     fn end(&mut self) -> color_eyre::Result<()>;
 }
@@ -136,6 +139,7 @@ fn flight<M: Mover>(
         let told = vehicle.since(moved.began_ms.saturating_sub(BEFORE_MS));
         let handover = handover(all.len() as u32 + 1, moved, &told);
         say(options, &line::line(&handover));
+        mover.seen(&handover);
         all.push(handover);
     }
     mover.end()?;

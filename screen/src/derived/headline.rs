@@ -1,8 +1,8 @@
 //! The one number that a handover is judged by: for how long its service was stopped, as its client saw it where one was watched.
 
 use mose_pam::Millis;
-use mose_protocol::ServiceName;
 use mose_protocol::record::{Outcome, Record, Silence};
+use mose_protocol::{ServiceName, Timestamp};
 
 use crate::state::{Data, Still, Track};
 
@@ -47,6 +47,8 @@ pub struct Headline {
     pub kept: Option<bool>,
     /// Whether the figures are of simulated hosts.
     pub simulated: bool,
+    /// When it was over, on the source's clock.
+    pub ended: Option<Timestamp>,
 }
 
 impl Headline {
@@ -72,6 +74,7 @@ impl Headline {
                 worst_case: None,
                 kept: None,
                 simulated: false,
+                ended: None,
             },
         }
     }
@@ -96,7 +99,8 @@ impl Headline {
         let hosts = [track.from(), track.to()].into_iter().flatten();
         let simulated = hosts.filter_map(|name| data.fleet.host(name)?.hello()).any(|hello| hello.simulated);
         let at_least = act == Act::Stopped;
-        Self { act, time, at_least, whose, worst_case, kept: over.then_some(false), simulated }
+        let kept = over.then_some(false);
+        Self { act, time, at_least, whose, worst_case, kept, simulated, ended: None }
     }
 
     /// Of one that is over.
@@ -117,7 +121,8 @@ impl Headline {
             _ => None,
         };
         let act = Act::Over(record.outcome);
-        Self { act, time, at_least, whose, worst_case, kept, simulated: record.simulated }
+        let (simulated, ended) = (record.simulated, Some(record.ended()));
+        Self { act, time, at_least, whose, worst_case, kept, simulated, ended }
     }
 }
 

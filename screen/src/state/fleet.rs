@@ -36,7 +36,7 @@ impl Presence {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Live => "live",
+            Self::Live => "up",
             Self::Stale => "stale",
             Self::Unknown => "unknown",
             Self::Incompatible => "incompatible",

@@ -180,6 +180,13 @@ impl Track {
         first.unwrap_or(self.heard)
     }
 
+    /// When it ended, on the console's clock, once it has. Of one whose record was amended this may be all that was heard, long after.
+    #[must_use]
+    pub fn ended(&self) -> Timestamp {
+        let told = self.record.as_deref().map(|record| self.on_console(&record.from, record.ended()));
+        told.map_or(self.last_heard, |told| told.min(self.last_heard))
+    }
+
     /// For how long it has been going on, or went on.
     #[must_use]
     pub fn elapsed(&self, now: Timestamp) -> Millis {

@@ -41,6 +41,8 @@ pub struct Notice {
     pub text: String,
     /// How often in a row.
     pub times: u32,
+    /// Whether the theatre shows it too, in an audience's words.
+    pub staged: bool,
 }
 
 /// All of them.
@@ -57,13 +59,21 @@ const FRESH: u64 = 8_000_000;
 impl Notices {
     /// Adds one; the same again is counted.
     pub fn say(&mut self, level: Level, text: impl Into<String>, at: Timestamp) {
-        let text = text.into();
+        self.add(level, text.into(), at, false);
+    }
+
+    /// Adds one that goes well and that the theatre shows too.
+    pub fn stage(&mut self, text: impl Into<String>, at: Timestamp) {
+        self.add(Level::Info, text.into(), at, true);
+    }
+
+    fn add(&mut self, level: Level, text: String, at: Timestamp, staged: bool) {
         self.fresh_until = Timestamp(at.0 + FRESH);
         if let Some(last) = self.kept.back_mut().filter(|last| last.text == text) {
             (last.at, last.times) = (at, last.times + 1);
             return;
         }
-        self.kept.push_back(Notice { at, level, text, times: 1 });
+        self.kept.push_back(Notice { at, level, text, times: 1, staged });
         if self.kept.len() > KEPT {
             self.kept.pop_front();
         }

@@ -40,8 +40,10 @@ pub(super) fn on_fleet_event(state: &mut Settled, told: FleetEvent, now: Timesta
             let old = state.data.past.get(&record.migration).is_some_and(told);
             // What was over before anybody looked is no news.
             if !old && state.data.migrations.get(&record.migration).is_some() {
-                let (level, text) = ended(record);
-                state.notices.say(level, text, now);
+                match ended(record) {
+                    (Level::Info, text) if record.outcome == Outcome::Done => state.notices.stage(text, now),
+                    (level, text) => state.notices.say(level, text, now),
+                }
             }
         }
         FleetEvent::Calibration { from, to, known } => {
@@ -59,7 +61,7 @@ pub(super) fn on_fleet_event(state: &mut Settled, told: FleetEvent, now: Timesta
         }
         FleetEvent::Decided(decision) => {
             let Decision { service, from, to, why } = &**decision;
-            state.notices.say(Level::Info, format!("follow: {service} {from} → {to}: {why}"), now);
+            state.notices.stage(format!("follow: {service} {from} → {to}: {why}"), now);
         }
         FleetEvent::Checked(report) => state.planning.checks.take((**report).clone()),
         _ => {}

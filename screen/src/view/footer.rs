@@ -42,7 +42,8 @@ const REPLAYING: &[Action] = &[
 /// Always there, at the right.
 const LAST: [Action; 3] = [Action::Palette, Action::Help, Action::Quit];
 
-pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
+/// Beside the theatre, what that shows is not told again.
+pub(super) fn draw(scene: &Scene<'_>, theatre: bool, area: Rect, buf: &mut Buffer, hits: &mut Hits) {
     let state = scene.state;
     if let Some(dialog) = state.ui.dialog() {
         let mut line = Vec::new();
@@ -71,7 +72,7 @@ pub(super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, hits: &mut H
     let width: u16 = right.iter().map(|(_, spans)| width(spans)).sum();
     let left_area = Rect { width: area.width.saturating_sub(width + 1), ..area };
     let right_area = Rect { x: area.right().saturating_sub(width), width: width.min(area.width), ..area };
-    if let Some(notice) = state.notices.fresh(state.data.now) {
+    if let Some(notice) = state.notices.fresh(state.data.now).filter(|notice| !(theatre && notice.staged)) {
         let (role, word) = match notice.level {
             Level::Info => (Role::Good, ""),
             Level::Warning => (Role::Warning, "warning: "),

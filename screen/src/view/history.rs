@@ -255,6 +255,6 @@ fn plan(record: &Record) -> String {
         }
         Some(iterations) if iterations > 0 => format!("iterative I={iterations}"),
         Some(_) => "pre-copy".to_owned(),
-        None => record.plan.strategy.to_string().replace("precopy", "pre-copy"),
+        None => record.how().replace("precopy", "pre-copy"),
     }
 }

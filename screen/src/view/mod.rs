@@ -89,10 +89,12 @@ pub fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) -> Hits {
         Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(1)]).areas(area);
     header::draw(scene, top, buf);
     let panes = panes(scene, middle);
+    // In the theatre what went well is on the stage already, in an audience's words.
+    let theatre = panes.iter().any(|(pane, _)| *pane == Pane::Stopped);
     for (pane, area) in panes {
         self::pane(scene, pane, area, buf, &mut hits);
     }
-    footer::draw(scene, bottom, buf, &mut hits);
+    footer::draw(scene, theatre, bottom, buf, &mut hits);
     dialog::draw(scene, area, buf, &mut hits);
     if !scene.theme.glyphs.boxes {
         plain::plain(area, buf);
@@ -203,6 +205,7 @@ fn title(scene: &Scene<'_>, pane: Pane) -> String {
             )
         }
         Pane::Map => theatre::heading(scene),
+        Pane::RoundTrip => theatre::trip::title(scene).unwrap_or_else(|| pane.title().to_owned()),
         _ => pane.title().to_owned(),
     }
 }

@@ -32,7 +32,7 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         ("way", format!("{} → {}", record.from, record.to)),
         ("began", figure::clock(scene, record.started_at)),
         ("outcome", record.outcome_name()),
-        ("plan", record.plan.strategy.words().to_owned()),
+        ("plan", if record.by_hand { record.how() } else { record.plan.strategy.words().to_owned() }),
         ("rounds", rounds(record)),
         ("bandwidth", record.plan.bandwidth.map_or_else(|| "all there is".into(), |l| l.to_string())),
         ("transport", record.transport.map_or_else(|| "–".into(), |t| t.to_string())),

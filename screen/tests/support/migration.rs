@@ -236,6 +236,7 @@ pub(crate) fn record(migration: &str, outcome: Outcome, at: Timestamp, duration:
     let rehearsed = outcome == Outcome::Rehearsed;
     Record {
         simulated: false,
+        by_hand: false,
         rehearsal: rehearsed.then_some(Rehearsal { would_stand_still_ms: Some(Millis(184.2)) }),
         migration: id(migration),
         service: service("sockperf"),

@@ -8,9 +8,10 @@ mod scenario;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mose_orchestrator::by_hand::{self, ByHand};
 use mose_orchestrator::fleet::Fleet;
 use mose_orchestrator::follow_me::FollowMe;
-use mose_protocol::{HostName, Refusal, RefusalCode};
+use mose_protocol::{HostName, Refusal, RefusalCode, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
@@ -61,9 +62,10 @@ impl Demo {
             let others = hosts.iter().map(DemoHost::endpoints).collect();
             hosts.push(DemoHost::open(&world, host, scenario, folder.path(), others).await?);
         }
-        let endpoints = hosts.iter().map(|host| host.endpoints().control).collect();
+        let endpoints: Vec<String> = hosts.iter().map(|host| host.endpoints().control).collect();
         futures_util::future::try_join_all(hosts.iter_mut().map(DemoHost::start_agent)).await?;
         await_meeting(&hosts).await?;
+        note(&scenario.by_hand, &endpoints).await?;
         let hosts = Arc::new(Mutex::new(hosts));
         let supervisor = AbortOnDropHandle::new(tokio::spawn(supervise(hosts.clone(), losses)));
         Ok(Self { scenario: scenario.clone(), world, hosts, endpoints, supervisor, folder })
@@ -171,6 +173,19 @@ async fn supervise(hosts: Arc<Mutex<Vec<DemoHost>>>, mut losses: mpsc::Unbounded
             }
         });
     }
+}
+
+/// Has the agents remember what was moved by hand, as if it had just been.
+async fn note(moved: &[ByHand], endpoints: &[String]) -> Result<(), Refusal> {
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let fleet = Fleet::join(endpoints).await?;
+    for moved in moved {
+        let started_at = Timestamp::now().shifted(-((moved.duration.0 * 1e3) as i64));
+        by_hand::note(&fleet, ByHand { started_at, ..moved.clone() }).await?;
+    }
+    Ok(())
 }
 
 /// Waits until every agent knows every other one.

@@ -252,7 +252,8 @@ fn off_course(scene: &Scene<'_>, ground: &Ground, lap: &[Point], labels: &mut La
     for kink in kinks {
         let Some(point) = lap.get(kink.worst) else { continue };
         let Some(place) = ground.seen(ground.dot((point.x, point.y))) else { continue };
-        let text = format!("{:.1} m off course", kink.metres);
+        let was = if kink.to + 1 < lap.len() { "was " } else { "" };
+        let text = format!("{was}{:.1} m off course", kink.metres);
         labels.beside(scene, &Name { at: place, text, role: Role::Warning, below: false }, buf);
     }
 }

@@ -7,7 +7,7 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 
 use super::cast::client;
-use super::{digits, fitting};
+use super::{ago, digits, fitting};
 use crate::derived::{Act, Headline, Whose};
 use crate::phrase;
 use crate::theme::Role;
@@ -74,38 +74,58 @@ fn role(told: &Headline) -> Role {
     }
 }
 
+/// What the number is, in ever fewer words.
+fn what(scene: &Scene<'_>, told: &Headline) -> Vec<String> {
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    // How long ago: beside a countdown, nobody may take it for the next handover's.
+    let ago = told.ended.map(|ended| ago(scene.state.shown().now.since(ended))).unwrap_or_default();
+    let heard = client(scene).map_or_else(|| "its client".to_owned(), |(host, _)| host.name.to_string());
+    match (told.act, told.whose, told.at_least) {
+        (Act::Waiting, ..) => texts(&["no handover yet"]),
+        (Act::Copying, ..) => texts(&["still running while it is copied", "copied while it runs"]),
+        (Act::Stopped, Whose::Client, _) => texts(&["stopped now: its client waits", "client waits"]),
+        (Act::Stopped, Whose::Service, _) => texts(&["stopped now, counting", "stopped"]),
+        (Act::Back, ..) => texts(&["it was stopped, and is back", "it is back"]),
+        (Act::Over(Outcome::GivenUp), ..) => texts(&["it was stopped, and is not back", "not back"]),
+        (Act::Over(_), Whose::Client, at_least) => {
+            let so = if at_least { "for at least so long" } else { "for so long" };
+            vec![
+                format!("in the last handover, {ago}, {heard} heard nothing {so}"),
+                format!("{heard} heard nothing {so}, {ago}"),
+                format!("silence that {heard} saw, {ago}"),
+                ago,
+            ]
+        }
+        (Act::Over(_), Whose::Service, _) if client(scene).is_none() => vec![
+            format!("in the last handover, {ago} (no client was watched)"),
+            format!("{ago} (no client was watched)"),
+            format!("{ago}, no client"),
+            ago,
+        ],
+        (Act::Over(_), Whose::Service, _) => vec![
+            format!("in the last handover, {ago}, as its hosts saw it"),
+            format!("{ago}, as its hosts saw it"),
+            ago,
+        ],
+    }
+}
+
 /// What the number is, what was promised, and what became of the service.
 fn captions<'a>(scene: &Scene<'_>, told: &Headline, room: usize) -> Vec<Vec<Span<'a>>> {
     let line = |role: Role, texts: &[&str]| {
         let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
         vec![scene.span(role, fitting(scene, &texts, room))]
     };
-    let what: &[&str] = match (told.act, told.whose, told.at_least) {
-        (Act::Waiting, ..) => &["no handover yet"],
-        (Act::Copying, ..) => &["it is copied, and goes on running", "copied while it runs"],
-        (Act::Stopped, Whose::Client, _) => &["service stopped: its client waits", "client waits"],
-        (Act::Stopped, Whose::Service, _) => &["service stopped, counting", "stopped"],
-        (Act::Back, ..) => &["service stopped, and back", "it is back"],
-        (Act::Over(Outcome::GivenUp), ..) => &["it was stopped, and is not back", "not back"],
-        (Act::Over(_), Whose::Client, true) => &["its client heard nothing for at least so long", "at least"],
-        (Act::Over(_), Whose::Client, false) => {
-            &["service stopped, as its client saw it", "stopped, as its client saw it", "client's silence"]
-        }
-        (Act::Over(_), Whose::Service, _) if client(scene).is_none() => {
-            &["service stopped (no client was watched)", "service stopped, no client", "service stopped"]
-        }
-        (Act::Over(_), Whose::Service, _) => &["service stopped, as its hosts saw it", "service stopped"],
-    };
-    let mut lines = vec![line(Role::Title, what)];
+    let mut lines = vec![vec![scene.span(Role::Title, fitting(scene, &what(scene, told), room))]];
     let glyphs = &scene.theme.glyphs;
     if let Some(worst) = told.worst_case {
         let worst = phrase::time(worst);
         let (role, lead) = match told.kept {
-            Some(true) => (Role::Good, format!("{} ", glyphs.yes)),
-            Some(false) => (Role::Bad, format!("{} over: ", glyphs.no)),
-            None => (Role::Dim, String::new()),
+            Some(true) => (Role::Good, format!("{} within the {worst}", glyphs.yes)),
+            Some(false) => (Role::Bad, format!("{} over the {worst}", glyphs.no)),
+            None => (Role::Dim, format!("at most {worst}")),
         };
-        let texts = [format!("{lead}worst case promised {worst}"), format!("{lead}worst case {worst}")];
+        let texts = [format!("{lead} that MOSE promised"), format!("{lead} promised"), lead];
         lines.push(vec![scene.span(role, fitting(scene, &texts, room))]);
     } else if matches!(told.act, Act::Over(_)) {
         lines.push(line(Role::Dim, &["nothing was promised"]));

@@ -1,8 +1,9 @@
-//! The client's requests, one cell each: silence is a hole. After a handover those around its gap; else what the client tells now.
+//! The client's requests, one block each: silence is a hole. After a handover those around its gap; else what the client tells now.
 
 use mose_protocol::record::{ClientGap, Record, Silence};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
@@ -52,11 +53,9 @@ fn cells(scene: &Scene<'_>, strip: &Strip, hole: Option<&str>, area: Rect, buf: 
         let (glyph, role) = match cell {
             Cell::Answer => (glyphs.bar_end, Role::Good),
             Cell::Hole => (glyphs.frozen, Role::Frozen),
-            Cell::Unknown => (glyphs.ghost, Role::Dim),
+            Cell::Unknown => continue,
         };
-        // What is not known is a line through the middle.
-        let is_drawn = |y: &u16| *cell != Cell::Unknown || *y == middle;
-        (area.y..area.bottom()).filter(is_drawn).for_each(|y| {
+        (area.y..area.bottom()).for_each(|y| {
             buf.set_stringn(x, y, glyph, 1, scene.style(role));
         });
     }
@@ -65,7 +64,9 @@ fn cells(scene: &Scene<'_>, strip: &Strip, hole: Option<&str>, area: Rect, buf: 
     let width = words::width(&text);
     if width + 2 <= length {
         let x = area.x + (first + (length - width) / 2) as u16;
-        buf.set_stringn(x, middle, text, width, scene.style(Role::Text));
+        // Of the hole's own colour: one that is broken in two would be read as two.
+        let style = scene.style(Role::Frozen).add_modifier(Modifier::REVERSED);
+        buf.set_stringn(x, middle, text, width, style);
     }
 }
 
@@ -112,31 +113,42 @@ fn live<'a>(scene: &Scene<'_>, width: usize, waits: Option<f64>) -> Shown<'a> {
             (Role::Dim, vec![format!("{} asks for nothing now", host.name), "no requests".to_owned()])
         }
     };
-    let aside = strip.as_ref().map(legend).unwrap_or_default();
+    let red = waits.map(|_| "red waits for its answer");
+    let aside = strip.as_ref().map(|strip| legend(strip, red)).unwrap_or_default();
     let verdict = vec![scene.span(role, fitting(scene, &texts, width))];
     let hole = waits.map(|waits| phrase::time(mose_pam::Millis(waits)));
     Shown { strip, hole, verdict, aside }
 }
 
-/// What a cell is, in ever fewer words.
-fn legend(strip: &Strip) -> Vec<String> {
+/// What a block is, and a red one if there are any, in ever fewer words.
+fn legend(strip: &Strip, red: Option<&str>) -> Vec<String> {
     let Some(period) = strip.period else {
         return vec!["only how long it was silent is known".to_owned(), "length only".to_owned()];
     };
     let rate = format!("{:.0} a second", 1e3 / period);
-    let cell = match strip.each {
-        1 => "one cell is one request".to_owned(),
-        each => format!("one cell is {each} requests"),
+    let block = match strip.each {
+        1 => "one block is one request".to_owned(),
+        each => format!("one block is {each} requests"),
     };
-    vec![format!("{cell}, {rate}; the hole is silence"), format!("{cell}, {rate}"), cell]
+    let mut texts = vec![format!("{block}, {rate}"), block.clone()];
+    if let Some(red) = red {
+        texts.splice(0..0, [format!("{block}, {rate}; {red}"), format!("{block}; {red}"), red.to_owned()]);
+    }
+    texts
 }
 
 /// What the client saw of the last handover.
 fn after<'a>(scene: &Scene<'_>, width: usize) -> Option<Shown<'a>> {
     let record = record(scene)?;
     let worst = worst(record)?;
-    let rate = client(scene).and_then(|(_, client)| client.rate).map(|rate| rate.0);
-    let strip = Strip::of_gap(worst, rate, width);
+    let now = client(scene).filter(|(host, _)| host.name == worst.host).map(|(_, client)| client);
+    let rate = now.and_then(|client| client.rate).map(|rate| rate.0);
+    // Since it was back, the client tells that it is answered.
+    let since = now.filter(|client| client.rate.is_some() && client.silent.is_none());
+    let since = since.map(|_| scene.state.shown().now.since(record.ended()).0);
+    let strip = Strip::of_gap(worst, rate, since, width);
+    let unanswered = record.downtime.clients.iter().any(|client| client.unanswered > 0 || client.at_least);
+    let red = if unanswered { "red was not answered" } else { "red was answered late" };
     let kept = if worst.answers_ms.is_empty() && strip.is_some() {
         let rate = rate.map(|rate| format!(", at {rate:.0} a second")).unwrap_or_default();
         vec![
@@ -145,7 +157,7 @@ fn after<'a>(scene: &Scene<'_>, width: usize) -> Option<Shown<'a>> {
             "answers not kept".to_owned(),
         ]
     } else {
-        strip.as_ref().map(legend).unwrap_or_default()
+        strip.as_ref().map(|strip| legend(strip, Some(red))).unwrap_or_default()
     };
     let aside = match worst.note.as_ref() {
         Some(note) => std::iter::once(note.clone()).chain(kept).collect(),

@@ -20,15 +20,14 @@ const WIDE: usize = 56;
 const FIGURE: usize = 22;
 /// The same without words.
 const NARROW: usize = 12;
+/// What was promised, on the bar.
+const LIMIT: &str = "|";
 /// Below so many columns the bars are left out.
 const LEAST: usize = 8;
-/// The cells before a silence.
-const LEAD: usize = 3;
-
 /// How a service was moved: the order of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum How {
-    /// Without the agents. Their migrations have steps, and what a person did has none.
+    /// Without the agents.
     ByHand,
     Cold,
     Precopy,
@@ -38,7 +37,7 @@ enum How {
 impl How {
     fn of(record: &Record) -> Self {
         match record.plan.strategy {
-            _ if record.steps.is_empty() => Self::ByHand,
+            _ if record.by_hand => Self::ByHand,
             Strategy::Cold => Self::Cold,
             Strategy::Precopy => Self::Precopy,
             Strategy::IterativePrecopy => Self::Rounds,
@@ -67,10 +66,19 @@ struct Row<'a> {
     last: bool,
 }
 
+impl Row<'_> {
+    /// How far its bar reaches, and what was promised.
+    fn reach(&self) -> impl Iterator<Item = f64> {
+        let worst = self.told.worst_case.map(|worst| worst.0).filter(|worst| worst.is_finite());
+        [Some(self.time.0), worst].into_iter().flatten()
+    }
+}
+
 /// The last record of each way of moving, then the others, newest first.
 fn rows<'a>(scene: &'a Scene<'_>, wide: bool) -> Vec<Row<'a>> {
     let (data, service) = (scene.state.shown(), scene.state.followed());
-    let mine = |record: &&Record| service.is_none_or(|service| *service == record.service);
+    // What was moved by hand is another service, which the agents know nothing of.
+    let mine = |record: &&Record| record.by_hand || service.is_none_or(|service| *service == record.service);
     let done = |record: &&Record| record.outcome == Outcome::Done && record.rehearsal.is_none();
     let mut seen: Vec<How> = Vec::new();
     let (mut first, mut then) = (Vec::new(), Vec::new());
@@ -105,9 +113,9 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let label = rows.iter().map(|row| words::width(&row.label)).max().unwrap_or(0).min(room / 2) + 1;
     let figure = if wide { FIGURE } else { NARROW };
     let bars = room.saturating_sub(label + figure + 1);
-    let longest = rows.iter().map(|row| row.time.0).fold(1.0_f64, f64::max);
-    // All of the bar but what leads to the hole, and a little after the longest.
-    let cell = longest * 1.1 / bars.saturating_sub(LEAD).max(1) as f64;
+    let longest = rows.iter().flat_map(Row::reach).fold(1.0_f64, f64::max);
+    // A little room after the longest.
+    let cell = longest * 1.05 / bars.max(1) as f64;
     for (y, row) in (area.y..area.bottom()).zip(&rows) {
         let line = Rect { y, height: 1, ..area };
         let role = if row.last { Role::Title } else { Role::Dim };
@@ -123,8 +131,9 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     if scale > 0 && bars >= LEAST {
         let y = area.y + rows.len() as u16;
         let texts = [
-            format!("one scale for all: a cell is {}", phrase::time(Millis(cell))),
-            format!("a cell is {}", phrase::time(Millis(cell))),
+            format!("how long the client heard nothing, to one scale; {LIMIT} is what was promised at most"),
+            format!("silences to one scale; {LIMIT} promised at most"),
+            format!("{LIMIT} promised"),
         ];
         let text = fitting(scene, &texts, room - label);
         buf.set_stringn(area.x + label as u16, y, text, room - label, scene.style(Role::Dim));
@@ -133,14 +142,19 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
 
 fn bar(scene: &Scene<'_>, row: &Row<'_>, cell: f64, area: Rect, buf: &mut Buffer) {
     let glyphs = &scene.theme.glyphs;
-    let holes = ((row.time.0 / cell).round() as usize).max(1);
-    for (place, x) in (area.x..area.right()).enumerate() {
-        let silent = place >= LEAD && place < LEAD + holes;
-        let (glyph, role) = match silent {
-            true => (glyphs.frozen, Role::Frozen),
-            false => (glyphs.ghost, Role::Dim),
-        };
-        buf.set_stringn(x, area.y, glyph, 1, scene.style(role));
+    let holes = ((row.time.0 / cell).round() as u16).max(1);
+    let role = match row.told.kept {
+        Some(true) => Role::Good,
+        Some(false) => Role::Bad,
+        None => Role::Frozen,
+    };
+    for x in (area.x..area.right()).take(usize::from(holes)) {
+        buf.set_stringn(x, area.y, glyphs.frozen, 1, scene.style(role));
+    }
+    if let Some(limit) = row.told.worst_case.map(|worst| (worst.0 / cell).round() as u16)
+        && limit < area.width
+    {
+        buf.set_stringn(area.x + limit, area.y, LIMIT, 1, scene.style(Role::Title));
     }
 }
 
@@ -166,9 +180,7 @@ fn told<'a>(scene: &Scene<'_>, row: &Row<'_>, room: usize) -> Line<'a> {
     if row.told.whose == Whose::Service {
         asides.push((Role::Dim, "no client".to_owned()));
     }
-    if !row.last {
-        asides.push((Role::Dim, figure::clock(scene, row.record.started_at)));
-    }
+    asides.push((Role::Dim, figure::clock(scene, row.record.started_at)));
     for (role, aside) in asides {
         if words::length(&line) + 1 + words::width(&aside) <= room {
             line.push(ratatui::text::Span::raw(" "));

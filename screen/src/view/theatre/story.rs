@@ -7,7 +7,7 @@ use mose_protocol::step::Step;
 use ratatui::text::{Line, Span};
 
 use super::cast::Cast;
-use super::fitting;
+use super::{ago, fitting};
 use crate::state::Track;
 use crate::theme::Role;
 use crate::view::{Scene, words};
@@ -57,22 +57,25 @@ impl Way {
     }
 }
 
+/// Columns from which on the badge is whole.
+const WIDE: usize = 60;
+
 /// The migration that has just moved the service, and how long ago.
 pub(super) fn news<'a>(scene: &'a Scene<'_>, cast: &Cast<'_>) -> Option<(&'a Track, Millis)> {
     let data = scene.state.shown();
     let track = data.migrations.newest_of(cast.service?)?;
-    let age = data.now.since(track.last_heard);
+    let age = data.now.since(track.ended());
     let moved = track.outcome() == Some(Outcome::Done) && !track.is_rehearsal();
     (moved && age <= NEWS).then_some((track, age))
 }
 
 /// The line above the map.
 pub(super) fn headline<'a>(scene: &Scene<'_>, cast: &Cast<'_>, room: usize) -> Line<'a> {
-    let (role, texts, aside) = told(scene, cast);
+    let (role, texts, asides) = told(scene, cast);
     let text = fitting(scene, &texts, room);
     let left = room.saturating_sub(words::width(&text) + 2);
     let mut line = vec![scene.span(role, text)];
-    if let Some(aside) = aside.filter(|aside| words::width(aside) <= left) {
+    if let Some(aside) = asides.into_iter().find(|aside| words::width(aside) <= left) {
         line.push(scene.span(Role::Dim, format!("  {aside}")));
     }
     Line::from(line)
@@ -82,50 +85,68 @@ fn named(name: Option<&HostName>) -> String {
     name.map_or_else(|| "elsewhere".to_owned(), ToString::to_string)
 }
 
-/// What is going on, in ever fewer words, and what may stand beside it.
-fn told(scene: &Scene<'_>, cast: &Cast<'_>) -> (Role, Vec<String>, Option<String>) {
+/// That the service has moved, and what that was good for, in ever fewer words.
+fn moved(cast: &Cast<'_>, track: &Track, age: Millis) -> Vec<String> {
+    let (from, to, ago) = (named(track.from()), named(track.to()), ago(age));
+    let serving = cast.serving().filter(|(host, _)| Some(&host.name) == track.to());
+    let near = cast.mobile.zip(serving).map(|(mobile, _)| format!(", nearer to {}", mobile.name));
+    let near = near.unwrap_or_default();
+    let service = track.service().map(|service| format!("{service} ")).unwrap_or_default();
+    vec![
+        format!("{service}moved from {from} to {to} {ago}{near}"),
+        format!("moved to {to} {ago}{near}"),
+        format!("moved to {to} {ago}"),
+        format!("moved {ago}"),
+    ]
+}
+
+/// What is going on, in ever fewer words, and what may stand beside it, likewise.
+fn told(scene: &Scene<'_>, cast: &Cast<'_>) -> (Role, Vec<String>, Vec<String>) {
     let data = scene.state.shown();
     let lines = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
     if let Some(track) = cast.rehearsal {
         let to = named(track.to());
-        return (Role::Moving, lines(&[&format!("rehearsing a move to {to}"), "rehearsing a move"]), None);
+        return (
+            Role::Moving,
+            lines(&[&format!("rehearsing a move to {to}"), "rehearsing a move"]),
+            Vec::new(),
+        );
     }
     if let Some(track) = cast.moving {
         return travelling(scene, track);
     }
     let following = data.following();
     if let Some(trouble) = following.and_then(|following| following.trouble.as_ref()) {
-        return (Role::Warning, vec![format!("does not follow now: {trouble}"), trouble.clone()], None);
+        return (Role::Warning, vec![format!("does not follow now: {trouble}"), trouble.clone()], Vec::new());
     }
     if let Some((track, age)) = news(scene, cast) {
-        let (to, seconds) = (named(track.to()), (age.0.max(0.0) / 1e3).floor());
-        let ago = if seconds < 1.0 { "just now".to_owned() } else { format!("{seconds:.0} s ago") };
-        return (Role::Good, vec![format!("moved to {to} {ago}"), format!("moved {ago}")], None);
+        return (Role::Good, moved(cast, track, age), Vec::new());
     }
     let on = following.filter(|following| following.on);
     if let Some(next) = on.and_then(|following| following.next.as_ref()) {
         let seconds = (next.at.since(data.now).0 / 1e3).ceil();
         let when =
             if seconds >= 1.0 { format!("handover in {seconds:.0} s") } else { "handover due".to_owned() };
-        return (Role::Moving, vec![when], Some(next.why.clone()));
+        let to = &next.to;
+        return (Role::Moving, vec![when], vec![format!("to {to}: {}", next.why), format!("to {to}")]);
     }
     let Some(service) = cast.service else {
-        return (Role::Dim, lines(&["no service is known yet"]), None);
+        return (Role::Dim, lines(&["no service is known yet"]), Vec::new());
     };
     match (cast.home, cast.runs) {
         (Some(home), true) => {
-            (Role::Text, vec![format!("{service} runs at {home}"), format!("it runs at {home}")], None)
+            (Role::Text, vec![format!("{service} runs at {home}"), format!("it runs at {home}")], Vec::new())
         }
         (Some(home), false) => (
             Role::Warning,
             vec![format!("{service} does not run at {home}"), "it does not run".to_owned()],
-            None,
+            Vec::new(),
         ),
-        (None, _) => (Role::Warning, vec![format!("nobody tells of {service}")], None),
+        (None, _) => (Role::Warning, vec![format!("nobody tells of {service}")], Vec::new()),
     }
 }
 
-fn travelling(scene: &Scene<'_>, track: &Track) -> (Role, Vec<String>, Option<String>) {
+fn travelling(scene: &Scene<'_>, track: &Track) -> (Role, Vec<String>, Vec<String>) {
     let (from, to) = (named(track.from()), named(track.to()));
     match Way::of(scene, track) {
         Way::Copying(_) => (
@@ -136,7 +157,7 @@ fn travelling(scene: &Scene<'_>, track: &Track) -> (Role, Vec<String>, Option<St
                 format!("copying to {to}, it goes on running"),
                 format!("copying to {to}"),
             ],
-            None,
+            Vec::new(),
         ),
         Way::Travelling(share) => {
             let stage = if share < 0.8 { "the rest of it travels" } else { "it starts there" };
@@ -148,11 +169,13 @@ fn travelling(scene: &Scene<'_>, track: &Track) -> (Role, Vec<String>, Option<St
                     format!("stopped: {stage}"),
                     "stopped".to_owned(),
                 ],
-                None,
+                Vec::new(),
             )
         }
-        Way::Arrived => (Role::Good, vec![format!("runs at {to} now")], None),
-        Way::Returned => (Role::Warning, vec![format!("it did not move: it runs at {from} again")], None),
+        Way::Arrived => (Role::Good, vec![format!("runs at {to} now")], Vec::new()),
+        Way::Returned => {
+            (Role::Warning, vec![format!("it did not move: it runs at {from} again")], Vec::new())
+        }
     }
 }
 
@@ -198,16 +221,18 @@ fn badge<'a>(scene: &Scene<'_>, cast: &Cast<'_>, room: usize) -> Vec<Span<'a>> {
         return Vec::new();
     }
     let glyphs = &scene.theme.glyphs;
-    let (role, mark, word) = match (following.on, &following.trouble) {
-        (true, Some(_)) => (Role::Warning, glyphs.stale, "following, in trouble"),
-        (true, None) => (Role::Good, glyphs.live, "service follows by itself"),
-        (false, _) => (Role::Dim, glyphs.gap, "following is off"),
+    let (service, mobile) = (&following.service, &following.mobile);
+    let (role, mark, texts) = match (following.on, &following.trouble) {
+        (true, Some(_)) => {
+            (Role::Warning, glyphs.stale, ["following, in trouble".to_owned(), "trouble".to_owned()])
+        }
+        (true, None) => (
+            Role::Good,
+            glyphs.live,
+            [format!("{service} follows {mobile} by itself"), format!("follows {mobile}")],
+        ),
+        (false, _) => (Role::Dim, glyphs.gap, ["following is off".to_owned(), "off".to_owned()]),
     };
-    let short = match (following.on, &following.trouble) {
-        (true, None) => "follows",
-        (true, Some(_)) => "trouble",
-        (false, _) => "off",
-    };
-    let word = if room >= 60 { word } else { short };
+    let word = fitting(scene, &texts, if room >= WIDE { room / 2 } else { room / 3 });
     vec![scene.span(role, format!("{mark} {word}"))]
 }

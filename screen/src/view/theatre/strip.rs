@@ -49,8 +49,14 @@ fn each(hole: f64, period: f64, width: usize) -> usize {
 }
 
 impl Strip {
-    /// What is kept of a client's gap: `rate` is how often the client asks, for where its answers were not kept.
-    pub(super) fn of_gap(gap: &ClientGap, rate: Option<f64>, width: usize) -> Option<Self> {
+    /// What is kept of a client's gap. `rate` is how often the client asks, for where its answers were not kept; `since` is for how long
+    /// it has been answered after the gap, in milliseconds, where it tells that.
+    pub(super) fn of_gap(
+        gap: &ClientGap,
+        rate: Option<f64>,
+        since: Option<f64>,
+        width: usize,
+    ) -> Option<Self> {
         let hole = gap.gap?.0;
         if !hole.is_finite() || hole < 0.0 || width == 0 {
             return None;
@@ -79,6 +85,7 @@ impl Strip {
                 // An answer in the midst of it is one to another connection.
                 (true, _) if came(from.max(TOGETHER), to.min(hole - TOGETHER)) => Cell::Answer,
                 (true, _) => Cell::Hole,
+                (false, false) if from > 0.0 && since.is_some_and(|since| to - hole <= since) => Cell::Answer,
                 (false, false) => Cell::Unknown,
                 // One that is a little early or late is in the cell beside.
                 (false, true) if came(from - cell / 2.0, to + cell / 2.0) => Cell::Answer,
@@ -146,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_cell_is_a_request_and_the_hole_is_where_the_answers_are_missing() {
-        let strip = Strip::of_gap(&gap(200.0, &answers(200.0)), None, 40).unwrap();
+        let strip = Strip::of_gap(&gap(200.0, &answers(200.0)), None, None, 40).unwrap();
         assert_eq!(drawn(&strip), format!("{}{}{}", "|".repeat(15), "_".repeat(10), "|".repeat(15)));
         assert_eq!((strip.each, strip.period, strip.hole()), (1, Some(20.0), Some((15, 10))));
     }
@@ -159,7 +166,7 @@ mod tests {
                 *at += if n % 2 == 0 { 6.0 } else { -6.0 };
             }
         });
-        let strip = Strip::of_gap(&gap(200.0, &uneven), None, 40).unwrap();
+        let strip = Strip::of_gap(&gap(200.0, &uneven), None, None, 40).unwrap();
         assert_eq!(strip.hole(), Some((15, 10)));
         assert_eq!(strip.cells.iter().filter(|cell| **cell == Cell::Hole).count(), 10);
     }
@@ -168,24 +175,34 @@ mod tests {
     fn a_further_hole_beside_the_gap_is_seen() {
         let missing = |at: &f64| !(*at < -100.0 && *at > -200.0);
         let told: Vec<f64> = answers(200.0).into_iter().filter(missing).collect();
-        let strip = Strip::of_gap(&gap(200.0, &told), None, 40).unwrap();
+        let strip = Strip::of_gap(&gap(200.0, &told), None, None, 40).unwrap();
         assert_eq!(drawn(&strip).matches("_|").count(), 2, "{}", drawn(&strip));
     }
 
     #[test]
     fn a_long_hole_takes_half_of_the_strip_and_each_cell_is_several_requests() {
-        let strip = Strip::of_gap(&gap(4000.0, &answers(4000.0)), None, 40).unwrap();
+        let strip = Strip::of_gap(&gap(4000.0, &answers(4000.0)), None, None, 40).unwrap();
         assert_eq!((strip.each, strip.hole().unwrap().1), (10, 20));
     }
 
     #[test]
+    fn what_the_client_tells_afterwards_goes_on_where_the_kept_answers_end_and_not_beyond_now() {
+        let few = &answers(200.0)[..103];
+        let strip = |since| drawn(&Strip::of_gap(&gap(200.0, few), None, since, 40).unwrap());
+        let kept = format!("{}{}||", "|".repeat(15), "_".repeat(10));
+        assert_eq!(strip(None).trim_end(), kept);
+        assert_eq!(strip(Some(160.0)).trim_end(), format!("{kept}{}", "|".repeat(6)));
+        assert_eq!(strip(Some(9000.0)), format!("{kept}{}", "|".repeat(13)));
+    }
+
+    #[test]
     fn where_no_answers_were_kept_only_the_hole_is_drawn() {
-        let strip = Strip::of_gap(&gap(200.0, &[]), Some(50.0), 40).unwrap();
+        let strip = Strip::of_gap(&gap(200.0, &[]), Some(50.0), None, 40).unwrap();
         assert_eq!(drawn(&strip).trim(), "_".repeat(10));
         assert_eq!(strip.hole(), Some((15, 10)));
-        let unasked = Strip::of_gap(&gap(200.0, &[]), None, 40).unwrap();
+        let unasked = Strip::of_gap(&gap(200.0, &[]), None, None, 40).unwrap();
         assert_eq!((unasked.period, unasked.hole().unwrap().1), (None, 12));
-        assert!(Strip::of_gap(&gap(f64::INFINITY, &[]), None, 40).is_none());
+        assert!(Strip::of_gap(&gap(f64::INFINITY, &[]), None, None, 40).is_none());
     }
 
     #[test]

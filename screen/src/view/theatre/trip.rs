@@ -10,7 +10,7 @@ use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
 use super::cast::client;
-use super::fitting;
+use super::{fitting, span};
 use crate::phrase;
 use crate::theme::Role;
 use crate::view::{Scene, words};
@@ -24,6 +24,13 @@ const WIDE: u16 = 110;
 /// Rows from which on one tells when the service moved.
 const MARKED: u16 = 5;
 
+/// Whose round trip it is, for its heading.
+pub(in super::super) fn title(scene: &Scene<'_>) -> Option<String> {
+    let (service, (host, _)) = (scene.state.followed()?, client(scene)?);
+    let dot = scene.theme.glyphs.dot;
+    Some(format!("Round trip {dot} {} to {service} and back", host.name))
+}
+
 pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let room = usize::from(area.width);
     let Some((host, client)) = client(scene) else {
@@ -36,13 +43,12 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let series = host.trips.get(&client.service);
     let values = series.map(|series| bridged(series.last(room, step, now))).unwrap_or_default();
     let most = values.iter().flatten().copied().fold(0.0_f64, f64::max);
-    heading(
-        scene,
-        client.silent.map_or(client.rtt, |_| None),
-        most,
-        Rect { height: area.height.min(1), ..area },
-        buf,
-    );
+    let known = values.iter().position(Option::is_some).map_or(0, |first| values.len() - first);
+    let highest = format!("highest {}", phrase::time(Millis(most)));
+    let since = span(Millis(known as f64 * step.0));
+    let ends = [format!("{highest} in the last {since}"), format!("{highest} in {since}"), highest];
+    let newest = client.silent.map_or(client.rtt, |_| None);
+    heading(scene, newest, &ends, Rect { height: area.height.min(1), ..area }, buf);
     let marked = u16::from(area.height >= MARKED);
     let plot = Rect { y: area.y + 1, height: area.height.saturating_sub(1 + marked), ..area };
     plotted(scene, &values, most, plot, buf);
@@ -65,14 +71,15 @@ fn bridged(mut values: Vec<Option<f64>>) -> Vec<Option<f64>> {
     values
 }
 
-fn heading(scene: &Scene<'_>, newest: Option<Millis>, most: f64, area: Rect, buf: &mut Buffer) {
+fn heading(scene: &Scene<'_>, newest: Option<Millis>, ends: &[String], area: Rect, buf: &mut Buffer) {
     let room = usize::from(area.width);
     let (role, now) = match newest {
         Some(rtt) => (Role::Title, format!("{} now", phrase::time(rtt))),
         None => (Role::Warning, "no answer now".to_owned()),
     };
     let line = vec![scene.span(role, words::fit(scene, &now, room))];
-    let end = vec![scene.span(Role::Dim, format!("highest {}", phrase::time(Millis(most))))];
+    let end = fitting(scene, ends, room.saturating_sub(words::width(&now) + 2));
+    let end = vec![scene.span(Role::Dim, end)];
     words::justified(line, end, room).render(area, buf);
 }
 
@@ -105,7 +112,7 @@ fn moves(scene: &Scene<'_>, step: Millis, now: Timestamp, area: Rect, buf: &mut 
     let text = if scene.theme.glyphs.boxes { "↑ moved" } else { "^ moved" };
     let mut free = area.x;
     for track in moved {
-        let back = (now.since(track.last_heard).0.max(0.0) / step.0) as usize;
+        let back = (now.since(track.ended()).0.max(0.0) / step.0) as usize;
         let Some(place) = usize::from(area.width).checked_sub(back + 1) else { continue };
         let x = area.x + place as u16;
         let width = words::width(text) as u16;

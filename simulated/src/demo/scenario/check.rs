@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
+use mose_orchestrator::by_hand::ByHand;
 use mose_pam::{BitsPerSec, Bytes, Calibration, Metres, MetresPerSec, Millis, PagesPerSec, Targets};
 use mose_protocol::agent::{Heading, MessagesPerSec, Role};
-use mose_protocol::{HostName, ServiceName};
+use mose_protocol::{HostName, ServiceName, Timestamp};
 
 use super::file::{
-    CircleTable, ClientTable, CrossTable, FaultTable, File, FollowTable, HostTable, Signed, Step, StillTable,
-    Text, WritingTable,
+    ByHandTable, CircleTable, ClientTable, CrossTable, FaultTable, File, FollowTable, HostTable, Signed,
+    Step, StillTable, Text, WritingTable,
 };
 use super::{Follow, Host, Scenario};
 use crate::{Bursts, Client, CrossTraffic, Fault, FaultEffect, Motion, ServiceSpec, SimulatedLink, Writing};
@@ -85,8 +86,9 @@ impl File {
         let services = self.services()?;
         let faults = self.faults()?;
         let follow = self.follow.as_ref().map(|follow| self.followed(follow)).transpose()?;
+        let by_hand = self.by_hand.iter().map(|moved| self.moved_by_hand(moved)).collect::<Result<_, _>>()?;
         let File { name, about, seed, .. } = self;
-        Ok(Scenario { name, about, seed, calibration, hosts, links, services, faults, follow })
+        Ok(Scenario { name, about, seed, calibration, hosts, links, services, faults, follow, by_hand })
     }
 
     fn hosts(&self) -> Result<Vec<Host>, Wrong> {
@@ -272,6 +274,34 @@ impl File {
             between: follow.between.clone(),
             targets,
             objective: follow.objective,
+        })
+    }
+}
+
+impl File {
+    fn moved_by_hand(&self, moved: &ByHandTable) -> Result<ByHand, Wrong> {
+        let place = &"by_hand";
+        let ByHandTable { service, from, to, client, duration: Text(duration), silence: Text(silence) } =
+            moved;
+        self.service(service, place)?;
+        self.edge(from, place)?;
+        self.edge(to, place)?;
+        must(from != to, place, || format!("it goes from {from} to another host"))?;
+        self.host(client, place)?;
+        time(*duration, place)?;
+        time(*silence, place)?;
+        must(silence <= duration, place, || {
+            format!("a silence of {silence} is longer than the move ({duration})")
+        })?;
+        Ok(ByHand {
+            service: service.clone(),
+            from: from.clone(),
+            to: to.clone(),
+            started_at: Timestamp(0),
+            duration: *duration,
+            stopped: None,
+            client: Some((client.clone(), *silence)),
+            flight: None,
         })
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) fault: Vec<FaultTable>,
     pub(super) follow: Option<FollowTable>,
+    #[serde(default)]
+    pub(super) by_hand: Vec<ByHandTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -207,4 +209,15 @@ pub(super) struct FollowTable {
     pub(super) target_downtime: Text<Millis>,
     pub(super) target_duration: Text<Millis>,
     pub(super) objective: Objective,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ByHandTable {
+    pub(super) service: ServiceName,
+    pub(super) from: HostName,
+    pub(super) to: HostName,
+    pub(super) client: HostName,
+    pub(super) duration: Text<Millis>,
+    pub(super) silence: Text<Millis>,
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
+use mose_orchestrator::by_hand::ByHand;
 use mose_orchestrator::calibration::{self, LoadError};
 use mose_orchestrator::follow_me::{Aim, Pair};
 use mose_pam::{Calibration, Objective, Targets};
@@ -142,6 +143,8 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// Which service follows whom.
     pub follow: Option<Follow>,
+    /// What was moved by hand before it begins, to compare with; when is not told.
+    pub by_hand: Vec<ByHand>,
 }
 
 impl Scenario {
@@ -300,6 +303,29 @@ mod tests {
         ] {
             let text = with(fault).unwrap_err().to_string();
             assert!(text.contains(reason), "{fault}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_was_moved_by_hand_went_from_an_edge_host_to_another_and_was_silent_for_no_longer_than_it_took() {
+        let moved =
+            |text: &str| Scenario::from_toml(&format!("{}\n[[by_hand]]\n{text}", default()), "test.toml");
+        let table = |to: &str, silence: &str| {
+            format!(
+                "service = \"navigation\"\nfrom = \"edge-a\"\nto = \"{to}\"\nclient = \"uav\"\nduration = \"2s\"\n\
+                 silence = \"{silence}\""
+            )
+        };
+        let last = moved(&table("edge-b", "1.5s")).unwrap().by_hand.pop().unwrap();
+        assert_eq!((last.duration.0, last.client.unwrap().1.0), (2000.0, 1500.0));
+        for (to, silence, why) in [
+            ("edge-a", "1.5s", "to another host"),
+            ("uav", "1.5s", "choose an edge host"),
+            ("nowhere", "1.5s", "there is no host"),
+            ("edge-b", "3s", "longer than"),
+        ] {
+            let wrong = moved(&table(to, silence)).unwrap_err().to_string();
+            assert!(wrong.contains("by_hand") && wrong.contains(why), "{wrong}");
         }
     }
 

@@ -1,9 +1,24 @@
 //! A UAV flies, its autopilot follows it over the radio's handovers, and is then moved by hand.
 
+mod round_trip;
+mod trouble;
+
 use mose_tests::{Testbed, mose};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+
+/// What the lab says of the UAV's radio.
+fn radio() -> Value {
+    let status: Value = serde_json::from_slice(&mose(&["lab", "status", "--json"]).stdout).unwrap();
+    status["radio"].clone()
+}
+
+/// Kills it: the UAV is cut off.
+fn kill_radio() {
+    let pid = i32::try_from(radio()["pid"].as_i64().unwrap()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
 
 #[test]
 fn an_autopilot_follows_the_uav_that_it_flies_and_nothing_is_lost() {
@@ -22,7 +37,7 @@ fn an_autopilot_follows_the_uav_that_it_flies_and_nothing_is_lost() {
             "{flight:#}"
         );
     }
-    let first = &by_mose["handovers"][0];
+    let (first, first_by_hand) = (&by_mose["handovers"][0], &by_hand["handovers"][0]);
     assert_eq!((&first["from"], &first["to"]), (&"edge-a".into(), &"edge-b".into()), "{first:#}");
     assert!(
         first["deviation_m"].as_f64().is_some() && first["client_silence_ms"].as_f64().is_some(),
@@ -39,9 +54,15 @@ fn an_autopilot_follows_the_uav_that_it_flies_and_nothing_is_lost() {
     assert!(records.iter().filter(flown).count() >= 1, "{history:#}");
     let answers =
         |record: &Value| record["downtime"]["clients"][0]["answers_ms"].as_array().map_or(0, Vec::len);
-    assert!(records.iter().all(|record| answers(record) > 2), "{history:#}");
-    let status: Value = serde_json::from_slice(&mose(&["lab", "status", "--json"]).stdout).unwrap();
-    assert_eq!(status["radio"], Value::Null);
+    let mut of_agents = records.iter().filter(|record| record["by_hand"] != true);
+    assert!(of_agents.all(|record| answers(record) > 2), "{history:#}");
+    // What was moved by hand stands beside it.
+    let [by_hand] = &records.iter().filter(|record| record["by_hand"] == true).collect::<Vec<_>>()[..] else {
+        panic!("one handover was made by hand: {history:#}")
+    };
+    assert_eq!(by_hand["downtime"]["clients"][0]["gap"], first_by_hand["client_silence_ms"], "{by_hand:#}");
+    assert_eq!(by_hand["flights"][0]["worst"]["deviation_m"], first_by_hand["deviation_m"], "{by_hand:#}");
+    assert_eq!(radio(), Value::Null);
     let ping =
         testbed.lab.exec("uav", &["ping", "-c", "1", "-W", "1", "10.99.0.11"]).unwrap().output().unwrap();
     assert!(ping.status.success(), "the uav is connected as before");
@@ -57,9 +78,7 @@ fn without_its_radio_the_uav_is_cut_off_and_up_connects_it_again() {
     assert!(mose(&["lab", "radio", "on"]).status.success());
     assert!(mose(&["lab", "radio", "on"]).status.success(), "harmless a second time");
     assert!(ping());
-    let status: Value = serde_json::from_slice(&mose(&["lab", "status", "--json"]).stdout).unwrap();
-    let radio = status["radio"]["pid"].as_i64().unwrap();
-    kill(Pid::from_raw(i32::try_from(radio).unwrap()), Signal::SIGKILL).unwrap();
+    kill_radio();
     for _ in 0..100 {
         if !ping() {
             break;
