@@ -24,6 +24,8 @@ use host::DemoHost;
 
 /// How long the agents may take to meet.
 const MEETING: Duration = Duration::from_secs(10);
+/// How long a session may take to end.
+const CLOSING: Duration = Duration::from_secs(1);
 /// How long threads that still write may keep the folder from being removed.
 const REMOVAL: Duration = Duration::from_secs(3);
 
@@ -185,6 +187,8 @@ async fn note(moved: &[ByHand], endpoints: &[String]) -> Result<(), Refusal> {
         let started_at = Timestamp::now().shifted(-((moved.duration.0 * 1e3) as i64));
         by_hand::note(&fleet, ByHand { started_at, ..moved.clone() }).await?;
     }
+    // Its end is of no consequence.
+    let _ = tokio::time::timeout(CLOSING, fleet.session().close()).await;
     Ok(())
 }
 

@@ -157,7 +157,10 @@ fn after<'a>(scene: &Scene<'_>, width: usize) -> Option<Shown<'a>> {
             "answers not kept".to_owned(),
         ]
     } else {
-        strip.as_ref().map(|strip| legend(strip, Some(red))).unwrap_or_default()
+        let texts = strip.as_ref().map(|strip| legend(strip, Some(red))).unwrap_or_default();
+        // It stands still, beside figures that do not.
+        let around = texts.first().map(|text| format!("around the last handover: {text}"));
+        around.into_iter().chain(texts).collect()
     };
     let aside = match worst.note.as_ref() {
         Some(note) => std::iter::once(note.clone()).chain(kept).collect(),

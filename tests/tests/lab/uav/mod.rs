@@ -1,4 +1,5 @@
 //! A UAV flies, its autopilot follows it over the radio's handovers, and is then moved by hand.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod round_trip;
 mod trouble;

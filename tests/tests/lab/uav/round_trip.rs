@@ -1,5 +1,6 @@
 //! The round trip that the console shows is the client's own: by TCP's figures at the clients' host it is what the vehicle itself measures,
 //! before the radio's handover, during it, and after it.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};

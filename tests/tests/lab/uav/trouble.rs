@@ -1,4 +1,5 @@
 //! A vehicle that dies in the air, and a radio that goes away in the middle of a migration.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -39,16 +40,19 @@ fn a_vehicle_that_dies_in_the_air_is_told_and_all_is_put_back() {
 }
 
 #[test]
-fn a_radio_that_goes_away_in_a_migration_loses_nothing() {
+fn a_second_order_and_a_radio_that_goes_away_in_a_migration_lose_nothing() {
     let Some(testbed) = Testbed::up() else { return };
     testbed.lab.give_simulator("uav", &mut |_| {}).unwrap();
     testbed.start("autopilot", "edge-a", &[], &[]);
     assert!(mose(&["lab", "radio", "on"]).status.success());
     let client = testbed.client(ClientKind::Autopilot, 1);
     std::thread::sleep(Duration::from_secs(3));
-    let options = ["--strategy", "iterative-precopy", "--iterations", "6"];
+    let options = ["--strategy", "iterative-precopy", "--iterations", "3", "--bandwidth", "50Mbps"];
     let mut migration = Underway::order("autopilot", "edge-a", "edge-b", &options);
     migration.until("iteration", "started");
+    // A second order meanwhile is refused, and disturbs nothing.
+    let (second, code) = testbed.migrate("autopilot", "edge-a", "edge-b");
+    assert!(code != 0 && second.to_string().contains("conflict"), "{second:#}");
     kill_radio();
     let (record, _) = migration.end();
     // It is told as it is: where the service runs now, exactly once.
