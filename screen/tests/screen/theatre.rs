@@ -1,11 +1,13 @@
 //! The handover theatre: what an audience must see at each moment, at sizes from the smallest terminal to a wall.
 
 use mose_pam::{Millis, Plan};
+use mose_protocol::Timestamp;
 use mose_protocol::record::Outcome;
+use mose_protocol::step::{Phase, Step, StepEvent};
 use mose_screen::derived::{Act, Settled, Whose};
 use mose_screen::fleet_event::{FleetEvent, Following};
 use mose_screen::pane::Pane;
-use mose_screen::state::State;
+use mose_screen::state::{Level, State};
 use mose_screen::theme::{Role, Theme};
 use ratatui::buffer::Buffer;
 use ratatui::style::Color;
@@ -136,6 +138,43 @@ fn the_service_travels_as_a_dot_from_one_station_to_the_other() {
     assert!(traced(&copied, Role::Moving) > 5, "its copy is seen on its way");
     everywhere(&theatre::copying(), &["goes on running"]);
     everywhere(&theatre::over(), &["moved", "to edge-b just now"]);
+}
+
+#[test]
+fn what_is_heard_of_only_when_its_record_was_amended_moved_when_the_record_says() {
+    let mut state = theatre::countdown();
+    // The source tells the end again once it knows how the vehicle flew.
+    let mut told = record("m-late", Outcome::Done, Timestamp(NOW.0 - 8_400_000), 2300.0);
+    told.downtime.clients.clear();
+    let amended = StepEvent {
+        migration: told.migration.clone(),
+        seq: 40,
+        host: told.from.clone(),
+        step: Step::Migration,
+        phase: Phase::Finished,
+        at: NOW,
+        bytes: None,
+        round: None,
+        detail: None,
+        task: None,
+    };
+    state.data.take(FleetEvent::Step(Box::new(amended)), NOW);
+    state.data.take(FleetEvent::Record(Box::new(told)), NOW);
+    everywhere(&state, &["to edge-b 8 s ago"]);
+}
+
+#[test]
+fn what_went_well_is_told_on_the_stage_and_not_below_it() {
+    let mut state = theatre::over();
+    state.notices.stage("sockperf edge-a → edge-b done in 2.90 s, downtime 184 ms", NOW);
+    for size in SIZES {
+        let picture = text(&shown(&state, size));
+        assert!(!picture.lines().last().unwrap().contains("done in"), "{size:?}:\n{picture}");
+    }
+    let elsewhere = text(&Easel::new("dark").draw(&state, (120, 40)).0);
+    assert!(elsewhere.lines().last().unwrap().contains("done in 2.90 s"), "{elsewhere}");
+    state.notices.say(Level::Warning, "follow: edge-b has no room for it", NOW);
+    everywhere(&state, &["warning: follow: edge-b has no room"]);
 }
 
 #[test]
