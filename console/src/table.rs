@@ -150,7 +150,7 @@ pub fn ending(record: &Record) -> String {
         }
         lines.extend(record.forecast.as_deref().map(|forecast| promised(record, forecast)));
     }
-    if record.outcome != Outcome::Refused || record.image.0 > 0 {
+    if (record.outcome != Outcome::Refused && !record.by_hand) || record.image.0 > 0 {
         lines.push(format!("sent      {}", record.image));
     }
     lines.join("\n")
@@ -282,7 +282,7 @@ pub fn history(records: &[Record]) -> String {
                     None => record.how(),
                 },
                 marked(&record.outcome_name(), record.simulated),
-                record.image.to_string(),
+                if record.by_hand { "–".to_owned() } else { record.image.to_string() },
                 beside(
                     record.duration.to_string(),
                     bound.map(|bound| bound.duration),

@@ -236,10 +236,12 @@ impl Observed {
             Message::Reference { time_ms, place: reference },
             Message::CrossTrack { metres: report.cross_track_m as f32 },
         ];
+        // Until it has caught up with its orbit, what it is off by is its start, and nobody's absence.
+        let told = if time_ms < CAUGHT_UP_MS { &messages[..1] } else { &messages[..] };
         for (socket, to) in &self.0 {
             // All in one datagram, as telemetry radios send them.
             let mut outgoing = Outgoing::over(Vec::with_capacity(160));
-            if messages.iter().all(|message| outgoing.send(*message).is_ok()) {
+            if told.iter().all(|message| outgoing.send(*message).is_ok()) {
                 let _ = socket.send_to(&outgoing.into_inner(), to);
             }
         }

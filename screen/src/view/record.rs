@@ -27,6 +27,8 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         measured + &against.unwrap_or_default()
     };
     let still = figure::still(scene, Still::recorded(record, scene.state.shown().now)).1;
+    // Of what was moved by hand no agent knows it.
+    let known = |text: &str| if record.by_hand { "–".to_owned() } else { text.to_owned() };
     let mut rows = vec![
         ("service", record.service.to_string()),
         ("way", format!("{} → {}", record.from, record.to)),
@@ -34,9 +36,9 @@ fn figures(scene: &Scene<'_>, record: &Record) -> Vec<(&'static str, String)> {
         ("outcome", record.outcome_name()),
         ("plan", if record.by_hand { record.how() } else { record.plan.strategy.words().to_owned() }),
         ("rounds", rounds(record)),
-        ("bandwidth", record.plan.bandwidth.map_or_else(|| "all there is".into(), |l| l.to_string())),
+        ("bandwidth", record.plan.bandwidth.map_or_else(|| known("all there is"), |l| l.to_string())),
         ("transport", record.transport.map_or_else(|| "–".into(), |t| t.to_string())),
-        ("sent", record.image.to_string()),
+        ("sent", known(&record.image.to_string())),
         (
             "duration",
             bounded(
