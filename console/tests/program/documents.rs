@@ -1,6 +1,6 @@
 //! What is printed with `--json`, held against the schemas that `mose schema` prints.
 
-use mose_protocol::record::Outcome;
+use mose_protocol::record::{Outcome, Record};
 use serde_json::{Value, json};
 
 use crate::record::full_record;
@@ -88,7 +88,8 @@ fn records_steps_and_telemetry_with_all_they_can_have_fit_and_leave_nothing_unde
         fits("record", &serde_json::to_value(full_record(outcome)).unwrap());
     }
     for (name, document) in [
-        ("record", serde_json::to_value(full_record(Outcome::Done)).unwrap()),
+        // What only one of a move by hand has is in it too.
+        ("record", serde_json::to_value(Record { by_hand: true, ..full_record(Outcome::Done) }).unwrap()),
         ("step", serde_json::to_value(full_event()).unwrap()),
         ("telemetry", serde_json::to_value(telemetry()).unwrap()),
     ] {

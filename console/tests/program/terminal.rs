@@ -286,7 +286,7 @@ fn an_agent_that_is_lost_in_a_migration_is_shown_as_lost_and_the_service_as_in_d
     mose.keys(":resume\r");
     mose.wait_for("two copies");
     mose.keys("\u{1b}");
-    mose.wait("the agent again", |text| text.contains("3 live"));
+    mose.wait("the agent again", |text| text.contains("3 up"));
     // It never restored the service, and gives it back.
     mose.wait("the migration's end", |text| text.contains("rolled back"));
     mose.keys("q");
