@@ -29,7 +29,7 @@ fn a_real_migration_is_ordered_and_shown_with_its_client_and_agents_look_like_wh
     // Well before a silent host's token goes.
     std::fs::write(folder.join("config.toml"), "stale-after = \"1500ms\"\n").unwrap();
     let mut mose = console(&[], &home);
-    mose.wait("the lab's agents", |text| text.contains("MOSE  lab") && text.contains("4 live"));
+    mose.wait("the lab's agents", |text| text.contains("MOSE  lab") && text.contains("4 up"));
     // What the client's host tells of it: its kernel's figures.
     mose.wait("the client", |text| text.contains("1 connection") && text.contains("asks"));
     mose.wait("a plan", |text| text.contains("✔ duration"));
@@ -46,7 +46,7 @@ fn a_real_migration_is_ordered_and_shown_with_its_client_and_agents_look_like_wh
     let agent = Pid::from_raw(testbed.agent_pid("uav"));
     let mut stale = false;
     for _ in 0..5 {
-        mose.wait("the client again", |text| text.contains("4 live") && text.contains("asks"));
+        mose.wait("the client again", |text| text.contains("4 up") && text.contains("asks"));
         kill(agent, Signal::SIGSTOP).unwrap();
         let ill = |text: &str| text.contains("uav stale") || text.contains("uav lost");
         stale = mose.wait("that it is silent", ill).contains("uav stale");
@@ -57,7 +57,7 @@ fn a_real_migration_is_ordered_and_shown_with_its_client_and_agents_look_like_wh
         }
     }
     assert!(stale, "it was never shown as stale");
-    mose.wait("the client again", |text| text.contains("4 live") && text.contains("asks"));
+    mose.wait("the client again", |text| text.contains("4 up") && text.contains("asks"));
     let report = client.stop().unwrap();
     assert!(report.is_clean(), "{report:#?}");
     // One whose token is gone is lost, and what it told last is not taken for news.
@@ -65,7 +65,7 @@ fn a_real_migration_is_ordered_and_shown_with_its_client_and_agents_look_like_wh
     mose_tests::kill(testbed.agent_pid("edge-b"));
     mose.wait("a lost host", |text| text.contains("edge-b lost") && text.contains("last known"));
     testbed.lab.hold_daemon("edge-b", "mose-agent", false).unwrap();
-    mose.wait("it is back", |text| text.contains("4 live") && text.contains("counter @ edge-b"));
+    mose.wait("it is back", |text| text.contains("4 up") && text.contains("counter @ edge-b"));
     mose.keys("q");
     assert!(mose.end().success());
     assert!(mose.is_handed_back());
@@ -90,14 +90,14 @@ fn the_lab_is_brought_up_from_the_console_and_a_workload_started_in_it() {
     let home = tempfile::tempdir().unwrap();
     // From another testbed: what was shown is let go.
     let mut mose = console(&["--demo"], &home);
-    mose.wait("the demo", |text| text.contains("SIM uav-handover") && text.contains("3 live"));
+    mose.wait("the demo", |text| text.contains("SIM uav-handover") && text.contains("3 up"));
     mose.keys("O");
     let offered = mose.wait_for("four hosts on this machine");
     let line = offered.lines().find(|line| line.contains(" lab ") && line.contains("┃")).unwrap();
     let number = line.split(" lab").next().unwrap().chars().rfind(char::is_ascii_digit).unwrap();
     mose.keys(&number.to_string());
     // It begins anew, in the lab's network, in the same terminal.
-    mose.wait("the lab", |text| text.contains("MOSE  lab") && text.contains("4 live"));
+    mose.wait("the lab", |text| text.contains("MOSE  lab") && text.contains("4 up"));
     mose.keys("n");
     mose.wait_for("Start which workload?");
     mose.keys("\r");
