@@ -35,8 +35,11 @@ use crate::steps::StepLog;
 use crate::surroundings::Surroundings;
 use crate::watch::Watches;
 
-/// How often telemetry goes out while a vehicle tells how it flies: it moves on by a metre. Podman is not asked more often for that.
+/// How often telemetry goes out while the host moves: a vehicle moves on by a metre. Podman is not asked more often for that.
 const IN_FLIGHT: Duration = Duration::from_millis(200);
+
+/// What is slower stands still, in metres per second.
+const STILL: f64 = 0.1;
 
 /// How long the word of an orchestrator that a service follows this host is passed on: it comes once a second.
 const SAID_AGAIN: Duration = Duration::from_secs(3);
@@ -424,7 +427,8 @@ impl Agent {
                 tracing::debug!(%error, "telemetry was not published");
             }
             let now = Instant::now();
-            let next = if flight.is_some() { list_at.min(now + IN_FLIGHT) } else { list_at };
+            let moves = flight.is_some() || position.is_some_and(|place| place.speed.0 > STILL);
+            let next = if moves { list_at.min(now + IN_FLIGHT) } else { list_at };
             sleep_until(next).await;
             if next == list_at {
                 listed = self.list_and_sample().await;
