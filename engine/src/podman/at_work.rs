@@ -242,10 +242,11 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             fs::create_dir(folder.path().join("checkpoint")).unwrap();
             fs::write(folder.path().join("dump.log"), log).unwrap();
-            // By its own name, as the kernel tells it.
+            // By its own name, as the kernel tells it. A link, and no copy: what was just written cannot be run while another test's
+            // child still has it open.
             let program = folder.path().join("criu");
             let sleep = ["/usr/bin/sleep", "/bin/sleep"].into_iter().find(|path| Path::new(path).exists());
-            fs::copy(sleep.unwrap(), &program).unwrap();
+            std::os::unix::fs::symlink(sleep.unwrap(), &program).unwrap();
             let log = fs::File::open(folder.path().join("dump.log")).unwrap();
             let process =
                 Command::new(&program).arg0("sleep").arg("600").stdin(Stdio::from(log)).spawn().unwrap();
