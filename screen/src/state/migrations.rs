@@ -246,6 +246,9 @@ impl Track {
         if self.seen.len() >= MOST_EVENTS || !self.seen.insert((event.host.clone(), event.seq)) {
             return;
         }
+        let behind = i64::try_from(now.0).unwrap_or(i64::MAX) - i64::try_from(event.at.0).unwrap_or(i64::MAX);
+        let skew = self.skews.entry(event.host.clone()).or_insert(behind);
+        *skew = (*skew).min(behind);
         let ends = event.step == Step::Migration && event.phase.is_end();
         let goes_on =
             |bar: &Bar| bar.host == event.host && bar.step == Step::Migration && bar.ended.is_none();
@@ -254,9 +257,6 @@ impl Track {
             return;
         }
         self.last_heard = now;
-        let behind = i64::try_from(now.0).unwrap_or(i64::MAX) - i64::try_from(event.at.0).unwrap_or(i64::MAX);
-        let skew = self.skews.entry(event.host.clone()).or_insert(behind);
-        *skew = (*skew).min(behind);
         if let Some(task) = event.task {
             self.task = Some(*task);
         }
@@ -431,6 +431,16 @@ mod tests {
         all.step(event("edge-a", 2, Step::Migration, Phase::Finished, 9_000_000), Timestamp(9_000_001));
         let after = all.newest().unwrap();
         assert_eq!((&after.bars, after.last_heard, after.over), (&before.bars, Timestamp(901), true));
+    }
+
+    #[test]
+    fn of_a_migration_whose_events_all_came_late_an_amended_end_tells_how_late() {
+        let mut all = Migrations::default();
+        // Asked for again 8 s after they were, as they had been missed; told again after another half a second, at once.
+        all.step(event("edge-a", 0, Step::Migration, Phase::Started, 1_000_000), Timestamp(9_000_000));
+        all.step(event("edge-a", 1, Step::Migration, Phase::Finished, 1_500_000), Timestamp(9_000_000));
+        all.step(event("edge-a", 2, Step::Migration, Phase::Finished, 9_500_000), Timestamp(9_501_000));
+        assert_eq!(all.newest().unwrap().begun(), Timestamp(1_001_000));
     }
 
     #[test]

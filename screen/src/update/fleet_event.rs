@@ -1,7 +1,7 @@
 //! What comes from the agents, and what of it is worth a notice.
 
 use mose_protocol::Timestamp;
-use mose_protocol::record::{Outcome, Record};
+use mose_protocol::record::{Outcome, Record, Silence};
 
 use super::calibration;
 use crate::derived::Settled;
@@ -116,9 +116,18 @@ fn ended(record: &Record) -> (Level, String) {
         Outcome::Done => {
             let downtime = record.downtime.blackout;
             let downtime = downtime.map(|ms| format!(", downtime {}", time(ms))).unwrap_or_default();
+            // Which is longer: beside what the client saw, the hosts' figure alone would be taken for another handover's.
+            let client = match record.downtime.silence() {
+                Silence::Known(gap) => format!(" ({} for its client)", time(gap)),
+                Silence::AtLeast(gap) => format!(" (at least {} for its client)", time(gap)),
+                Silence::Unwatched | Silence::Unknown => String::new(),
+            };
             let missed = record.targets_met().filter(|targets| *targets != "met");
             let missed = missed.map(|missed| format!(" ({missed})")).unwrap_or_default();
-            (Level::Info, format!("{way} done in {}{downtime}{missed}{reason}", time(record.duration)))
+            (
+                Level::Info,
+                format!("{way} done in {}{downtime}{client}{missed}{reason}", time(record.duration)),
+            )
         }
         Outcome::Rehearsed => {
             let stood = record.downtime.blackout.map(|ms| format!(", it stood still for {}", time(ms)));

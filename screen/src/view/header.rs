@@ -109,7 +109,7 @@ fn follow<'a>(scene: &Scene<'_>) -> Option<Part<'a>> {
             let left = (next.at.since(data.now).0 / 1e3).ceil();
             let when = if left > 0.0 { format!("in {left:.0} s") } else { "now".to_owned() };
             let to = words::fit(scene, next.to.as_str(), 20);
-            spans.push(scene.span(Role::Text, format!(" {dot} moves to {to} {when}")));
+            spans.push(scene.span(Role::Text, format!(" {dot} next move to {to} {when}")));
         }
         (None, None) => {}
     }

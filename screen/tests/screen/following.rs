@@ -101,9 +101,9 @@ fn the_badge_counts_down_to_the_next_move_and_says_when_it_waits() {
         why: "edge-b will be nearer to uav than edge-a".into(),
     };
     typist.take(tells(Following { next: Some(next(4000)), ..told(true) }));
-    typist.shows("follow on · moves to edge-b in 4 s");
+    typist.shows("follow on · next move to edge-b in 4 s");
     typist.take(tells(Following { next: Some(next(0)), ..told(true) }));
-    typist.shows("follow on · moves to edge-b now");
+    typist.shows("follow on · next move to edge-b now");
     let why = "uav has told nothing for some seconds: sockperf stays at edge-a";
     let waits = || tells(Following { trouble: Some(why.into()), ..told(true) });
     for _ in 0..5 {
@@ -132,7 +132,7 @@ fn the_badge_fits_where_there_is_little_room_and_is_told_in_ascii() {
         why: "it is nearer".into(),
     };
     typist.take(tells(Following { next: Some(next), ..told(true) }));
-    typist.shows("follow on · moves to edge-b in 12 s");
+    typist.shows("follow on · next move to edge-b in 12 s");
 }
 
 #[test]

@@ -80,10 +80,7 @@ fn every_moment_as_it_is_drawn() {
 #[test]
 fn before_a_handover_the_map_counts_down_and_tells_who_serves_the_vehicle() {
     let state = theatre::countdown();
-    everywhere(
-        &state,
-        &["handover in 4 s", "edge-a", "edge-b", "uav", "sockperf", "0.4 m off course", "follow"],
-    );
+    everywhere(&state, &["handover in 4 s", "edge-a", "edge-b", "uav", "sockperf", "0.4 m off", "follow"]);
     for size in SIZES {
         let picture = text(&shown(&state, size));
         assert!(
@@ -282,6 +279,35 @@ fn while_a_client_waits_the_hole_grows_at_the_right() {
     later.data.now.0 += 100_000;
     assert!(holes(&state) > 0 && holes(&later) > holes(&state));
     everywhere(&state, &["uav waits for an answer, for 178 ms"]);
+}
+
+#[test]
+fn what_a_client_told_before_its_service_stopped_is_not_told_of_after() {
+    // Its last word is from before the freeze, or too fresh to say that it waits.
+    let mut state = theatre::stopped();
+    state.data.take(theatre::vehicle(0, None, 0.06), NOW);
+    let pane = |state: &State, pane| Easel::new("dark").pane(state, pane, (120, 10));
+    let requests = pane(&state, Pane::Requests);
+    assert!(text(&requests).contains("the service is stopped: nothing answers uav"), "{}", text(&requests));
+    assert!(painted(&requests, Role::Frozen, &["▓"]) > 0);
+    everywhere(&state, &["no answer now"]);
+    // It is back, and the client is yet to speak.
+    let back = theatre::back();
+    let requests = text(&pane(&back, Pane::Requests));
+    assert!(requests.contains("the service is back: uav is yet to say so"), "{requests}");
+    assert!(text(&pane(&back, Pane::RoundTrip)).contains("not known now"));
+    let mut told = back;
+    let now = told.data.now;
+    told.data.take(theatre::vehicle(0, None, 0.06), now);
+    let requests = text(&pane(&told, Pane::Requests));
+    assert!(requests.contains("✔ uav is answered"), "{requests}");
+}
+
+#[test]
+fn a_client_that_waits_now_counts_for_more_than_a_handover_that_is_over() {
+    let mut state = theatre::over();
+    state.data.take(theatre::vehicle(0, Some(Millis(4200.0)), 0.06), NOW);
+    everywhere(&state, &["uav waits for an answer, for 4.20 s"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use mose_protocol::Timestamp;
 use mose_protocol::agent::{Cell, ClientInfo, Heading, Position, Radio, Role, ServiceState};
 use mose_protocol::flight::FlightError;
 use mose_protocol::record::{ClientGap, Outcome, Record};
+use mose_protocol::step::Step;
 use mose_screen::config::Config;
 use mose_screen::fleet_event::{FleetEvent, Following, NextMove};
 use mose_screen::state::{Source, State};
@@ -42,7 +43,7 @@ fn place(seconds: f64) -> Position {
 }
 
 /// The vehicle's figures so many milliseconds before now; half a minute ago it was so many metres off its course.
-fn vehicle(back: u64, silent: Option<Millis>, astray: f64) -> FleetEvent {
+pub(crate) fn vehicle(back: u64, silent: Option<Millis>, astray: f64) -> FleetEvent {
     let seconds = back as f64 / 1e3;
     let here = place(seconds);
     let station = |x: f64| (here.x.0 - x).hypot(here.y.0);
@@ -154,6 +155,16 @@ pub(crate) fn stopped() -> State {
     earlier(&mut state);
     run(&mut state, frozen_at() + 170.0);
     state.data.take(vehicle(0, Some(Millis(178.0)), 0.06), NOW);
+    state
+}
+
+/// It is back at its destination since a moment ago, and its client has told nothing since.
+pub(crate) fn back() -> State {
+    let mut state = flown(Some(ServiceState::Migrating), None);
+    earlier(&mut state);
+    state.data.now.0 += 400_000;
+    let released = rows().iter().find(|row| row.1 == Step::Release).map_or(0.0, |row| row.3);
+    run(&mut state, released + 20.0);
     state
 }
 

@@ -11,6 +11,7 @@ use super::cast::{Cast, position};
 use super::ground::Ground;
 use super::raster::Raster;
 use super::story::{self, Way};
+use super::{ago, fitting};
 use crate::hit::{Hit, Hits};
 use crate::state::trail::{self, Point};
 use crate::state::{Host, Presence};
@@ -252,8 +253,16 @@ fn off_course(scene: &Scene<'_>, ground: &Ground, lap: &[Point], labels: &mut La
     for kink in kinks {
         let Some(point) = lap.get(kink.worst) else { continue };
         let Some(place) = ground.seen(ground.dot((point.x, point.y))) else { continue };
-        let was = if kink.to + 1 < lap.len() { "was " } else { "" };
-        let text = format!("{was}{:.1} m off course", kink.metres);
+        let off = format!("{:.1} m off course", kink.metres);
+        // A lap is shown whole: of one that is behind the vehicle it is told when that was.
+        let texts = match kink.to + 1 < lap.len() {
+            true => {
+                let ago = ago(scene.state.shown().now.since(point.at));
+                vec![format!("was {off} {ago}"), format!("{:.1} m off, {ago}", kink.metres)]
+            }
+            false => vec![off],
+        };
+        let text = fitting(scene, &texts, labels.longest());
         labels.beside(scene, &Name { at: place, text, role: Role::Warning, below: false }, buf);
     }
 }
@@ -304,11 +313,16 @@ impl Labels {
         }
     }
 
+    /// How many columns a name may have.
+    fn longest(&self) -> usize {
+        usize::from(self.area.width / 2).max(3)
+    }
+
     /// A name beside its place: at its right, at its left, below it or above it; whether there was room.
     fn beside(&mut self, scene: &Scene<'_>, name: &Name, buf: &mut Buffer) -> bool {
         let (x, y) = name.at;
         // One that is as long as the map is wide is cut.
-        let text = words::fit(scene, &name.text, usize::from(self.area.width / 2).max(3));
+        let text = words::fit(scene, &name.text, self.longest());
         let width = words::width(&text) as u16;
         let middle = x.saturating_sub(width / 2);
         let middle = middle.clamp(self.area.x, self.area.right().saturating_sub(width).max(self.area.x));

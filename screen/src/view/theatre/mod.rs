@@ -1,6 +1,7 @@
 //! The handover theatre, for an audience: where the vehicle flies and its service is, how long the service was stopped, what its
 //! client noticed. It shows what is known, and no more; its words are plain.
 
+mod answers;
 mod cast;
 mod digits;
 mod ground;

@@ -1,5 +1,6 @@
 //! The client's requests, one block each: silence is a hole. After a handover those around its gap; else what the client tells now.
 
+use mose_pam::Millis;
 use mose_protocol::record::{ClientGap, Record, Silence};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -7,6 +8,7 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
 
+use super::answers::Answers;
 use super::cast::client;
 use super::fitting;
 use super::strip::{Cell, Strip};
@@ -17,6 +19,8 @@ use crate::view::{Scene, words};
 
 /// The most rows that a cell is high.
 const HIGHEST: u16 = 4;
+/// A client that waits for longer does not do so because of the handover that is over.
+const LONG: Millis = Millis(1000.0);
 
 /// What is shown: the cells, what is written into the hole, what is told of them.
 struct Shown<'a> {
@@ -73,51 +77,54 @@ fn cells(scene: &Scene<'_>, strip: &Strip, hole: Option<&str>, area: Rect, buf: 
 fn shown<'a>(scene: &Scene<'_>, width: usize) -> Shown<'a> {
     let told = scene.state.headline();
     match told.act {
-        Act::Over(_) => after(scene, width).unwrap_or_else(|| live(scene, width, None)),
-        Act::Stopped => {
-            let data = scene.state.shown();
-            // What the client told some time ago has gone on since.
-            let waits = client(scene).and_then(|(host, client)| {
-                Some(client.silent?.0 + host.age(data.now).unwrap_or_default().0.max(0.0))
-            });
-            live(scene, width, waits)
-        }
-        _ => live(scene, width, None),
+        // A client that waits now counts for more than a handover that is over.
+        Act::Over(_) if !waits_long(scene) => after(scene, width).unwrap_or_else(|| live(scene, width)),
+        _ => live(scene, width),
     }
 }
 
-/// What the client tells now.
-fn live<'a>(scene: &Scene<'_>, width: usize, waits: Option<f64>) -> Shown<'a> {
-    let Some((host, client)) = client(scene) else {
+fn waits_long(scene: &Scene<'_>) -> bool {
+    matches!(Answers::of(scene), Some((Answers::Awaited(waits), ..)) if waits.0 > LONG.0)
+}
+
+/// What is known of the client's answers now.
+fn live<'a>(scene: &Scene<'_>, width: usize) -> Shown<'a> {
+    let Some((answers, host, client)) = Answers::of(scene) else {
         let verdict = vec![scene.span(Role::Dim, words::fit(scene, "no client of it is known", width))];
         return Shown { strip: None, hole: None, verdict, aside: Vec::new() };
     };
-    let strip = Strip::live(client, waits, width);
-    let glyphs = &scene.theme.glyphs;
-    let (role, texts) = match (waits, &strip) {
-        (Some(waits), _) => {
-            let waits = phrase::time(mose_pam::Millis(waits));
-            (
-                Role::Bad,
-                vec![
-                    format!("{} {} waits for an answer, for {waits}", glyphs.no, host.name),
-                    "waiting".to_owned(),
-                ],
-            )
+    let (silent, red) = match answers {
+        Answers::Come => (None, None),
+        Answers::Awaited(time) => (Some(time), Some("red waits for its answer")),
+        Answers::Impossible(time) => (Some(time), Some("red cannot be answered")),
+        Answers::Untold(time) => (Some(time), Some("red was not answered")),
+    };
+    let strip = Strip::live(client, silent.map(|time| time.0), width);
+    let (name, glyphs) = (&host.name, &scene.theme.glyphs);
+    let (role, texts) = match (answers, &strip) {
+        (Answers::Awaited(time), _) => {
+            let time = phrase::time(time);
+            let whole = format!("{} {name} waits for an answer, for {time}", glyphs.no);
+            (Role::Bad, vec![whole, "waiting".to_owned()])
         }
-        (None, Some(_)) => (
-            Role::Good,
-            vec![format!("{} {} is answered", glyphs.yes, host.name), format!("{} answered", glyphs.yes)],
+        (Answers::Impossible(_), _) => (
+            Role::Frozen,
+            vec![format!("the service is stopped: nothing answers {name}"), "stopped".to_owned()],
         ),
-        (None, None) => {
-            (Role::Dim, vec![format!("{} asks for nothing now", host.name), "no requests".to_owned()])
+        (Answers::Untold(_), _) => {
+            (Role::Dim, vec![format!("the service is back: {name} is yet to say so"), "back".to_owned()])
+        }
+        (Answers::Come, Some(_)) => (
+            Role::Good,
+            vec![format!("{} {name} is answered", glyphs.yes), format!("{} answered", glyphs.yes)],
+        ),
+        (Answers::Come, None) => {
+            (Role::Dim, vec![format!("{name} asks for nothing now"), "no requests".to_owned()])
         }
     };
-    let red = waits.map(|_| "red waits for its answer");
     let aside = strip.as_ref().map(|strip| legend(strip, red)).unwrap_or_default();
     let verdict = vec![scene.span(role, fitting(scene, &texts, width))];
-    let hole = waits.map(|waits| phrase::time(mose_pam::Millis(waits)));
-    Shown { strip, hole, verdict, aside }
+    Shown { strip, hole: silent.map(phrase::time), verdict, aside }
 }
 
 /// What a block is, and a red one if there are any, in ever fewer words.
@@ -160,7 +167,8 @@ fn after<'a>(scene: &Scene<'_>, width: usize) -> Option<Shown<'a>> {
         let texts = strip.as_ref().map(|strip| legend(strip, Some(red))).unwrap_or_default();
         // It stands still, beside figures that do not.
         let around = texts.first().map(|text| format!("around the last handover: {text}"));
-        around.into_iter().chain(texts).collect()
+        let shorter = [format!("around the last handover; {red}"), format!("last handover; {red}")];
+        around.into_iter().chain(shorter).chain([red.to_owned()]).collect()
     };
     let aside = match worst.note.as_ref() {
         Some(note) => std::iter::once(note.clone()).chain(kept).collect(),

@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
-use super::fitting;
+use super::{ago, fitting};
 use crate::derived::{Headline, Whose};
 use crate::phrase;
 use crate::theme::Role;
@@ -22,6 +22,8 @@ const FIGURE: usize = 22;
 const NARROW: usize = 12;
 /// What was promised, on the bar.
 const LIMIT: &str = "|";
+/// For so long it is told how long ago one was.
+const LATELY: Millis = Millis(3_600_000.0);
 /// Below so many columns the bars are left out.
 const LEAST: usize = 8;
 /// How a service was moved: the order of the rows.
@@ -46,6 +48,7 @@ impl How {
 
     fn label(self, record: &Record, wide: bool) -> String {
         match (self, record.iterations_made()) {
+            (Self::ByHand, _) if wide => "by hand, without MOSE".to_owned(),
             (Self::ByHand, _) => "by hand".to_owned(),
             (Self::Cold, _) => "cold".to_owned(),
             (Self::Precopy, _) => "pre-copy".to_owned(),
@@ -140,9 +143,30 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     }
 }
 
+/// How many columns a silence is wide, and in which one its limit is marked. The mark is within the bar exactly if the promise was
+/// broken, also where both are as good as equal.
+fn columns(told: &Headline, time: Millis, cell: f64, room: u16) -> (u16, Option<u16>) {
+    let wide = |time: Millis| (time.0 / cell).round() as u16;
+    let (holes, room) = (wide(time).clamp(1, room), room.max(3));
+    let Some(limit) = told.worst_case.filter(|worst| worst.0.is_finite()).map(wide) else {
+        return (holes, None);
+    };
+    match told.kept {
+        Some(false) => {
+            let limit = limit.clamp(1, room - 2);
+            (holes.max(limit + 2), Some(limit))
+        }
+        Some(true) => {
+            let limit = limit.clamp(1, room - 1);
+            (holes.min(limit), Some(limit))
+        }
+        None => (holes, Some(limit).filter(|limit| *limit < room)),
+    }
+}
+
 fn bar(scene: &Scene<'_>, row: &Row<'_>, cell: f64, area: Rect, buf: &mut Buffer) {
     let glyphs = &scene.theme.glyphs;
-    let holes = ((row.time.0 / cell).round() as u16).max(1);
+    let (holes, limit) = columns(&row.told, row.time, cell, area.width);
     let role = match row.told.kept {
         Some(true) => Role::Good,
         Some(false) => Role::Bad,
@@ -151,9 +175,7 @@ fn bar(scene: &Scene<'_>, row: &Row<'_>, cell: f64, area: Rect, buf: &mut Buffer
     for x in (area.x..area.right()).take(usize::from(holes)) {
         buf.set_stringn(x, area.y, glyphs.frozen, 1, scene.style(role));
     }
-    if let Some(limit) = row.told.worst_case.map(|worst| (worst.0 / cell).round() as u16)
-        && limit < area.width
-    {
+    if let Some(limit) = limit {
         buf.set_stringn(area.x + limit, area.y, LIMIT, 1, scene.style(Role::Title));
     }
 }
@@ -180,7 +202,11 @@ fn told<'a>(scene: &Scene<'_>, row: &Row<'_>, room: usize) -> Line<'a> {
     if row.told.whose == Whose::Service {
         asides.push((Role::Dim, "no client".to_owned()));
     }
-    asides.push((Role::Dim, figure::clock(scene, row.record.started_at)));
+    // Since its end, as the number above counts; of one that is long over, when it was.
+    let ended = row.record.ended();
+    let age = scene.state.shown().now.since(ended);
+    let when = if age.0 < LATELY.0 { ago(age) } else { figure::clock(scene, ended) };
+    asides.push((Role::Dim, when));
     for (role, aside) in asides {
         if words::length(&line) + 1 + words::width(&aside) <= room {
             line.push(ratatui::text::Span::raw(" "));
@@ -188,4 +214,41 @@ fn told<'a>(scene: &Scene<'_>, row: &Row<'_>, room: usize) -> Line<'a> {
         }
     }
     Line::from(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is drawn of a silence in 20 columns of 20 ms each.
+    fn drawn(time: f64, worst: f64) -> (u16, u16) {
+        let told = Headline {
+            act: crate::derived::Act::Over(Outcome::Done),
+            time: Some(Millis(time)),
+            at_least: false,
+            whose: Whose::Client,
+            worst_case: Some(Millis(worst)),
+            kept: Some(time <= worst),
+            simulated: false,
+            ended: None,
+        };
+        let (holes, limit) = columns(&told, Millis(time), 20.0, 20);
+        (holes, limit.expect("a limit"))
+    }
+
+    #[test]
+    fn the_mark_is_within_the_bar_exactly_if_the_promise_was_broken() {
+        for worst in 1..=390 {
+            for time in 1..=390 {
+                let (time, worst) = (f64::from(time), f64::from(worst));
+                let (holes, limit) = drawn(time, worst);
+                assert!(holes >= 1 && holes <= 20 && limit < 20, "{time} of {worst}: {holes}, {limit}");
+                // A block goes on behind the mark, and one stands before it.
+                assert_eq!(limit + 1 < holes, time > worst, "{time} of {worst}: {holes}, {limit}");
+                assert_eq!(limit >= holes, time <= worst, "{time} of {worst}: {holes}, {limit}");
+            }
+        }
+        // As good as equal.
+        assert_eq!((drawn(266.0, 263.0), drawn(263.0, 266.0)), ((15, 13), (13, 13)));
+    }
 }

@@ -9,6 +9,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
+use super::answers::Answers;
 use super::cast::client;
 use super::{fitting, span};
 use crate::phrase;
@@ -28,12 +29,12 @@ const MARKED: u16 = 5;
 pub(in super::super) fn title(scene: &Scene<'_>) -> Option<String> {
     let (service, (host, _)) = (scene.state.followed()?, client(scene)?);
     let dot = scene.theme.glyphs.dot;
-    Some(format!("Round trip {dot} {} to {service} and back", host.name))
+    Some(format!("Round trip {dot} {} to {service}", host.name))
 }
 
 pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let room = usize::from(area.width);
-    let Some((host, client)) = client(scene) else {
+    let Some((answers, host, client)) = Answers::of(scene) else {
         let texts = ["no client of it is known".to_owned(), "no client".to_owned()];
         let text = fitting(scene, &texts, room);
         return Line::from(scene.span(Role::Dim, text)).render(area, buf);
@@ -46,8 +47,17 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let known = values.iter().position(Option::is_some).map_or(0, |first| values.len() - first);
     let highest = format!("highest {}", phrase::time(Millis(most)));
     let since = span(Millis(known as f64 * step.0));
-    let ends = [format!("{highest} in the last {since}"), format!("{highest} in {since}"), highest];
-    let newest = client.silent.map_or(client.rtt, |_| None);
+    // Silence is no round trip: it is told elsewhere, and is longer.
+    let ends = [
+        format!("{highest} while answered, in the last {since}"),
+        format!("{highest} while answered"),
+        highest,
+    ];
+    let newest = match (answers, client.rtt) {
+        (Answers::Come, Some(rtt)) => (Role::Title, format!("{} now", phrase::time(rtt))),
+        (Answers::Come | Answers::Untold(_), _) => (Role::Dim, "not known now".to_owned()),
+        (Answers::Awaited(_) | Answers::Impossible(_), _) => (Role::Warning, "no answer now".to_owned()),
+    };
     heading(scene, newest, &ends, Rect { height: area.height.min(1), ..area }, buf);
     let marked = u16::from(area.height >= MARKED);
     let plot = Rect { y: area.y + 1, height: area.height.saturating_sub(1 + marked), ..area };
@@ -71,12 +81,8 @@ fn bridged(mut values: Vec<Option<f64>>) -> Vec<Option<f64>> {
     values
 }
 
-fn heading(scene: &Scene<'_>, newest: Option<Millis>, ends: &[String], area: Rect, buf: &mut Buffer) {
+fn heading(scene: &Scene<'_>, (role, now): (Role, String), ends: &[String], area: Rect, buf: &mut Buffer) {
     let room = usize::from(area.width);
-    let (role, now) = match newest {
-        Some(rtt) => (Role::Title, format!("{} now", phrase::time(rtt))),
-        None => (Role::Warning, "no answer now".to_owned()),
-    };
     let line = vec![scene.span(role, words::fit(scene, &now, room))];
     let end = fitting(scene, ends, room.saturating_sub(words::width(&now) + 2));
     let end = vec![scene.span(Role::Dim, end)];
