@@ -205,6 +205,8 @@ fn title(scene: &Scene<'_>, pane: Pane) -> String {
             )
         }
         Pane::Map => theatre::heading(scene),
+        Pane::Stopped => theatre::number::title(scene),
+        Pane::Runs => theatre::runs::title(),
         Pane::RoundTrip => theatre::trip::title(scene).unwrap_or_else(|| pane.title().to_owned()),
         _ => pane.title().to_owned(),
     }

@@ -7,11 +7,11 @@ use ratatui::layout::{Position as Place, Rect};
 use ratatui::text::Line;
 use ratatui::widgets::Widget;
 
+use super::ago;
 use super::cast::{Cast, position};
 use super::ground::Ground;
 use super::raster::Raster;
 use super::story::{self, Way};
-use super::{ago, fitting};
 use crate::hit::{Hit, Hits};
 use crate::state::trail::{self, Point};
 use crate::state::{Host, Presence};
@@ -251,19 +251,24 @@ fn off_course(scene: &Scene<'_>, ground: &Ground, lap: &[Point], labels: &mut La
     // Where there is no room for all, the newest are told.
     kinks.reverse();
     for kink in kinks {
+        // Of one whose begin is a lap ago already the worst may have left the picture.
+        if kink.from == 0 && kink.to + 1 < lap.len() {
+            continue;
+        }
         let Some(point) = lap.get(kink.worst) else { continue };
         let Some(place) = ground.seen(ground.dot((point.x, point.y))) else { continue };
         let off = format!("{:.1} m off course", kink.metres);
         // A lap is shown whole: of one that is behind the vehicle it is told when that was.
-        let texts = match kink.to + 1 < lap.len() {
-            true => {
-                let ago = ago(scene.state.shown().now.since(point.at));
-                vec![format!("was {off} {ago}"), format!("{:.1} m off, {ago}", kink.metres)]
-            }
-            false => vec![off],
-        };
-        let text = fitting(scene, &texts, labels.longest());
-        labels.beside(scene, &Name { at: place, text, role: Role::Warning, below: false }, buf);
+        let ago = ago(scene.state.shown().now.since(point.at));
+        let was = kink.to + 1 < lap.len();
+        let mut name = Name { at: place, text: String::new(), role: Role::Warning, below: false };
+        name.text = if was { format!("was {off} {ago}") } else { off.clone() };
+        if labels.at_side(scene, &name, buf) {
+            continue;
+        }
+        // Above or below it a long one would lie on the kink itself.
+        name.text = if was { format!("{:.1} m off, {ago}", kink.metres) } else { off };
+        labels.beside(scene, &name, buf);
     }
 }
 
@@ -313,27 +318,42 @@ impl Labels {
         }
     }
 
-    /// How many columns a name may have.
-    fn longest(&self) -> usize {
-        usize::from(self.area.width / 2).max(3)
-    }
-
     /// A name beside its place: at its right, at its left, below it or above it; whether there was room.
     fn beside(&mut self, scene: &Scene<'_>, name: &Name, buf: &mut Buffer) -> bool {
         let (x, y) = name.at;
         // One that is as long as the map is wide is cut.
-        let text = words::fit(scene, &name.text, self.longest());
-        let width = words::width(&text) as u16;
+        let text = words::fit(scene, &name.text, usize::from(self.area.width / 2).max(3));
+        let name = &Name { text, ..*name };
+        let width = words::width(&name.text) as u16;
         let middle = x.saturating_sub(width / 2);
         let middle = middle.clamp(self.area.x, self.area.right().saturating_sub(width).max(self.area.x));
-        let left = x.checked_sub(width + 1);
-        let beside = [Some((x + 2, y)), left.map(|left| (left, y))];
         let below = [Some((middle, y + 1)), y.checked_sub(1).map(|above| (middle, above))];
-        let at = if name.below { [below, beside] } else { [beside, below] };
-        at.into_iter()
+        if !name.below && self.at_side(scene, name, buf) {
+            return true;
+        }
+        self.first(scene, name, below, buf) || (name.below && self.at_side(scene, name, buf))
+    }
+
+    /// A text at the right of its place or at its left; whether there was room.
+    fn at_side(&mut self, scene: &Scene<'_>, name: &Name, buf: &mut Buffer) -> bool {
+        let (x, y) = name.at;
+        let left = x.checked_sub(words::width(&name.text) as u16 + 1);
+        self.first(scene, name, [Some((x + 2, y)), left.map(|left| (left, y))], buf)
+    }
+
+    /// A text in the first of some places where there is room; whether there was one.
+    fn first(
+        &mut self,
+        scene: &Scene<'_>,
+        name: &Name,
+        places: [Option<(u16, u16)>; 2],
+        buf: &mut Buffer,
+    ) -> bool {
+        let width = words::width(&name.text) as u16;
+        places
+            .into_iter()
             .flatten()
-            .flatten()
-            .any(|(x, y)| self.write(scene, Rect { x, y, width, height: 1 }, &text, name.role, buf))
+            .any(|(x, y)| self.write(scene, Rect { x, y, width, height: 1 }, &name.text, name.role, buf))
     }
 
     /// A text in a place, if nothing is there yet.

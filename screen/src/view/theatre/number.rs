@@ -7,14 +7,30 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 
 use super::cast::client;
-use super::{ago, digits, fitting};
+use super::{ago, digits, fitting, requests};
 use crate::derived::{Act, Headline, Whose};
+use crate::pane::Pane;
 use crate::phrase;
 use crate::theme::Role;
 use crate::view::{Scene, words};
 
 /// The most times that digits are larger than they are drawn.
 const LARGEST: u16 = 4;
+
+/// What the number is of: what is over must not be taken for what is.
+pub(in super::super) fn title(scene: &Scene<'_>) -> String {
+    let told = scene.state.headline();
+    match (told.act, told.whose) {
+        (Act::Over(Outcome::GivenUp), _) => Pane::Stopped.title().to_owned(),
+        (Act::Over(_), Whose::Client) => {
+            let heard = requests::record(scene).and_then(requests::worst);
+            let heard = heard.map_or_else(|| "Its client".to_owned(), |worst| worst.host.to_string());
+            format!("{heard} heard nothing for")
+        }
+        (Act::Over(_) | Act::Back, Whose::Service) => "Service was stopped for".to_owned(),
+        _ => Pane::Stopped.title().to_owned(),
+    }
+}
 
 pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let told = scene.state.headline();
@@ -79,7 +95,6 @@ fn what(scene: &Scene<'_>, told: &Headline) -> Vec<String> {
     let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
     // How long ago: beside a countdown, nobody may take it for the next handover's.
     let ago = told.ended.map(|ended| ago(scene.state.shown().now.since(ended))).unwrap_or_default();
-    let heard = client(scene).map_or_else(|| "its client".to_owned(), |(host, _)| host.name.to_string());
     match (told.act, told.whose, told.at_least) {
         (Act::Waiting, ..) => texts(&["no handover yet"]),
         (Act::Copying, ..) => texts(&["still running while it is copied", "copied while it runs"]),
@@ -87,15 +102,10 @@ fn what(scene: &Scene<'_>, told: &Headline) -> Vec<String> {
         (Act::Stopped, Whose::Service, _) => texts(&["stopped now, counting", "stopped"]),
         (Act::Back, ..) => texts(&["it was stopped, and is back", "it is back"]),
         (Act::Over(Outcome::GivenUp), ..) => texts(&["it was stopped, and is not back", "not back"]),
-        (Act::Over(_), Whose::Client, at_least) => {
-            let so = if at_least { "for at least so long" } else { "for so long" };
-            vec![
-                format!("in the last handover, {ago}, {heard} heard nothing {so}"),
-                format!("{heard} heard nothing {so}, {ago}"),
-                format!("silence that {heard} saw, {ago}"),
-                ago,
-            ]
+        (Act::Over(_), Whose::Client, true) => {
+            vec![format!("at least, in the last handover, {ago}"), format!("at least, {ago}"), ago]
         }
+        (Act::Over(_), Whose::Client, false) => vec![format!("in the last handover, {ago}"), ago],
         (Act::Over(_), Whose::Service, _) if client(scene).is_none() => vec![
             format!("in the last handover, {ago} (no client was watched)"),
             format!("{ago} (no client was watched)"),
@@ -125,10 +135,17 @@ fn captions<'a>(scene: &Scene<'_>, told: &Headline, room: usize) -> Vec<Vec<Span
             Some(false) => (Role::Bad, format!("{} over the {worst}", glyphs.no)),
             None => (Role::Dim, format!("at most {worst}")),
         };
-        let texts = [format!("{lead} that MOSE promised"), format!("{lead} promised"), lead];
+        let texts = match told.kept {
+            Some(_) => [format!("{lead} that MOSE promised"), format!("{lead} promised"), lead],
+            None => [format!("MOSE promised {lead}"), format!("promised {lead}"), lead],
+        };
         lines.push(vec![scene.span(role, fitting(scene, &texts, room))]);
     } else if matches!(told.act, Act::Over(_)) {
-        lines.push(line(Role::Dim, &["nothing was promised"]));
+        let by_hand = requests::record(scene).is_some_and(|record| record.by_hand);
+        lines.push(match by_hand {
+            true => line(Role::Dim, &["moved by hand: nothing was promised", "moved by hand"]),
+            false => line(Role::Dim, &["nothing was promised"]),
+        });
     }
     let end: &[&str] = match told.act {
         Act::Over(Outcome::RolledBack) => &["it did not move: it runs where it was", "it did not move"],

@@ -96,7 +96,7 @@ fn live<'a>(scene: &Scene<'_>, width: usize) -> Shown<'a> {
     let (silent, red) = match answers {
         Answers::Come => (None, None),
         Answers::Awaited(time) => (Some(time), Some("red waits for its answer")),
-        Answers::Impossible(time) => (Some(time), Some("red cannot be answered")),
+        Answers::Impossible(time) => (Some(time), Some("red is not answered yet")),
         Answers::Untold(time) => (Some(time), Some("red was not answered")),
     };
     let strip = Strip::live(client, silent.map(|time| time.0), width);
@@ -196,7 +196,7 @@ pub(super) fn record<'a>(scene: &'a Scene<'_>) -> Option<&'a Record> {
 }
 
 /// The client that heard nothing for the longest.
-fn worst(record: &Record) -> Option<&ClientGap> {
+pub(super) fn worst(record: &Record) -> Option<&ClientGap> {
     let length = |client: &&ClientGap| client.gap.map_or(-1.0, |gap| gap.0);
     record.downtime.clients.iter().max_by(|one, other| length(one).total_cmp(&length(other)))
 }

@@ -10,6 +10,7 @@ use ratatui::widgets::Widget;
 
 use super::{ago, fitting};
 use crate::derived::{Headline, Whose};
+use crate::pane::Pane;
 use crate::phrase;
 use crate::theme::Role;
 use crate::view::{Scene, figure, words};
@@ -18,6 +19,9 @@ use crate::view::{Scene, figure, words};
 const WIDE: usize = 56;
 /// The columns of what is told behind the bars: a time, a mark, whether it was simulated, and when it was.
 const FIGURE: usize = 22;
+/// Columns from which on all of it has room, and how many that takes.
+const WIDER: usize = 90;
+const WHOLE: usize = 36;
 /// The same without words.
 const NARROW: usize = 12;
 /// What was promised, on the bar.
@@ -102,6 +106,11 @@ fn rows<'a>(scene: &'a Scene<'_>, wide: bool) -> Vec<Row<'a>> {
     first.into_iter().map(|(_, row)| row).chain(then).collect()
 }
 
+/// What is listed, and what the mark on a bar is.
+pub(in super::super) fn title() -> String {
+    format!("{}: {LIMIT} promised at most", Pane::Runs.title())
+}
+
 pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let room = usize::from(area.width);
     let wide = room >= WIDE;
@@ -114,7 +123,11 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         u16::from(area.height > 3 && area.height as usize > rows.iter().filter(|row| row.last).count());
     rows.truncate(usize::from(area.height - scale));
     let label = rows.iter().map(|row| words::width(&row.label)).max().unwrap_or(0).min(room / 2) + 1;
-    let figure = if wide { FIGURE } else { NARROW };
+    let figure = match room {
+        room if room >= WIDER => WHOLE,
+        _ if wide => FIGURE,
+        _ => NARROW,
+    };
     let bars = room.saturating_sub(label + figure + 1);
     let longest = rows.iter().flat_map(Row::reach).fold(1.0_f64, f64::max);
     // A little room after the longest.
@@ -134,9 +147,8 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     if scale > 0 && bars >= LEAST {
         let y = area.y + rows.len() as u16;
         let texts = [
-            format!("how long the client heard nothing, to one scale; {LIMIT} is what was promised at most"),
-            format!("silences to one scale; {LIMIT} promised at most"),
-            format!("{LIMIT} promised"),
+            "for how long the client heard nothing, to one scale".to_owned(),
+            "silences, to one scale".to_owned(),
         ];
         let text = fitting(scene, &texts, room - label);
         buf.set_stringn(area.x + label as u16, y, text, room - label, scene.style(Role::Dim));
@@ -242,7 +254,7 @@ mod tests {
             for time in 1..=390 {
                 let (time, worst) = (f64::from(time), f64::from(worst));
                 let (holes, limit) = drawn(time, worst);
-                assert!(holes >= 1 && holes <= 20 && limit < 20, "{time} of {worst}: {holes}, {limit}");
+                assert!((1..=20).contains(&holes) && limit < 20, "{time} of {worst}: {holes}, {limit}");
                 // A block goes on behind the mark, and one stands before it.
                 assert_eq!(limit + 1 < holes, time > worst, "{time} of {worst}: {holes}, {limit}");
                 assert_eq!(limit >= holes, time <= worst, "{time} of {worst}: {holes}, {limit}");

@@ -160,7 +160,8 @@ fn travelling(scene: &Scene<'_>, track: &Track) -> (Role, Vec<String>, Vec<Strin
             Vec::new(),
         ),
         Way::Travelling(share) => {
-            let stage = if share < 0.8 { "the rest of it travels" } else { "it starts there" };
+            let stage =
+                if share < 0.8 { "the rest of it is on its way" } else { "it is being started there" };
             (
                 Role::Frozen,
                 vec![
