@@ -165,8 +165,9 @@ fn columns(told: &Headline, time: Millis, cell: f64, room: u16) -> (u16, Option<
     };
     match told.kept {
         Some(false) => {
-            let limit = limit.clamp(1, room - 2);
-            (holes.max(limit + 2), Some(limit))
+            // Where a column is missing between them, the mark gives way; where two are, the bar does too.
+            let holes = holes.max(limit.saturating_add(1)).clamp(3, room);
+            (holes, Some(limit.clamp(1, holes - 2)))
         }
         Some(true) => {
             let limit = limit.clamp(1, room - 1);
@@ -261,6 +262,6 @@ mod tests {
             }
         }
         // As good as equal.
-        assert_eq!((drawn(266.0, 263.0), drawn(263.0, 266.0)), ((15, 13), (13, 13)));
+        assert_eq!((drawn(266.0, 263.0), drawn(263.0, 266.0)), ((14, 12), (13, 13)));
     }
 }

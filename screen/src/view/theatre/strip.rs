@@ -101,7 +101,8 @@ impl Strip {
         let period = 1e3 / rate;
         let silent = silent.filter(|silent| silent.is_finite() && *silent > 0.0).unwrap_or(0.0);
         let each = each(silent, period, width);
-        let holes = ((silent / (period * each as f64)).round() as usize).min(width);
+        let least = usize::from(silent > 0.0);
+        let holes = ((silent / (period * each as f64)).round() as usize).max(least).min(width);
         let answered = std::iter::repeat_n(Cell::Answer, width - holes);
         let cells = answered.chain(std::iter::repeat_n(Cell::Hole, holes)).collect();
         Some(Self { cells, each, period: Some(period) })
@@ -216,6 +217,7 @@ mod tests {
         let strip = |silent| drawn(&Strip::live(&client(50.0), silent, 20).unwrap());
         assert_eq!(strip(None), "|".repeat(20));
         assert_eq!(strip(Some(100.0)), format!("{}_____", "|".repeat(15)));
+        assert_eq!(strip(Some(5.0)), format!("{}_", "|".repeat(19)), "as soon as it waits it is seen");
         assert_eq!(strip(Some(60_000.0)).len(), 20);
         assert!(Strip::live(&client(0.0), None, 20).is_none());
     }

@@ -51,6 +51,7 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let ends = [
         format!("{highest} while answered, in the last {since}"),
         format!("{highest} while answered"),
+        format!("highest answered {}", phrase::time(Millis(most))),
         highest,
     ];
     let newest = match (answers, client.rtt) {
