@@ -6,6 +6,7 @@
     reason = "in a test harness a panic is the report"
 )]
 
+pub mod measured;
 pub mod stranger;
 mod underway;
 

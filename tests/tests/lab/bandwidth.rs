@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mose_lab::client::{Client, ClientKind, ClientReport, ClientSpec};
+use mose_tests::measured::{held, measured};
 use mose_tests::{Testbed, eventually, kill, mose, programs, text};
 use serde_json::Value;
 
@@ -111,20 +112,15 @@ fn neighbours_client(testbed: &Testbed) -> Client {
     ready.unwrap()
 }
 
-/// An error unless a figure is as it should be.
-fn held(so: bool, otherwise: String) -> Result<(), String> {
-    if so { Ok(()) } else { Err(otherwise) }
-}
-
 /// The client saw nothing of its neighbour's migration: its messages went at its own pace.
 fn undisturbed(report: &ClientReport) -> Result<(), String> {
     assert!(report.is_clean(), "{report:?}");
     let seconds = (report.to_unix_ms - report.from_unix_ms) as f64 / 1e3;
     let pace = report.extra["logged"].as_f64().unwrap() / seconds;
-    held((190.0..=210.0).contains(&pace), format!("{pace} messages per second: {report:?}"))?;
+    held((190.0..=210.0).contains(&pace), || format!("{pace} messages per second: {report:?}"))?;
     // What a busy machine holds up for a moment is no sign; what waits for a migration waits for seconds.
     let half = report.extra["rtt_ms"]["p50"].as_f64().unwrap();
-    held(half < 5.0 && report.longest_gap_ms < 1000.0, format!("{report:?}"))
+    held(half < 5.0 && report.longest_gap_ms < 1000.0, || format!("{report:?}"))
 }
 
 /// Migrates with options; the record, and what the link carried meanwhile.
@@ -149,7 +145,7 @@ fn released(testbed: &Testbed, from: &str, to: &str, limit: f64) -> Result<(), S
     let (_, samples) = metered(testbed, from, to, &[]);
     let free = fastest(&samples, 0.1);
     eprintln!("without a limit: {:.0} Mb/s", free / 1e6);
-    held(free > 1.2 * limit, format!("released: {free} bit/s"))
+    held(free > 1.2 * limit, || format!("released: {free} bit/s"))
 }
 
 /// Held to `limit`, the link carries that, within a twentieth.
@@ -166,13 +162,10 @@ fn limited(testbed: &Testbed, limit: &str, bits: f64, transport: &str) -> Result
         whole / bits,
         most / bits
     );
-    held((0.95..=1.05).contains(&(whole / bits)), format!("{limit}: the link carried {whole} bit/s"))?;
-    held(most / bits <= 1.05, format!("{limit}: up to {most} bit/s"))?;
+    held((0.95..=1.05).contains(&(whole / bits)), || format!("{limit}: the link carried {whole} bit/s"))?;
+    held(most / bits <= 1.05, || format!("{limit}: up to {most} bit/s"))?;
     undisturbed(&report)
 }
-
-/// How often a figure may be off: a machine that has much else to do spoils one, a limit that does not hold spoils all.
-const TRIES: usize = 3;
 
 /// Held to `limit`, the link carries that; without a limit, it is the link's own again.
 fn allotted(limit: &str, bits: f64, state: &str, transport: &str) {
@@ -180,17 +173,11 @@ fn allotted(limit: &str, bits: f64, state: &str, transport: &str) {
     testbed.start("counter", "edge-a", &[], &["--state-size", state]);
     let client = testbed.client(ClientKind::Counter, 1);
     neighbour(&testbed);
-    let mut off = Vec::new();
-    for _ in 0..TRIES {
+    measured(limit, || {
         let there = limited(&testbed, limit, bits, transport);
         let back = released(&testbed, "edge-b", "edge-a", bits);
-        match there.and(back) {
-            Ok(()) => break,
-            Err(why) => off.push(why),
-        }
-        eprintln!("once more: {off:?}");
-    }
-    assert!(off.len() < TRIES, "{off:#?}");
+        there.and(back)
+    });
     let report = client.stop().unwrap();
     assert!(report.is_clean(), "{report:?}");
 }

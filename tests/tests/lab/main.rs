@@ -14,6 +14,7 @@ mod lab_bench;
 mod lab_lifecycle;
 mod lab_services;
 mod links;
+mod measured;
 mod migration;
 mod objects;
 mod options;
