@@ -228,6 +228,11 @@ fn what_did_not_move_gets_no_green_number() {
         state.data.take(FleetEvent::Record(Box::new(record("m-1", outcome, NOW, 2300.0))), NOW);
         let headline = Settled::from(state.clone()).headline();
         assert_ne!(headline.kept, Some(true), "{outcome:?}");
+        // Only what is over is told as over.
+        let picture = text(&shown(&state, (120, 40)));
+        let over = matches!(outcome, Outcome::RolledBack | Outcome::Aborted);
+        assert_eq!(picture.contains("Last handover: "), over, "{outcome:?}:\n{picture}");
+        assert_eq!(picture.contains("Service stopped for"), !over, "{outcome:?}:\n{picture}");
     }
     // What was refused stopped nothing: the number stays with the handover before.
     let mut state = theatre::over();

@@ -21,13 +21,11 @@ const LARGEST: u16 = 4;
 pub(in super::super) fn title(scene: &Scene<'_>) -> String {
     let told = scene.state.headline();
     match (told.act, told.whose) {
-        (Act::Over(Outcome::GivenUp), _) => Pane::Stopped.title().to_owned(),
-        (Act::Over(_), Whose::Client) => {
-            let heard = requests::record(scene).and_then(requests::worst);
-            let heard = heard.map_or_else(|| "Its client".to_owned(), |worst| worst.host.to_string());
-            format!("{heard} heard nothing for")
-        }
-        (Act::Over(_) | Act::Back, Whose::Service) => "Service was stopped for".to_owned(),
+        // Nobody says that it is back.
+        (Act::Over(Outcome::GivenUp | Outcome::InDoubt), _) => Pane::Stopped.title().to_owned(),
+        (Act::Over(_), Whose::Client) => "Last handover: no answer for".to_owned(),
+        (Act::Over(_), Whose::Service) => "Last handover: stopped for".to_owned(),
+        (Act::Back, _) => "Service was stopped for".to_owned(),
         _ => Pane::Stopped.title().to_owned(),
     }
 }
@@ -102,21 +100,16 @@ fn what(scene: &Scene<'_>, told: &Headline) -> Vec<String> {
         (Act::Stopped, Whose::Service, _) => texts(&["stopped now, counting", "stopped"]),
         (Act::Back, ..) => texts(&["it was stopped, and is back", "it is back"]),
         (Act::Over(Outcome::GivenUp), ..) => texts(&["it was stopped, and is not back", "not back"]),
-        (Act::Over(_), Whose::Client, true) => {
-            vec![format!("at least, in the last handover, {ago}"), format!("at least, {ago}"), ago]
+        (Act::Over(_), Whose::Client, at_least) => {
+            let heard = requests::record(scene).and_then(requests::worst);
+            let heard = heard.map_or_else(|| "its client".to_owned(), |worst| worst.host.to_string());
+            let least = if at_least { "at least, " } else { "" };
+            vec![format!("{ago}, {least}as {heard} saw it"), format!("{ago}, {least}its client"), ago]
         }
-        (Act::Over(_), Whose::Client, false) => vec![format!("in the last handover, {ago}"), ago],
-        (Act::Over(_), Whose::Service, _) if client(scene).is_none() => vec![
-            format!("in the last handover, {ago} (no client was watched)"),
-            format!("{ago} (no client was watched)"),
-            format!("{ago}, no client"),
-            ago,
-        ],
-        (Act::Over(_), Whose::Service, _) => vec![
-            format!("in the last handover, {ago}, as its hosts saw it"),
-            format!("{ago}, as its hosts saw it"),
-            ago,
-        ],
+        (Act::Over(_), Whose::Service, _) if client(scene).is_none() => {
+            vec![format!("{ago} (no client was watched)"), format!("{ago}, no client"), ago]
+        }
+        (Act::Over(_), Whose::Service, _) => vec![format!("{ago}, as its hosts saw it"), ago],
     }
 }
 
