@@ -6,7 +6,6 @@
     reason = "in a test harness a panic is the report"
 )]
 
-pub mod measured;
 pub mod stranger;
 mod underway;
 

@@ -436,7 +436,7 @@ mod tests {
     #[test]
     fn of_a_migration_whose_events_all_came_late_an_amended_end_tells_how_late() {
         let mut all = Migrations::default();
-        // Asked for again 8 s after they were, as they had been missed; told again after another half a second, at once.
+        // Missed at first and fetched 8 s late; the amended end arrives at once.
         all.step(event("edge-a", 0, Step::Migration, Phase::Started, 1_000_000), Timestamp(9_000_000));
         all.step(event("edge-a", 1, Step::Migration, Phase::Finished, 1_500_000), Timestamp(9_000_000));
         all.step(event("edge-a", 2, Step::Migration, Phase::Finished, 9_500_000), Timestamp(9_501_000));

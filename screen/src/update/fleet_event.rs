@@ -116,7 +116,7 @@ fn ended(record: &Record) -> (Level, String) {
         Outcome::Done => {
             let downtime = record.downtime.blackout;
             let downtime = downtime.map(|ms| format!(", downtime {}", time(ms))).unwrap_or_default();
-            // Which is longer: beside what the client saw, the hosts' figure alone would be taken for another handover's.
+            // The client's silence is longer. Without it, the hosts' figure looks like another handover's.
             let client = match record.downtime.silence() {
                 Silence::Known(gap) => format!(" ({} for its client)", time(gap)),
                 Silence::AtLeast(gap) => format!(" (at least {} for its client)", time(gap)),

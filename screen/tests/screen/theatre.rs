@@ -228,7 +228,7 @@ fn what_did_not_move_gets_no_green_number() {
         state.data.take(FleetEvent::Record(Box::new(record("m-1", outcome, NOW, 2300.0))), NOW);
         let headline = Settled::from(state.clone()).headline();
         assert_ne!(headline.kept, Some(true), "{outcome:?}");
-        // Only what is over is told as over.
+        // A service that may still be stopped is not shown as back.
         let picture = text(&shown(&state, (120, 40)));
         let over = matches!(outcome, Outcome::RolledBack | Outcome::Aborted);
         assert_eq!(picture.contains("Last handover: "), over, "{outcome:?}:\n{picture}");
@@ -287,8 +287,8 @@ fn while_a_client_waits_the_hole_grows_at_the_right() {
 }
 
 #[test]
-fn what_a_client_told_before_its_service_stopped_is_not_told_of_after() {
-    // Its last word is from before the freeze, or too fresh to say that it waits.
+fn what_a_client_reported_before_the_freeze_is_not_shown_as_current() {
+    // It has not reported since the freeze, or too early to notice that it waits.
     let mut state = theatre::stopped();
     state.data.take(theatre::vehicle(0, None, 0.06), NOW);
     let pane = |state: &State, pane| Easel::new("dark").pane(state, pane, (120, 10));
@@ -296,7 +296,7 @@ fn what_a_client_told_before_its_service_stopped_is_not_told_of_after() {
     assert!(text(&requests).contains("the service is stopped: nothing answers uav"), "{}", text(&requests));
     assert!(painted(&requests, Role::Frozen, &["▓"]) > 0);
     everywhere(&state, &["no answer now"]);
-    // It is back, and the client is yet to speak.
+    // The service is back; the client has not reported since.
     let back = theatre::back();
     let requests = text(&pane(&back, Pane::Requests));
     assert!(requests.contains("the service is back: uav is yet to say so"), "{requests}");

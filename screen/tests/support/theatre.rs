@@ -158,7 +158,7 @@ pub(crate) fn stopped() -> State {
     state
 }
 
-/// It is back at its destination since a moment ago, and its client has told nothing since.
+/// Just back at its destination; its client has not reported since.
 pub(crate) fn back() -> State {
     let mut state = flown(Some(ServiceState::Migrating), None);
     earlier(&mut state);

@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mose_lab::client::{Client, ClientKind, ClientReport, ClientSpec};
-use mose_tests::measured::{held, measured};
 use mose_tests::{Testbed, eventually, kill, mose, programs, text};
 use serde_json::Value;
 
@@ -90,15 +89,11 @@ fn fastest(samples: &Samples, seconds: f64) -> f64 {
     windows.fold(0.0, f64::max)
 }
 
-/// A second service beside the counter.
-fn neighbour(testbed: &Testbed) {
+/// A client of a second service beside the counter, at the pace of the paper's.
+fn neighbour(testbed: &Testbed) -> Client {
     let mut options = mose_lab::ServiceOptions::of("sockperf");
     options.address = [10, 77, 0, 21].into();
     mose_lab::start_service(&testbed.lab, "sockperf", "edge-a", &options).unwrap();
-}
-
-/// A client of the second service, at the pace of the paper's.
-fn neighbours_client(testbed: &Testbed) -> Client {
     let spec =
         ClientSpec::new(ClientKind::Sockperf, ([10, 77, 0, 21], 11111).into(), Duration::from_secs(3600));
     let mut ready = None;
@@ -112,15 +107,15 @@ fn neighbours_client(testbed: &Testbed) -> Client {
     ready.unwrap()
 }
 
-/// The client saw nothing of its neighbour's migration: its messages went at its own pace.
-fn undisturbed(report: &ClientReport) -> Result<(), String> {
+/// The client saw nothing of its neighbour's migration: all of its messages were answered, at its own pace.
+fn undisturbed(report: &ClientReport) {
     assert!(report.is_clean(), "{report:?}");
     let seconds = (report.to_unix_ms - report.from_unix_ms) as f64 / 1e3;
     let pace = report.extra["logged"].as_f64().unwrap() / seconds;
-    held((190.0..=210.0).contains(&pace), || format!("{pace} messages per second: {report:?}"))?;
+    assert!((190.0..=210.0).contains(&pace), "{pace} messages per second: {report:?}");
     // What a busy machine holds up for a moment is no sign; what waits for a migration waits for seconds.
-    let half = report.extra["rtt_ms"]["p50"].as_f64().unwrap();
-    held(half < 5.0 && report.longest_gap_ms < 1000.0, || format!("{report:?}"))
+    assert!(report.extra["rtt_ms"]["p50"].as_f64().unwrap() < 5.0, "{report:?}");
+    assert!(report.longest_gap_ms < 1000.0, "{report:?}");
 }
 
 /// Migrates with options; the record, and what the link carried meanwhile.
@@ -140,19 +135,22 @@ fn end_of(step: &str, record: &Value) -> f64 {
     record["started_at"].as_f64().unwrap() / 1e6 + ms / 1e3
 }
 
-/// A migration without a limit is held to none: not to the one of another migration before it.
-fn released(testbed: &Testbed, from: &str, to: &str, limit: f64) -> Result<(), String> {
+/// A migration without a limit has the link to itself.
+fn released(testbed: &Testbed, from: &str, to: &str) {
     let (_, samples) = metered(testbed, from, to, &[]);
-    let free = fastest(&samples, 0.1);
+    let free = fastest(&samples, 0.03);
     eprintln!("without a limit: {:.0} Mb/s", free / 1e6);
-    held(free > 1.2 * limit, || format!("released: {free} bit/s"))
+    assert!(free > 600e6, "released: {free} bit/s");
 }
 
-/// Held to `limit`, the link carries that, within a twentieth.
-fn limited(testbed: &Testbed, limit: &str, bits: f64, transport: &str) -> Result<(), String> {
-    let beside = neighbours_client(testbed);
+/// Held to `limit`, the link carries that, within a twentieth; without a limit, it is the link's own again.
+fn allotted(limit: &str, bits: f64, state: &str, transport: &str) {
+    let Some(testbed) = Testbed::up() else { return };
+    testbed.start("counter", "edge-a", &[], &["--state-size", state]);
+    let client = testbed.client(ClientKind::Counter, 1);
+    let beside = neighbour(&testbed);
     let (record, samples) =
-        metered(testbed, "edge-a", "edge-b", &["--bandwidth", limit, "--transport", transport]);
+        metered(&testbed, "edge-a", "edge-b", &["--bandwidth", limit, "--transport", transport]);
     let report = beside.stop().unwrap();
     // On a busy machine the dump may be slower than the link; what comes after it is not.
     let whole = average(&samples, end_of("dump", &record), end_of("transfer", &record) - 0.02);
@@ -162,22 +160,10 @@ fn limited(testbed: &Testbed, limit: &str, bits: f64, transport: &str) -> Result
         whole / bits,
         most / bits
     );
-    held((0.95..=1.05).contains(&(whole / bits)), || format!("{limit}: the link carried {whole} bit/s"))?;
-    held(most / bits <= 1.05, || format!("{limit}: up to {most} bit/s"))?;
-    undisturbed(&report)
-}
-
-/// Held to `limit`, the link carries that; without a limit, it is the link's own again.
-fn allotted(limit: &str, bits: f64, state: &str, transport: &str) {
-    let Some(testbed) = Testbed::up() else { return };
-    testbed.start("counter", "edge-a", &[], &["--state-size", state]);
-    let client = testbed.client(ClientKind::Counter, 1);
-    neighbour(&testbed);
-    measured(limit, || {
-        let there = limited(&testbed, limit, bits, transport);
-        let back = released(&testbed, "edge-b", "edge-a", bits);
-        there.and(back)
-    });
+    assert!((0.95..=1.05).contains(&(whole / bits)), "{limit}: the link carried {whole} bit/s");
+    assert!(most / bits <= 1.05, "{limit}: up to {most} bit/s");
+    undisturbed(&report);
+    released(&testbed, "edge-b", "edge-a");
     let report = client.stop().unwrap();
     assert!(report.is_clean(), "{report:?}");
 }
@@ -244,7 +230,7 @@ fn what_a_killed_agent_was_held_to_holds_nobody_afterwards() {
     let (begin, end) = (samples.first().unwrap(), samples.last().unwrap());
     let left = (end.bytes - begin.bytes) * 8.0 / (end.from - begin.to);
     assert!(left < 2e6, "the dead transfer still sends {left} bit/s");
-    released(&testbed, "edge-a", "edge-b", 20e6).unwrap();
+    released(&testbed, "edge-a", "edge-b");
     let report = client.stop().unwrap();
     assert!(report.is_clean(), "{report:?}");
 }

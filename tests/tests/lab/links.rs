@@ -5,7 +5,6 @@
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use mose_tests::measured::{held, measured};
 use mose_tests::{Testbed, eventually, eventually_within, mose, text, whole};
 use serde_json::Value;
 
@@ -53,14 +52,11 @@ fn the_capacity_is_that_of_the_link_also_after_it_changed() {
     });
     for (rate, bits) in [("1gbit", 1e9), ("100mbit", 100e6), ("20mbit", 20e6)] {
         testbed.lab.set_edge_link(rate.parse().unwrap()).unwrap();
-        let link = measured(rate, || {
-            let link = link(&["--probe"]).unwrap();
-            eprintln!("{rate}: {link}");
-            held(within(&link["capacity"], bits, 0.1), || format!("its capacity: {link}"))?;
-            held(link["used"].as_f64().unwrap() < bits * 0.05, || format!("what is used: {link}"))?;
-            held(within(&link["available"], bits, 0.12), || format!("what is available: {link}"))?;
-            Ok(link)
-        });
+        let link = link(&["--probe"]).unwrap();
+        eprintln!("{rate}: {link}");
+        assert!(within(&link["capacity"], bits, 0.1), "{rate}: {link}");
+        assert!(link["used"].as_f64().unwrap() < bits * 0.05, "{rate}: {link}");
+        assert!(within(&link["available"], bits, 0.12), "{rate}: {link}");
         let rtt = link["rtt"].as_f64().unwrap();
         assert!(rtt > 0.0 && rtt < 20.0, "{link}");
         assert_eq!((&link["capacity_from"], &link["rtt_from"]), (&"probe".into(), &"tcp".into()), "{link}");
@@ -72,33 +68,28 @@ fn the_capacity_is_that_of_the_link_also_after_it_changed() {
 #[test]
 fn what_is_available_is_what_cross_traffic_leaves() {
     let Some(testbed) = Testbed::up() else { return };
-    measured("beside cross traffic", || {
-        let cross = CrossTraffic::start(&testbed, "25");
-        // By themselves; then on demand.
-        eventually_within(Duration::from_secs(20), "the agents see what others use", || {
-            link(&[]).is_some_and(|link| within(&link["used"], 300e6, 0.15))
-        });
-        let link = link(&["--probe"]).unwrap();
-        let carried = cross.end(&testbed);
-        eprintln!("{link}\ncross traffic {carried:.0}");
-        held(within(&link["available"], 700e6, 0.15), || format!("what is available: {link}"))?;
-        held(within(&link["capacity"], 1e9, 0.15), || format!("its capacity: {link}"))
+    let cross = CrossTraffic::start(&testbed, "25");
+    // By themselves; then on demand.
+    eventually_within(Duration::from_secs(20), "the agents see what others use", || {
+        link(&[]).is_some_and(|link| within(&link["used"], 300e6, 0.15))
     });
+    let measured = link(&["--probe"]).unwrap();
+    let carried = cross.end(&testbed);
+    eprintln!("{measured}\ncross traffic {carried:.0}");
+    assert!(within(&measured["available"], 700e6, 0.15), "{measured}");
+    assert!(within(&measured["capacity"], 1e9, 0.15), "{measured}");
 }
 
 #[test]
 fn cross_traffic_does_not_notice_the_measuring() {
     let Some(testbed) = Testbed::up() else { return };
     // From the beginning, when bursts are most frequent; the whole test goes on over the first of those that come once a minute.
-    measured("the cross traffic", || {
-        let cross = CrossTraffic::start(&testbed, if whole() { "75" } else { "25" });
-        let carried = cross.end(&testbed);
-        let link = link(&[]).unwrap();
-        eprintln!("cross traffic {carried:.0}; {link}");
-        let probed = link["capacity_at"].is_number() && link["capacity_from"] == "probe";
-        assert!(probed, "there were bursts: {link}");
-        held(carried >= 300e6 * 0.98, || format!("it had {carried} bit/s of 300 million"))
-    });
+    let cross = CrossTraffic::start(&testbed, if whole() { "75" } else { "25" });
+    let carried = cross.end(&testbed);
+    let link = link(&[]).unwrap();
+    eprintln!("cross traffic {carried:.0}; {link}");
+    assert!(link["capacity_at"].is_number() && link["capacity_from"] == "probe", "there were bursts: {link}");
+    assert!(carried >= 300e6 * 0.98, "the cross traffic had {carried} bit/s of 300 million");
 }
 
 #[test]

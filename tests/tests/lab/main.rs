@@ -14,7 +14,6 @@ mod lab_bench;
 mod lab_lifecycle;
 mod lab_services;
 mod links;
-mod measured;
 mod migration;
 mod objects;
 mod options;

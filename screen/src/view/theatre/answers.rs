@@ -1,4 +1,4 @@
-//! Whether the client is answered now, as far as anybody knows: what it told before its service stopped says nothing of after.
+//! Whether the client is being answered. What it reported before its service stopped says nothing about now.
 
 use mose_pam::Millis;
 use mose_protocol::agent::ClientInfo;
@@ -8,16 +8,16 @@ use crate::derived::Act;
 use crate::state::Host;
 use crate::view::Scene;
 
-/// Whether the client is answered.
+/// Whether the client is being answered.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Answers {
-    /// It says so.
+    /// It reports that it is.
     Come,
-    /// It says that it has waited for one, for so long by now.
+    /// It reports that it waits, for this long by now.
     Awaited(Millis),
-    /// It has not said so, but its service has been stopped for so long: nothing can answer it.
+    /// It has not reported a wait, but its service has been stopped for this long and cannot answer.
     Impossible(Millis),
-    /// Its service was stopped for so long and is back, and the client has told nothing since.
+    /// Its service is back after this long, and the client has not reported since.
     Untold(Millis),
 }
 
@@ -25,22 +25,23 @@ impl Answers {
     /// Of the client that is shown, with its host.
     pub(super) fn of<'a>(scene: &'a Scene<'_>) -> Option<(Self, &'a Host, &'a ClientInfo)> {
         let (host, client) = client(scene)?;
-        let data = scene.state.shown();
-        let age = host.age(data.now).unwrap_or_default().0.max(0.0);
-        // What the client told some time ago has gone on since.
-        let waits = client.silent.map(|silent| silent.0 + age).filter(|waits| waits.is_finite());
+        let age = host.age(scene.state.shown().now).unwrap_or_default().0.max(0.0);
         let told = scene.state.headline();
         let stopped = told.time.unwrap_or_default();
-        let answers = match told.act {
-            Act::Back if since_back(scene).is_some_and(|since| since <= age) => Self::Untold(stopped),
-            Act::Stopped => waits.map_or(Self::Impossible(stopped), |waits| Self::Awaited(Millis(waits))),
-            _ => waits.map_or(Self::Come, |waits| Self::Awaited(Millis(waits))),
+        let untold = told.act == Act::Back && since_back(scene).is_some_and(|since| since <= age);
+        // A wait has grown since it was reported.
+        let waits = client.silent.map(|silent| Millis(silent.0 + age)).filter(|waits| waits.0.is_finite());
+        let answers = match waits {
+            _ if untold => Self::Untold(stopped),
+            Some(waits) => Self::Awaited(waits),
+            None if told.act == Act::Stopped => Self::Impossible(stopped),
+            None => Self::Come,
         };
         Some((answers, host, client))
     }
 }
 
-/// For how many milliseconds the service that is being moved has been back.
+/// How long ago the service that is being moved came back, in milliseconds.
 fn since_back(scene: &Scene<'_>) -> Option<f64> {
     let data = scene.state.shown();
     let track = data.migrations.newest_of(scene.state.followed()?)?;

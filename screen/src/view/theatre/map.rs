@@ -251,14 +251,14 @@ fn off_course(scene: &Scene<'_>, ground: &Ground, lap: &[Point], labels: &mut La
     // Where there is no room for all, the newest are told.
     kinks.reverse();
     for kink in kinks {
-        // Of one whose begin is a lap ago already the worst may have left the picture.
+        // The start of the lap cuts this one off, perhaps with its worst point.
         if kink.from == 0 && kink.to + 1 < lap.len() {
             continue;
         }
         let Some(point) = lap.get(kink.worst) else { continue };
         let Some(place) = ground.seen(ground.dot((point.x, point.y))) else { continue };
         let off = format!("{:.1} m off course", kink.metres);
-        // A lap is shown whole: of one that is behind the vehicle it is told when that was.
+        // The whole last lap is drawn, so say how old this is.
         let ago = ago(scene.state.shown().now.since(point.at));
         let was = kink.to + 1 < lap.len();
         let mut name = Name { at: place, text: String::new(), role: Role::Warning, below: false };
@@ -266,7 +266,7 @@ fn off_course(scene: &Scene<'_>, ground: &Ground, lap: &[Point], labels: &mut La
         if labels.at_side(scene, &name, buf) {
             continue;
         }
-        // Above or below it a long one would lie on the kink itself.
+        // A long label above or below would cover the kink.
         name.text = if was { format!("{:.1} m off, {ago}", kink.metres) } else { off };
         labels.beside(scene, &name, buf);
     }
@@ -334,14 +334,14 @@ impl Labels {
         self.first(scene, name, below, buf) || (name.below && self.at_side(scene, name, buf))
     }
 
-    /// A text at the right of its place or at its left; whether there was room.
+    /// Writes a label right or left of its place. Returns whether there was room.
     fn at_side(&mut self, scene: &Scene<'_>, name: &Name, buf: &mut Buffer) -> bool {
         let (x, y) = name.at;
         let left = x.checked_sub(words::width(&name.text) as u16 + 1);
         self.first(scene, name, [Some((x + 2, y)), left.map(|left| (left, y))], buf)
     }
 
-    /// A text in the first of some places where there is room; whether there was one.
+    /// Writes a label in the first of some places that has room. Returns whether one had.
     fn first(
         &mut self,
         scene: &Scene<'_>,

@@ -17,11 +17,11 @@ use crate::view::{Scene, words};
 /// The most times that digits are larger than they are drawn.
 const LARGEST: u16 = 4;
 
-/// What the number is of: what is over must not be taken for what is.
+/// The pane's title: it says whether the number is of now or of the last handover.
 pub(in super::super) fn title(scene: &Scene<'_>) -> String {
     let told = scene.state.headline();
     match (told.act, told.whose) {
-        // Nobody says that it is back.
+        // It may still be stopped.
         (Act::Over(Outcome::GivenUp | Outcome::InDoubt), _) => Pane::Stopped.title().to_owned(),
         (Act::Over(_), Whose::Client) => "Last handover: no answer for".to_owned(),
         (Act::Over(_), Whose::Service) => "Last handover: stopped for".to_owned(),
@@ -99,6 +99,7 @@ fn what(scene: &Scene<'_>, told: &Headline) -> Vec<String> {
         (Act::Stopped, Whose::Client, _) => texts(&["stopped now: its client waits", "client waits"]),
         (Act::Stopped, Whose::Service, _) => texts(&["stopped now, counting", "stopped"]),
         (Act::Back, ..) => texts(&["it was stopped, and is back", "it is back"]),
+        (Act::Over(Outcome::InDoubt), ..) => texts(&["stopped, perhaps still"]),
         (Act::Over(Outcome::GivenUp), ..) => texts(&["it was stopped, and is not back", "not back"]),
         (Act::Over(_), Whose::Client, at_least) => {
             let heard = requests::record(scene).and_then(requests::worst);

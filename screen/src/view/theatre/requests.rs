@@ -19,7 +19,7 @@ use crate::view::{Scene, words};
 
 /// The most rows that a cell is high.
 const HIGHEST: u16 = 4;
-/// A client that waits for longer does not do so because of the handover that is over.
+/// A client that has waited longer is shown in place of the last handover.
 const LONG: Millis = Millis(1000.0);
 
 /// What is shown: the cells, what is written into the hole, what is told of them.
@@ -75,9 +75,8 @@ fn cells(scene: &Scene<'_>, strip: &Strip, hole: Option<&str>, area: Rect, buf: 
 }
 
 fn shown<'a>(scene: &Scene<'_>, width: usize) -> Shown<'a> {
-    let told = scene.state.headline();
-    match told.act {
-        // A client that waits now counts for more than a handover that is over.
+    match scene.state.headline().act {
+        // A client that waits now matters more than the last handover.
         Act::Over(_) if !waits_long(scene) => after(scene, width).unwrap_or_else(|| live(scene, width)),
         _ => live(scene, width),
     }

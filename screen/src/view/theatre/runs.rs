@@ -19,14 +19,14 @@ use crate::view::{Scene, figure, words};
 const WIDE: usize = 56;
 /// The columns of what is told behind the bars: a time, a mark, whether it was simulated, and when it was.
 const FIGURE: usize = 22;
-/// Columns from which on all of it has room, and how many that takes.
+/// From this many columns on there is room for all of it, and how many columns that takes.
 const WIDER: usize = 90;
 const WHOLE: usize = 36;
 /// The same without words.
 const NARROW: usize = 12;
 /// What was promised, on the bar.
 const LIMIT: &str = "|";
-/// For so long it is told how long ago one was.
+/// Younger handovers show their age, older ones the time of day.
 const LATELY: Millis = Millis(3_600_000.0);
 /// Below so many columns the bars are left out.
 const LEAST: usize = 8;
@@ -106,7 +106,7 @@ fn rows<'a>(scene: &'a Scene<'_>, wide: bool) -> Vec<Row<'a>> {
     first.into_iter().map(|(_, row)| row).chain(then).collect()
 }
 
-/// What is listed, and what the mark on a bar is.
+/// The pane's title, with the meaning of the mark on a bar.
 pub(in super::super) fn title() -> String {
     format!("{}: {LIMIT} promised at most", Pane::Runs.title())
 }
@@ -155,8 +155,8 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// How many columns a silence is wide, and in which one its limit is marked. The mark is within the bar exactly if the promise was
-/// broken, also where both are as good as equal.
+/// How many columns a silence takes, and which column marks its limit. The mark lies within the bar only if the promise was broken,
+/// even where rounding makes the two equal.
 fn columns(told: &Headline, time: Millis, cell: f64, room: u16) -> (u16, Option<u16>) {
     let wide = |time: Millis| (time.0 / cell).round() as u16;
     let (holes, room) = (wide(time).clamp(1, room), room.max(3));
@@ -165,7 +165,7 @@ fn columns(told: &Headline, time: Millis, cell: f64, room: u16) -> (u16, Option<
     };
     match told.kept {
         Some(false) => {
-            // Where a column is missing between them, the mark gives way; where two are, the bar does too.
+            // One cell of the bar must show behind the mark: move the mark left, and widen the bar if that is not enough.
             let holes = holes.max(limit.saturating_add(1)).clamp(3, room);
             (holes, Some(limit.clamp(1, holes - 2)))
         }
@@ -215,7 +215,7 @@ fn told<'a>(scene: &Scene<'_>, row: &Row<'_>, room: usize) -> Line<'a> {
     if row.told.whose == Whose::Service {
         asides.push((Role::Dim, "no client".to_owned()));
     }
-    // Since its end, as the number above counts; of one that is long over, when it was.
+    // Count from the end, as the large number does.
     let ended = row.record.ended();
     let age = scene.state.shown().now.since(ended);
     let when = if age.0 < LATELY.0 { ago(age) } else { figure::clock(scene, ended) };
@@ -256,12 +256,12 @@ mod tests {
                 let (time, worst) = (f64::from(time), f64::from(worst));
                 let (holes, limit) = drawn(time, worst);
                 assert!((1..=20).contains(&holes) && limit < 20, "{time} of {worst}: {holes}, {limit}");
-                // A block goes on behind the mark, and one stands before it.
+                // At least one cell of a broken bar shows behind the mark.
                 assert_eq!(limit + 1 < holes, time > worst, "{time} of {worst}: {holes}, {limit}");
                 assert_eq!(limit >= holes, time <= worst, "{time} of {worst}: {holes}, {limit}");
             }
         }
-        // As good as equal.
+        // Both round to the same column.
         assert_eq!((drawn(266.0, 263.0), drawn(263.0, 266.0)), ((14, 12), (13, 13)));
     }
 }

@@ -47,7 +47,7 @@ pub(in super::super) fn draw(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
     let known = values.iter().position(Option::is_some).map_or(0, |first| values.len() - first);
     let highest = format!("highest {}", phrase::time(Millis(most)));
     let since = span(Millis(known as f64 * step.0));
-    // Silence is no round trip: it is told elsewhere, and is longer.
+    // Measured only while answers come, so it is shorter than the silence of a handover.
     let ends = [
         format!("{highest} while answered, in the last {since}"),
         format!("{highest} while answered"),
